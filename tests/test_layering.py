@@ -19,7 +19,16 @@ PACKAGE = ROOT / "skgenad"
 # A subpackage counts as one module. `skgenad/__init__.py` imports what it likes and is open to
 # layer 4 only: the layers below it must not know the public names.
 LAYERS = {
-    0: {"_extras", "_random", "_networks", "_energies", "_langevin", "_objectives", "_scaling"},
+    0: {
+        "_device",
+        "_extras",
+        "_random",
+        "_networks",
+        "_energies",
+        "_langevin",
+        "_objectives",
+        "_scaling",
+    },
     1: {"_training"},
     2: {"_base", "_files"},
     3: {"autoencoder", "mpdr", "dagmm"},
