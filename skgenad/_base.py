@@ -1,0 +1,393 @@
+"""What every detector shares: validate, seed, train in stages, set the threshold; score, predict."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from ._device import resolve_device
+from ._files import load_detector, save_detector
+from ._random import derived_seed, draw_seed, seeded
+from ._scaling import StandardUnits
+from ._training import Stage, run_stage
+
+__all__ = ["BaseGenerativeDetector", "Integral", "Interval", "Real", "StrOptions"]
+
+# Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
+# score does not depend on the rows that came with it.
+SCORING_CHUNK = 1024
+
+
+class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+    """Base of all detectors; not to be instantiated.
+
+    A method implements :meth:`_make_module`, which returns an ``nn.Module`` with
+    ``energy(x) -> (n,)`` (low = normal), and :meth:`_stages`, which says how it is trained. The
+    last stage is the one that ``partial_fit`` and ``warm_start`` run again.
+    """
+
+    _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
+
+    _parameter_constraints: ClassVar[dict] = {
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "standardize": [StrOptions({"auto"}), "boolean"],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
+        "calibration_fraction": [Interval(Real, 0, 1, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        "callbacks": [list, tuple, None],
+    }
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._registry[cls.__name__] = cls
+
+    # ---- what a method says ---------------------------------------------------------------
+
+    @abstractmethod
+    def _make_module(self, n_features: int) -> nn.Module:
+        """Build the module, untrained, from the parameters and the number of columns alone."""
+
+    @abstractmethod
+    def _stages(self, module: nn.Module) -> list[Stage]:
+        """List the stages of training, with fresh optimisers over the module's parameters."""
+
+    def _before_training(self, module: nn.Module, rows: Tensor) -> None:  # noqa: B027
+        """Store in the module's buffers what depends on the training rows (standard units)."""
+
+    # ---- fit ------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: None = None) -> Self:
+        """Learn the distribution of normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2, taken as normal but for the share `contamination`.
+        y : None
+            Ignored; present for scikit-learn's conventions.
+
+        Returns
+        -------
+        self : object
+            The fitted detector. If `fit` is interrupted or fails, the detector stays what it
+            was before.
+        """
+        with self._all_or_nothing():
+            if self.warm_start and hasattr(self, "module_"):
+                X = self._validate(X, reset=False)
+                self._train_on(X)
+            else:
+                X = self._validate(X, reset=True, ensure_min_samples=2)
+                X = self._fit_from_start(X)
+            self._set_offset(X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: ArrayLike, y: None = None) -> Self:
+        """Learn from one more batch of rows.
+
+        The first call is a `fit`. Later calls keep the units of the columns and all stages but the
+        last as they are, run the last stage's steps once more on the rows of this batch (the
+        optimiser's moments kept, the learning rate restarted), and set `offset_` from this batch.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; at least 2 in the first call, at least 1 in later ones.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+        """
+        if not hasattr(self, "module_"):
+            return self.fit(X)
+        with self._all_or_nothing():
+            X = self._validate(X, reset=False)
+            self._train_on(X)
+            self._set_offset(X)
+        return self
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Give back the state from before the block if it does not end well."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _validate(self, X: ArrayLike, *, reset: bool, ensure_min_samples: int = 1) -> NDArray:
+        return validate_data(
+            self,
+            X,
+            dtype=[np.float64, np.float32],
+            reset=reset,
+            ensure_min_samples=ensure_min_samples,
+        )
+
+    def _fit_from_start(self, X: NDArray) -> NDArray:
+        """All stages on a new module; return the rows that set the threshold."""
+        self.device_ = resolve_device(self.device)
+        self.seed_ = draw_seed(self.random_state)
+        self._n_fits = 1
+        train, held_out = self._split_calibration(X)
+        standardize = self.standardize in ("auto", True)
+        self.units_ = (
+            StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
+        )
+        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
+        with seeded(self.seed_, self.device_):
+            module = self._make_module(X.shape[1]).to(self.device_)
+            self._before_training(module, rows)
+            self._run(module, self._stages(module), rows)
+        self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
+        return X
+
+    def _train_on(self, X: NDArray) -> None:
+        """The last stage once more, on a copy of the module, so that an interrupt costs nothing."""
+        self._n_fits += 1
+        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
+        module = copy.deepcopy(self.module_)
+        with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
+            stage = self._stages(module)[-1]
+            for name, optimizer in stage.optimizers.items():
+                # The moments are kept; learning rate and other settings are the fresh ones.
+                state = optimizer.state_dict()
+                state["state"] = copy.deepcopy(self._moments.get(name, {}))
+                optimizer.load_state_dict(state)
+            self._run(module, [stage], rows)
+        if self.calibration_scores_ is not None:
+            # They came from rows of an earlier model, and this batch holds none out.
+            self.calibration_scores_ = None
+
+    def _run(self, module: nn.Module, stages: list[Stage], rows: Tensor) -> None:
+        tables = [getattr(self, "history_", None)] if self._n_fits > 1 else []
+        for stage in stages:
+            tables.append(
+                run_stage(
+                    module,
+                    stage,
+                    rows,
+                    batch_size=self.batch_size,
+                    callbacks=self.callbacks or (),
+                    verbose=self.verbose,
+                )
+            )
+        module.eval()
+        self.module_ = module
+        self.history_ = pd.concat([t for t in tables if len(t)], ignore_index=True)
+        self._moments = {n: o.state_dict()["state"] for n, o in stages[-1].optimizers.items()}
+
+    def _split_calibration(self, X: NDArray) -> tuple[NDArray, NDArray | None]:
+        if self.calibration_fraction == 0:
+            return X, None
+        n_held_out = int(np.ceil(self.calibration_fraction * len(X)))
+        if len(X) - n_held_out < 2:
+            raise ValueError(
+                f"calibration_fraction={self.calibration_fraction} leaves "
+                f"{len(X) - n_held_out} of {len(X)} rows to train on; at least 2 are needed."
+            )
+        order = np.random.RandomState(self.seed_).permutation(len(X))
+        return X[np.sort(order[n_held_out:])], X[np.sort(order[:n_held_out])]
+
+    def _set_offset(self, X: NDArray) -> None:
+        self.offset_ = float(np.percentile(self._score(X), 100 * self.contamination))
+
+    # ---- score ----------------------------------------------------------------------------
+
+    def score_samples(self, X: ArrayLike) -> NDArray:
+        """Score rows; higher is more normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of the training rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Float64, the negative of the method's energy. A row's score depends on that row alone.
+        """
+        check_is_fitted(self)
+        return self._score(self._validate(X, reset=False))
+
+    def anomaly_score(self, X: ArrayLike) -> NDArray:
+        """Negative of :meth:`score_samples`: higher is more anomalous.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Float64.
+        """
+        return -self.score_samples(X)
+
+    def decision_function(self, X: ArrayLike) -> NDArray:
+        """Scores shifted so that 0 is the threshold: ``score_samples(X) - offset_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Negative for rows that `predict` calls anomalies.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Label rows as normal (+1) or anomaly (-1).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Of int.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def p_value(self, X: ArrayLike) -> NDArray:
+        """Split-conformal p-values of the hypothesis that a row is normal.
+
+        The p-value of a row is ``(1 + #{held-out rows that score no higher}) / (n_held_out + 1)``.
+        Flagging rows with a p-value of at most alpha flags a normal row with a probability of at
+        most alpha, whatever the model and its quality.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            In (0, 1].
+
+        Raises
+        ------
+        ValueError
+            If no rows were held out of training (``calibration_fraction=0``), or the model has
+            been trained on since then.
+        """
+        check_is_fitted(self)
+        held_out = self.calibration_scores_
+        if held_out is None:
+            raise ValueError(
+                "p_value needs rows held out of training: fit with calibration_fraction > 0 "
+                f"(it is {self.calibration_fraction}), and without partial_fit or warm_start "
+                "after that."
+            )
+        below = np.searchsorted(held_out, self.score_samples(X), side="right")
+        return (1 + below) / (1 + len(held_out))
+
+    @torch.inference_mode()
+    def _score(self, X: NDArray) -> NDArray:
+        scores = np.empty(len(X))
+        for start in range(0, len(X), SCORING_CHUNK):
+            rows = self.units_.to_standard(X[start : start + SCORING_CHUNK])
+            chunk = torch.zeros(SCORING_CHUNK, X.shape[1])
+            chunk[: len(rows)] = torch.from_numpy(rows)
+            energy = self.module_.energy(chunk.to(self.device_))
+            scores[start : start + len(rows)] = -energy[: len(rows)].cpu().numpy()
+        return scores
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector to one file: safetensors weights and JSON parameters.
+
+        Nothing in the file is code. What only training needs (callbacks, optimiser moments, the
+        replay buffer, a `RandomState` object) is left out.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write; an existing one is replaced.
+
+        Raises
+        ------
+        TypeError
+            If a parameter cannot be written as JSON, such as a network factory.
+        """
+        check_is_fitted(self)
+        save_detector(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> Self:
+        """Read a detector that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to read.
+        device : str, optional
+            Device to load on; default is the saved parameter `device`.
+
+        Returns
+        -------
+        detector : object
+            Scores as the saved one did.
+
+        Raises
+        ------
+        ValueError
+            If the file is not one of ours, is damaged, or holds another class, an unknown
+            parameter or weights of other names or shapes.
+        """
+        return load_detector(cls, Path(path), device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "module_" in state and state["device_"].type != "cpu":
+            state["module_"] = copy.deepcopy(state["module_"]).cpu()
+            state["_moments"] = _on_cpu(state["_moments"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module_" not in self.__dict__:
+            return
+        try:
+            self.device_ = resolve_device(str(self.device_))
+        except ValueError:  # pickled on a device that this machine lacks
+            self.device_ = torch.device("cpu")
+        self.module_.to(self.device_)
+
+
+def _on_cpu(moments: Any) -> Any:
+    if isinstance(moments, dict):
+        return {key: _on_cpu(value) for key, value in moments.items()}
+    return moments.cpu() if isinstance(moments, Tensor) else moments

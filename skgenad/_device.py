@@ -1,0 +1,28 @@
+"""Names of devices."""
+
+from __future__ import annotations
+
+import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn a device parameter into a device that exists.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the name or cannot reach the device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). "
+            "Use 'auto', 'cpu', or the name of a device that torch can reach."
+        ) from error
+    return device

@@ -1,0 +1,181 @@
+"""Detectors in files: safetensors for arrays, JSON for everything else, no code.
+
+A file is one safetensors file. Its metadata hold a JSON document (class, parameters, fitted
+numbers, versions) and a digest over that document and the arrays, so that damage is noticed. The
+module is rebuilt from the parameters by the class itself and then given the weights; a file
+can name a class of this package and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from io import StringIO
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ._device import resolve_device
+from ._scaling import StandardUnits
+
+if TYPE_CHECKING:
+    from ._base import BaseGenerativeDetector
+
+_FORMAT = 1
+_NOT_KEPT = ("callbacks",)
+_WEIGHTS = "module."
+
+
+def save_detector(detector: BaseGenerativeDetector, path: Path) -> None:
+    """Write a fitted detector; see :meth:`BaseGenerativeDetector.save`."""
+    arrays = {
+        _WEIGHTS + name: np.ascontiguousarray(value.cpu().numpy())
+        for name, value in detector.module_.state_dict().items()
+    }
+    arrays |= {"units.mean": detector.units_.mean, "units.scale": detector.units_.scale}
+    if detector.calibration_scores_ is not None:
+        arrays["calibration_scores"] = detector.calibration_scores_
+    document = json.dumps(_document(detector))
+    metadata = {"skgenad": document, "sha256": _digest(document, arrays)}
+    save_file(arrays, path, metadata=metadata)
+
+
+def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
+    names = getattr(detector, "feature_names_in_", None)
+    return {
+        "format": _FORMAT,
+        "class": type(detector).__name__,
+        "parameters": {
+            name: _to_json(name, value)
+            for name, value in detector.get_params(deep=False).items()
+            if name not in _NOT_KEPT
+        },
+        "n_features_in": detector.n_features_in_,
+        "feature_names_in": None if names is None else list(names),
+        "offset": detector.offset_,
+        "tolerance": detector.units_.tolerance,
+        "seed": detector.seed_,
+        "history": detector.history_.to_json(orient="split", double_precision=15),
+        "versions": {name: version(name) for name in ("skgenad", "torch", "scikit-learn")},
+    }
+
+
+def _to_json(name: str, value: Any) -> Any:
+    """JSON form of a parameter; tuples are marked, since JSON has lists only."""
+    if isinstance(value, tuple):
+        return {"tuple": [_to_json(name, item) for item in value]}
+    if isinstance(value, list):
+        return [_to_json(name, item) for item in value]
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, np.random.RandomState):
+        return None
+    raise TypeError(
+        f"Parameter {name}={value!r} cannot be saved: files hold numbers, strings and tuples, not "
+        "code. Use pickle for a detector with a factory of your own."
+    )
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(_from_json(item) for item in value["tuple"])
+    return [_from_json(item) for item in value] if isinstance(value, list) else value
+
+
+def _digest(document: str, arrays: dict[str, NDArray]) -> str:
+    digest = hashlib.sha256(document.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """The document and arrays of a file whose digest is right."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if "skgenad" not in metadata:
+        raise ValueError(f"{path} is a safetensors file, but not one that a detector's save wrote.")
+    if metadata.get("sha256") != _digest(metadata["skgenad"], arrays):
+        raise ValueError(f"{path} is damaged or was changed: its digest does not match.")
+    try:
+        document = json.loads(metadata["skgenad"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} holds no valid JSON document: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise ValueError(f"{path} has format {found!r}; this version reads format {_FORMAT}.")
+    return document, arrays
+
+
+def load_detector(
+    base: type[BaseGenerativeDetector], path: Path, device: str | None
+) -> BaseGenerativeDetector:
+    """Read a detector; see :meth:`BaseGenerativeDetector.load`."""
+    document, arrays = _read(path)
+    cls = base._registry.get(str(document.get("class")))
+    if cls is None or not issubclass(cls, base):
+        raise ValueError(
+            f"{path} holds a {document.get('class')!r}, which is not a {base.__name__} of this "
+            f"version. Known detectors: {sorted(base._registry)}."
+        )
+    try:
+        return _rebuild(cls, document, arrays, device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not describe a {cls.__name__}: {error}") from error
+
+
+def _rebuild(
+    cls: type[BaseGenerativeDetector],
+    document: dict[str, Any],
+    arrays: dict[str, NDArray],
+    device: str | None,
+) -> BaseGenerativeDetector:
+    parameters = {name: _from_json(value) for name, value in document["parameters"].items()}
+    unknown = set(parameters) - set(cls._get_param_names())
+    if unknown:
+        raise ValueError(f"unknown parameters {sorted(unknown)}")
+    detector = cls(**parameters | ({} if device is None else {"device": device}))
+    detector._validate_params()
+    detector.device_ = resolve_device(detector.device)
+    detector.n_features_in_ = int(document["n_features_in"])
+    if document["feature_names_in"] is not None:
+        detector.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
+    detector.seed_, detector._n_fits = int(document["seed"]), 1
+    detector.offset_ = float(document["offset"])
+    detector.units_ = StandardUnits(
+        arrays.pop("units.mean"), arrays.pop("units.scale"), float(document["tolerance"])
+    )
+    detector.calibration_scores_ = arrays.pop("calibration_scores", None)
+    detector.history_ = pd.read_json(
+        StringIO(document["history"]), orient="split", precise_float=True
+    )
+    module = detector._make_module(detector.n_features_in_)
+    weights = {
+        name.removeprefix(_WEIGHTS): torch.from_numpy(value) for name, value in arrays.items()
+    }
+    module.load_state_dict(weights)
+    detector.module_ = module.to(detector.device_).eval()
+    detector._moments = {}
+    return detector

@@ -1,0 +1,213 @@
+"""Langevin chains in Euclidean space and on the sphere, and the replay buffer that keeps them.
+
+A step is ``x <- x - step_size * dE/dx + noise * eps``, with step size and noise as two independent
+numbers, as the papers of energy-based detectors use it. With ``noise = sqrt(2 * step_size)`` the
+chain targets exp(-E) in the limit of small steps; with ``metropolis=True`` it targets exp(-E)
+exactly, whatever the two numbers are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._networks import tangent
+
+EnergyAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
+Bound = float | Tensor
+
+
+class ChainResult(NamedTuple):
+    """Where a chain ended.
+
+    Attributes
+    ----------
+    x : Tensor of shape (n, d)
+        Last states.
+    acceptance : Tensor of shape ()
+        Share of accepted proposals; 1 without Metropolis-Hastings.
+    """
+
+    x: Tensor
+    acceptance: Tensor
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Parameters of a chain; :meth:`run` runs it.
+
+    Parameters
+    ----------
+    n_steps : int
+        Number of steps; each costs one gradient (Metropolis-Hastings: one more in all).
+    step_size : float
+        Factor on the gradient.
+    noise : float
+        Standard deviation of the Gaussian added in each step.
+    sphere : bool, default=False
+        States lie on the unit sphere: the step is tangent to it and the point is
+        renormalised after it.
+    bounds : pair of float or Tensor, optional
+        States are clamped between the two after each step.
+    clip : float, optional
+        Each component of the gradient is clamped to [-clip, clip].
+    normalize : bool, default=False
+        Whether each row's gradient is divided by its Euclidean norm.
+    anneal : bool, default=False
+        Whether step t (from 0) adds noise ``noise * (1 - t / n_steps)``.
+    metropolis : bool, default=False
+        Whether proposals are accepted or rejected by Metropolis-Hastings.
+
+    Raises
+    ------
+    ValueError
+        If Metropolis-Hastings is combined with anything that makes its proposal density
+        another than the Gaussian it assumes, or has no noise.
+    """
+
+    n_steps: int
+    step_size: float
+    noise: float
+    sphere: bool = False
+    bounds: tuple[Bound, Bound] | None = None
+    clip: float | None = None
+    normalize: bool = False
+    anneal: bool = False
+    metropolis: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.metropolis:
+            return
+        changed = {
+            "bounds": self.bounds is not None,
+            "clip": self.clip is not None,
+            "normalize": self.normalize,
+            "sphere": self.sphere,
+        }
+        names = [name for name, used in changed.items() if used]
+        if names:
+            raise ValueError(
+                f"metropolis=True cannot be combined with {', '.join(names)}: the acceptance rule "
+                "assumes plain Gaussian proposals. Switch one of them off."
+            )
+        if not self.noise > 0:
+            raise ValueError(f"metropolis=True needs noise > 0, got noise={self.noise!r}.")
+
+    @torch.no_grad()
+    def run(self, energy_and_grad: EnergyAndGrad, x: Tensor) -> ChainResult:
+        """Run the chain from `x` (n, d).
+
+        Parameters
+        ----------
+        energy_and_grad : callable
+            Maps (n, d) states to energies (n,) and gradients (n, d).
+        x : Tensor of shape (n, d)
+            First states; not changed.
+        """
+        if self.metropolis:
+            return self._run_metropolis(energy_and_grad, x)
+        for t in range(self.n_steps):
+            gradient = self._drift(energy_and_grad(x)[1], x)
+            x = torch.add(x, gradient, alpha=-self.step_size)
+            noise = self._noise_at(t)
+            if noise > 0:
+                x.add_(torch.randn_like(x), alpha=noise)
+            x = self._retract(x)
+        return ChainResult(x, torch.ones((), device=x.device))
+
+    def _noise_at(self, t: int) -> float:
+        return self.noise * (1 - t / self.n_steps) if self.anneal else self.noise
+
+    def _drift(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """Gradient after projection, normalisation and clipping, in this order."""
+        if self.sphere:
+            gradient = tangent(gradient, x)
+        if self.normalize:
+            gradient = F.normalize(gradient, dim=1)
+        if self.clip is not None:
+            gradient = gradient.clamp(-self.clip, self.clip)
+        return gradient
+
+    def _retract(self, x: Tensor) -> Tensor:
+        """Back on the sphere, back within the bounds."""
+        if self.sphere:
+            x = F.normalize(x, dim=1)
+        if self.bounds is not None:
+            low, high = self.bounds
+            x = torch.clamp(x, low, high)  # type: ignore[arg-type]
+        return x
+
+    def _run_metropolis(self, energy_and_grad: EnergyAndGrad, x: Tensor) -> ChainResult:
+        if self.n_steps == 0:
+            return ChainResult(x, torch.ones((), device=x.device))
+        energy, gradient = energy_and_grad(x)
+        accepted = torch.zeros((), device=x.device)
+        for t in range(self.n_steps):
+            noise = self._noise_at(t)
+            eps = torch.randn_like(x)
+            new = x - self.step_size * gradient + noise * eps
+            new_energy, new_gradient = energy_and_grad(new)
+            # log q(x | new) - log q(new | x) for the Gaussian proposals of this step
+            back = (x - new + self.step_size * new_gradient).square().sum(dim=1) / noise**2
+            log_ratio = energy - new_energy + 0.5 * (eps.square().sum(dim=1) - back)
+            accept = torch.rand_like(log_ratio).log() < log_ratio
+            x = torch.where(accept[:, None], new, x)
+            gradient = torch.where(accept[:, None], new_gradient, gradient)
+            energy = torch.where(accept, new_energy, energy)
+            accepted += accept.float().mean()
+        return ChainResult(x, accepted / self.n_steps)
+
+
+class ReplayBuffer(nn.Module):
+    """States in which earlier chains ended, to start later ones from.
+
+    A module without parameters, so that it follows its owner to a device and into a pickle;
+    its rows are left out of ``state_dict``.
+
+    Parameters
+    ----------
+    size : int
+        Number of rows kept; the oldest are overwritten.
+    ratio : float
+        Probability, in [0, 1], that a row of a batch comes from the buffer.
+    n_columns : int
+        Length of a row.
+    """
+
+    rows: Tensor
+
+    def __init__(self, size: int, ratio: float, n_columns: int) -> None:
+        super().__init__()
+        self.size, self.ratio = size, ratio
+        self.register_buffer("rows", torch.empty(0, n_columns), persistent=False)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, fresh: Tensor) -> Tensor:
+        """`fresh` (n, n_columns) with each row replaced, with probability `ratio`, by a kept one."""
+        if not len(self.rows) or self.ratio == 0:
+            return fresh
+        n = len(fresh)
+        hit = torch.rand(n, 1, device=fresh.device) < self.ratio
+        kept = self.rows[torch.randint(len(self.rows), (n,), device=fresh.device)]
+        return torch.where(hit, kept, fresh)
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> None:
+        """Keep `rows` (n, n_columns), over the oldest ones when the buffer is full."""
+        rows = rows.detach()[-self.size :]
+        room = self.size - len(self.rows)
+        if room > 0:
+            self.rows = torch.cat([self.rows, rows[:room]])
+            rows = rows[room:]
+        if len(rows):
+            index = torch.arange(self._next, self._next + len(rows), device=rows.device)
+            self.rows[index % self.size] = rows
+            self._next = (self._next + len(rows)) % self.size

@@ -1,0 +1,207 @@
+"""Differentiable maps: multilayer perceptrons, the sphere, autoencoders.
+
+Langevin chains need the gradient of an energy with respect to its *input* only. Every map here
+offers ``value_and_pullback(x) -> (y, pullback)``, where ``pullback(v)`` is the vector-Jacobian
+product ``v @ dy/dx``. :class:`Map` computes it with autograd; the maps below override it in closed
+form, which spares the graph, the parameters' gradients and most temporary tensors. A test holds
+the two equal for every map and activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+Pullback = Callable[[Tensor], Tensor]
+
+_SLOPE = 0.01
+_NORM_FLOOR = 1e-12
+
+# name -> (activation, whether its derivative is read off the output instead of the input,
+#          gradient of the input given the gradient of the output and that tensor)
+_aten = torch.ops.aten
+_ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool, Callable[..., Tensor]]] = {
+    "relu": (F.relu, True, lambda g, y: _aten.threshold_backward(g, y, 0)),
+    "leaky_relu": (
+        lambda x: F.leaky_relu(x, _SLOPE),
+        True,
+        lambda g, y: _aten.leaky_relu_backward(g, y, _SLOPE, True),
+    ),
+    "tanh": (torch.tanh, True, lambda g, y: _aten.tanh_backward(g, y)),
+    "sigmoid": (torch.sigmoid, True, lambda g, y: _aten.sigmoid_backward(g, y)),
+    "silu": (F.silu, False, lambda g, x: _aten.silu_backward(g, x)),
+}
+ACTIVATIONS = tuple(_ACTIVATIONS)
+
+
+class Map(nn.Module):
+    """A differentiable map of rows, (n, d_in) -> (n, d_out)."""
+
+    def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Value (n, d_out) and the function that pulls (n, d_out) gradients back to (n, d_in)."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            y = self(x)
+
+        def pullback(v: Tensor) -> Tensor:
+            (gradient,) = torch.autograd.grad(y, x, v, retain_graph=True)
+            return gradient
+
+        return y.detach(), pullback
+
+
+class Identity(Map):
+    """The identity: the latent space is the input space, or a Euclidean latent space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Value and pullback: both do nothing."""
+        return x, lambda v: v
+
+
+class Sphere(Map):
+    """Projection on the unit sphere, z / |z|."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Project rows (n, d) on the unit sphere."""
+        return F.normalize(z, dim=1, eps=_NORM_FLOOR)
+
+    def value_and_pullback(self, z: Tensor) -> tuple[Tensor, Pullback]:
+        """Value and closed-form pullback, (v - y (y . v)) / |z|."""
+        norm = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
+        y = z / norm
+        return y, lambda v: tangent(v, y) / norm
+
+
+def tangent(v: Tensor, point: Tensor) -> Tensor:
+    """Part of `v` (n, d) that is tangent to the unit sphere at `point` (n, d)."""
+    return torch.addcmul(v, point, (v * point).sum(dim=1, keepdim=True), value=-1)
+
+
+class MLP(Map):
+    """Multilayer perceptron with a linear last layer.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Widths from input to output, at least two.
+    activation : str, default="leaky_relu"
+        One of ``ACTIVATIONS``.
+    spectral : bool, default=False
+        Whether every layer's weight is divided by its largest singular value.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], activation: str = "leaky_relu", spectral: bool = False
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        self.layers = nn.ModuleList(map(spectral_norm, layers) if spectral else layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, sizes[0]) to (n, sizes[-1])."""
+        activate = _ACTIVATIONS[self.activation][0]
+        for layer in self.layers[:-1]:
+            x = activate(layer(x))
+        return self.layers[-1](x)
+
+    @torch.no_grad()
+    def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Value and closed-form pullback; see :class:`Map`."""
+        activate, from_output, backward = _ACTIVATIONS[self.activation]
+        # Read once: with spectral normalisation every access computes the weight anew.
+        weights = [layer.weight for layer in self.layers]
+        kept: list[Tensor] = []
+        for layer, weight in zip(self.layers[:-1], weights, strict=False):
+            before = F.linear(x, weight, layer.bias)
+            x = activate(before)
+            kept.append(x if from_output else before)
+        y = F.linear(x, weights[-1], self.layers[-1].bias)
+
+        @torch.no_grad()
+        def pullback(v: Tensor) -> Tensor:
+            for weight, at in zip(weights[:0:-1], reversed(kept), strict=True):
+                v = backward(v @ weight, at)
+            return v @ weights[0]
+
+        return y, pullback
+
+
+class AutoencoderNet(nn.Module):
+    """Encoder, latent space and decoder.
+
+    Parameters
+    ----------
+    encoder, decoder : Map
+        Networks between the input and the latent space.
+    latent : Map
+        :class:`Sphere` or :class:`Identity`, applied to the encoder's output.
+    """
+
+    def __init__(self, encoder: Map, decoder: Map, latent: Map) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.latent = encoder, decoder, latent
+
+    @property
+    def spherical(self) -> bool:
+        """Whether latent vectors lie on the unit sphere."""
+        return isinstance(self.latent, Sphere)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latent vectors (n, d_z) of rows (n, d_x)."""
+        return self.latent(self.encoder(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows (n, d_x) of latent vectors (n, d_z)."""
+        return self.decoder(z)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruction of `x`."""
+        return self.decode(self.encode(x))
+
+    def encode_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Latent vectors and the pullback from latent space to input space."""
+        raw, pull_encoder = self.encoder.value_and_pullback(x)
+        z, pull_latent = self.latent.value_and_pullback(raw)
+        return z, lambda v: pull_encoder(pull_latent(v))
+
+    def decode_and_pullback(self, z: Tensor) -> tuple[Tensor, Pullback]:
+        """Rows and the pullback from input space to latent space."""
+        return self.decoder.value_and_pullback(z)
+
+
+def default_latent_dim(n_features: int) -> int:
+    """Latent dimension for tables (MPDR, section 4.5): all columns, 70 % of them beyond 100.
+
+    At least 2, since a sphere in one dimension is two points.
+    """
+    return max(2, n_features if n_features <= 100 else round(0.7 * n_features))
+
+
+def mlp_autoencoder(
+    n_features: int,
+    latent_dim: int,
+    hidden_sizes: Sequence[int],
+    activation: str = "leaky_relu",
+    latent_space: str = "sphere",
+) -> AutoencoderNet:
+    """Autoencoder of two mirrored perceptrons with a "sphere" or "euclidean" latent space."""
+    sizes = [n_features, *hidden_sizes, latent_dim]
+    return AutoencoderNet(
+        MLP(sizes, activation),
+        MLP(sizes[::-1], activation),
+        Sphere() if latent_space == "sphere" else Identity(),
+    )
+
+
+def identity_manifold() -> AutoencoderNet:
+    """The manifold that is the whole input space: MPDR's Gaussian special case."""
+    return AutoencoderNet(Identity(), Identity(), Identity())

@@ -1,0 +1,47 @@
+"""Losses that methods share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def contrastive_loss(
+    module: nn.Module,
+    x: Tensor,
+    negatives: Tensor,
+    *,
+    penalty: float,
+    penalize_data: bool,
+) -> dict[str, Tensor]:
+    """Maximum-likelihood objective of an energy, E(x) - E(x-), with its penalty on energies.
+
+    Its gradient is eq. 8 of MPDR: the parameters' gradient of the energy at data minus the one
+    at negatives. Data and negatives go through the network in one pass.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Has ``energy(x) -> (n,)``.
+    x, negatives : Tensor of shape (n, d) and (m, d)
+        Rows of data; samples of the model.
+    penalty : float
+        Weight of E(x-)^2.
+    penalize_data : bool
+        Whether E(x)^2 is penalised too (scalar energies, whose level is free).
+
+    Returns
+    -------
+    dict of Tensor
+        "loss" and its parts, all of shape ().
+    """
+    on_data, on_negatives = module.energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
+    energy, negative_energy = on_data.mean(), on_negatives.mean()
+    regularizer = on_negatives.square().mean()
+    if penalize_data:
+        regularizer = regularizer + on_data.square().mean()
+    return {
+        "loss": energy - negative_energy + penalty * regularizer,
+        "energy": energy,
+        "negative_energy": negative_energy,
+    }

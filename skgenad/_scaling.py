@@ -1,0 +1,70 @@
+"""Standard units: columns centred and scaled in float64 before anything is cast to float32."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A column is constant if its standard deviation is below so many roundings of its mean: what
+# varies in it is rounding.
+_ROUNDINGS = 8
+# Far beyond any row that a score could still tell apart, far below float32's overflow when squared.
+_FARTHEST = 1e12
+
+
+class StandardUnits:
+    """Column-wise (x - mean) / scale with a rule for constant columns.
+
+    The rule keeps scores free of units where there is no spread to take as the unit: a value of
+    a column that was constant in training maps to 0 if it is that constant, and to plus or minus
+    1 if it lies above or below it.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (d,)
+        Float64; a scale of 0 marks a constant column.
+    tolerance : float, default=0
+        Relative departure from a constant that is rounding.
+    """
+
+    def __init__(self, mean: NDArray, scale: NDArray, tolerance: float = 0.0) -> None:
+        self.mean, self.scale, self.tolerance = mean, scale, tolerance
+
+    @classmethod
+    def identity(cls, n_features: int) -> StandardUnits:
+        """Units that change nothing."""
+        return cls(np.zeros(n_features), np.ones(n_features))
+
+    @classmethod
+    def of(cls, X: NDArray) -> StandardUnits:
+        """Units of the training rows (n, d)."""
+        tolerance = _ROUNDINGS * float(np.finfo(X.dtype).eps)
+        X = X.astype(np.float64, copy=False)
+        # A power of two for each column keeps squares inside float64's range and costs no bit.
+        size = np.abs(X).max(axis=0)
+        unit = np.ldexp(1.0, np.frexp(size)[1])
+        mean = (X / unit).mean(axis=0)
+        scale = (X / unit).std(axis=0)
+        scale[scale <= tolerance * np.abs(mean)] = 0.0
+        return cls(mean * unit, scale * unit, tolerance)
+
+    def to_standard(self, X: NDArray) -> NDArray:
+        """Rows (n, d) in standard units, float32."""
+        constant = self.scale == 0
+        with np.errstate(over="ignore"):
+            Z = np.subtract(X, self.mean, dtype=np.float64)
+            Z /= np.where(constant, 1.0, self.scale)
+        if constant.any():
+            jitter = self.tolerance * np.abs(self.mean[constant])
+            off = Z[:, constant]
+            Z[:, constant] = np.where(np.abs(off) <= jitter, 0.0, np.sign(off))
+        return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
+
+    def from_standard(self, Z: NDArray) -> NDArray:
+        """Rows (n, d) in the units of X, float64."""
+        return Z.astype(np.float64) * self.scale + self.mean
+
+    @property
+    def log_scale(self) -> float:
+        """Sum of the log scales of the columns that vary: what log densities in units of X lose."""
+        return float(np.log(self.scale[self.scale > 0]).sum())

@@ -1,0 +1,331 @@
+"""The one training loop: a skorch net that runs one :class:`Stage` after another.
+
+A stage counts gradient steps. Its "epochs" are blocks of ``STEPS_PER_EPOCH`` steps, whatever the
+number of rows: they are the beat of the history, of the divergence guard and of callbacks.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+STEPS_PER_EPOCH = 50
+
+Objective = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+
+
+class DivergenceWarning(UserWarning):
+    """Training ran away; the last good weights were restored and the stage was ended."""
+
+
+class StopStage(Exception):
+    """Raised by a callback to end a stage early."""
+
+
+@dataclass
+class Stage:
+    """One stage of training.
+
+    Parameters
+    ----------
+    name : str
+        Name in the history and on the progress bar.
+    objective : callable
+        Maps (module, batch) to a dict of scalars; "loss" is back-propagated, the rest goes to the
+        history. A part called "negative_energy" is watched by the divergence guard.
+    optimizers : mapping of str to Optimizer
+        What the stage trains; the learning rate of the first follows `schedule`. A parameter in
+        none of them is frozen.
+    n_steps : int
+        Number of gradient steps.
+    cosine : bool, default=True
+        Whether the learning rate falls to 0 as half a cosine; else it is constant.
+    clip_norm : float, optional
+        Largest norm of the gradient of all parameters.
+    energy_limit : float, default=inf
+        A mean energy of the negatives beyond this, in either direction, counts as divergence.
+    """
+
+    name: str
+    objective: Objective
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    n_steps: int
+    cosine: bool = True
+    clip_norm: float | None = None
+    energy_limit: float = float("inf")
+    resume: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def adam(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], learning_rate: float
+) -> torch.optim.Adam:
+    """Adam in its fused form where the parameters' device has one."""
+    parameters = list(parameters)  # type: ignore[arg-type]
+    flat = [p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])]
+    fused = all(p.device.type in ("cpu", "cuda") for p in flat)
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused)
+
+
+def with_penalty(
+    penalized: nn.Module, rest: Iterable[nn.Module], penalty: float
+) -> list[dict[str, Any]]:
+    """Parameter groups in which `penalized` carries the loss term ``penalty * |weights|^2``."""
+    return [
+        {"params": list(penalized.parameters()), "weight_decay": 2 * penalty},
+        {"params": [p for module in rest for p in module.parameters()]},
+    ]
+
+
+class RowBatches:
+    """Endless batches of exactly `batch_size` rows, each pass over the rows in a new order.
+
+    A batch may end one pass and begin the next, so that its size never changes, however few
+    rows there are. Iterating yields the next ``STEPS_PER_EPOCH`` batches, or as many as the
+    stage has left.
+    """
+
+    def __init__(self, rows: Tensor, batch_size: int, n_steps: int) -> None:
+        self.rows, self.batch_size, self.left = rows, batch_size, n_steps
+        self._order = torch.empty(0, dtype=torch.long, device=rows.device)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(min(STEPS_PER_EPOCH, self.left)):
+            self.left -= 1
+            yield self._next()
+
+    def _next(self) -> Tensor:
+        if len(self._order) < self.batch_size:
+            passes = -(-self.batch_size // len(self.rows))
+            order = [
+                torch.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)
+            ]
+            self._order = torch.cat([self._order, *order])
+        index, self._order = self._order.split(
+            [self.batch_size, len(self._order) - self.batch_size]
+        )
+        return self.rows.index_select(0, index)
+
+
+class StageNet(NeuralNet):
+    """A skorch net that runs one stage; callbacks find the stage as ``net.stage``."""
+
+    def __init__(
+        self, module: nn.Module, *, stage: Stage, batch_size: int, callbacks: list[Any]
+    ) -> None:
+        self.stage = stage
+        super().__init__(
+            module,
+            criterion=nn.Identity,
+            batch_size=batch_size,
+            max_epochs=-(-stage.n_steps // STEPS_PER_EPOCH),
+            train_split=None,
+            callbacks=callbacks,
+            device=None,
+            verbose=0,
+        )
+
+    @property
+    def _default_callbacks(self) -> list[Any]:
+        return []
+
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> StageNet:
+        """Take the stage's optimisers."""
+        self.optimizer_ = next(iter(self.stage.optimizers.values()))
+        return self
+
+    def get_dataset(self, X: Tensor, y: None = None) -> Tensor:
+        """Rows are a tensor already."""
+        return X
+
+    def get_iterator(self, dataset: Tensor, training: bool = False) -> RowBatches:
+        """Batches by indexing, a fixed number per epoch."""
+        return RowBatches(dataset, self.batch_size, self.stage.n_steps)
+
+    def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
+        """One gradient step of all the stage's optimisers."""
+        optimizers = self.stage.optimizers.values()
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        parts = self.stage.objective(self.module_, batch)
+        parts["loss"].backward()
+        self.notify(
+            "on_grad_computed", named_parameters=list(self.module_.named_parameters()), batch=batch
+        )
+        for optimizer in optimizers:
+            optimizer.step()
+        return {"loss": parts["loss"], "parts": parts, "y_pred": parts["loss"]}
+
+    def run_single_epoch(
+        self, iterator: RowBatches | None, training: bool, prefix: str, step_fn: Callable, **_: Any
+    ) -> None:
+        """Run a block of steps; sums stay on the device until its end."""
+        if iterator is None:
+            return
+        self._set_training(True)
+        start, sums, count = time.perf_counter(), {}, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            for name, value in step["parts"].items():
+                value = value.detach()
+                sums[name] = sums[name] + value if count else value
+            count += 1
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        for name, value in sums.items():
+            name = f"{prefix}_loss" if name == "loss" else name
+            self.history.record(name, float(value) / count)
+        self.history.record(f"{prefix}_batch_count", count)
+        self.history.record("seconds", time.perf_counter() - start)
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the callbacks; skorch's EarlyStopping asks for the end by KeyboardInterrupt."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:
+            stoppers = [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
+            if any(cb.misses_ == cb.patience for cb in stoppers):
+                raise StopStage from None
+            raise
+
+    def run(self, rows: Tensor) -> None:
+        """Run the stage on `rows`; unlike ``fit``, let KeyboardInterrupt pass."""
+        self.initialize()
+        self.notify("on_train_begin", X=rows, y=None)
+        try:
+            self.fit_loop(rows)
+        except StopStage:
+            pass
+        self.notify("on_train_end", X=rows, y=None)
+
+
+class DivergenceGuard(Callback):
+    """Keeps the weights of the last good epoch; restores them and stops when training runs away.
+
+    An epoch is bad when its mean loss is not finite or its negatives' mean energy is beyond the
+    stage's limit.
+    """
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Keep the first weights."""
+        self.good_ = copy.deepcopy(net.module_.state_dict())
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Judge the epoch."""
+        row = net.history[-1]
+        loss, level = row["train_loss"], row.get("negative_energy", 0.0)
+        finite = math.isfinite(loss) and math.isfinite(level)
+        if finite and abs(level) <= net.stage.energy_limit:
+            for name, value in net.module_.state_dict().items():
+                self.good_[name].copy_(value)
+            return
+        net.module_.load_state_dict(self.good_)
+        warnings.warn(
+            f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy of "
+            f"negatives {level:.3g}); the weights of the last good epoch were restored. A smaller "
+            "step size or learning rate, or bounds on the chain, may cure it.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
+        raise StopStage
+
+
+class ProgressBar(Callback):
+    """One tqdm bar for a stage."""
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=net.stage.n_steps, desc=net.stage.name, unit="step")
+
+    def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Advance it."""
+        self.bar_.update()
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Show the loss."""
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}")
+
+    def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Close it."""
+        self.bar_.close()
+
+
+def run_stage(
+    module: nn.Module,
+    stage: Stage,
+    rows: Tensor,
+    *,
+    batch_size: int,
+    callbacks: Iterable[Any] = (),
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Run one stage of training in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What the objective is given.
+    stage : Stage
+        What to do.
+    rows : Tensor of shape (n, d)
+        Training rows on the module's device.
+    batch_size : int
+        Rows in a batch.
+    callbacks : iterable of skorch callbacks
+        See every epoch and batch of the stage, after ours.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        A row per epoch: stage, epoch, steps so far, mean loss and named parts, seconds.
+    """
+    if stage.n_steps == 0:
+        return pd.DataFrame()
+    own: list[Any] = [DivergenceGuard()]
+    if stage.cosine:
+        own.append(
+            LRScheduler(
+                torch.optim.lr_scheduler.CosineAnnealingLR,
+                T_max=stage.n_steps,
+                step_every="batch",
+                event_name=None,
+            )
+        )
+    if stage.clip_norm is not None:
+        own.append(GradientNormClipping(stage.clip_norm))
+    if verbose:
+        own.append(ProgressBar())
+    module.train()
+    net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*callbacks, *own])
+    try:
+        net.run(rows)
+    finally:
+        module.eval()
+        for callback in own:
+            getattr(callback, "bar_", tqdm(disable=True)).close()
+    return _history_table(stage.name, net)
+
+
+def _history_table(stage_name: str, net: StageNet) -> pd.DataFrame:
+    """The net's history as a table without skorch's own bookkeeping."""
+    table = pd.DataFrame(net.history.to_list()).drop(columns=["batches"])
+    table = table.rename(columns={"train_loss": "loss"})
+    steps = table.pop("train_batch_count").cumsum()
+    seconds = table.pop("seconds")
+    table.insert(0, "stage", stage_name)
+    table.insert(2, "step", steps)
+    table["seconds"] = seconds
+    return table

@@ -1,0 +1,169 @@
+"""Autoencoder detector: the squared reconstruction error, plain (AE) or denoising (DAE)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
+from ._energies import ReconstructionEnergy
+from ._networks import ACTIVATIONS, default_latent_dim, mlp_autoencoder
+from ._training import Stage, adam, with_penalty
+
+
+class Autoencoder(BaseGenerativeDetector):
+    """Detect anomalies by the reconstruction error of an autoencoder.
+
+    An encoder and a decoder, both multilayer perceptrons, are trained to reproduce the training
+    rows; rows unlike them are reproduced badly. With ``noise > 0`` Gaussian noise is added to the
+    input, but not to the target, in training: the denoising autoencoder.
+
+    Parameters
+    ----------
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    latent_dim : int, default=None
+        Dimension of the latent space. None: the number of columns up to 100 columns, 70 % of it
+        beyond, and at least 2.
+    latent_space : {"sphere", "euclidean"}, default="sphere"
+        Whether latent vectors are divided by their norm.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of the hidden layers.
+    noise : float, default=0.0
+        Standard deviation, in standardised units, of the noise added to inputs in training.
+    encoder_penalty : float, default=0.0
+        Weight of the sum of the encoder's squared weights in the loss.
+    max_steps : int, default=500
+        Number of gradient steps, whatever the number of rows.
+    learning_rate : float, default=1e-3
+        Adam's learning rate at the start; it falls to 0 as half a cosine.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does.
+    contamination : float, default=0.1
+        Share of training rows, in (0, 0.5], that `predict` flags.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches and noise.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss, seconds.
+    module_ : nn.Module
+        The trained network, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    MPDR : Energy-based training that raises the error where anomalies are reconstructed well.
+
+    Notes
+    -----
+    ``score_samples`` is the negative mean over columns of the squared error, in squared
+    standardised units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import Autoencoder
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = Autoencoder(max_steps=100, random_state=0).fit(X)
+    >>> detector.predict(np.full((1, 5), 20.0))
+    array([-1])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseGenerativeDetector._parameter_constraints,
+        "hidden_sizes": [tuple, list],
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "latent_space": [StrOptions({"sphere", "euclidean"})],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "encoder_penalty": [Interval(Real, 0, None, closed="left")],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_sizes: tuple[int, ...] = (128, 128),
+        latent_dim: int | None = None,
+        latent_space: str = "sphere",
+        activation: str = "leaky_relu",
+        noise: float = 0.0,
+        encoder_penalty: float = 0.0,
+        max_steps: int = 500,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.hidden_sizes = hidden_sizes
+        self.latent_dim = latent_dim
+        self.latent_space = latent_space
+        self.activation = activation
+        self.noise = noise
+        self.encoder_penalty = encoder_penalty
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _make_module(self, n_features: int) -> ReconstructionEnergy:
+        latent_dim = self.latent_dim or default_latent_dim(n_features)
+        return ReconstructionEnergy(
+            mlp_autoencoder(
+                n_features, latent_dim, self.hidden_sizes, self.activation, self.latent_space
+            )
+        )
+
+    def _stages(self, module: ReconstructionEnergy) -> list[Stage]:
+        net = module.net
+        groups = with_penalty(net.encoder, [net.decoder], self.encoder_penalty)
+        optimizers = {"main": adam(groups, self.learning_rate)}
+        return [Stage("autoencoder", self._objective, optimizers, self.max_steps)]
+
+    def _objective(self, module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+        noisy = x + self.noise * torch.randn_like(x) if self.noise else x
+        return {"loss": (x - module.net(noisy)).square().mean()}
