@@ -1,0 +1,94 @@
+"""The detectors that the benchmark knows by name.
+
+`DETECTORS` is the one place to add a name: a function of the seed that returns an unfitted
+estimator with scikit-learn's signs. Imports happen in the functions, so that listing the names
+imports neither pyod nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgenad._extras import require
+
+Factory = Callable[[int], Any]
+
+# Detectors that the command runs when none are named: seconds each, and the paper's main rivals.
+DEFAULT = ("MPDR-R", "MPDR-S", "AE", "IForest", "OCSVM", "KNN", "LOF", "PCA", "ECOD")
+
+
+def _ours(name: str, seed: int, **params: Any) -> Any:
+    return getattr(importlib.import_module("skgenad"), name)(random_state=seed, **params)
+
+
+def _pyod(module: str, name: str, seed: int, **params: Any) -> Any:
+    from skgenad.compat import PyODDetector
+
+    cls = getattr(require(f"pyod.models.{module}", extra="bench"), name)
+    # Constructors of pyod's networks seed global generators, but nothing is drawn before `fit`,
+    # where PyODDetector puts the generators back; cells run in processes of their own.
+    return PyODDetector(cls(**params), random_state=seed)
+
+
+def _knn_z(seed: int) -> Any:
+    return make_pipeline(StandardScaler(), _pyod("knn", "KNN", seed, method="mean"))
+
+
+# pyod's default settings throughout, as in ADBench; `verbose` only silences two printing networks.
+DETECTORS: dict[str, Factory] = {
+    "MPDR-R": partial(_ours, "MPDR", energy="reconstruction"),
+    "MPDR-S": partial(_ours, "MPDR", energy="scalar"),
+    "AE": partial(_ours, "Autoencoder"),
+    "DAGMM": partial(_ours, "DAGMM"),
+    "IForest": partial(_pyod, "iforest", "IForest"),
+    "OCSVM": partial(_pyod, "ocsvm", "OCSVM"),
+    "CBLOF": partial(_pyod, "cblof", "CBLOF"),
+    "COF": partial(_pyod, "cof", "COF"),
+    "COPOD": partial(_pyod, "copod", "COPOD"),
+    "ECOD": partial(_pyod, "ecod", "ECOD"),
+    "HBOS": partial(_pyod, "hbos", "HBOS"),
+    "KNN": partial(_pyod, "knn", "KNN"),
+    "LOF": partial(_pyod, "lof", "LOF"),
+    "PCA": partial(_pyod, "pca", "PCA"),
+    "SOD": partial(_pyod, "sod", "SOD"),
+    "DeepSVDD": partial(_pyod, "deep_svdd", "DeepSVDD", n_features=1, verbose=0),
+    "kNN-z": _knn_z,
+    "pyod-AE": partial(_pyod, "auto_encoder", "AutoEncoder", verbose=0),
+}
+
+
+def list_detectors() -> list[str]:
+    """Return the names that `run_benchmark` and ``--detectors`` understand.
+
+    Returns
+    -------
+    names : list of str
+        Ours first, then those of the paper's Table 6, then two more baselines: ``"kNN-z"`` is the
+        mean distance to 5 neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import list_detectors
+    >>> "MPDR-R" in list_detectors()
+    True
+    """
+    return list(DETECTORS)
+
+
+def choose(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
+    """Return the names without repetitions, or raise an error that lists the valid ones."""
+    known, chosen = list(known), list(dict.fromkeys(names))
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(
+            f"unknown {what}: {', '.join(map(repr, unknown))}; choose from {', '.join(known)}"
+        )
+    if not chosen:
+        raise ValueError(f"no {what} named; choose from {', '.join(known)}")
+    return chosen

@@ -1,0 +1,191 @@
+"""How a labelled data set becomes training rows and test rows.
+
+Two protocols are compared everywhere. ``adbench`` is what the papers report: it resamples small
+sets to 1,000 rows *before* it splits them, so copies of training rows sit among the test rows and
+detectors that memorise are flattered. ``clean`` is the same without that step.
+
+With the same seed the splits of ``adbench`` are those of ADBench's own code, row for row: it draws
+from one Mersenne Twister in the same order.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils import check_X_y
+
+MIN_ROWS = 1_000
+MAX_ROWS = 10_000
+TEST_SHARE = 0.3
+PROTOCOLS = ("adbench", "clean")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and test rows of one data set under one protocol and seed.
+
+    Attributes
+    ----------
+    X_train : ndarray of shape (n_train, n_features), float64
+        Training rows, scaled. All are normal unless anomalies were left in on purpose.
+    X_test : ndarray of shape (n_test, n_features), float64
+        Test rows, scaled with what was learned on the training part; may leave [0, 1].
+    y_test : ndarray of shape (n_test,), int
+        1 for anomalies, 0 for normal rows.
+    train_index, test_index : ndarray of int
+        Positions of these rows in the data set that was given.
+    n_train_anomalies : int
+        How many of the training rows are anomalies.
+    note : str
+        What did not go as asked (fewer anomalies than `contaminate` wants), else empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad.benchmark.protocols import make_split
+    >>> X = np.arange(40.0).reshape(20, 2)
+    >>> split = make_split(X, np.arange(20) % 5 == 0, protocol="clean", seed=1)
+    >>> split.X_train.shape, split.X_test.shape, split.n_train_anomalies
+    ((11, 2), (6, 2), 0)
+    """
+
+    X_train: NDArray[np.float64]
+    X_test: NDArray[np.float64]
+    y_test: NDArray[np.int64]
+    train_index: NDArray[np.int64]
+    test_index: NDArray[np.int64]
+    n_train_anomalies: int
+    note: str = ""
+
+
+def make_split(
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    protocol: str = "adbench",
+    contaminate: float = 0.0,
+    seed: int = 1,
+) -> Split:
+    """Split a labelled data set into training and test rows as a protocol says.
+
+    Both protocols cut sets of more than 10,000 rows to 10,000, keep 30 % of the rows for testing
+    (stratified), scale every column to [0, 1] over the 70 % training part, and then drop the
+    anomalies from training. ``"adbench"`` first resamples sets of fewer than 1,000 rows, with
+    replacement, to 1,000. As in ADBench the scaling is learned before the anomalies are dropped.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        Rows; must be finite.
+    y : array-like of shape (n_samples,)
+        1 (or True) for anomalies, 0 for normal rows.
+    protocol : {"adbench", "clean"}, default="adbench"
+        With or without the resampling of small sets.
+    contaminate : float in [0, 0.5], default=0.0
+        Share of the training rows that shall be anomalies. As many as the training part holds are
+        left in; when that is fewer than asked, a warning says so and `Split.note` keeps it.
+    seed : int in [0, 2**32 - 1], default=1
+        The split is a function of the data, the protocol, `contaminate` and this number alone.
+
+    Returns
+    -------
+    split : Split
+        Arrays, the positions of their rows in `X`, and how many anomalies are in training.
+
+    Raises
+    ------
+    ValueError
+        If `protocol` is unknown, `contaminate` is out of range, labels are not 0 and 1, or a
+        class has fewer than two rows, so that it cannot be in both parts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad.benchmark import make_split
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(300, 3)), np.repeat([0, 1], [270, 30])
+    >>> make_split(X, y, protocol="adbench").X_test.shape
+    (300, 3)
+    >>> make_split(X, y, protocol="clean").X_test.shape
+    (90, 3)
+    >>> make_split(X, y, protocol="clean", contaminate=0.05).n_train_anomalies
+    10
+    """
+    _check_options(protocol, contaminate)
+    X, y = check_X_y(X, y, dtype=np.float64)
+    y = _check_labels(y)
+    # The legacy generator, in ADBench's order of draws: its splits are then reproduced exactly.
+    rng = np.random.RandomState(seed)
+    rows = _choose_rows(len(y), protocol, rng)
+    if np.bincount(y[rows], minlength=2).min() < 2:
+        normal, anomalies = np.bincount(y[rows], minlength=2)
+        raise ValueError(
+            f"protocol {protocol!r} needs at least 2 normal rows and 2 anomalies to split, "
+            f"got {normal} and {anomalies}; use a larger data set or another seed"
+        )
+    train, test = train_test_split(rows, test_size=TEST_SHARE, stratify=y[rows], random_state=rng)
+    scaler = MinMaxScaler().fit(X[train])
+    kept, n_anomalies, note = _drop_anomalies(train, y[train], contaminate, rng)
+    return Split(
+        X_train=scaler.transform(X[kept]),
+        X_test=scaler.transform(X[test]),
+        y_test=y[test],
+        train_index=kept,
+        test_index=test,
+        n_train_anomalies=n_anomalies,
+        note=note,
+    )
+
+
+def _check_options(protocol: str, contaminate: float) -> None:
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    if not 0 <= contaminate <= 0.5:
+        raise ValueError(f"contaminate must be a share in [0, 0.5], got {contaminate!r}")
+
+
+def _check_labels(y: NDArray) -> NDArray[np.int64]:
+    values = np.unique(y)
+    if not np.isin(values, [0, 1]).all():
+        raise ValueError(
+            "y must hold 1 for anomalies and 0 for normal rows, "
+            f"got the values {values[:5].tolist()}; recode the labels"
+        )
+    return y.astype(np.int64)
+
+
+def _choose_rows(n: int, protocol: str, rng: np.random.RandomState) -> NDArray[np.int64]:
+    if n < MIN_ROWS and protocol == "adbench":
+        return rng.choice(n, MIN_ROWS, replace=True)
+    if n > MAX_ROWS:
+        return rng.choice(n, MAX_ROWS, replace=False)
+    return np.arange(n)
+
+
+def _drop_anomalies(
+    train: NDArray[np.int64],
+    y_train: NDArray[np.int64],
+    contaminate: float,
+    rng: np.random.RandomState,
+) -> tuple[NDArray[np.int64], int, str]:
+    """Return the training rows to keep, how many of them are anomalies, and a note."""
+    normal, anomalies = train[y_train == 0], train[y_train == 1]
+    wanted = round(contaminate * len(normal) / (1 - contaminate))
+    if wanted == 0:
+        return normal, 0, ""
+    note = ""
+    if wanted > len(anomalies):
+        share = len(anomalies) / (len(normal) + len(anomalies))
+        note = (
+            f"contaminate={contaminate:g} asks for {wanted} anomalies in training, "
+            f"only {len(anomalies)} are there (share {share:.3f})"
+        )
+        warnings.warn(note, UserWarning, stacklevel=3)
+    chosen = rng.choice(anomalies, min(wanted, len(anomalies)), replace=False)
+    kept = np.concatenate([normal, chosen])
+    return rng.permutation(kept), len(chosen), note
