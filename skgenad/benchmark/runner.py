@@ -1,0 +1,393 @@
+"""Run detectors on data sets: cells in processes of their own, rows that survive a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed, parallel_config
+from numpy.typing import ArrayLike
+from sklearn.base import clone
+from tqdm.auto import tqdm
+
+from skgenad._extras import require
+from skgenad.benchmark._cell import run_cell, versions
+from skgenad.benchmark._detectors import DETECTORS, choose
+from skgenad.benchmark._isolation import modules_of, thread_server
+from skgenad.benchmark._store import KEY, ResultsFile, to_frame
+from skgenad.benchmark._suites import Suite, open_suite
+from skgenad.benchmark.protocols import Split, _check_options, make_split
+
+BACKENDS = ("loky", "dask")
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One row to compute: what it is called, and what has to be fitted."""
+
+    key: dict[str, Any]
+    estimator: Any
+    settings: str
+
+
+def run_benchmark(
+    datasets: str | os.PathLike[str] | Suite | Mapping[str, tuple[ArrayLike, ArrayLike]],
+    detectors: Sequence[str] | Mapping[str, Any],
+    *,
+    protocol: str = "adbench",
+    contaminate: float = 0.0,
+    seeds: Sequence[int] = (1, 2, 3),
+    jobs: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    out: str | os.PathLike[str],
+    resume: bool = True,
+    time_limit: float | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Run every detector on every data set with every seed, and keep each result at once.
+
+    A cell (data set, protocol, contamination, seed, detector) runs in a child process of its own
+    with one thread. Its row is on the disk before the next one is written: a run that is killed
+    and started again goes on where it was. A detector that raises, dies or takes too long is a row
+    with its message and no scores.
+
+    Parameters
+    ----------
+    datasets : str, path-like, Suite or mapping
+        A suite (``"builtin"``, ``"adbench"``, a folder of ``.npz`` files), what `open_suite`
+        returns, or a mapping from names to ``(X, y)`` with y = 1 for anomalies.
+    detectors : sequence of str or mapping
+        Names from `list_detectors`, or a mapping from names of your own to unfitted estimators
+        with ``fit`` and ``score_samples``. These are cloned for every cell, and every parameter
+        called ``random_state``, nested ones too, is set to the seed.
+    protocol : {"adbench", "clean"}, default="adbench"
+        How data sets are split; see `make_split`.
+    contaminate : float in [0, 0.5], default=0.0
+        Share of the training rows that shall be anomalies.
+    seeds : sequence of int, default=(1, 2, 3)
+        Each is a split, and the seed of the detectors on that split.
+    jobs : int, default=1
+        Cells to run at the same time; -1 means one per core (loky) or per thread of the cluster.
+    backend : {"loky", "dask"}, default="loky"
+        Processes on this machine, or the workers of a Dask cluster.
+    scheduler : str, default=None
+        Address of Dask's scheduler, such as ``"tcp://10.0.0.1:8786"``. None starts a cluster of
+        `jobs` workers on this machine.
+    out : path-like
+        File of results, or a folder in which it is called ``rows.csv``. Other settings of
+        `protocol`, `contaminate` and so on may share a file: they are more rows.
+    resume : bool, default=True
+        Whether to keep the rows in `out` and compute only what is missing, failed cells not being
+        missing. False moves an existing file aside (``rows.csv.1`` and so on) and begins anew.
+    time_limit : float, default=None
+        Seconds that fitting and scoring of a cell may take together. None means no limit.
+    progress : bool, default=True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    rows : DataFrame
+        The rows of this call, those that were already there included, ordered by data set, seed
+        and detector. Columns: the cell, ``status`` ("ok", "failed", "timeout"), ``auroc``,
+        ``average_precision``, ``fit_seconds``, ``score_seconds``, ``peak_memory_mb`` (growth of
+        the cell's resident memory, MiB), numbers of rows and columns, ``message``, ``settings``
+        (every parameter of the detector, JSON) and ``versions``.
+
+    Raises
+    ------
+    ValueError
+        If a name or an option is unknown, or if `out` holds rows of a detector of the same name
+        with other settings: mixing them would make a table of two different detectors.
+    ResultsFileError
+        If a line of `out` is damaged. The file is not touched.
+    RuntimeError
+        If another process is writing to `out`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from skgenad.benchmark import run_benchmark
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = run_benchmark(
+    ...         "builtin",
+    ...         {"forest": IsolationForest(n_estimators=10)},
+    ...         seeds=[1],
+    ...         out=folder,
+    ...         progress=False,
+    ...     )  # doctest: +SKIP
+    """
+    _check_options(protocol, contaminate)
+    _check_run(seeds, jobs, backend, scheduler, time_limit)
+    suite = _as_suite(datasets)
+    cells = _plan(suite, detectors, protocol, float(contaminate), seeds)
+    path = _results_path(Path(out), resume)
+    with ResultsFile(path) as file, ExitStack() as stack:
+        known = {tuple(row[name] for name in KEY): row for row in file.rows}
+        _refuse_other_settings(cells, known, path)
+        missing = [cell for cell in cells if tuple(cell.key.values()) not in known]
+        if missing:
+            stack.enter_context(_backend(backend, scheduler, jobs))
+            bar = stack.enter_context(
+                tqdm(total=len(cells), initial=len(cells) - len(missing), disable=not progress)
+            )
+            for row in _compute(missing, suite, jobs, backend, time_limit):
+                file.append(row)
+                bar.set_postfix_str(f"{row['dataset']} {row['detector']}", refresh=False)
+                bar.update()
+        known = {tuple(row[name] for name in KEY): row for row in file.rows}
+    return to_frame([known[tuple(cell.key.values())] for cell in cells])
+
+
+def _check_run(
+    seeds: Sequence[int],
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+    time_limit: float | None,
+) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+    if scheduler is not None and backend != "dask":
+        raise ValueError(f"scheduler={scheduler!r} needs backend='dask', got {backend!r}")
+    if not seeds:
+        raise ValueError("seeds is empty; give at least one, for example [1]")
+    if any(not 0 <= seed < 2**32 for seed in seeds):
+        raise ValueError(f"seeds must be in [0, 2**32 - 1], got {list(seeds)}")
+    if jobs == 0:
+        raise ValueError("jobs must be a positive number of cells, or -1 for all cores; got 0")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
+
+
+def _as_suite(datasets: Any) -> Suite:
+    if isinstance(datasets, Suite):
+        return datasets
+    if isinstance(datasets, Mapping):
+        return Suite("custom", {name: lambda pair=pair: pair for name, pair in datasets.items()})
+    return open_suite(datasets)
+
+
+def _results_path(out: Path, resume: bool) -> Path:
+    path = out if out.suffix == ".csv" else out / "rows.csv"
+    if not resume and path.exists():
+        number = 1
+        while (aside := path.with_name(f"{path.name}.{number}")).exists():
+            number += 1
+        path.rename(aside)
+    return path
+
+
+def _plan(
+    suite: Suite,
+    detectors: Sequence[str] | Mapping[str, Any],
+    protocol: str,
+    contaminate: float,
+    seeds: Sequence[int],
+) -> list[_Cell]:
+    """List the cells, data sets outermost, so that each is loaded once and then forgotten."""
+    makers = _makers(detectors)
+    made = {(name, s): maker(s) for name, maker in makers.items() for s in dict.fromkeys(seeds)}
+    settings = {key: describe_settings(estimator) for key, estimator in made.items()}
+    return [
+        _Cell(
+            dict(zip(KEY, (suite.name, dataset, protocol, contaminate, seed, name), strict=True)),
+            made[name, seed],
+            settings[name, seed],
+        )
+        for dataset in suite.loaders
+        for seed in dict.fromkeys(seeds)
+        for name in makers
+    ]
+
+
+def _makers(detectors: Sequence[str] | Mapping[str, Any]) -> dict[str, Callable[[int], Any]]:
+    if isinstance(detectors, str):
+        raise ValueError(f"detectors must be a list of names, got the string {detectors!r}")
+    if not isinstance(detectors, Mapping):
+        return {name: DETECTORS[name] for name in choose(detectors, DETECTORS, "detector")}
+    for name, estimator in detectors.items():
+        if not (hasattr(estimator, "fit") and hasattr(estimator, "score_samples")):
+            raise ValueError(
+                f"detector {name!r} must be an estimator with fit and score_samples, got "
+                f"{estimator!r}; detectors of pyod need skgenad.compat.PyODDetector around them"
+            )
+    return {name: _Seeded(estimator) for name, estimator in detectors.items()}
+
+
+class _Seeded:
+    """Clone an estimator and seed every random state in it."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+
+    def __call__(self, seed: int) -> Any:
+        estimator = clone(self.estimator)
+        names = [name for name in estimator.get_params() if re.search(r"(^|__)random_state$", name)]
+        return estimator.set_params(**dict.fromkeys(names, seed))
+
+
+def describe_settings(estimator: Any) -> str:
+    """Write every parameter of an estimator but its random states as JSON, nested ones too."""
+    params = {
+        name: value
+        for name, value in estimator.get_params(deep=True).items()
+        if not name.endswith("random_state")
+    }
+    text = json.dumps(params, sort_keys=True, default=_describe_value)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def _describe_value(value: Any) -> Any:
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return type(value).__name__  # its parameters have entries of their own
+    if isinstance(value, np.generic):
+        return value.item()
+    return repr(value)
+
+
+def _refuse_other_settings(
+    cells: list[_Cell], known: Mapping[tuple[Any, ...], Mapping[str, Any]], path: Path
+) -> None:
+    for cell in cells:
+        row = known.get(tuple(cell.key.values()))
+        if row is not None and row["settings"] != cell.settings:
+            raise ValueError(
+                f"'{path}' holds rows of {cell.key['detector']!r} with other settings: there "
+                f"{row['settings']}, now {cell.settings}; write to another folder, give the "
+                "detector another name, or start anew without resuming"
+            )
+
+
+def _backend(backend: str, scheduler: str | None, jobs: int) -> Any:
+    """Return a context in which joblib uses the backend, with a cluster where it needs one."""
+    stack = ExitStack()
+    if backend == "dask":
+        distributed = require("distributed", extra="dask")
+        if scheduler is None:
+            # A thread per worker would do, since cells are processes anyway, but a worker that
+            # dies takes one cell with it and not all.
+            workers = os.cpu_count() if jobs < 0 else jobs
+            cluster = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address=None
+                )
+            )
+            stack.enter_context(distributed.Client(cluster))
+        else:
+            stack.enter_context(distributed.Client(scheduler))
+    stack.enter_context(parallel_config(backend=backend, n_jobs=jobs))
+    return stack
+
+
+def _compute(
+    cells: list[_Cell], suite: Suite, jobs: int, backend: str, time_limit: float | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of cells in the order in which they are done."""
+    parallel = Parallel(
+        n_jobs=jobs,
+        return_as="generator_unordered",
+        batch_size=1,  # a row is kept as soon as it is there
+        max_nbytes=None,  # payloads are bytes already: no copies in a temporary folder
+    )
+    local = backend == "loky"
+    tasks = (delayed(_run)(*task, time_limit, local) for task in _tasks(cells, suite))
+    rows = parallel(tasks)
+    try:
+        yield from rows
+    finally:
+        rows.close()
+
+
+def _tasks(cells: list[_Cell], suite: Suite) -> Iterator[tuple[Any, ...]]:
+    """Prepare what a worker needs; joblib asks for it only shortly before a worker is free."""
+    import cloudpickle
+
+    loaded: str | None = None
+    split_key: tuple[str, int] | None = None
+    for cell in cells:
+        if cell.key["dataset"] != loaded:
+            loaded = cell.key["dataset"]
+            X, y = suite.loaders[loaded]()
+        if (loaded, cell.key["seed"]) != split_key:
+            split_key = (loaded, cell.key["seed"])
+            split = _try_split(X, y, cell.key)
+        base = dict(cell.key, settings=cell.settings, **_shape(split))
+        if isinstance(split, str):
+            yield base, None, ()
+            continue
+        args = (cell.estimator, split.X_train, split.X_test, split.y_test)
+        yield base, cloudpickle.dumps((run_cell, args)), modules_of(cell.estimator)
+
+
+def _try_split(X: ArrayLike, y: ArrayLike, key: Mapping[str, Any]) -> Split | str:
+    """Split a data set; one that cannot be split becomes a message in the rows of its cells."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the note says the same, in every row
+            return make_split(
+                X,
+                y,
+                protocol=key["protocol"],
+                contaminate=key["contaminate"],
+                seed=key["seed"],
+            )
+    except ValueError as error:
+        return str(error)
+
+
+def _shape(split: Split | str) -> dict[str, Any]:
+    if isinstance(split, str):
+        names = ("n_train", "n_train_anomalies", "n_test", "n_features")
+        return {**dict.fromkeys(names, 0), "message": split}
+    return {
+        "n_train": len(split.X_train),
+        "n_train_anomalies": split.n_train_anomalies,
+        "n_test": len(split.X_test),
+        "n_features": split.X_train.shape[1],
+        "message": split.note,
+    }
+
+
+def _run(
+    base: dict[str, Any],
+    payload: bytes | None,
+    modules: Sequence[str],
+    time_limit: float | None,
+    local: bool,
+) -> dict[str, Any]:
+    """Compute one row; runs in a worker of joblib or Dask, which leaves the work to a child."""
+    if local and threading.current_thread() is threading.main_thread() and _in_worker():
+        # Ctrl-C is for the process that asked; it ends this one when it has written what it got.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    measured = ("auroc", "average_precision", "fit_seconds", "score_seconds", "peak_memory_mb")
+    row = {**base, "status": "failed", **dict.fromkeys(measured, math.nan), "versions": versions()}
+    if payload is None:
+        return row
+    server = thread_server(stop_with_parent=local and _in_worker())
+    reply = server.call(payload, modules=modules, time_limit=time_limit)
+    row["status"] = reply.status
+    result = pickle.loads(reply.result) if reply.status == "ok" else {"message": reply.message}
+    texts = [base["message"], result.pop("message")]
+    return {**row, **result, "message": " | ".join(text for text in texts if text)}
+
+
+def _in_worker() -> bool:
+    """Say whether this is a process that loky started."""
+    import multiprocessing
+
+    return multiprocessing.parent_process() is not None
