@@ -71,6 +71,12 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _before_training(self, module: nn.Module, rows: Tensor) -> None:  # noqa: B027
         """Store in the module's buffers what depends on the training rows (standard units)."""
 
+    def _after_training(self, module: nn.Module, rows: Tensor) -> None:  # noqa: B027
+        """Store in the module's buffers what depends on the trained weights and `rows`.
+
+        Called with the module in evaluation mode, after every training, continued ones included.
+        """
+
     # ---- fit ------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -197,6 +203,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                 )
             )
         module.eval()
+        self._after_training(module, rows)
         self.module_ = module
         self.history_ = pd.concat([t for t in tables if len(t)], ignore_index=True)
         self._moments = {n: o.state_dict()["state"] for n, o in stages[-1].optimizers.items()}
