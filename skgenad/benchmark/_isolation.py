@@ -117,7 +117,7 @@ def _start() -> subprocess.Popen[bytes]:
     # What can be imported here must be importable there, also when it was added by hand.
     environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-m", "skgenad.benchmark._server"],
+        [sys.executable, "-c", "from skgenad.benchmark._server import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -1,4 +1,4 @@
-"""A small process that forks one child per request; runs as ``python -m``, talks over pipes.
+"""A small process that forks one child per request, and talks over pipes.
 
 Every cell of a benchmark runs in a process of its own: its peak memory is its own, it can be
 killed when it takes too long, and nothing it does to global generators or threads outlives it.
@@ -8,24 +8,23 @@ forking safe. ``multiprocessing`` has a fork server as well, but refuses to star
 processes, which is what Dask's workers are.
 
 A message is eight bytes with its length and then that many bytes. A request is a pickled header
-``(modules, time_limit)`` and a payload that only the child unpickles; a reply is a pickled
-tuple that makes a `Reply`. When the pipe of requests closes, because the client is gone in whatever way, the
-running child is killed and the server ends.
+``(modules, time_limit)`` and a payload that only the child unpickles; a reply is a pickled tuple
+that makes a `Reply`. When the pipe of requests closes, because the client is gone in whatever way,
+the running child is killed and the server ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pickle
 import select
 import signal
 import struct
-import sys
 import tempfile
-import warnings
 from typing import BinaryIO, NamedTuple
+
+from skgenad.benchmark._warm_up import preload
 
 IDLE_SECONDS = 60.0
 _LENGTH = struct.Struct("!Q")
@@ -78,30 +77,11 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             return
         modules, time_limit = pickle.loads(header)
         for name in modules:
-            _preload(name)
+            preload(name)
         reply = _run_child(payload, time_limit, requests.fileno())
         if reply is None:
             return
         send(replies, pickle.dumps(tuple(reply)))
-
-
-def _preload(name: str) -> None:
-    """Import a module once for all children; whatever is wrong with it, the child will say."""
-    if name in sys.modules:
-        return
-    with contextlib.suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module(name)
-        if name == "pyod.models.sod":
-            _compile_sod()
-
-
-def _compile_sod() -> None:
-    # pyod compiles one function of SOD at its first call, 6 seconds that no cell should pay.
-    import numpy as np
-    from pyod.models.sod import _snn_imp
-
-    _snn_imp(np.zeros((32, 20), dtype=np.int64), 10)
 
 
 def _run_child(payload: bytes, time_limit: float | None, client: int) -> Reply | None:
@@ -170,12 +150,9 @@ def _describe_death(status: int, output: BinaryIO) -> str:
     return f"{text}; last output: {lines[-1]}" if lines else text
 
 
-def _main() -> None:
+def main() -> None:
+    """Serve on standard input and output."""
     # Replies travel on a copy of standard output, so that nothing a library prints gets among them.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(os.fdopen(os.dup(0), "rb", buffering=0), replies)
-
-
-if __name__ == "__main__":
-    _main()
