@@ -1,0 +1,40 @@
+"""Data sets for anomaly detection: fetched, shipped with scikit-learn, drawn, or your own files.
+
+Everywhere `target`, or `y`, is 1 for an anomaly and 0 for a normal row.
+"""
+
+from skgenad.datasets._adbench import fetch_adbench, list_adbench
+from skgenad.datasets._builtin import list_builtin, load_builtin
+from skgenad.datasets._fetch import get_data_home
+from skgenad.datasets._npz import list_folder, load_folder, load_npz
+from skgenad.datasets._toy import (
+    make_eight_gaussians,
+    make_local_anomalies,
+    make_ring,
+    make_two_clusters,
+)
+from skgenad.datasets._toy_densities import (
+    eight_gaussians_log_density,
+    local_anomalies_log_density,
+    ring_log_density,
+    two_clusters_log_density,
+)
+
+__all__ = [
+    "eight_gaussians_log_density",
+    "fetch_adbench",
+    "get_data_home",
+    "list_adbench",
+    "list_builtin",
+    "list_folder",
+    "load_builtin",
+    "load_folder",
+    "load_npz",
+    "local_anomalies_log_density",
+    "make_eight_gaussians",
+    "make_local_anomalies",
+    "make_ring",
+    "make_two_clusters",
+    "ring_log_density",
+    "two_clusters_log_density",
+]

@@ -1,0 +1,171 @@
+"""Data sets as ``.npz`` files with the arrays ``X`` and ``y``."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from skgenad.metrics import _check_labels
+
+
+def load_npz(path: str | os.PathLike[str]) -> Bunch:
+    """Load one data set from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : path-like
+        A file with a numeric array ``X`` of shape (n_samples, n_features) and an array ``y`` of
+        shape (n_samples,) or (n_samples, 1) of 0 (normal) and 1 (anomaly). Other arrays in it
+        are ignored. Pickled objects in it are refused, so that loading runs no code.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``data``, float64 of shape (n_samples, n_features), or float32 if the file has it so;
+        ``target``, int64 of shape (n_samples,), 1 = anomaly; ``name``, the file's name without
+        ``.npz``; ``filename``; ``DESCR``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not a readable ``.npz`` or its arrays are not as described.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from skgenad.datasets import load_npz
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.npz"
+    ...     np.savez(path, X=[[0.0, 1.0], [5.0, 5.0]], y=[0, 1])
+    ...     load_npz(path).target
+    array([0, 1])
+    """
+    path = Path(path)
+    try:
+        X, y = _read_arrays(path)
+        X, y = _check_X(X), _check_labels(y)
+        if len(X) != len(y):
+            raise ValueError(f"X has {len(X)} rows and y has {len(y)}; they must be equal.")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' is not a data set: {error}") from error
+    description = (
+        f"{path.stem}: {len(y)} rows, {X.shape[1]} features, {y.sum()} anomalies "
+        f"({y.mean():.1%}), from '{path}'."
+    )
+    return Bunch(data=X, target=y, name=path.stem, filename=str(path), DESCR=description)
+
+
+def list_folder(path: str | os.PathLike[str]) -> list[str]:
+    """List the data sets in a folder: its ``.npz`` files, without looking into them.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder. Folders in it are not searched.
+
+    Returns
+    -------
+    list of str
+        File names without ``.npz``, sorted.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `path` is not a folder.
+    FileNotFoundError
+        If the folder has no ``.npz`` file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from skgenad.datasets import list_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder) / "mine.npz", X=[[0.0], [5.0]], y=[0, 1])
+    ...     list_folder(folder)
+    ['mine']
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise NotADirectoryError(f"'{path}' is not a folder. Name one that holds .npz files.")
+    names = sorted(file.stem for file in path.glob("*.npz"))
+    if not names:
+        inside = sorted({str(file.parent) for file in path.glob("*/*.npz")})
+        hint = f" There are some in: {', '.join(inside)}." if inside else ""
+        raise FileNotFoundError(f"'{path}' holds no .npz file.{hint}")
+    return names
+
+
+def load_folder(path: str | os.PathLike[str]) -> dict[str, Bunch]:
+    """Load every data set of a folder.
+
+    All of them are held in memory at once; `list_folder` and `load_npz` take them one by one.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder of ``.npz`` files as `load_npz` wants them.
+
+    Returns
+    -------
+    dict of str to sklearn.utils.Bunch
+        What `load_npz` returns for each name of `list_folder`.
+
+    Raises
+    ------
+    NotADirectoryError
+        If `path` is not a folder.
+    FileNotFoundError
+        If the folder has no ``.npz`` file.
+    ValueError
+        If one of the files is not a data set; the message names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from skgenad.datasets import load_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder) / "mine.npz", X=[[0.0], [5.0]], y=[0, 1])
+    ...     load_folder(folder)["mine"].data.shape
+    (2, 1)
+    """
+    return {name: load_npz(Path(path) / f"{name}.npz") for name in list_folder(path)}
+
+
+def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        # A plain .npy file would load as an array, which is no context manager.
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("the file is not a zip archive")
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in ("X", "y") if name not in arrays.files]
+            if missing:
+                raise ValueError(
+                    f"it has no array {' and no array '.join(missing)}; "
+                    f"it has {', '.join(arrays.files) or 'none'}. It needs X and y."
+                )
+            return arrays["X"], arrays["y"]
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"it is not a readable .npz file ({error}).") from error
+
+
+def _check_X(X: np.ndarray) -> np.ndarray:
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(
+            f"X has shape {X.shape}; it must be (n_samples, n_features), neither of them 0. "
+            "Flatten images to rows."
+        )
+    if X.dtype.kind not in "biuf":
+        raise ValueError(f"X has dtype {X.dtype}; it must hold real numbers.")
+    return X if X.dtype == np.float32 else X.astype(np.float64)
