@@ -34,6 +34,7 @@ COLUMNS: dict[str, type] = {
     "n_train": int,
     "n_train_anomalies": int,
     "n_test": int,
+    "n_test_anomalies": int,
     "n_features": int,
     "message": str,
     "settings": str,

@@ -352,12 +352,13 @@ def _try_split(X: ArrayLike, y: ArrayLike, key: Mapping[str, Any]) -> Split | st
 
 def _shape(split: Split | str) -> dict[str, Any]:
     if isinstance(split, str):
-        names = ("n_train", "n_train_anomalies", "n_test", "n_features")
+        names = ("n_train", "n_train_anomalies", "n_test", "n_test_anomalies", "n_features")
         return {**dict.fromkeys(names, 0), "message": split}
     return {
         "n_train": len(split.X_train),
         "n_train_anomalies": split.n_train_anomalies,
         "n_test": len(split.X_test),
+        "n_test_anomalies": int(split.y_test.sum()),
         "n_features": split.X_train.shape[1],
         "message": split.note,
     }
