@@ -52,14 +52,21 @@ def public_objects():
 
 
 OBJECTS = public_objects()
+
+
+def is_ours(member):
+    """Tell whether a member of a class is a method or property that is written in this package."""
+    function = member.fget if isinstance(member, property) else member
+    module = getattr(function, "__module__", None) or ""
+    return inspect.isroutine(function) and module.startswith("skgenad")
+
+
 METHODS = [
     f"{path}.{name}"
     for path, thing in OBJECTS.items()
     if inspect.isclass(thing)
     for name, member in inspect.getmembers(thing)
-    if not name.startswith("_")
-    and (inspect.isroutine(member) or isinstance(member, property))
-    and (getattr(member, "fget", None) or member).__module__.startswith("skgenad")
+    if not name.startswith("_") and is_ours(member)
 ]
 DETECTORS = [
     thing
