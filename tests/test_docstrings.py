@@ -1,5 +1,6 @@
 """What is documented is what is there, for every public object, found and not listed."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -80,6 +81,18 @@ def failed_checks(path, checks):
     return [f"{code}: {message}" for code, message in errors if code in checks]
 
 
+def checks_for(thing):
+    """Leave out what makes no sense for errors, and for results that only this package makes."""
+    checks = set(CHECKS)
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        checks -= {"EX01"}
+    if dataclasses.is_dataclass(thing) and not ClassDoc(thing)["Parameters"]:
+        fields = {field.name for field in dataclasses.fields(thing)}
+        if fields <= documented_attributes(thing).keys():
+            checks -= {"PR01"}
+    return checks
+
+
 def test_every_public_module_names_what_is_public():
     # Modules of one method each are read through `skgenad` itself.
     methods = {detector.__module__ for detector in DETECTORS}
@@ -90,7 +103,7 @@ def test_every_public_module_names_what_is_public():
 
 @pytest.mark.parametrize("path", OBJECTS)
 def test_documentation_matches_signature(path):
-    assert failed_checks(path, CHECKS.keys()) == []
+    assert failed_checks(path, checks_for(OBJECTS[path])) == []
 
 
 @pytest.mark.parametrize("path", METHODS)

@@ -39,7 +39,7 @@ THIRD_PARTY = {
 # Single modules that may use a bit more than their layer.
 ALSO = {"_random": {"sklearn.utils"}}
 # Modules that subclass what an optional package defines; they are imported in calls only.
-OPTIONAL_MODULES = {"_pyod_interface": {"pyod"}}
+OPTIONAL_MODULES = {"_pyod_interface": {"pyod"}, "benchmark._app": {"typer"}}
 # Who seeds global generators, in a fork that puts them back: pyod's detectors know no other way.
 FORKS = {"_random": {"torch"}, "compat": {"numpy", "torch"}}
 
@@ -267,6 +267,7 @@ def test_rules_catch_a_bad_module(module, source, complaint):
         ("benchmark.cli", "if TYPE_CHECKING:\n    import typer"),
         ("benchmark.cli", "from .._extras import require\ntyper = require('typer', extra='bench')"),
         ("benchmark", "import warnings\ndef f():\n    warnings.simplefilter('ignore')"),
+        ("benchmark._app", "import typer"),
         ("_pyod_interface", "from pyod.models.base import BaseDetector"),
         ("compat", "def f():\n    from ._pyod_interface import X"),
         ("__init__", "from .mpdr import MPDR\nfrom skgenad import datasets"),
