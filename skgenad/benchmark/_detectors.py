@@ -62,6 +62,10 @@ DETECTORS: dict[str, Factory] = {
     "pyod-AE": partial(_pyod, "auto_encoder", "AutoEncoder", verbose=0),
 }
 
+OURS = tuple(
+    name for name, make in DETECTORS.items() if isinstance(make, partial) and make.func is _ours
+)
+
 
 def list_detectors() -> list[str]:
     """Return the names that `run_benchmark` and ``--detectors`` understand.

@@ -22,7 +22,7 @@ import select
 import signal
 import struct
 import tempfile
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from skgenad.benchmark._warm_up import preload
 
@@ -38,20 +38,20 @@ class Reply(NamedTuple):
     message: str = ""
 
 
-def send(stream: BinaryIO, data: bytes) -> None:
+def send(stream: IO[bytes], data: bytes) -> None:
     """Write one message."""
     stream.write(_LENGTH.pack(len(data)))
     stream.write(data)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> bytes | None:
+def receive(stream: IO[bytes]) -> bytes | None:
     """Read one message; None when the other side has closed the pipe."""
     head = _read(stream, _LENGTH.size)
     return None if head is None else _read(stream, _LENGTH.unpack(head)[0])
 
 
-def _read(stream: BinaryIO, length: int) -> bytes | None:
+def _read(stream: IO[bytes], length: int) -> bytes | None:
     # An unbuffered pipe gives what is there, which may be a part of what was asked for.
     data = bytearray(length)
     view, filled = memoryview(data), 0
@@ -63,7 +63,7 @@ def _read(stream: BinaryIO, length: int) -> bytes | None:
     return bytes(data)
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """Answer requests until their pipe closes or none came for `IDLE_SECONDS`.
 
     Parameters
@@ -112,7 +112,7 @@ def _run_child(payload: bytes, time_limit: float | None, client: int) -> Reply |
         return Reply("failed", message=result[1:].decode())
 
 
-def _wait(pipe: BinaryIO, client: int, time_limit: float | None) -> str:
+def _wait(pipe: IO[bytes], client: int, time_limit: float | None) -> str:
     """Wait for the first of three ends: of the child, of the client, or of the time."""
     ready = select.select([pipe, client], [], [], time_limit)[0]
     # The client sends nothing while it waits, so something to read there is the end of the pipe.
@@ -136,7 +136,7 @@ def _child(payload: bytes, writing: int, output: int) -> None:
         os._exit(0)
 
 
-def _describe_death(status: int, output: BinaryIO) -> str:
+def _describe_death(status: int, output: IO[bytes]) -> str:
     """Say how a child ended that left no result, with the last line it printed."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,12 @@ def _as_suite(datasets: Any) -> Suite:
     if isinstance(datasets, Suite):
         return datasets
     if isinstance(datasets, Mapping):
-        return Suite("custom", {name: lambda pair=pair: pair for name, pair in datasets.items()})
+        return Suite("custom", {name: partial(_pair, *pair) for name, pair in datasets.items()})
     return open_suite(datasets)
+
+
+def _pair(X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+    return X, y
 
 
 def _results_path(out: Path, resume: bool) -> Path:
@@ -317,14 +322,14 @@ def _tasks(cells: list[_Cell], suite: Suite) -> Iterator[tuple[Any, ...]]:
     """Prepare what a worker needs; joblib asks for it only shortly before a worker is free."""
     import cloudpickle
 
-    loaded: str | None = None
-    split_key: tuple[str, int] | None = None
+    loaded = split_of = None
     for cell in cells:
-        if cell.key["dataset"] != loaded:
-            loaded = cell.key["dataset"]
-            X, y = suite.loaders[loaded]()
-        if (loaded, cell.key["seed"]) != split_key:
-            split_key = (loaded, cell.key["seed"])
+        dataset, seed = cell.key["dataset"], cell.key["seed"]
+        if dataset != loaded:
+            loaded = dataset
+            X, y = suite.loaders[dataset]()
+        if (dataset, seed) != split_of:
+            split_of = (dataset, seed)
             split = _try_split(X, y, cell.key)
         base = dict(cell.key, settings=cell.settings, **_shape(split))
         if isinstance(split, str):

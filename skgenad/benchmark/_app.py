@@ -1,0 +1,178 @@
+"""The commands of ``skgenad``, described to typer. Imported by `cli` alone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import pandas as pd
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+_Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
+_Reference = Annotated[
+    str | None, typer.Option(help="Detector whose paired differences to others are reported.")
+]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"skgenad {importlib.metadata.version('skgenad')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Benchmark detectors of anomalies, and report on it."""
+
+
+@app.command()
+def benchmark(
+    suite: Annotated[
+        str, typer.Argument(help="builtin, adbench, or a folder of .npz files with X and y.")
+    ] = "builtin",
+    detectors: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; see `skgenad list`.")
+    ] = None,
+    datasets: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; all of the suite by default.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="adbench (small sets are resampled) or clean (they are not).")
+    ] = "adbench",
+    contaminate: Annotated[
+        float, typer.Option(help="Share of training rows that shall be anomalies, 0 to 0.5.")
+    ] = 0.0,
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 1-3 or 1,5.")] = "1-3",
+    jobs: Annotated[int, typer.Option(help="Cells at the same time; -1: one per core.")] = -1,
+    backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of Dask's scheduler; starts a cluster without it.")
+    ] = None,
+    out: _Out = Path("results"),
+    resume: Annotated[
+        bool, typer.Option(help="Keep finished rows, or move them aside and start anew.")
+    ] = True,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds that a cell may take; none by default.")
+    ] = None,
+    data_home: Annotated[
+        Path | None, typer.Option(help="Where ADBench's files are, or will be kept.")
+    ] = None,
+    reference: _Reference = None,
+) -> None:
+    """Run detectors on a suite of data sets; write rows, ranks, tests and a diagram."""
+    with _plain_errors():
+        from skgenad.benchmark._detectors import DEFAULT
+        from skgenad.benchmark._suites import open_suite
+        from skgenad.benchmark.report import report as write_report
+        from skgenad.benchmark.runner import run_benchmark
+
+        _check_extra()
+        names = list(DEFAULT) if detectors is None else _split_names(detectors)
+        sets = None if datasets is None else _split_names(datasets)
+        run_benchmark(
+            open_suite(suite, sets, data_home=data_home),
+            names,
+            protocol=protocol,
+            contaminate=contaminate,
+            seeds=_parse_seeds(seeds),
+            jobs=jobs,
+            backend=backend,
+            scheduler=scheduler,
+            out=out,
+            resume=resume,
+            time_limit=time_limit,
+        )
+        _show(write_report(out, out, reference=reference))
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Files of rows, or folders with rows.csv.")],
+    out: _Out = Path("results"),
+    metric: Annotated[str, typer.Option(help="auroc or average_precision.")] = "auroc",
+    reference: _Reference = None,
+    others: Annotated[
+        str | None, typer.Option(help="Detectors to compare the reference with; all by default.")
+    ] = None,
+) -> None:
+    """Make a report from the rows of one or more benchmarks."""
+    with _plain_errors():
+        from skgenad.benchmark.report import report as write_report
+
+        chosen = None if others is None else _split_names(others)
+        _show(write_report(results, out, metric=metric, reference=reference, others=chosen))
+
+
+@app.command(name="list")
+def list_names() -> None:
+    """Show the names of detectors and of data sets."""
+    with _plain_errors():
+        from skgenad.benchmark import list_detectors
+        from skgenad.datasets import list_adbench, list_builtin
+
+        typer.echo(f"detectors: {', '.join(list_detectors())}")
+        typer.echo(f"builtin: {', '.join(list_builtin())}")
+        typer.echo(f"adbench: {', '.join(list_adbench())}")
+
+
+def _check_extra() -> None:
+    """Fail before hours of work, not after, when the report cannot be made."""
+    from skgenad._extras import require
+
+    for module in ("pyod", "scikit_posthocs", "matplotlib"):
+        require(module, extra="bench")
+
+
+def _split_names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _parse_seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise ValueError(f"seeds must look like 1-3 or 1,5, got {text!r}")
+    return seeds
+
+
+def _show(made: tuple[Path, pd.DataFrame]) -> None:
+    path, ranks = made
+    group = ["suite", "protocol", "contaminate"]
+    for values, table in ranks.groupby(group, sort=False):
+        shown = table.drop(columns=group).set_index("detector")
+        title = f"{values[0]}, protocol {values[1]}"
+        typer.echo(f"\n{title}, contaminate {values[2]:g}" if values[2] else f"\n{title}")
+        typer.echo(shown.round(3).to_string())
+    typer.echo(f"\nreport: {path}")
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what the user can mend into one line; anything else keeps its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted; finished rows are kept, the same command goes on from there", code=130)
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str, *, code: int = 1) -> NoReturn:
+    typer.echo(f"skgenad: {message}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,317 @@
+"""From rows to ranks and tests: which detector is better, and how sure that is.
+
+The unit of every comparison is a data set: scores are first averaged over seeds. A detector that
+failed on a data set with any seed is ranked last on it, ties averaged. Where scores are averaged or
+subtracted, the cell that failed counts as chance: an AUROC of one half, an average precision of the
+share of anomalies. Nothing is dropped, so failing never improves a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from skgenad._extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+METRICS = ("auroc", "average_precision")
+GROUP = ("suite", "protocol", "contaminate")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of detectors on the data sets that all of them were run on.
+
+    Attributes
+    ----------
+    values : DataFrame of shape (n_datasets, n_detectors)
+        Means over seeds; NaN where the detector failed with any seed.
+    filled : DataFrame of shape (n_datasets, n_detectors)
+        The same with chance in place of every cell that failed.
+    incomplete : list of str
+        Data sets left out because rows of some detector or seed are missing.
+    """
+
+    values: pd.DataFrame
+    filled: pd.DataFrame
+    incomplete: list[str]
+
+    @property
+    def ranks(self) -> pd.DataFrame:
+        """Ranks per data set: 1 is best, failures last, ties averaged."""
+        worst = self.values.fillna(-np.inf)
+        return worst.rank(axis="columns", ascending=False, method="average")
+
+
+def score_table(rows: pd.DataFrame, metric: str = "auroc") -> ScoreTable:
+    """Average the rows of one protocol over seeds.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of `run_benchmark` or `read_rows`, of one suite, protocol and contamination.
+    metric : {"auroc", "average_precision"}, default="auroc"
+        Score to tabulate.
+
+    Returns
+    -------
+    table : ScoreTable
+        Data sets in the order of the rows.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown, if rows of several protocols are mixed, if a cell occurs twice,
+        or if no data set has rows of every detector and seed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skgenad.benchmark import score_table
+    >>> rows = pd.DataFrame(
+    ...     {
+    ...         "suite": "s",
+    ...         "protocol": "clean",
+    ...         "contaminate": 0.0,
+    ...         "seed": 1,
+    ...         "dataset": ["a", "a", "b", "b"],
+    ...         "detector": ["x", "y", "x", "y"],
+    ...         "status": ["ok", "ok", "ok", "failed"],
+    ...         "auroc": [0.9, 0.8, 0.7, None],
+    ...     }
+    ... )
+    >>> score_table(rows).ranks["y"].tolist()
+    [2.0, 2.0]
+    """
+    _check_rows(rows, metric)
+    datasets, detectors = rows["dataset"].unique(), rows["detector"].unique()
+    counts = pd.crosstab(rows["dataset"], rows["detector"]).reindex(datasets)[detectors]
+    complete = (counts == rows["seed"].nunique()).all(axis="columns")
+    if not complete.any():
+        raise ValueError(
+            "no data set has rows of every detector with every seed; finish the benchmark, or "
+            "select rows so that detectors and seeds are complete"
+        )
+    kept = list(counts.index[complete])
+    chance = pd.Series(0.5, index=rows.index)
+    if metric == "average_precision":
+        chance = rows["n_test_anomalies"] / rows["n_test"].clip(lower=1)
+    scores = rows[metric].where(rows["status"] == "ok")
+
+    def tabulate(column: pd.Series) -> pd.DataFrame:
+        means = column.groupby([rows["dataset"], rows["detector"]]).agg(
+            lambda s: s.mean(skipna=False)
+        )
+        return means.unstack("detector").loc[kept, detectors]
+
+    return ScoreTable(
+        tabulate(scores), tabulate(scores.fillna(chance)), list(counts.index[~complete])
+    )
+
+
+def _check_rows(rows: pd.DataFrame, metric: str) -> None:
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; choose one of {', '.join(METRICS)}")
+    if rows.empty:
+        raise ValueError("there are no rows; run a benchmark first")
+    for name in GROUP:
+        if rows[name].nunique() > 1:
+            raise ValueError(
+                f"rows of several values of {name} are mixed: {rows[name].unique().tolist()}; "
+                "select one of them"
+            )
+    twice = rows.duplicated(["dataset", "seed", "detector"])
+    if twice.any():
+        row = rows[twice].iloc[0]
+        raise ValueError(
+            f"the cell {row['dataset']}, seed {row['seed']}, {row['detector']} occurs twice"
+        )
+
+
+def rank_table(rows: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
+    """Summarise every detector of one protocol in one line.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of one suite, protocol and contamination.
+    metric : {"auroc", "average_precision"}, default="auroc"
+        Score that is ranked.
+
+    Returns
+    -------
+    table : DataFrame
+        One line per detector, best average rank first: ``auroc`` and ``average_precision`` (means
+        over data sets), ``rank`` and ``rank_error`` (mean rank and its standard error over data
+        sets), ``wins`` (data sets with the best score, shared wins count for each), ``failures``
+        (cells that failed or passed the time limit), ``fit_seconds`` and ``score_seconds``
+        (medians over cells) and ``peak_memory_mb`` (maximum).
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import rank_table, run_benchmark
+    >>> rows = run_benchmark("builtin", ["KNN"], out="results")  # doctest: +SKIP
+    >>> rank_table(rows)  # doctest: +SKIP
+    """
+    table = score_table(rows, metric)
+    ranks = table.ranks
+    used = rows[rows["dataset"].isin(table.values.index)]
+    cells = used.groupby("detector")
+    best = table.values.max(axis="columns")
+    summary = pd.DataFrame(
+        {name: score_table(rows, name).filled.mean() for name in METRICS}
+        | {
+            "rank": ranks.mean(),
+            "rank_error": ranks.std(ddof=1) / np.sqrt(len(ranks)),
+            "wins": table.values.eq(best, axis="index").sum(),
+            "failures": cells["status"].agg(lambda status: int((status != "ok").sum())),
+            "fit_seconds": cells["fit_seconds"].median(),
+            "score_seconds": cells["score_seconds"].median(),
+            "peak_memory_mb": cells["peak_memory_mb"].max(),
+        }
+    )
+    return summary.sort_values("rank", kind="stable").rename_axis("detector")
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Tests whether differences between detectors are more than chance.
+
+    Attributes
+    ----------
+    friedman_statistic, friedman_p : float
+        Friedman's test over all detectors; NaN for fewer than three.
+    p_values : DataFrame of shape (n_detectors, n_detectors)
+        Wilcoxon's signed-rank test of every pair, adjusted by Holm over all pairs.
+    """
+
+    friedman_statistic: float
+    friedman_p: float
+    p_values: pd.DataFrame
+
+
+def significance(rows: pd.DataFrame, metric: str = "auroc") -> Significance:
+    """Test all detectors at once (Friedman), then every pair (Wilcoxon, Holm).
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of one suite, protocol and contamination.
+    metric : {"auroc", "average_precision"}, default="auroc"
+        Score to compare.
+
+    Returns
+    -------
+    tests : Significance
+        Statistics and p-values.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two detectors or two data sets.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import read_rows, significance
+    >>> significance(read_rows("results/rows.csv")).friedman_p  # doctest: +SKIP
+    """
+    table = score_table(rows, metric)
+    n_datasets, n_detectors = table.values.shape
+    if n_detectors < 2 or n_datasets < 2:
+        raise ValueError(
+            f"a test needs at least 2 detectors on 2 data sets, got {n_detectors} on {n_datasets}"
+        )
+    statistic = p = np.nan
+    if n_detectors >= 3 and (table.ranks.nunique(axis="columns") > 1).any():
+        # Ranks and not scores, because a failure has a rank but no score.
+        statistic, p = stats.friedmanchisquare(*table.ranks.to_numpy().T)
+    posthocs = require("scikit_posthocs", extra="bench")
+    long = table.filled.melt(var_name="detector", value_name="score")
+    p_values = posthocs.posthoc_wilcoxon(
+        long, val_col="score", group_col="detector", zero_method="zsplit", p_adjust="holm"
+    )
+    names = table.values.columns
+    return Significance(float(statistic), float(p), p_values.loc[names, names])
+
+
+def paired_differences(
+    rows: pd.DataFrame,
+    detector: str,
+    others: Sequence[str] | None = None,
+    *,
+    metric: str = "auroc",
+    n_boot: int = 10_000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Compare one detector with others, data set by data set.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of one suite, protocol and contamination.
+    detector : str
+        The detector of interest.
+    others : sequence of str, default=None
+        Detectors to compare it with, all others by default.
+    metric : {"auroc", "average_precision"}, default="auroc"
+        Score to compare.
+    n_boot : int, default=10_000
+        Bootstrap samples of the data sets.
+    random_state : int, default=0
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    table : DataFrame
+        One line per other detector: ``difference`` (mean over data sets of detector minus other),
+        ``low`` and ``high`` (95 % percentile bootstrap interval over data sets), ``wins``,
+        ``ties``, ``losses``, ``p_value`` (Wilcoxon's signed-rank test, two-sided, not adjusted).
+
+    Raises
+    ------
+    ValueError
+        If a detector is not in the rows, or there are fewer than two data sets.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import paired_differences, read_rows
+    >>> rows = read_rows("results/rows.csv")  # doctest: +SKIP
+    >>> paired_differences(rows, "MPDR-R", ["KNN", "kNN-z"])  # doctest: +SKIP
+    """
+    filled = score_table(rows, metric).filled
+    if others is None:
+        others = [name for name in filled.columns if name != detector]
+    for name in (detector, *others):
+        if name not in filled.columns:
+            raise ValueError(f"no rows of detector {name!r}; there are {', '.join(filled.columns)}")
+    if len(filled) < 2:
+        raise ValueError(f"a comparison needs at least 2 data sets, got {len(filled)}")
+    lines = {}
+    for other in others:
+        difference = (filled[detector] - filled[other]).to_numpy()
+        low, high = _bootstrap_interval(difference, n_boot, random_state)
+        lines[other] = {
+            "difference": difference.mean(),
+            "low": low,
+            "high": high,
+            "wins": int((difference > 0).sum()),
+            "ties": int((difference == 0).sum()),
+            "losses": int((difference < 0).sum()),
+            "p_value": float(stats.wilcoxon(difference, zero_method="zsplit").pvalue),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
+
+
+def _bootstrap_interval(values: np.ndarray, n_boot: int, random_state: int) -> tuple[float, float]:
+    if np.ptp(values) == 0:  # every bootstrap sample has the same mean
+        return float(values[0]), float(values[0])
+    interval = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=n_boot, random_state=random_state
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,325 @@
+"""A report from files of results: rank table, tests, diagram, per-set table, failures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from skgenad.benchmark._diagram import plot_critical_differences
+from skgenad.benchmark._markdown import bold, table
+from skgenad.benchmark._store import KEY, read_rows
+from skgenad.benchmark.ranking import (
+    GROUP,
+    Significance,
+    paired_differences,
+    rank_table,
+    score_table,
+    significance,
+)
+
+_METRIC_NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
+_TITLES = {
+    "rank": "average rank",
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "wins": "wins",
+    "failures": "failures",
+    "fit_seconds": "fit (s)",
+    "score_seconds": "score (s)",
+    "peak_memory_mb": "memory (MiB)",
+}
+
+
+class Report(NamedTuple):
+    """What `report` wrote.
+
+    Attributes
+    ----------
+    path : Path
+        The Markdown file.
+    ranks : DataFrame
+        The rank tables of all groups under each other, as in ``ranks.csv``.
+    """
+
+    path: Path
+    ranks: pd.DataFrame
+
+
+def report(
+    results_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    metric: str = "auroc",
+    reference: str | None = None,
+    others: Sequence[str] | None = None,
+) -> Report:
+    """Write ``report.md`` with its tables (CSV) and diagrams (PNG and SVG) into a folder.
+
+    Rows are grouped by suite, protocol and share of contamination; each group is a section with
+    a rank table (mean scores, average rank with standard error, wins, failures, time, memory),
+    Friedman's test and Wilcoxon's tests with Holm's correction, a critical-difference diagram, the
+    scores per data set, and every failure with its message.
+
+    Parameters
+    ----------
+    results_files : path-like or sequence of path-like
+        Files that `run_benchmark` wrote, or folders with a ``rows.csv``.
+    out : path-like
+        Folder to write to; created when missing, files of an earlier report are replaced.
+    metric : {"auroc", "average_precision"}, default="auroc"
+        Score that is ranked and tested.
+    reference : str, default=None
+        A detector; adds its mean paired difference to others, with a 95 % bootstrap interval over
+        data sets.
+    others : sequence of str, default=None
+        Detectors to compare `reference` with, all by default.
+
+    Returns
+    -------
+    report : Report
+        The path of the Markdown file, and the rank tables.
+
+    Raises
+    ------
+    ResultsFileError
+        If a line of a file is damaged.
+    ValueError
+        If there are no rows, two files hold the same cell, or `reference` is not a detector in
+        them.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import report
+    >>> report("results", "results", reference="MPDR-R")  # doctest: +SKIP
+    """
+    rows = read_all(results_files)
+    _check_detectors(rows, reference, others)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    sections, ranks, scores = [], [], []
+    for values, group in rows.groupby(list(GROUP), sort=False):
+        name = _file_name(*values)
+        sections.append(_section(group, folder, name, metric, reference, others))
+        labels = dict(zip(GROUP, values, strict=True))
+        ranks.append(rank_table(group, metric).reset_index().assign(**labels))
+        scores.append(score_table(group, metric).values.reset_index().assign(**labels))
+    ranks_table = _first(pd.concat(ranks, ignore_index=True))
+    ranks_table.to_csv(folder / "ranks.csv", index=False)
+    _first(pd.concat(scores, ignore_index=True)).to_csv(folder / "per_set.csv", index=False)
+    path = folder / "report.md"
+    path.write_text("\n".join([_head(rows, metric), *sections, _foot(rows)]), encoding="utf-8")
+    return Report(path, ranks_table)
+
+
+def read_all(
+    results_files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> pd.DataFrame:
+    """Read several files of results as one, refusing cells that are in two of them."""
+    if isinstance(results_files, (str, os.PathLike)):
+        results_files = [results_files]
+    paths = [
+        Path(item) / "rows.csv" if Path(item).is_dir() else Path(item) for item in results_files
+    ]
+    frames = [read_rows(path).assign(file=str(path)) for path in paths]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if rows.empty:
+        raise ValueError(f"no rows in {', '.join(map(str, paths)) or 'no files'}")
+    twice = rows[rows.duplicated(list(KEY), keep=False)]
+    if len(twice):
+        files = " and ".join(twice["file"].unique())
+        cell = ", ".join(str(twice.iloc[0][name]) for name in KEY)
+        raise ValueError(f"the same cell ({cell}) is in {files}; give only one of them")
+    return rows.drop(columns="file")
+
+
+def _check_detectors(
+    rows: pd.DataFrame, reference: str | None, others: Sequence[str] | None
+) -> None:
+    known = list(rows["detector"].unique())
+    for name in [reference, *(others or [])]:
+        if name is not None and name not in known:
+            raise ValueError(f"no rows of detector {name!r}; there are {', '.join(known)}")
+
+
+def _file_name(suite: str, protocol: str, contaminate: float) -> str:
+    share = f"_contaminated_{contaminate:g}" if contaminate else ""
+    return re.sub(r"[^A-Za-z0-9.]+", "_", f"{suite}_{protocol}{share}")
+
+
+def _first(frame: pd.DataFrame) -> pd.DataFrame:
+    """Put the columns that name the group first."""
+    return frame[[*GROUP, *(name for name in frame.columns if name not in GROUP)]]
+
+
+def _head(rows: pd.DataFrame, metric: str) -> str:
+    return (
+        "# Benchmark of anomaly detectors\n\n"
+        f"{len(rows)} cells. Scores are averaged over seeds, then over data sets; ranks are those "
+        f"of the {_METRIC_NAMES[metric]} per data set (1 is best), with the standard error over "
+        "data sets. A detector that failed with any seed is ranked last on that data set; the "
+        "failed cell counts as chance in means and differences. `adbench` resamples sets of fewer than "
+        "1,000 rows before it splits them, so that copies of training rows are tested; `clean` "
+        "does not.\n"
+    )
+
+
+def _section(
+    rows: pd.DataFrame,
+    folder: Path,
+    name: str,
+    metric: str,
+    reference: str | None,
+    others: Sequence[str] | None,
+) -> str:
+    suite, protocol, share = (rows[column].iloc[0] for column in GROUP)
+    title = f"{suite}, protocol {protocol}"
+    if share:
+        title += f", {100 * share:g} % anomalies asked for in training"
+    scores = score_table(rows, metric)
+    parts = [f"## {title}\n", _scope(rows, scores.incomplete), _rank_lines(rows, metric)]
+    if min(scores.values.shape) >= 2:
+        tests = significance(rows, metric)
+        diagram = folder / f"critical_differences_{name}"
+        plot_critical_differences(rows, diagram, metric=metric, title=title)
+        tests.p_values.to_csv(folder / f"p_values_{name}.csv")
+        parts.append(_test_lines(tests, rank_table(rows, metric).index[0], name))
+        if reference is not None and reference in scores.values.columns:
+            parts.append(_reference_lines(rows, reference, others, metric))
+    else:
+        parts.append("Too few detectors or data sets for a test.\n")
+    parts += [_per_set_lines(rows, metric), _failure_lines(rows)]
+    return "\n".join(part for part in parts if part)
+
+
+def _scope(rows: pd.DataFrame, incomplete: list[str]) -> str:
+    seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
+    text = (
+        f"{rows['detector'].nunique()} detectors, {rows['dataset'].nunique() - len(incomplete)} "
+        f"data sets, seeds {seeds}."
+    )
+    if incomplete:
+        text += f" Left out, because cells are missing: {', '.join(incomplete)}."
+    asked = rows["contaminate"].iloc[0]
+    if asked:
+        share = rows["n_train_anomalies"] / rows["n_train"].clip(lower=1)
+        short = rows.loc[share < 0.95 * asked, "dataset"].unique()
+        if len(short):
+            text += f" Fewer anomalies than asked for in: {', '.join(short)}."
+    return text + "\n"
+
+
+def _rank_lines(rows: pd.DataFrame, metric: str) -> str:
+    lines = []
+    for name, line in rank_table(rows, metric).iterrows():
+        cells = [
+            name,
+            f"{line['rank']:.2f} ± {line['rank_error']:.2f}",
+            f"{line['auroc']:.3f}",
+            f"{line['average_precision']:.3f}",
+            int(line["wins"]),
+            int(line["failures"]),
+            *(f"{line[column]:.2f}" for column in ("fit_seconds", "score_seconds")),
+            f"{line['peak_memory_mb']:.0f}",
+        ]
+        lines.append(cells)
+    return (
+        table(["detector", *_TITLES.values()], lines)
+        + "\nTimes are medians over cells, on one thread; memory is the maximum over cells of what "
+        "fitting and scoring added.\n"
+    )
+
+
+def _test_lines(tests: Significance, best: str, name: str) -> str:
+    text = ""
+    if tests.friedman_p == tests.friedman_p:
+        text = (
+            f"Friedman's test: chi-squared {tests.friedman_statistic:.1f}, "
+            f"p = {_p(tests.friedman_p)}. "
+        )
+    against = tests.p_values[best].drop(best).sort_values()
+    same = [other for other, p in against.items() if p >= 0.05]
+    text += (
+        f"Wilcoxon's test with Holm's correction over all pairs: {best}, first by rank, differs "
+        f"(5 %) from {len(against) - len(same)} of {len(against)} detectors"
+        + (f", not from {', '.join(same)}" if same else "")
+        + f" ([all p-values](p_values_{name}.csv)).\n"
+    )
+    return text + f"\n![critical-difference diagram](critical_differences_{name}.png)\n"
+
+
+def _reference_lines(
+    rows: pd.DataFrame, reference: str, others: Sequence[str] | None, metric: str
+) -> str:
+    present = set(rows["detector"])
+    chosen = None if others is None else [name for name in others if name in present]
+    differences = paired_differences(rows, reference, chosen, metric=metric)
+    lines = [
+        (
+            other,
+            bold(f"{line['difference']:+.4f}", line["low"] > 0 or line["high"] < 0),
+            f"{line['low']:+.4f} to {line['high']:+.4f}",
+            f"{int(line['wins'])} / {int(line['ties'])} / {int(line['losses'])}",
+            _p(line["p_value"]),
+        )
+        for other, line in differences.sort_values("difference").iterrows()
+    ]
+    return (
+        f"### {reference} minus others\n\n"
+        + table(
+            ["other", "mean difference", "95 % interval", "wins / ties / losses", "p"],
+            lines,
+        )
+        + f"\nPaired differences in {_METRIC_NAMES[metric]}; percentile bootstrap over data sets, "
+        "Wilcoxon's test without correction. Bold where the interval leaves out zero.\n"
+    )
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def _per_set_lines(rows: pd.DataFrame, metric: str) -> str:
+    values = score_table(rows, metric).values
+    values = values[rank_table(rows, metric).index]
+    best = values.max(axis="columns")
+    lines = [
+        [
+            dataset,
+            *(
+                bold(f"{value:.3f}", value == best[dataset]) if value == value else "failed"
+                for value in line
+            ),
+        ]
+        for dataset, line in zip(values.index, values.to_numpy(), strict=True)
+    ]
+    return f"### {_METRIC_NAMES[metric]} per data set\n\n" + table(
+        ["data set", *values.columns], lines
+    )
+
+
+def _failure_lines(rows: pd.DataFrame) -> str:
+    failed = rows[rows["status"] != "ok"]
+    if failed.empty:
+        return ""
+    columns = ["detector", "dataset", "seed", "status", "message"]
+    ordered = failed.sort_values(columns[:3], kind="stable")
+    return "### Failures\n\n" + table(columns, ordered[columns].itertuples(index=False))
+
+
+def _foot(rows: pd.DataFrame) -> str:
+    settings = rows.drop_duplicates(["detector", "settings"])
+    return (
+        "## Settings\n\n"
+        + "".join(
+            f"- {name}: `{text}`\n"
+            for name, text in zip(settings["detector"], settings["settings"], strict=True)
+        )
+        + "\nVersions: "
+        + "; or ".join(rows["versions"].unique())
+        + ".\n"
+    )
