@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
@@ -25,11 +25,33 @@ from ._random import derived_seed, draw_seed, seeded
 from ._scaling import StandardUnits
 from ._training import Stage, run_stage
 
-__all__ = ["BaseGenerativeDetector", "Integral", "Interval", "Real", "StrOptions"]
+__all__ = [
+    "SCORING_CHUNK",
+    "BaseGenerativeDetector",
+    "Integral",
+    "Interval",
+    "Real",
+    "StrOptions",
+    "check_pair",
+    "check_sizes",
+]
 
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
+
+
+def check_sizes(name: str, sizes: Sequence[int]) -> None:
+    """Raise ValueError unless `sizes` holds integers of at least 1."""
+    if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        raise ValueError(f"{name}={sizes!r} must hold integers of at least 1.")
+
+
+def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
+    """Return (low, high); raise ValueError unless `pair` is two numbers in this order."""
+    if len(pair) != 2 or not all(isinstance(v, Real) for v in pair) or pair[0] > pair[1]:
+        raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
+    return float(pair[0]), float(pair[1])
 
 
 class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -161,9 +183,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self._n_fits = 1
         train, held_out = self._split_calibration(X)
         standardize = self.standardize in ("auto", True)
-        self.units_ = (
-            StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
-        )
+        self.units_ = StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
@@ -192,6 +212,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _run(self, module: nn.Module, stages: list[Stage], rows: Tensor) -> None:
         tables = [getattr(self, "history_", None)] if self._n_fits > 1 else []
         for stage in stages:
+            if stage.before is not None and self._n_fits == 1:
+                stage.before(module)
             tables.append(
                 run_stage(
                     module,

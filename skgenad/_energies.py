@@ -123,9 +123,7 @@ class MaskedEnergy(nn.Module):
         residual = block - prediction
         on_block = residual * (2 / residual.shape[1])
         on_rest = -pullback(on_block)
-        gradient = torch.cat(
-            [on_rest[:, : self.start], on_block, on_rest[:, self.start :]], dim=1
-        )
+        gradient = torch.cat([on_rest[:, : self.start], on_block, on_rest[:, self.start :]], dim=1)
         return residual.square().mean(dim=1), gradient
 
 
@@ -148,6 +146,4 @@ def build_energy(
         return ScalarEnergy(MLP([n_features, *hidden_sizes, 1], activation, spectral=True))
     start, stop = masked_block(n_features)
     width = stop - start
-    return MaskedEnergy(
-        MLP([n_features - width, *hidden_sizes, width], activation), start, stop
-    )
+    return MaskedEnergy(MLP([n_features - width, *hidden_sizes, width], activation), start, stop)

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -56,6 +56,8 @@ class Stage:
         Largest norm of the gradient of all parameters.
     energy_limit : float, default=inf
         A mean energy of the negatives beyond this, in either direction, counts as divergence.
+    before : callable, optional
+        Called with the module before the stage when training starts anew, not when it continues.
     """
 
     name: str
@@ -65,7 +67,7 @@ class Stage:
     cosine: bool = True
     clip_norm: float | None = None
     energy_limit: float = float("inf")
-    resume: dict[str, Any] | None = field(default=None, repr=False)
+    before: Callable[[nn.Module], None] | None = None
 
 
 def adam(
@@ -73,7 +75,9 @@ def adam(
 ) -> torch.optim.Adam:
     """Adam in its fused form where the parameters' device has one."""
     parameters = list(parameters)  # type: ignore[arg-type]
-    flat = [p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])]
+    flat = [
+        p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])
+    ]
     fused = all(p.device.type in ("cpu", "cuda") for p in flat)
     return torch.optim.Adam(parameters, lr=learning_rate, fused=fused)
 
@@ -108,9 +112,7 @@ class RowBatches:
     def _next(self) -> Tensor:
         if len(self._order) < self.batch_size:
             passes = -(-self.batch_size // len(self.rows))
-            order = [
-                torch.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)
-            ]
+            order = [torch.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
             self._order = torch.cat([self._order, *order])
         index, self._order = self._order.split(
             [self.batch_size, len(self._order) - self.batch_size]

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
+from ._base import (
+    BaseGenerativeDetector,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_sizes,
+)
 from ._energies import ReconstructionEnergy
 from ._networks import ACTIVATIONS, default_latent_dim, mlp_autoencoder
 from ._training import Stage, adam, with_penalty
@@ -151,6 +158,7 @@ class Autoencoder(BaseGenerativeDetector):
         self.callbacks = callbacks
 
     def _make_module(self, n_features: int) -> ReconstructionEnergy:
+        check_sizes("hidden_sizes", self.hidden_sizes)
         latent_dim = self.latent_dim or default_latent_dim(n_features)
         return ReconstructionEnergy(
             mlp_autoencoder(

@@ -10,9 +10,10 @@ autoencoder's manifold (f_e, f_d):
 Negatives x- come from a short latent chain on E~(f_d(z) | z~), which starts at z~, and then a
 visible chain on E~(x | z~), which starts at the latent chain's end (section 3.3).
 
-What this file adds to the paper: z~ is put back on the sphere; the visible step may be relative to the
-number of columns (the paper's 10 is unstable when there are few, since E is a mean over them); the
-visible chain may be kept within the range of the training data.
+What this file adds to the paper: z~ is put back on the sphere; the visible step may be relative to
+the number of columns (the paper's 10 is unstable when there are few, since E is a mean over them);
+the visible chain may be kept within the range of the training data; the score may count the
+manifold's own reconstruction error.
 """
 
 from __future__ import annotations
@@ -22,163 +23,208 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
-from ._energies import build_energy, energy_and_grad
-from ._langevin import Langevin, ReplayBuffer
-from ._networks import (
-    ACTIVATIONS,
-    AutoencoderNet,
-    default_latent_dim,
-    identity_manifold,
-    mlp_autoencoder,
+from ._base import (
+    SCORING_CHUNK,
+    BaseGenerativeDetector,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_pair,
+    check_sizes,
 )
+from ._energies import ReconstructionEnergy, build_energy, energy_and_grad
+from ._langevin import Langevin
+from ._networks import ACTIVATIONS, default_latent_dim, identity_manifold, mlp_autoencoder
 from ._objectives import contrastive_loss
-from ._random import derived_seed, draw_seed, seeded
+from ._random import draw_seed, seeded
+from ._recovery import RecoveryModule
 from ._training import Stage, adam, with_penalty
 
+# Relative visible step: a step of s * D / 2 on a mean over D columns moves a residual by s of itself.
+_RELATIVE_STEP = 0.2
+# Rows drawn on the manifold for `on_manifold_score`, at least.
+_MANIFOLD_ROWS = 1000
 
-class RecoveryEnergy:
-    """The conditional energy E~(x | z~) of eq. 7 on a manifold, in either space.
-
-    Parameters
-    ----------
-    energy : nn.Module
-        E.
-    manifold : AutoencoderNet
-        (f_e, f_d).
-    z_noisy : Tensor of shape (n, d_z)
-        z~.
-    weight : Tensor of shape (n, 1)
-        1 / (2 sigma^2) of each row.
-    """
-
-    def __init__(
-        self, energy: nn.Module, manifold: AutoencoderNet, z_noisy: Tensor, weight: Tensor
-    ) -> None:
-        self.base, self.manifold, self.z_noisy, self.weight = energy, manifold, z_noisy, weight
-
-    def visible(self, x: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-        """E~ (n,) and its gradient (n, d_x) at `x`."""
-        energy, gradient = energy_and_grad(self.base, x)
-        if gamma == 0:
-            return energy, gradient
-        z, pull_encoder = self.manifold.encode_and_pullback(x)
-        offset = z - self.z_noisy
-        energy = energy + gamma * (self.weight * offset.square()).sum(dim=1)
-        return energy, gradient + pull_encoder(2 * gamma * self.weight * offset)
-
-    def latent(self, z: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-        """E~ (n,) at f_d(z) and its gradient (n, d_z)."""
-        x, pull_decoder = self.manifold.decode_and_pullback(z)
-        energy, gradient = self.visible(x, gamma)
-        return energy, pull_decoder(gradient)
-
-
-class MPDRModule(nn.Module):
-    """Energy, manifolds, data range and replay buffers.
-
-    Parameters
-    ----------
-    base : nn.Module
-        The energy E that is trained.
-    manifolds : list of AutoencoderNet
-        A batch is split evenly among them.
-    n_features : int
-        Number of columns.
-    replay_size : int
-        Rows that each manifold's replay buffer keeps.
-    replay_ratio : float
-        Share of visible chains that start from it.
-    """
-
-    low: Tensor
-    high: Tensor
-
-    def __init__(
-        self,
-        base: nn.Module,
-        manifolds: list[AutoencoderNet],
-        n_features: int,
-        latent_dims: tuple[int, ...],
-        replay_size: int = 0,
-        replay_ratio: float = 0.95,
-    ) -> None:
-        super().__init__()
-        self.base, self.manifolds = base, nn.ModuleList(manifolds)
-        self.latent_dims = latent_dims
-        # A kept row is a chain's state with what it is conditioned on: x, z~ and 1 / (2 sigma^2).
-        widths = [n_features + d_z + 1 for d_z in latent_dims] if replay_size else []
-        self.buffers_ = nn.ModuleList(ReplayBuffer(replay_size, replay_ratio, w) for w in widths)
-        self.register_buffer("low", torch.full((n_features,), -torch.inf))
-        self.register_buffer("high", torch.full((n_features,), torch.inf))
-
-    def energy(self, x: Tensor) -> Tensor:
-        """Energies (n,) of rows (n, d)."""
-        return self.base.energy(x)
-
-    def perturb(self, k: int, x: Tensor, noise_range: tuple[float, float]) -> RecoveryEnergy:
-        """Project and diffuse rows on the k-th manifold (eq. 5), a noise magnitude per row."""
-        manifold = self.manifolds[k]
-        low, high = noise_range
-        sigma = low + (high - low) * torch.rand(len(x), 1, device=x.device)
-        z = manifold.encode(x)
-        z_noisy = z + sigma * torch.randn_like(z)
-        if manifold.spherical:
-            z_noisy = F.normalize(z_noisy, dim=1)
-        return RecoveryEnergy(self.base, manifold, z_noisy, 0.5 / sigma.square())
-
-    @torch.no_grad()
-    def negatives(
-        self,
-        x: Tensor,
-        noise_range: tuple[float, float],
-        latent: tuple[Langevin, float],
-        visible: tuple[Langevin, float],
-    ) -> Tensor:
-        """Negatives (n, d) of a batch: perturbation, latent chain, visible chain (algorithm 1).
-
-        `latent` and `visible` are pairs of a chain and its gamma.
-        """
-        shares = x.tensor_split(len(self.manifolds))
-        return torch.cat(
-            [
-                self._negatives_on(k, share, noise_range, latent, visible)
-                for k, share in enumerate(shares)
-                if len(share)
-            ]
-        )
-
-    def _negatives_on(
-        self,
-        k: int,
-        x: Tensor,
-        noise_range: tuple[float, float],
-        latent: tuple[Langevin, float],
-        visible: tuple[Langevin, float],
-    ) -> Tensor:
-        (latent_chain, latent_gamma), (visible_chain, visible_gamma) = latent, visible
-        target = self.perturb(k, x, noise_range)
-        z = latent_chain.run(lambda z: target.latent(z, latent_gamma), target.z_noisy).x
-        start = target.manifold.decode(z)
-        if self.buffers_:
-            rows = self.buffers_[k].draw(torch.cat([start, target.z_noisy, target.weight], dim=1))
-            start, target.z_noisy, target.weight = rows.split(
-                [start.shape[1], target.z_noisy.shape[1], 1], dim=1
-            )
-        end = visible_chain.run(lambda x: target.visible(x, visible_gamma), start).x
-        if self.buffers_:
-            self.buffers_[k].push(torch.cat([end, target.z_noisy, target.weight], dim=1))
-        return end
+_PAPER = {
+    "hidden_sizes": (1024, 1024),
+    "noise_range": (0.05, 0.3),
+    "latent_steps": 1,
+    "latent_step_size": 0.1,
+    "latent_noise": 0.05,
+    "latent_gamma": 1e-4,
+    "visible_steps": 5,
+    "visible_step_size": 10.0,
+    "visible_noise": 0.1,
+    "visible_gamma": 1e-4,
+    "bounds": None,
+    "score": "energy",
+    "manifold_learning_rate": 1e-4,
+    "learning_rate": 1e-4,
+    "schedule": "constant",
+    "standardize": False,
+}
 
 
 class MPDR(BaseGenerativeDetector):
-    """TODO docstring."""
+    """Detect anomalies by an energy trained to recover data perturbed along a manifold.
+
+    First an autoencoder, the manifold, is trained on the rows. Then rows are moved along it, short
+    Langevin chains turn them into negatives (rows that the energy takes for likely), and the
+    energy is lowered at data and raised at negatives. Trained so, a reconstruction error no longer
+    overlooks the anomalies that an autoencoder happens to reconstruct.
+
+    Parameters
+    ----------
+    energy : {"reconstruction", "scalar", "masked"} or callable, default="reconstruction"
+        The energy E that is trained:
+
+        - "reconstruction" (MPDR-R): mean squared reconstruction error of an autoencoder;
+        - "scalar" (MPDR-S): a perceptron with one output and spectral normalisation;
+        - "masked" (MPDR-IDNN): mean squared error of the middle fifth of the columns, predicted
+          from the others; it needs at least 2 columns;
+        - a callable that maps the number of columns to an ``nn.Module`` with
+          ``energy(x) -> (n,)``.
+    manifold : {"autoencoder", "identity"}, default="autoencoder"
+        "identity" perturbs rows by Gaussian noise in the input space: diffusion recovery
+        likelihood (DRL), MPDR's special case.
+    manifold_dims : int or tuple of int, default=None
+        Latent dimension of the manifold, or of each manifold of an ensemble, among which every
+        batch is split evenly. None: one with the number of columns up to 100 columns, 70 % of it
+        beyond, at least 2.
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the hidden layers of encoders (decoders mirror them) and of the energy.
+    latent_dim : int, default=None
+        Latent dimension of the reconstruction energy; None as in `manifold_dims`.
+    latent_space : {"sphere", "euclidean"}, default="sphere"
+        Latent space of the manifolds.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of the hidden layers.
+    noise_range : (float, float), default=(0.05, 0.3)
+        Interval from which each row's latent noise magnitude sigma is drawn uniformly; > 0.
+    latent_steps : int, default=1
+        Steps of the latent chain.
+    latent_step_size : float, default=0.1
+        Factor on its gradient.
+    latent_noise : float, default=0.05
+        Standard deviation of its noise.
+    latent_gamma : float, default=1e-4
+        Factor gamma on the perturbation probability in its energy.
+    visible_steps : int, default=5
+        Steps of the visible chain.
+    visible_step_size : float or "auto", default="auto"
+        Factor on its gradient; "auto" is 0.1 times the number of columns.
+    visible_noise : float, default=0.3
+        Standard deviation of its noise, in standardised units.
+    visible_gamma : float, default=1e-4
+        Factor gamma on the perturbation probability in its energy.
+    bounds : "data", (float, float) or None, default="data"
+        What the visible chain is clamped to: the range of each training column widened by 1 on
+        either side, two numbers, or nothing; in standardised units.
+    metropolis : bool, default=False
+        Whether the visible chain accepts or rejects its steps by Metropolis-Hastings; needs
+        ``bounds=None``.
+    energy_penalty : float, default=1.0
+        Weight of the mean of E(x-)^2, and with ``energy="scalar"`` of E(x)^2 as well.
+    encoder_penalty : float, default=0.0
+        Weight of the sum of the squared weights of the manifolds' encoders in their loss.
+    replay_size : int, default=0
+        Rows that the replay buffer of visible chains keeps for each manifold; 0 is no buffer.
+    replay_ratio : float, default=0.95
+        Share, in [0, 1], of visible chains that start from the buffer when there is one.
+    energy_init : {"pretrain", "manifold", "random"}, default="pretrain"
+        Where the energy starts: trained to reconstruct (or to predict the masked block) for
+        `pretrain_steps`; a copy of the first manifold (reconstruction energy only); or random
+        weights. Scalar and custom energies always start as they are made.
+    score : {"auto", "combined", "energy"}, default="auto"
+        What is scored: "energy" is E; "combined" is the mean of log E and the log of the manifolds'
+        reconstruction error, a hedge for data on which one of them fails; "auto" is "combined"
+        for the reconstruction energy on autoencoder manifolds and "energy" otherwise.
+    manifold_steps : int, default=400
+        Gradient steps for the manifolds.
+    pretrain_steps : int, default=400
+        Gradient steps for pretraining the energy.
+    max_steps : int, default=400
+        Gradient steps for the energy.
+    manifold_learning_rate : float, default=1e-3
+        Adam's learning rate for manifolds and pretraining.
+    learning_rate : float, default=1e-3
+        Adam's learning rate for the energy.
+    schedule : {"cosine", "constant"}, default="cosine"
+        Whether learning rates fall to 0 as half a cosine in each stage.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does.
+    contamination : float, default=0.1
+        Share of training rows, in (0, 0.5], that `predict` flags.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training its energy, on the manifolds and in
+        the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches and chains.
+    verbose : int, default=0
+        Whether to show a progress bar for each stage.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss, mean energy of data and of
+        negatives, seconds.
+    module_ : nn.Module
+        Energy and manifolds, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Autoencoder : The reconstruction error alone.
+
+    Notes
+    -----
+    ``score_samples`` is -E, in squared standardised units for the reconstruction and masked
+    energies, or minus the mean of the two logarithms with the combined score. Constant factors
+    depend on training, so scores of two detectors are not comparable.
+
+    The defaults are for tables; :meth:`from_paper` has the settings of the paper's ADBench experiment.
+
+    References
+    ----------
+    Yoon, Jin, Noh and Park, "Energy-based models for anomaly detection: a manifold diffusion
+    recovery approach", NeurIPS 2023. https://arxiv.org/abs/2310.18677
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import MPDR
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = MPDR(manifold_steps=50, pretrain_steps=50, max_steps=50, random_state=0).fit(X)
+    >>> detector.predict(np.full((1, 5), 20.0))
+    array([-1])
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
@@ -199,11 +245,13 @@ class MPDR(BaseGenerativeDetector):
         "visible_noise": [Interval(Real, 0, None, closed="left")],
         "visible_gamma": [Interval(Real, 0, None, closed="left")],
         "bounds": [StrOptions({"data"}), tuple, list, None],
+        "metropolis": ["boolean"],
         "energy_penalty": [Interval(Real, 0, None, closed="left")],
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "replay_ratio": [Interval(Real, 0, 1, closed="both")],
         "energy_init": [StrOptions({"pretrain", "manifold", "random"})],
+        "score": [StrOptions({"auto", "combined", "energy"})],
         "manifold_steps": [Interval(Integral, 1, None, closed="left")],
         "pretrain_steps": [Interval(Integral, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -232,11 +280,13 @@ class MPDR(BaseGenerativeDetector):
         visible_noise: float = 0.3,
         visible_gamma: float = 1e-4,
         bounds: str | tuple[float, float] | None = "data",
+        metropolis: bool = False,
         energy_penalty: float = 1.0,
         encoder_penalty: float = 0.0,
         replay_size: int = 0,
         replay_ratio: float = 0.95,
         energy_init: str = "pretrain",
+        score: str = "auto",
         manifold_steps: int = 400,
         pretrain_steps: int = 400,
         max_steps: int = 400,
@@ -270,11 +320,13 @@ class MPDR(BaseGenerativeDetector):
         self.visible_noise = visible_noise
         self.visible_gamma = visible_gamma
         self.bounds = bounds
+        self.metropolis = metropolis
         self.energy_penalty = energy_penalty
         self.encoder_penalty = encoder_penalty
         self.replay_size = replay_size
         self.replay_ratio = replay_ratio
         self.energy_init = energy_init
+        self.score = score
         self.manifold_steps = manifold_steps
         self.pretrain_steps = pretrain_steps
         self.max_steps = max_steps
@@ -291,18 +343,38 @@ class MPDR(BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    @classmethod
+    def from_paper(cls, **parameters: Any) -> Self:
+        """Make a detector with the settings of the paper's ADBench experiment (section 4.5, Table 7).
+
+        Numbers of steps and the batch size, which the paper does not give, are our defaults. The
+        rows should lie in [0, 1], as the experiment's do.
+
+        Parameters
+        ----------
+        **parameters
+            Parameters that replace the paper's.
+
+        Returns
+        -------
+        detector : MPDR
+            Not fitted.
+        """
+        return cls(**{**_PAPER, **parameters})
+
     # ---- module ---------------------------------------------------------------------------
 
-    def _make_module(self, n_features: int) -> MPDRModule:
+    def _make_module(self, n_features: int) -> RecoveryModule:
+        self._check_combinations(n_features)
         dims = self._latent_dims(n_features)
         if self.manifold == "identity":
             manifolds = [identity_manifold()]
         else:
             manifolds = [
                 mlp_autoencoder(
-                    n_features, d_z, self.hidden_sizes, self.activation, self.latent_space
+                    n_features, d, self.hidden_sizes, self.activation, self.latent_space
                 )
-                for d_z in dims
+                for d in dims
             ]
         if callable(self.energy):
             base = self.energy(n_features)
@@ -311,8 +383,13 @@ class MPDR(BaseGenerativeDetector):
             base = build_energy(
                 self.energy, n_features, latent_dim, self.hidden_sizes, self.activation
             )
-        return MPDRModule(
-            base, manifolds, n_features, dims, self.replay_size, self.replay_ratio
+        combined = self.score == "combined" or (
+            self.score == "auto"
+            and self.energy == "reconstruction"
+            and self.manifold == "autoencoder"
+        )
+        return RecoveryModule(
+            base, manifolds, n_features, dims, self.replay_size, self.replay_ratio, combined
         )
 
     def _latent_dims(self, n_features: int) -> tuple[int, ...]:
@@ -324,16 +401,48 @@ class MPDR(BaseGenerativeDetector):
             return (int(self.manifold_dims),)
         return tuple(self.manifold_dims)
 
-    def _before_training(self, module: MPDRModule, rows: Tensor) -> None:
-        module.low.copy_(rows.min(dim=0).values)
-        module.high.copy_(rows.max(dim=0).values)
+    def _check_combinations(self, n_features: int) -> None:
+        """Raise ValueError for values that are possible alone but not here or not together."""
+        check_sizes("hidden_sizes", self.hidden_sizes)
+        check_sizes("manifold_dims", self._latent_dims(n_features))
+        low, high = check_pair("noise_range", self.noise_range)
+        if low <= 0:
+            raise ValueError(f"noise_range={self.noise_range!r} must lie above 0.")
+        if self.bounds not in ("data", None):
+            check_pair("bounds", self.bounds)
+        if self.energy == "masked" and n_features < 2:
+            raise ValueError(
+                "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
+            )
+        if self.energy_init == "manifold" and not (
+            self.energy == "reconstruction"
+            and self.manifold == "autoencoder"
+            and self.latent_space == "sphere"
+            and self._latent_dims(n_features)[0]
+            == (self.latent_dim or default_latent_dim(n_features))
+        ):
+            raise ValueError(
+                "energy_init='manifold' copies the first manifold's weights: it needs "
+                "energy='reconstruction', manifold='autoencoder', a spherical latent space and the "
+                "same latent dimension for both."
+            )
+        if self.score == "combined" and (
+            self.manifold == "identity" or self.energy not in ("reconstruction", "masked")
+        ):
+            raise ValueError(
+                f"score='combined' takes logarithms of an error energy and of a manifold's error; "
+                f"got energy={self.energy!r}, manifold={self.manifold!r}. Use score='energy'."
+            )
+
+    def _before_training(self, module: RecoveryModule, rows: Tensor) -> None:
+        module.set_range(rows)
 
     # ---- stages ---------------------------------------------------------------------------
 
-    def _stages(self, module: MPDRModule) -> list[Stage]:
-        stages = []
+    def _stages(self, module: RecoveryModule) -> list[Stage]:
         cosine = self.schedule == "cosine"
-        if self.manifold != "identity":
+        stages = []
+        if self.manifold == "autoencoder":
             groups = [
                 group
                 for net in module.manifolds
@@ -341,26 +450,29 @@ class MPDR(BaseGenerativeDetector):
             ]
             optimizers = {"main": adam(groups, self.manifold_learning_rate)}
             stages.append(
-                Stage("manifold", self._manifold_objective, optimizers, self.manifold_steps, cosine)
+                Stage("manifold", _manifold_objective, optimizers, self.manifold_steps, cosine)
             )
         if self.energy_init == "pretrain" and self.energy in ("reconstruction", "masked"):
             optimizers = {"main": adam(module.base.parameters(), self.manifold_learning_rate)}
             stages.append(
-                Stage("pretrain", self._pretrain_objective, optimizers, self.pretrain_steps, cosine)
+                Stage("pretrain", _pretrain_objective, optimizers, self.pretrain_steps, cosine)
             )
-        optimizers = {"main": adam(module.base.parameters(), self.learning_rate)}
-        stages.append(Stage("energy", self._energy_objective, optimizers, self.max_steps, cosine,
-            energy_limit=10.0))
+        stages.append(
+            Stage(
+                "energy",
+                self._energy_objective,
+                {"main": adam(module.base.parameters(), self.learning_rate)},
+                self.max_steps,
+                cosine,
+                # A named energy is of the order of the data's mean square, where the penalty
+                # parks it; a custom one has a scale of its own.
+                energy_limit=np.inf if callable(self.energy) else module.energy_limit(),
+                before=_copy_manifold if self.energy_init == "manifold" else None,
+            )
+        )
         return stages
 
-    def _manifold_objective(self, module: MPDRModule, x: Tensor) -> dict[str, Tensor]:
-        errors = [(x - net(x)).square().mean() for net in module.manifolds]
-        return {"loss": torch.stack(errors).sum()}
-
-    def _pretrain_objective(self, module: MPDRModule, x: Tensor) -> dict[str, Tensor]:
-        return {"loss": module.base.energy(x).mean()}
-
-    def _energy_objective(self, module: MPDRModule, x: Tensor) -> dict[str, Tensor]:
+    def _energy_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
         negatives = module.negatives(x, self.noise_range, *self._chains(module))
         return contrastive_loss(
             module.base,
@@ -370,19 +482,124 @@ class MPDR(BaseGenerativeDetector):
             penalize_data=self.energy == "scalar",
         )
 
-    def _chains(self, module: MPDRModule) -> tuple[tuple[Langevin, float], tuple[Langevin, float]]:
-        n_features = len(module.low)
+    def _chains(
+        self, module: RecoveryModule, n_steps: int | None = None
+    ) -> tuple[tuple[Langevin, float], tuple[Langevin, float]]:
+        """Latent and visible chain, each with its gamma; `n_steps` replaces both lengths."""
         step = self.visible_step_size
         latent = Langevin(
-            self.latent_steps,
+            self.latent_steps if n_steps is None else n_steps,
             self.latent_step_size,
             self.latent_noise,
-            sphere=self.manifold != "identity" and self.latent_space == "sphere",
+            sphere=module.manifolds[0].spherical,
         )
         visible = Langevin(
-            self.visible_steps,
-            0.1 * n_features if step == "auto" else step,
+            self.visible_steps if n_steps is None else n_steps,
+            _RELATIVE_STEP / 2 * len(module.low) if step == "auto" else step,
             self.visible_noise,
             bounds=(module.low - 1, module.high + 1) if self.bounds == "data" else self.bounds,
+            metropolis=self.metropolis,
         )
         return (latent, self.latent_gamma), (visible, self.visible_gamma)
+
+    # ---- what a trained energy offers -----------------------------------------------------
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        n_steps: int = 100,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray:
+        """Draw rows from the energy by a latent and a visible chain from all over the manifold.
+
+        Both chains have the step sizes and noises of training and no perturbation term. They
+        are as exact as `n_steps` and the step sizes allow.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows, divided evenly among the manifolds.
+        n_steps : int, default=100
+            Steps of either chain.
+        random_state : int, RandomState or None, default=None
+            Seed.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows in the units of X.
+        """
+        check_is_fitted(self)
+        module = self.module_
+        (latent, _), (visible, _) = self._chains(module, n_steps)
+        with seeded(draw_seed(random_state), self.device_), torch.no_grad():
+            shares = torch.arange(n_samples).tensor_split(len(module.manifolds))
+            starts = [module.pulled_back_chain(k, latent, len(s)) for k, s in enumerate(shares)]
+            x = visible.run(lambda x: energy_and_grad(module.base, x), torch.cat(starts)).x
+        return self.units_.from_standard(x.cpu().numpy())
+
+    def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
+        """AUROC of the energy between rows and random points of the manifold (appendix C).
+
+        Label-free: 1 means that every row has a lower energy than every point drawn uniformly on
+        the manifold. Give it rows that were not trained on; as ``scoring=MPDR.on_manifold_score``
+        it serves `GridSearchCV`. It cannot compare detectors whose manifolds differ (other
+        `manifold_dims`, `hidden_sizes`, seeds): the points differ too.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows.
+        y : None
+            Ignored; present so that the method is a scorer.
+
+        Returns
+        -------
+        score : float
+            In [0, 1].
+
+        Raises
+        ------
+        ValueError
+            If the manifold has no uniform distribution: it is the identity or Euclidean.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        module = self.module_
+        if not module.manifolds[0].spherical:
+            raise ValueError(
+                "on_manifold_score draws points uniformly on a sphere; it needs "
+                f"manifold='autoencoder' and latent_space='sphere', got {self.manifold!r} and "
+                f"{self.latent_space!r}."
+            )
+        share = -(-max(_MANIFOLD_ROWS, len(X)) // len(module.manifolds))
+        with seeded(self.seed_, self.device_), torch.inference_mode():
+            points = torch.cat(
+                [
+                    net.decode(module.uniform_latent(k, share))
+                    for k, net in enumerate(module.manifolds)
+                ]
+            )
+            on_points = module.base.energy(points).cpu().numpy()
+            rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
+            on_rows = torch.cat([module.base.energy(part) for part in rows.split(SCORING_CHUNK)])
+        truth = np.repeat([0, 1], [len(X), len(on_points)])
+        return float(roc_auc_score(truth, np.concatenate([on_rows.cpu().numpy(), on_points])))
+
+
+def _manifold_objective(module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
+    """Reconstruction errors of the manifolds; each net sees its own only."""
+    errors = [(x - net(x)).square().mean() for net in module.manifolds]
+    return {"loss": torch.stack(errors).sum()}
+
+
+def _pretrain_objective(module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
+    """The energy as an ordinary reconstruction or prediction error."""
+    return {"loss": module.base.energy(x).mean()}
+
+
+def _copy_manifold(module: RecoveryModule) -> None:
+    """Start the energy from the first manifold's weights."""
+    if isinstance(module.base, ReconstructionEnergy):
+        module.base.net.load_state_dict(module.manifolds[0].state_dict())
