@@ -104,17 +104,17 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                     f"detector must be an instance of a detector of pyod, got {self.detector!r}, "
                     f"which has no method {method!r}; pass for example KNN()"
                 )
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         with _global_seeds(self.random_state) as seed:
             detector = clone(self.detector)
             own = detector.get_params(deep=False)
             if "n_features" in own:
-                detector.set_params(n_features=X.shape[1])
+                detector.set_params(n_features=rows.shape[1])
             if seed is not None and "random_state" in own:
                 detector.set_params(random_state=seed)
                 # pyod's networks seed themselves when constructed, with their own default.
                 _seed_everything(seed)
-            detector.fit(X)
+            detector.fit(rows)
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
         return self
@@ -133,11 +133,11 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
         # Scoring gets generators of its own too: some detectors of pyod draw while they score.
         with _global_seeds(0):
-            scores = self.detector_.decision_function(X)
-        return -np.asarray(scores, dtype=np.float64).reshape(len(X))
+            scores = self.detector_.decision_function(rows)
+        return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``: negative for anomalies.

@@ -114,7 +114,7 @@ def _run_child(payload: bytes, time_limit: float | None, client: int) -> Reply |
 
 def _wait(pipe: IO[bytes], client: int, time_limit: float | None) -> str:
     """Wait for the first of three ends: of the child, of the client, or of the time."""
-    ready = select.select([pipe, client], [], [], time_limit)[0]
+    ready = select.select([pipe.fileno(), client], [], [], time_limit)[0]
     # The client sends nothing while it waits, so something to read there is the end of the pipe.
     return "client" if client in ready else "child" if ready else "time"
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skgenad.benchmark._detectors import choose
 from skgenad.datasets import (
@@ -21,7 +21,7 @@ from skgenad.datasets import (
 )
 from skgenad.datasets._adbench import _resolve
 
-Loader = Callable[[], tuple[NDArray, NDArray]]
+Loader = Callable[[], tuple[ArrayLike, ArrayLike]]
 
 
 class Suite(NamedTuple):

@@ -117,8 +117,13 @@ def make_split(
     10
     """
     _check_options(protocol, contaminate)
-    X, y = check_X_y(X, y, dtype=np.float64)
-    y = _check_labels(y)
+    rows_given, labels_given = check_X_y(X, y, dtype=np.float64)
+    return _split(rows_given, _check_labels(labels_given), protocol, contaminate, seed)
+
+
+def _split(
+    X: NDArray[np.float64], y: NDArray[np.int64], protocol: str, contaminate: float, seed: int
+) -> Split:
     # The legacy generator, in ADBench's order of draws: its splits are then reproduced exactly.
     rng = np.random.RandomState(seed)
     rows = _choose_rows(len(y), protocol, rng)
@@ -185,7 +190,7 @@ def _drop_anomalies(
             f"contaminate={contaminate:g} asks for {wanted} anomalies in training, "
             f"only {len(anomalies)} are there (share {share:.3f})"
         )
-        warnings.warn(note, UserWarning, stacklevel=3)
+        warnings.warn(note, UserWarning, stacklevel=4)
     chosen = rng.choice(anomalies, min(wanted, len(anomalies)), replace=False)
     kept = np.concatenate([normal, chosen])
     return rng.permutation(kept), len(chosen), note

@@ -162,9 +162,9 @@ def _head(rows: pd.DataFrame, metric: str) -> str:
         f"{len(rows)} cells. Scores are averaged over seeds, then over data sets; ranks are those "
         f"of the {_METRIC_NAMES[metric]} per data set (1 is best), with the standard error over "
         "data sets. A detector that failed with any seed is ranked last on that data set; the "
-        "failed cell counts as chance in means and differences. `adbench` resamples sets of fewer than "
-        "1,000 rows before it splits them, so that copies of training rows are tested; `clean` "
-        "does not.\n"
+        "failed cell counts as chance in means and differences. `adbench` resamples sets of fewer "
+        "than 1,000 rows before it splits them, so that copies of training rows are tested; "
+        "`clean` does not.\n"
     )
 
 

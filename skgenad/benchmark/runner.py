@@ -86,8 +86,8 @@ def run_benchmark(
     backend : {"loky", "dask"}, default="loky"
         Processes on this machine, or the workers of a Dask cluster.
     scheduler : str, default=None
-        Address of Dask's scheduler, such as ``"tcp://10.0.0.1:8786"``. None starts a cluster of
-        `jobs` workers on this machine.
+        Address of Dask's scheduler, such as ``"tcp://10.0.0.1:8786"``. None starts a cluster
+        with `jobs` threads in this process; each leaves its cells to child processes.
     out : path-like
         File of results, or a folder in which it is called ``rows.csv``. Other settings of
         `protocol`, `contaminate` and so on may share a file: they are more rows.
@@ -284,14 +284,14 @@ def _backend(backend: str, scheduler: str | None, jobs: int) -> Any:
     if backend == "dask":
         distributed = require("distributed", extra="dask")
         if scheduler is None:
-            # A thread per worker would do, since cells are processes anyway, but a worker that
-            # dies takes one cell with it and not all.
-            workers = os.cpu_count() if jobs < 0 else jobs
-            cluster = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None
-                )
+            # Workers that are threads: cells are processes of their own anyway.
+            cluster = distributed.LocalCluster(
+                processes=False,
+                n_workers=1,
+                threads_per_worker=os.cpu_count() if jobs < 0 else jobs,
+                dashboard_address=None,
             )
+            stack.enter_context(cluster)
             stack.enter_context(distributed.Client(cluster))
         else:
             stack.enter_context(distributed.Client(scheduler))
@@ -306,6 +306,8 @@ def _compute(
     parallel = Parallel(
         n_jobs=jobs,
         return_as="generator_unordered",
+        # Dask runs all that it is given, so what it is given is what keeps `jobs`.
+        pre_dispatch="n_jobs" if backend == "dask" and jobs > 0 else "2 * n_jobs",
         batch_size=1,  # a row is kept as soon as it is there
         max_nbytes=None,  # payloads are bytes already: no copies in a temporary folder
     )
