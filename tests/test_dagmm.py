@@ -1,0 +1,296 @@
+"""DAGMM: the mixture's algebra, what trains, and what scores."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+from sklearn.metrics import roc_auc_score
+
+from skgenad import DAGMM
+from skgenad._energies import energy_and_grad
+from skgenad._training import DivergenceWarning
+from skgenad.dagmm import DAGMMModule, Mixture, mixture_energy, regularized
+
+QUICK = {"max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture
+def features():
+    """Return rows (57, 3) whose columns have different scales, and soft memberships (57, 4)."""
+    rng = np.random.default_rng(3)
+    z = torch.from_numpy(rng.normal(size=(57, 3)) * [1.0, 0.1, 5.0] + [0, 10, -3])
+    memberships = torch.from_numpy(rng.dirichlet([0.3] * 4, size=57))
+    return z, memberships
+
+
+@pytest.fixture
+def module(features):
+    """Return an untrained module in evaluation mode, for 5 columns."""
+    return DAGMM(**QUICK)._make_module(5).eval()
+
+
+def factors_of(covariances):
+    return torch.linalg.cholesky(regularized(covariances))
+
+
+# ---- the mixture ----------------------------------------------------------------------------
+
+
+def test_energy_is_minus_the_log_density_of_the_mixture(features):
+    z, memberships = features
+    mixture = Mixture.of(z, memberships)
+    sigma = regularized(mixture.covariances)
+    energy = mixture_energy(z, mixture.weights, mixture.means, torch.linalg.cholesky(sigma))
+    logs = [
+        np.log(phi) + multivariate_normal(mu, cov).logpdf(z.numpy())
+        for phi, mu, cov in zip(
+            mixture.weights.numpy(), mixture.means.numpy(), sigma.numpy(), strict=True
+        )
+    ]
+    np.testing.assert_allclose(energy, -logsumexp(logs, axis=0), rtol=1e-10)
+
+
+def test_hard_memberships_give_the_moments_of_the_classes(features):
+    z, _ = features
+    labels = torch.arange(len(z)) % 3
+    mixture = Mixture.of(z, torch.nn.functional.one_hot(labels, 3).double())
+    for k in range(3):
+        rows = z[labels == k].numpy()
+        assert mixture.weights[k] == pytest.approx(len(rows) / len(z))
+        np.testing.assert_allclose(mixture.means[k], rows.mean(axis=0))
+        np.testing.assert_allclose(mixture.covariances[k], np.cov(rows.T, bias=True))
+
+
+@pytest.mark.parametrize("sizes", [[57], [1] * 57, [56, 1], [1, 56], [10, 20, 27]])
+def test_mixtures_of_chunks_add_up_to_that_of_all_rows(features, sizes):
+    z, memberships = features
+    offset = z + 1e6  # summed squares would lose all digits of the second column's variance
+    whole = Mixture.of(offset, memberships)
+    merged, *rest = map(Mixture.of, offset.split(sizes), memberships.split(sizes))
+    for part in rest:
+        merged = merged.merge(part)
+    torch.testing.assert_close(merged.weights, whole.weights)
+    torch.testing.assert_close(merged.means, whole.means)
+    torch.testing.assert_close(merged.covariances, whole.covariances, rtol=1e-6, atol=1e-8)
+
+
+def test_component_without_rows_changes_nothing(features):
+    z, memberships = features
+    empty = torch.cat([memberships, torch.zeros(len(z), 1)], dim=1)
+    energies = []
+    for shares in (memberships, empty):
+        mixture = Mixture.of(z, shares)
+        factors = factors_of(mixture.covariances)
+        energies.append(mixture_energy(z, mixture.weights, mixture.means, factors))
+    torch.testing.assert_close(energies[1], energies[0])
+    half = Mixture.of(z, empty)
+    assert all(torch.isfinite(part).all() for part in half.merge(half))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-8, 1.0, 1e8])
+def test_singular_covariances_give_finite_energies_and_gradients(scale):
+    line = scale * torch.linspace(-1, 1, 20, dtype=torch.double)[:, None] * torch.ones(1, 3)
+    line.requires_grad_(True)
+    mixture = Mixture.of(line, torch.full((20, 2), 0.5, dtype=torch.double))
+    factors = factors_of(mixture.covariances)
+    energy = mixture_energy(line, mixture.weights, mixture.means, factors)
+    energy.sum().backward()
+    assert torch.isfinite(energy).all()
+    assert torch.isfinite(line.grad).all()
+
+
+# ---- the module -----------------------------------------------------------------------------
+
+
+def test_composite_feature_holds_code_relative_error_and_cosine(module):
+    x = torch.randn(6, 5)
+    z, squared_error = module(x)
+    code, reconstruction = module.net.encode(x), module.net(x)
+    error = (x - reconstruction).norm(dim=1)
+    cosine = (x * reconstruction).sum(dim=1) / (x.norm(dim=1) * reconstruction.norm(dim=1))
+    torch.testing.assert_close(z[:, :-2], code)
+    torch.testing.assert_close(z[:, -2], error / x.norm(dim=1))
+    torch.testing.assert_close(z[:, -1], cosine)
+    torch.testing.assert_close(squared_error, error.square())
+
+
+def test_loss_is_the_weighted_sum_of_its_parts(module):
+    parts = DAGMM(**QUICK, energy_weight=0.3, covariance_penalty=0.02)._objective(
+        module, torch.randn(40, 5)
+    )
+    expected = parts["reconstruction"] + 0.3 * parts["energy"] + 0.02 * parts["inverse_variances"]
+    torch.testing.assert_close(parts["loss"], expected)
+
+
+@pytest.mark.parametrize("part", ["loss", "energy", "inverse_variances"])
+def test_gradients_reach_both_networks(module, part):
+    DAGMM(**QUICK)._objective(module, torch.randn(40, 5))[part].backward()
+    # The reconstruction reaches the decoder through the error and the cosine in z.
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_reconstruction_alone_does_not_train_the_estimation_network(module):
+    DAGMM(**QUICK)._objective(module, torch.randn(40, 5))["reconstruction"].backward()
+    assert all(p.grad is None for p in module.estimation.parameters())
+    assert all(p.grad is not None for p in module.net.parameters())
+
+
+def test_energy_has_an_input_gradient_and_leaves_parameters_alone(module):
+    module.set_mixture(torch.randn(50, 5))
+    x = torch.randn(6, 5)
+    energy, gradient = energy_and_grad(module, x)
+    step = 1e-2 * torch.eye(5)[2]
+    slope = (module.energy(x + step) - module.energy(x - step)).detach() / 2e-2
+    torch.testing.assert_close(gradient[:, 2], slope, rtol=2e-2, atol=1e-3)
+    assert energy.shape == (6,)
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_rows_of_zeros_and_far_rows_have_finite_gradients(module):
+    x = torch.cat([torch.zeros(2, 5), torch.full((1, 5), 1e12), torch.randn(5, 5)])
+    parts = DAGMM(**QUICK)._objective(module, x)
+    parts["energy"].backward()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10_000])
+def test_mixture_of_the_training_rows_does_not_depend_on_chunks(module, monkeypatch, chunk):
+    rows = torch.randn(50, 5)
+    z = module(rows)[0].double()
+    expected = Mixture.of(z, module.memberships(z.float()).double())
+    monkeypatch.setattr("skgenad.dagmm._CHUNK", chunk)
+    module.set_mixture(rows)
+    tolerance = {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(module.phi, expected.weights.float(), **tolerance)
+    torch.testing.assert_close(module.mu, expected.means.float(), **tolerance)
+    sigma = module.factors @ module.factors.transpose(1, 2)
+    torch.testing.assert_close(sigma, regularized(expected.covariances).float(), **tolerance)
+
+
+def test_dropout_is_on_in_training_and_off_after():
+    module = DAGMMModule(DAGMM()._make_module(5).net, 4, 3, (10,), 0.5)
+    z = torch.randn(200, 6)
+    assert not torch.equal(module.train().memberships(z), module.memberships(z))
+    assert torch.equal(module.eval().memberships(z), module.memberships(z))
+
+
+# ---- the detector ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Return training rows from two blobs, and test rows with anomalies between and around."""
+    rng = np.random.default_rng(0)
+
+    def normal(n):
+        centres = np.array([[4.0] * 4, [-4.0] * 4])
+        return centres[rng.integers(2, size=n)] + rng.normal(size=(n, 4))
+
+    anomalies = rng.uniform(-10, 10, size=(100, 4))
+    return normal(400), np.vstack([normal(200), anomalies]), np.repeat([0, 1], [200, 100])
+
+
+def test_planted_anomalies_are_found(blobs):
+    train, test, y = blobs
+    detector = DAGMM(max_steps=300, batch_size=128, random_state=0, device="cpu").fit(train)
+    assert roc_auc_score(y, detector.anomaly_score(test)) > 0.9
+    assert detector.history_["loss"].iloc[-1] < detector.history_["loss"].iloc[0]
+
+
+def test_mixture_that_scores_is_that_of_all_training_rows(blobs):
+    train, _, _ = blobs
+    detector = DAGMM(**QUICK).fit(train)
+    module = detector.module_
+    rows = torch.from_numpy(detector.units_.to_standard(train))
+    with torch.no_grad():
+        mixture = module.mixture(module(rows)[0])
+        factors = factors_of(mixture.covariances)
+        z = module(rows)[0].double()
+        energy = mixture_energy(z, mixture.weights, mixture.means, factors)
+    np.testing.assert_allclose(detector.anomaly_score(train), energy, rtol=1e-3, atol=1e-3)
+
+
+def test_same_seed_same_scores_and_another_seed_others(blobs):
+    train, test, _ = blobs
+    scores = [DAGMM(**QUICK).fit(train).score_samples(test) for _ in range(2)]
+    np.testing.assert_array_equal(*scores)
+    other = DAGMM(**QUICK | {"random_state": 1}).fit(train).score_samples(test)
+    assert not np.allclose(other, scores[0])
+
+
+def test_score_of_a_row_does_not_depend_on_other_rows(blobs):
+    train, test, _ = blobs
+    detector = DAGMM(**QUICK).fit(train)
+    scores = detector.score_samples(test)
+    alone = np.concatenate([detector.score_samples(row[None]) for row in test])
+    np.testing.assert_array_equal(alone, scores)
+    np.testing.assert_array_equal(detector.score_samples(test[::-1]), scores[::-1])
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.random.RandomState(0).randn(300, 1),
+        np.random.RandomState(0).randn(2, 3),
+        np.random.RandomState(0).randn(20, 3),
+        np.ones((30, 3)),
+        np.c_[np.random.RandomState(0).randn(100, 2), np.full(100, 7.0)],
+        np.repeat(np.random.RandomState(0).randn(2, 3), 50, axis=0),
+    ],
+    ids=["one column", "two rows", "n < batch", "all constant", "constant column", "duplicates"],
+)
+def test_odd_data_give_finite_scores_without_a_warning(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = DAGMM(**QUICK).fit(X)
+    far = np.vstack([X, np.full((1, X.shape[1]), 1e30), np.full((1, X.shape[1]), -1e30)])
+    assert np.isfinite(detector.score_samples(far)).all()
+    assert np.isfinite(detector.history_["loss"]).all()
+
+
+def test_batch_of_one_row_continues_training(blobs):
+    train, test, _ = blobs
+    detector = DAGMM(**QUICK).fit(train).partial_fit(train[:1])
+    assert np.isfinite(detector.score_samples(test)).all()
+
+
+def test_continued_training_moves_the_mixture_with_the_networks(blobs):
+    train, _, _ = blobs
+    detector = DAGMM(**QUICK).fit(train)
+    before = detector.module_.mu.clone()
+    detector.partial_fit(train)
+    rows = torch.from_numpy(detector.units_.to_standard(train))
+    with torch.no_grad():
+        mixture = detector.module_.mixture(detector.module_(rows)[0])
+    assert not torch.allclose(detector.module_.mu, before)
+    torch.testing.assert_close(detector.module_.mu, mixture.means.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_runaway_training_is_reported_and_scores_stay_finite(blobs):
+    train, test, _ = blobs
+    settings = QUICK | {"max_steps": 200, "learning_rate": 1e30}
+    with pytest.warns(DivergenceWarning):
+        detector = DAGMM(**settings).fit(train)
+    assert np.isfinite(detector.score_samples(test)).all()
+
+
+def test_networks_have_the_sizes_that_were_asked():
+    detector = DAGMM(
+        hidden_sizes=(9, 8), latent_dim=3, n_components=5, estimation_sizes=(7, 6), dropout=0.0
+    )
+    module = detector._make_module(4)
+    encoder = [layer.out_features for layer in module.net.encoder.layers]
+    estimation = [m.out_features for m in module.estimation if isinstance(m, torch.nn.Linear)]
+    assert encoder == [9, 8, 3]
+    assert estimation == [7, 6, 5]
+    assert module.memberships(torch.randn(2, 5)).sum(dim=1).tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("name", ["hidden_sizes", "estimation_sizes"])
+def test_width_of_zero_is_refused_by_name(blobs, name):
+    with pytest.raises(ValueError, match=name):
+        DAGMM(**QUICK, **{name: (10, 0)}).fit(blobs[0])
