@@ -1,7 +1,8 @@
 """Generative anomaly detection for scikit-learn."""
 
 from .autoencoder import Autoencoder
+from .dagmm import DAGMM
 from .mpdr import MPDR
 
 __version__ = "0.1.0"
-__all__ = ["MPDR", "Autoencoder"]
+__all__ = ["DAGMM", "MPDR", "Autoencoder"]
