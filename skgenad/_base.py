@@ -1,4 +1,4 @@
-"""What every detector shares: validate, seed, train in stages, set the threshold; score, predict."""
+"""What every detector shares: validate, seed, train in stages, set a threshold; score, predict."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return X
 
     def _train_on(self, X: NDArray) -> None:
-        """The last stage once more, on a copy of the module, so that an interrupt costs nothing."""
+        """Run the last stage once more, on a copy of the module: an interrupt costs nothing."""
         self._n_fits += 1
         rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
         module = copy.deepcopy(self.module_)

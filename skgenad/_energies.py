@@ -1,4 +1,4 @@
-"""Energy functions: modules with ``energy(x) -> (n,)``, low where data is, and its input gradient."""
+"""Energies: modules with ``energy(x) -> (n,)``, low where data is, and their input gradients."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _digest(document: str, arrays: dict[str, NDArray]) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """The document and arrays of a file whose digest is right."""
+    """Return the document and the arrays of a file whose digest is right."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

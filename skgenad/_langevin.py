@@ -191,7 +191,7 @@ class ReplayBuffer(nn.Module):
         return len(self.rows)
 
     def draw(self, fresh: Tensor) -> Tensor:
-        """`fresh` (n, n_columns) with each row replaced, with probability `ratio`, by a kept one."""
+        """Replace each row of `fresh` (n, n_columns), with probability `ratio`, by a kept one."""
         if not len(self.rows) or self.ratio == 0:
             return fresh
         n = len(fresh)

@@ -203,5 +203,5 @@ def mlp_autoencoder(
 
 
 def identity_manifold() -> AutoencoderNet:
-    """The manifold that is the whole input space: MPDR's Gaussian special case."""
+    """Make the manifold that is the whole input space: MPDR's Gaussian special case."""
     return AutoencoderNet(Identity(), Identity(), Identity())

@@ -113,7 +113,7 @@ class RecoveryModule(nn.Module):
         return _DIVERGENCE * max(1.0, float(self.mean_square))
 
     def energy(self, x: Tensor) -> Tensor:
-        """What is scored, (n,): E, or half the sum of log E and the log manifold error."""
+        """Score rows, (n,): E, or half the sum of log E and the log manifold error."""
         energy = self.base.energy(x)
         if not self.combined:
             return energy
@@ -190,7 +190,7 @@ class RecoveryModule(nn.Module):
 
     @torch.no_grad()
     def pulled_back_chain(self, k: int, chain: Langevin, n: int) -> Tensor:
-        """Rows (n, d_x) where a latent chain on E(f_d(z)) ends that starts all over the manifold."""
+        """Run a latent chain on E(f_d(z)) from all over the manifold; return rows (n, d_x)."""
         manifold = self.manifolds[k]
 
         def pulled_back(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -234,8 +234,8 @@ class DivergenceGuard(Callback):
             return
         net.module_.load_state_dict(self.good_)
         warnings.warn(
-            f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy of "
-            f"negatives {level:.3g}); the weights of the last good epoch were restored. A smaller "
+            f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy "
+            f"of negatives {level:.3g}); the weights of the last good epoch were restored. A smaller "
             "step size or learning rate, or bounds on the chain, may cure it.",
             DivergenceWarning,
             stacklevel=2,
@@ -322,7 +322,7 @@ def run_stage(
 
 
 def _history_table(stage_name: str, net: StageNet) -> pd.DataFrame:
-    """The net's history as a table without skorch's own bookkeeping."""
+    """Make a table of the net's history without skorch's own bookkeeping."""
     table = pd.DataFrame(net.history.to_list()).drop(columns=["batches"])
     table = table.rename(columns={"train_loss": "loss"})
     steps = table.pop("train_batch_count").cumsum()

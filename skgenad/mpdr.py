@@ -46,7 +46,7 @@ from ._random import draw_seed, seeded
 from ._recovery import RecoveryModule
 from ._training import Stage, adam, with_penalty
 
-# Relative visible step: a step of s * D / 2 on a mean over D columns moves a residual by s of itself.
+# A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
 _RELATIVE_STEP = 0.2
 # Rows drawn on the manifold for `on_manifold_score`, at least.
 _MANIFOLD_ROWS = 1000
@@ -209,7 +209,8 @@ class MPDR(BaseGenerativeDetector):
     energies, or minus the mean of the two logarithms with the combined score. Constant factors
     depend on training, so scores of two detectors are not comparable.
 
-    The defaults are for tables; :meth:`from_paper` has the settings of the paper's ADBench experiment.
+    The defaults are for tables; :meth:`from_paper` has the settings of the paper's experiment on
+    ADBench.
 
     References
     ----------
@@ -345,7 +346,7 @@ class MPDR(BaseGenerativeDetector):
 
     @classmethod
     def from_paper(cls, **parameters: Any) -> Self:
-        """Make a detector with the settings of the paper's ADBench experiment (section 4.5, Table 7).
+        """Make a detector with the paper's settings for ADBench (section 4.5, Table 7).
 
         Numbers of steps and the batch size, which the paper does not give, are our defaults. The
         rows should lie in [0, 1], as the experiment's do.
@@ -589,13 +590,13 @@ class MPDR(BaseGenerativeDetector):
 
 
 def _manifold_objective(module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-    """Reconstruction errors of the manifolds; each net sees its own only."""
+    """Sum the reconstruction errors of the manifolds; each net sees its own only."""
     errors = [(x - net(x)).square().mean() for net in module.manifolds]
     return {"loss": torch.stack(errors).sum()}
 
 
 def _pretrain_objective(module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-    """The energy as an ordinary reconstruction or prediction error."""
+    """Train the energy as an ordinary reconstruction or prediction error."""
     return {"loss": module.base.energy(x).mean()}
 
 

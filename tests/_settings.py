@@ -1,5 +1,67 @@
-"""Settings with which every detector trains in a moment, by the name of its class."""
+"""Quick settings for every public detector, and the list of them."""
 
+import inspect
+
+import numpy as np
+
+import skgenad
+from skgenad._base import BaseGenerativeDetector
+
+# Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
-    "DAGMM": {"hidden_sizes": (8,), "latent_dim": 2, "n_components": 2, "max_steps": 10},
+    "Autoencoder": {
+        "hidden_sizes": (16, 16),
+        "max_steps": 30,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "DAGMM": {
+        "hidden_sizes": (16,),
+        "latent_dim": 2,
+        "n_components": 2,
+        "max_steps": 30,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "MPDR": {
+        "hidden_sizes": (16, 16),
+        "visible_steps": 2,
+        "manifold_steps": 10,
+        "pretrain_steps": 10,
+        "max_steps": 10,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
 }
+
+DETECTORS = [
+    thing
+    for name in skgenad.__all__
+    if inspect.isclass(thing := getattr(skgenad, name))
+    and issubclass(thing, BaseGenerativeDetector)
+]
+
+# Every detector, and MPDR once more for each piece that changes what is computed or kept.
+VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
+    ("MPDR", {"energy": "scalar"}),
+    ("MPDR", {"energy": "masked"}),
+    ("MPDR", {"manifold": "identity", "visible_gamma": 1.0}),
+    ("MPDR", {"manifold_dims": (2, 3), "replay_size": 20, "score": "energy"}),
+]
+VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]
+
+
+def tiny(detector, **parameters):
+    """Make a detector (class or name) with its quick settings, some of them replaced."""
+    name = detector if isinstance(detector, str) else detector.__name__
+    return getattr(skgenad, name)(**{**TINY[name], **parameters})
+
+
+def normal_rows(n=60, d=4, seed=0):
+    """Make rows (n, d) whose columns depend on each other and have different units."""
+    rng = np.random.RandomState(seed)
+    mixing = rng.randn(d, d)
+    return rng.randn(n, d) @ mixing * np.logspace(-2, 3, d) + np.linspace(-5, 5, d)

@@ -130,7 +130,7 @@ def test_documented_attributes_are_those_of_a_fitted_detector(cls):
     from tests._settings import TINY
 
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=["a", "b", "c"])
-    detector = cls(**TINY[cls.__name__], random_state=0).fit(X)
+    detector = cls(**{**TINY[cls.__name__], "random_state": 0}).fit(X)
     documented, fitted = documented_attributes(cls), fitted_attributes(detector)
     absent = {name for name in documented.keys() - fitted if name.endswith("_")}
     assert fitted - documented.keys() == set()

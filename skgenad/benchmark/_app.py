@@ -6,10 +6,12 @@ import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import pandas as pd
 import typer
+
+if TYPE_CHECKING:
+    from skgenad.benchmark.report import Report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -151,15 +153,14 @@ def _parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def _show(made: tuple[Path, pd.DataFrame]) -> None:
-    path, ranks = made
+def _show(made: Report) -> None:
     group = ["suite", "protocol", "contaminate"]
-    for values, table in ranks.groupby(group, sort=False):
+    for values, table in made.ranks.groupby(group, sort=False):
         shown = table.drop(columns=group).set_index("detector")
         title = f"{values[0]}, protocol {values[1]}"
         typer.echo(f"\n{title}, contaminate {values[2]:g}" if values[2] else f"\n{title}")
         typer.echo(shown.round(3).to_string())
-    typer.echo(f"\nreport: {path}")
+    typer.echo(f"\nreport: {made.path}")
 
 
 @contextmanager

@@ -48,6 +48,7 @@ class ForkServer:
     >>> reply.status, pickle.loads(reply.result)
     ('ok', (3, 1))
     >>> server.close()
+    0
     """
 
     def __init__(self, *, stop_with_parent: bool = False) -> None:

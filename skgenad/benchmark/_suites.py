@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -24,8 +24,24 @@ from skgenad.datasets._adbench import _resolve
 Loader = Callable[[], tuple[ArrayLike, ArrayLike]]
 
 
-class Suite(NamedTuple):
-    """A name, and functions that load the data sets as ``(X, y)``, by their names."""
+@dataclass(frozen=True)
+class Suite:
+    """Data sets under a common name, not loaded yet.
+
+    Attributes
+    ----------
+    name : str
+        Tells rows of different suites apart in one file of results.
+    loaders : dict of str to callable
+        Functions without arguments that return ``(X, y)``, by the names of the data sets.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skgenad.benchmark import Suite
+    >>> Suite("mine", {"blobs": make_classification}).loaders["blobs"]()[0].shape
+    (100, 20)
+    """
 
     name: str
     loaders: dict[str, Loader]

@@ -36,6 +36,21 @@ class ScoreTable:
         The same with chance in place of every cell that failed.
     incomplete : list of str
         Data sets left out because rows of some detector or seed are missing.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skgenad.benchmark import score_table
+    >>> cell = {"suite": "s", "protocol": "clean", "contaminate": 0.0, "seed": 1, "status": "ok"}
+    >>> rows = pd.DataFrame(
+    ...     [
+    ...         cell | {"dataset": dataset, "detector": detector, "auroc": auroc}
+    ...         for dataset in "abc"
+    ...         for detector, auroc in [("x", 0.9), ("y", 0.8)]
+    ...     ]
+    ... )
+    >>> score_table(rows).ranks.mean().to_dict()
+    {'x': 1.0, 'y': 2.0}
     """
 
     values: pd.DataFrame
@@ -189,6 +204,21 @@ class Significance:
         Friedman's test over all detectors; NaN for fewer than three.
     p_values : DataFrame of shape (n_detectors, n_detectors)
         Wilcoxon's signed-rank test of every pair, adjusted by Holm over all pairs.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skgenad.benchmark import significance
+    >>> cell = {"suite": "s", "protocol": "clean", "contaminate": 0.0, "seed": 1, "status": "ok"}
+    >>> rows = pd.DataFrame(
+    ...     [
+    ...         cell | {"dataset": dataset, "detector": detector, "auroc": auroc}
+    ...         for dataset in "abc"
+    ...         for detector, auroc in [("x", 0.9), ("y", 0.8)]
+    ...     ]
+    ... )
+    >>> float(significance(rows).p_values.loc["x", "y"])
+    0.25
     """
 
     friedman_statistic: float

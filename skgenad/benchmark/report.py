@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -35,7 +35,8 @@ _TITLES = {
 }
 
 
-class Report(NamedTuple):
+@dataclass(frozen=True)
+class Report:
     """What `report` wrote.
 
     Attributes
@@ -44,6 +45,11 @@ class Report(NamedTuple):
         The Markdown file.
     ranks : DataFrame
         The rank tables of all groups under each other, as in ``ranks.csv``.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import report
+    >>> report("results", "results").ranks  # doctest: +SKIP
     """
 
     path: Path
