@@ -62,6 +62,10 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     last stage is the one that ``partial_fit`` and ``warm_start`` run again.
     """
 
+    module_: Any
+    calibration_scores_: NDArray | None
+    history_: pd.DataFrame
+
     _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
 
     _parameter_constraints: ClassVar[dict] = {
@@ -87,13 +91,13 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """Build the module, untrained, from the parameters and the number of columns alone."""
 
     @abstractmethod
-    def _stages(self, module: nn.Module) -> list[Stage]:
+    def _stages(self, module: Any) -> list[Stage]:
         """List the stages of training, with fresh optimisers over the module's parameters."""
 
-    def _before_training(self, module: nn.Module, rows: Tensor) -> None:  # noqa: B027
+    def _before_training(self, module: Any, rows: Tensor) -> None:  # noqa: B027
         """Store in the module's buffers what depends on the training rows (standard units)."""
 
-    def _after_training(self, module: nn.Module, rows: Tensor) -> None:  # noqa: B027
+    def _after_training(self, module: Any, rows: Tensor) -> None:  # noqa: B027
         """Store in the module's buffers what depends on the trained weights and `rows`.
 
         Called with the module in evaluation mode, after every training, continued ones included.
@@ -210,7 +214,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             self.calibration_scores_ = None
 
     def _run(self, module: nn.Module, stages: list[Stage], rows: Tensor) -> None:
-        tables = [getattr(self, "history_", None)] if self._n_fits > 1 else []
+        tables = [self.history_] if self._n_fits > 1 else []
         for stage in stages:
             if stage.before is not None and self._n_fits == 1:
                 stage.before(module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def energy_and_grad(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def energy_and_grad(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies (n,) and their gradient (n, d) with respect to `x`, and to nothing else.
 
     A module that has a method ``energy_and_grad`` is asked for it; any other is differentiated

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from numbers import Integral, Real
 from pathlib import Path
@@ -64,8 +64,15 @@ def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
         "tolerance": detector.units_.tolerance,
         "seed": detector.seed_,
         "history": detector.history_.to_json(orient="split", double_precision=15),
-        "versions": {name: version(name) for name in ("skgenad", "torch", "scikit-learn")},
+        "versions": {name: _version(name) for name in ("skgenad", "torch", "scikit-learn")},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree
+        return "not installed"
 
 
 def _to_json(name: str, value: Any) -> Any:

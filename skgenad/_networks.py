@@ -10,6 +10,7 @@ the two equal for every map and activation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 Pullback = Callable[[Tensor], Tensor]
 
 _SLOPE = 0.01
+# Kernels for fewer outputs than this may round a row by its place in the batch.
+_NARROW = 16
 _NORM_FLOOR = 1e-12
 
 # name -> (activation, whether its derivative is read off the output instead of the input,
@@ -104,14 +107,22 @@ class MLP(Map):
         super().__init__()
         self.activation = activation
         layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-        self.layers = nn.ModuleList(map(spectral_norm, layers) if spectral else layers)
+        self.layers: Any = nn.ModuleList(map(spectral_norm, layers) if spectral else layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, sizes[0]) to (n, sizes[-1])."""
         activate = _ACTIVATIONS[self.activation][0]
         for layer in self.layers[:-1]:
-            x = activate(layer(x))
-        return self.layers[-1](x)
+            x = activate(self._linear(layer, x))
+        return self._linear(self.layers[-1], x)
+
+    def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """One layer; when scoring, with outputs enough that a row's place changes no bit."""
+        missing = _NARROW - layer.out_features
+        if self.training or missing <= 0:
+            return layer(x)
+        weight, bias = F.pad(layer.weight, (0, 0, 0, missing)), F.pad(layer.bias, (0, missing))
+        return F.linear(x, weight, bias)[:, : layer.out_features]
 
     @torch.no_grad()
     def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
@@ -119,18 +130,20 @@ class MLP(Map):
         activate, from_output, backward = _ACTIVATIONS[self.activation]
         # Read once: with spectral normalisation every access computes the weight anew.
         weights = [layer.weight for layer in self.layers]
+        *hidden, last = self.layers
         kept: list[Tensor] = []
-        for layer, weight in zip(self.layers[:-1], weights, strict=False):
+        for layer, weight in zip(hidden, weights, strict=False):
             before = F.linear(x, weight, layer.bias)
             x = activate(before)
             kept.append(x if from_output else before)
-        y = F.linear(x, weights[-1], self.layers[-1].bias)
+        y = F.linear(x, weights[-1], last.bias)
 
-        @torch.no_grad()
         def pullback(v: Tensor) -> Tensor:
-            for weight, at in zip(weights[:0:-1], reversed(kept), strict=True):
-                v = backward(v @ weight, at)
-            return v @ weights[0]
+            # As a block: decorating a function anew in each call costs more than a small layer.
+            with torch.no_grad():
+                for weight, at in zip(weights[:0:-1], reversed(kept), strict=True):
+                    v = backward(v @ weight, at)
+                return v @ weights[0]
 
         return y, pullback
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def contrastive_loss(
-    module: nn.Module,
+    module: Any,
     x: Tensor,
     negatives: Tensor,
     *,

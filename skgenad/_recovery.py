@@ -5,6 +5,8 @@ The equations are those of Yoon et al., 2023; :mod:`skgenad.mpdr` lists them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,11 +95,14 @@ class RecoveryModule(nn.Module):
     ) -> None:
         super().__init__()
         self.combined = combined
-        self.base, self.manifolds = base, nn.ModuleList(manifolds)
+        self.base: Any = base
+        self.manifolds: Any = nn.ModuleList(manifolds)
         self.latent_dims = latent_dims
         # A kept row is a chain's state with what it is conditioned on: x, z~ and 1 / (2 sigma^2).
         widths = [n_features + d_z + 1 for d_z in latent_dims] if replay_size else []
-        self.buffers_ = nn.ModuleList(ReplayBuffer(replay_size, replay_ratio, w) for w in widths)
+        self.buffers_: Any = nn.ModuleList(
+            ReplayBuffer(replay_size, replay_ratio, w) for w in widths
+        )
         self.register_buffer("low", torch.full((n_features,), -torch.inf))
         self.register_buffer("high", torch.full((n_features,), torch.inf))
         self.register_buffer("mean_square", torch.ones(()))

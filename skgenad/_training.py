@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 
 STEPS_PER_EPOCH = 50
 
-Objective = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+# Of the module, whatever its class, and a batch.
+Objective = Callable[[Any, Tensor], dict[str, Tensor]]
 
 
 class DivergenceWarning(UserWarning):
@@ -67,19 +68,19 @@ class Stage:
     cosine: bool = True
     clip_norm: float | None = None
     energy_limit: float = float("inf")
-    before: Callable[[nn.Module], None] | None = None
+    before: Callable[[Any], None] | None = None
 
 
 def adam(
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], learning_rate: float
 ) -> torch.optim.Adam:
     """Adam in its fused form where the parameters' device has one."""
-    parameters = list(parameters)  # type: ignore[arg-type]
+    groups: list[Any] = list(parameters)
     flat = [
-        p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])
+        p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])
     ]
     fused = all(p.device.type in ("cpu", "cuda") for p in flat)
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused)
+    return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
 
 
 def with_penalty(
@@ -176,7 +177,8 @@ class StageNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(True)
-        start, sums, count = time.perf_counter(), {}, 0
+        start, count = time.perf_counter(), 0
+        sums: dict[str, Tensor] = {}
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
@@ -227,7 +229,8 @@ class DivergenceGuard(Callback):
         """Judge the epoch."""
         row = net.history[-1]
         loss, level = row["train_loss"], row.get("negative_energy", 0.0)
-        finite = math.isfinite(loss) and math.isfinite(level)
+        # The losses were taken before the epoch's last update, hence the look at the weights.
+        finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
         if finite and abs(level) <= net.stage.energy_limit:
             for name, value in net.module_.state_dict().items():
                 self.good_[name].copy_(value)
@@ -241,6 +244,10 @@ class DivergenceGuard(Callback):
             stacklevel=2,
         )
         raise StopStage
+
+
+def _all_finite(module: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for p in module.parameters())
 
 
 class ProgressBar(Callback):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._base import (
     BaseGenerativeDetector,
@@ -172,6 +172,6 @@ class Autoencoder(BaseGenerativeDetector):
         optimizers = {"main": adam(groups, self.learning_rate)}
         return [Stage("autoencoder", self._objective, optimizers, self.max_steps)]
 
-    def _objective(self, module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    def _objective(self, module: ReconstructionEnergy, x: Tensor) -> dict[str, Tensor]:
         noisy = x + self.noise * torch.randn_like(x) if self.noise else x
         return {"loss": (x - module.net(noisy)).square().mean()}

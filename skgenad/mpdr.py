@@ -396,11 +396,10 @@ class MPDR(BaseGenerativeDetector):
     def _latent_dims(self, n_features: int) -> tuple[int, ...]:
         if self.manifold == "identity":
             return (n_features,)
-        if self.manifold_dims is None:
+        dims = self.manifold_dims
+        if dims is None:
             return (default_latent_dim(n_features),)
-        if isinstance(self.manifold_dims, Integral):
-            return (int(self.manifold_dims),)
-        return tuple(self.manifold_dims)
+        return tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
 
     def _check_combinations(self, n_features: int) -> None:
         """Raise ValueError for values that are possible alone but not here or not together."""
@@ -409,7 +408,7 @@ class MPDR(BaseGenerativeDetector):
         low, high = check_pair("noise_range", self.noise_range)
         if low <= 0:
             raise ValueError(f"noise_range={self.noise_range!r} must lie above 0.")
-        if self.bounds not in ("data", None):
+        if self.bounds is not None and not isinstance(self.bounds, str):
             check_pair("bounds", self.bounds)
         if self.energy == "masked" and n_features < 2:
             raise ValueError(
@@ -496,9 +495,11 @@ class MPDR(BaseGenerativeDetector):
         )
         visible = Langevin(
             self.visible_steps if n_steps is None else n_steps,
-            _RELATIVE_STEP / 2 * len(module.low) if step == "auto" else step,
+            _RELATIVE_STEP / 2 * len(module.low) if isinstance(step, str) else step,
             self.visible_noise,
-            bounds=(module.low - 1, module.high + 1) if self.bounds == "data" else self.bounds,
+            bounds=(module.low - 1, module.high + 1)
+            if isinstance(self.bounds, str)
+            else self.bounds,
             metropolis=self.metropolis,
         )
         return (latent, self.latent_gamma), (visible, self.visible_gamma)
