@@ -105,7 +105,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                     f"which has no method {method!r}; pass for example KNN()"
                 )
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        with _global_seeds(self.random_state) as seed:
+        with global_seeds(self.random_state) as seed:
             detector = clone(self.detector)
             own = detector.get_params(deep=False)
             if "n_features" in own:
@@ -135,7 +135,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
         # Scoring gets generators of its own too: some detectors of pyod draw while they score.
-        with _global_seeds(0):
+        with global_seeds(0):
             scores = self.detector_.decision_function(rows)
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
 
@@ -228,7 +228,7 @@ def _seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def _global_seeds(random_state: Any) -> Iterator[int | None]:
+def global_seeds(random_state: Any) -> Iterator[int | None]:
     """Run a block under global generators of its own and put the caller's back afterwards."""
     seed = None
     if random_state is not None:

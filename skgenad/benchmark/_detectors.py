@@ -28,12 +28,11 @@ def _ours(name: str, seed: int, **params: Any) -> Any:
 
 
 def _pyod(module: str, name: str, seed: int, **params: Any) -> Any:
-    from skgenad.compat import PyODDetector
+    from skgenad.compat import PyODDetector, global_seeds
 
     cls = getattr(require(f"pyod.models.{module}", extra="bench"), name)
-    # Constructors of pyod's networks seed global generators, but nothing is drawn before `fit`,
-    # where PyODDetector puts the generators back; cells run in processes of their own.
-    return PyODDetector(cls(**params), random_state=seed)
+    with global_seeds(None):  # some constructors of pyod seed the global generators
+        return PyODDetector(cls(**params), random_state=seed)
 
 
 def _knn_z(seed: int) -> Any:

@@ -147,9 +147,9 @@ class ResultsFile:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row and wait until it is on the disk."""
-        row = {name: row[name] for name in COLUMNS}
-        self._write([_to_text(row[name]) for name in COLUMNS])
-        self.rows.append(row)
+        fields = [_to_text(row[name]) for name in COLUMNS]
+        self._write(fields)
+        self.rows.append(_parse_row(fields))  # as a later run will read it
 
     def _write(self, fields: list[str]) -> None:
         line = io.StringIO()

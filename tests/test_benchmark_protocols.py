@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import MinMaxScaler
+
+from skgenad.benchmark import make_split
+
+
+def make_data(n, anomalies, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.zeros(n, dtype=int)
+    y[rng.choice(n, anomalies, replace=False)] = 1
+    # The first column names the row, so that copies can be recognised after scaling, too.
+    X = np.column_stack([np.arange(n), rng.normal(size=(n, 2)) + 3 * y[:, None]])
+    return X, y
+
+
+SIZES = [(50, 5), (999, 40), (1_000, 10), (3_000, 600), (10_001, 30)]
+PROTOCOLS = ["adbench", "clean"]
+
+
+@pytest.mark.parametrize(("n", "anomalies"), SIZES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_numbers_of_rows(n, anomalies, protocol):
+    X, y = make_data(n, anomalies)
+    split = make_split(X, y, protocol=protocol, seed=3)
+    used = min(n, 10_000) if protocol == "clean" or n >= 1_000 else 1_000
+    assert len(split.X_test) == len(split.y_test) == np.ceil(0.3 * used)
+    assert set(split.y_test) == {0, 1}
+    share = split.y_test.mean()
+    kept = y[np.r_[split.train_index, split.test_index]]
+    removed = used - len(split.X_test) - len(split.X_train)
+    assert not y[split.train_index].any() and split.n_train_anomalies == 0
+    assert share == pytest.approx((kept.sum() + removed) / used, abs=1 / len(split.X_test))
+
+
+@pytest.mark.parametrize(("n", "anomalies"), SIZES)
+@pytest.mark.parametrize("contaminate", [0.0, 0.1])
+@pytest.mark.filterwarnings("ignore:contaminate=:UserWarning")
+def test_clean_tests_no_row_that_it_trained_on(n, anomalies, contaminate):
+    X, y = make_data(n, anomalies)
+    split = make_split(X, y, protocol="clean", contaminate=contaminate, seed=1)
+    assert not set(split.train_index) & set(split.test_index)
+    assert len(set(split.train_index)) == len(split.train_index)
+    assert len(set(split.test_index)) == len(split.test_index)
+
+
+def test_adbench_tests_copies_of_training_rows_of_small_sets():
+    X, y = make_data(200, 20)
+    split = make_split(X, y, protocol="adbench", seed=1)
+    normal = split.test_index[split.y_test == 0]
+    assert np.isin(normal, split.train_index).mean() > 0.8
+
+
+@pytest.mark.parametrize("n", [300, 2_000, 12_000])
+def test_adbench_makes_the_splits_of_adbench_itself(n):
+    X, y = make_data(n, n // 10)
+    split = make_split(X, y, protocol="adbench", seed=7)
+    # What ADBench does, with the global generator that it uses.
+    np.random.seed(7)
+    rows = np.arange(n)
+    if n < 1_000:
+        rows = np.random.choice(rows, 1_000, replace=True)
+    if n > 10_000:
+        rows = np.random.choice(rows, 10_000, replace=False)
+    train, test = train_test_split(rows, test_size=0.3, shuffle=True, stratify=y[rows])
+    scaler = MinMaxScaler().fit(X[train])
+    np.testing.assert_array_equal(split.test_index, test)
+    np.testing.assert_array_equal(split.train_index, train[y[train] == 0])
+    np.testing.assert_array_equal(split.X_test, scaler.transform(X[test]))
+    np.testing.assert_array_equal(split.X_train, scaler.transform(X[train[y[train] == 0]]))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_seed_decides_and_nothing_else(protocol, global_rng_untouched):
+    X, y = make_data(400, 40)
+    first, again, other = (make_split(X, y, protocol=protocol, seed=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.X_train, again.X_train)
+    np.testing.assert_array_equal(first.X_test, again.X_test)
+    assert not np.array_equal(first.test_index, other.test_index)
+
+
+def test_test_rows_do_not_influence_the_scaling():
+    X, y = make_data(500, 50)
+    split = make_split(X, y, protocol="clean", seed=1)
+    far = X.copy()
+    far[split.test_index] += 1e6
+    moved = make_split(far, y, protocol="clean", seed=1)
+    np.testing.assert_array_equal(split.X_train, moved.X_train)
+    assert split.X_train.min() >= 0 and split.X_train.max() <= 1
+    assert moved.X_test.max() > 100
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_contaminate_leaves_that_share_of_anomalies_in_training(share, protocol):
+    X, y = make_data(2_000, 400)
+    split = make_split(X, y, protocol=protocol, contaminate=share, seed=1)
+    anomalies = y[split.train_index].sum()
+    assert anomalies == split.n_train_anomalies
+    assert anomalies / len(split.train_index) == pytest.approx(share, abs=1e-3)
+    assert split.note == ""
+    clean = make_split(X, y, protocol=protocol, seed=1)
+    np.testing.assert_array_equal(split.X_test, clean.X_test)
+
+
+def test_too_few_anomalies_for_the_share_are_all_taken_and_said():
+    X, y = make_data(1_000, 10)
+    with pytest.warns(UserWarning, match="asks for 77 anomalies in training, only 7"):
+        split = make_split(X, y, protocol="clean", contaminate=0.1, seed=1)
+    assert split.n_train_anomalies == 7
+    assert "only 7" in split.note
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": "dirty"}, "unknown protocol 'dirty'; choose one of adbench, clean"),
+        ({"contaminate": 0.6}, r"contaminate must be a share in \[0, 0.5\], got 0.6"),
+        ({"contaminate": -0.1}, "contaminate must be a share"),
+        ({"y": np.zeros(40, dtype=int)}, "at least 2 normal rows and 2 anomalies"),
+        ({"y": np.r_[1, np.zeros(39, dtype=int)]}, "got 39 and 1"),
+        ({"y": np.repeat([-1, 1], 20)}, "y must hold 1 for anomalies and 0 for normal rows"),
+        ({"X": np.full((40, 2), np.nan)}, "NaN"),
+        ({"X": np.ones((39, 2))}, "inconsistent numbers of samples"),
+    ],
+)
+def test_wrong_input_says_what_is_wanted(change, message):
+    X, y = make_data(40, 10)
+    arguments = {"X": X, "y": y, "protocol": "clean"} | change
+    with pytest.raises(ValueError, match=message):
+        make_split(**arguments)
+
+
+def test_boolean_labels_mean_the_same():
+    X, y = make_data(100, 10)
+    np.testing.assert_array_equal(
+        make_split(X, y, seed=1).X_test, make_split(X, y.astype(bool), seed=1).X_test
+    )

@@ -1,0 +1,303 @@
+import pickle
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgenad.benchmark import (
+    ResultsFileError,
+    Suite,
+    list_detectors,
+    make_split,
+    open_suite,
+    read_rows,
+    run_benchmark,
+)
+from skgenad.benchmark._detectors import DEFAULT, DETECTORS
+from skgenad.benchmark._isolation import ForkServer, thread_server
+from skgenad.benchmark.runner import describe_settings
+from tests._benchmark import VOLATILE, Center, is_alive, make_folder, make_set, wait_until
+
+SETS = {"one": make_set(1), "two": make_set(2)}
+
+
+def run(out, detectors=None, datasets=SETS, **options):
+    options = {"protocol": "clean", "seeds": [1], "progress": False} | options
+    return run_benchmark(datasets, detectors or {"center": Center()}, out=out, **options)
+
+
+def test_row_holds_what_was_measured(tmp_path):
+    X, y = SETS["one"]
+    rows = run(tmp_path, {"center": Center()}, {"one": (X, y)}, seeds=[4])
+    (row,) = rows.to_dict("records")
+    split = make_split(X, y, protocol="clean", seed=4)
+    scores = Center().fit(split.X_train).score_samples(split.X_test)
+    normal, anomalies = scores[split.y_test == 0], scores[split.y_test == 1]
+    assert row["auroc"] == pytest.approx((anomalies[:, None] < normal).mean())
+    assert row["status"] == "ok" and row["message"] == ""
+    assert (row["dataset"], row["detector"], row["seed"]) == ("one", "center", 4)
+    assert (row["n_train"], row["n_test"], row["n_features"]) == (70, 36, 3)
+    assert row["n_test_anomalies"] == split.y_test.sum() and row["n_train_anomalies"] == 0
+    assert 0 < row["fit_seconds"] < 1 and 0 < row["score_seconds"] < 1
+    assert "scikit-learn" in row["versions"] and "numpy" in row["versions"]
+    pd.testing.assert_frame_equal(rows, read_rows(tmp_path / "rows.csv"))
+
+
+def test_rows_are_ordered_by_data_set_seed_and_detector(tmp_path):
+    detectors = {"b": Center(), "a": Center(strength=1)}
+    rows = run(tmp_path, detectors, seeds=[2, 1])
+    keys = rows[["dataset", "seed", "detector"]].to_numpy().tolist()
+    assert keys == [[d, s, n] for d in ("one", "two") for s in (2, 1) for n in ("b", "a")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        ("raise", "RuntimeError: no luck today"),
+        ("die", "process killed by SIGSEGV"),
+        ("exit", "process ended with exit code 3; last output: last words"),
+        ("nan", "ValueError: 36 of 36 scores are not finite"),
+    ],
+)
+def test_failing_detector_is_a_row_and_the_others_go_on(tmp_path, behaviour, message):
+    rows = run(tmp_path, {"bad": Center(behaviour), "good": Center()})
+    bad, good = (rows[rows["detector"] == name] for name in ("bad", "good"))
+    assert (bad["status"] == "failed").all() and (good["status"] == "ok").all()
+    assert bad["auroc"].isna().all()
+    assert set(bad["message"]) == {message}
+
+
+def test_time_limit_ends_the_cell_and_what_it_started(tmp_path):
+    pids = tmp_path / "pids"
+    detectors = {"slow": Center("child", str(pids)), "good": Center()}
+    start = time.monotonic()
+    rows = run(tmp_path, detectors, {"one": SETS["one"]}, time_limit=1.0)
+    assert time.monotonic() - start < 20
+    assert rows["status"].tolist() == ["timeout", "ok"]
+    assert rows["message"][0] == "stopped after the time limit of 1 s"
+    assert wait_until(lambda: not any(map(is_alive, pids.read_text().split())))
+
+
+def test_peak_memory_is_that_of_the_cell_alone(tmp_path):
+    detectors = {"small": Center(), "big": Center("eat", 200.0), "small again": Center(strength=1)}
+    memory = run(tmp_path, detectors, {"one": SETS["one"]})["peak_memory_mb"]
+    assert 200 <= memory[1] < 250
+    assert memory[0] < 50 and memory[2] < 50
+
+
+def test_cells_run_on_one_thread(tmp_path):
+    rows = run(tmp_path, {"threads": Center("threads")})
+    assert (rows["status"] == "ok").all(), rows["message"].tolist()
+
+
+def test_warnings_are_kept_and_output_is_not(tmp_path, capfd):
+    rows = run(tmp_path, {"warn": Center("warn"), "print": Center("print")})
+    assert set(rows["message"][rows["detector"] == "warn"]) == {"RuntimeWarning: that was close"}
+    assert "noise" not in "".join(capfd.readouterr())
+
+
+def test_global_generators_are_untouched_and_seeds_repeat(tmp_path, global_rng_untouched):
+    detectors = {"a": Center("seed"), "nested": make_pipeline(StandardScaler(), Center("seed"))}
+    first = run(tmp_path / "1", detectors, seeds=[1, 2])
+    again = run(tmp_path / "2", detectors, seeds=[1, 2])
+    pd.testing.assert_frame_equal(first.drop(columns=VOLATILE), again.drop(columns=VOLATILE))
+    assert first["auroc"].nunique() > 4
+
+
+def test_two_jobs_find_the_same_as_one(tmp_path):
+    detectors = {"center": Center("seed"), "forest": IsolationForest(n_estimators=5)}
+    one = run(tmp_path / "1", detectors, seeds=[1, 2])
+    two = run(tmp_path / "2", detectors, seeds=[1, 2], jobs=2)
+    pd.testing.assert_frame_equal(one.drop(columns=VOLATILE), two.drop(columns=VOLATILE))
+
+
+def test_resuming_computes_only_what_is_missing(tmp_path):
+    first = run(tmp_path, {"a": Center(), "bad": Center("raise")}, seeds=[1])
+    more = run(
+        tmp_path, {"a": Center(), "bad": Center("raise"), "b": Center(strength=1)}, seeds=[1, 2]
+    )
+    assert len(more) == 12
+    same = more.merge(first[["dataset", "seed", "detector"]])
+    pd.testing.assert_frame_equal(same, first)  # times included
+    text = (tmp_path / "rows.csv").read_bytes()
+    run(tmp_path, {"a": Center()}, seeds=[1])
+    assert (tmp_path / "rows.csv").read_bytes() == text
+
+
+def test_finished_benchmark_loads_no_data(tmp_path):
+    suite = Suite("mine", {"one": lambda: SETS["one"]})
+    first = run(tmp_path, datasets=suite)
+
+    def fail():
+        raise AssertionError("loaded")
+
+    again = run(tmp_path, datasets=Suite("mine", {"one": fail}))
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_other_settings_share_a_file_without_mixing(tmp_path):
+    X, y = make_set(n=1_200)
+    options = [
+        {"protocol": "clean"},
+        {"protocol": "adbench"},
+        {"protocol": "clean", "contaminate": 0.05},
+    ]
+    for number, option in enumerate(options, start=1):
+        assert len(run(tmp_path, datasets={"one": (X, y)}, **option)) == 1
+        assert len(read_rows(tmp_path / "rows.csv")) == number
+    rows = read_rows(tmp_path / "rows.csv")
+    share = rows["n_train_anomalies"] / rows["n_train"]
+    np.testing.assert_allclose(share, rows["contaminate"], atol=2e-3)
+
+
+def test_same_name_with_other_parameters_is_refused(tmp_path):
+    run(tmp_path, {"center": Center()})
+    before = (tmp_path / "rows.csv").read_bytes()
+    with pytest.raises(ValueError, match=r"rows of 'center' with other settings.*another folder"):
+        run(tmp_path, {"center": Center(strength=0.5)})
+    assert (tmp_path / "rows.csv").read_bytes() == before
+
+
+def test_without_resuming_old_rows_are_moved_aside(tmp_path):
+    first = run(tmp_path, {"center": Center()})
+    second = run(tmp_path, {"center": Center(strength=0.5)}, resume=False)
+    assert set(first["settings"]) != set(second["settings"])
+    pd.testing.assert_frame_equal(read_rows(tmp_path / "rows.csv.1"), first)
+    run(tmp_path, resume=False)
+    pd.testing.assert_frame_equal(read_rows(tmp_path / "rows.csv.2"), second)
+
+
+def test_damaged_file_stops_the_run(tmp_path):
+    run(tmp_path)
+    path = tmp_path / "rows.csv"
+    path.write_text(path.read_text() + "nonsense\n")
+    before = path.read_bytes()
+    with pytest.raises(ResultsFileError, match=r"rows.csv:4: 1 fields instead of"):
+        run(tmp_path, seeds=[1, 2])
+    assert path.read_bytes() == before
+
+
+def test_set_that_cannot_be_split_is_failed_rows(tmp_path):
+    X, y = SETS["one"]
+    lonely = np.r_[1, np.zeros(len(y) - 1, dtype=int)]
+    rows = run(tmp_path, datasets={"lonely": (X, lonely), "one": (X, y)})
+    assert rows["status"].tolist() == ["failed", "ok"]
+    assert "at least 2 normal rows and 2 anomalies" in rows["message"][0]
+
+
+def test_too_few_anomalies_to_contaminate_is_in_the_message(tmp_path):
+    rows = run(tmp_path, datasets={"one": SETS["one"]}, contaminate=0.4)
+    assert rows["status"][0] == "ok"
+    assert "only 14 are there" in rows["message"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": "dirty"}, "unknown protocol"),
+        ({"contaminate": 0.7}, "contaminate must be"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"seeds": [-1]}, "seeds must be in"),
+        ({"jobs": 0}, "jobs must be"),
+        ({"backend": "spark"}, "unknown backend 'spark'; choose one of loky, dask"),
+        ({"scheduler": "tcp://x"}, "needs backend='dask'"),
+        ({"time_limit": 0}, "time_limit must be"),
+        ({"detectors": ["KNN", "KMM"]}, "unknown detector: 'KMM'; choose from MPDR-R, .*KNN"),
+        ({"detectors": "KNN"}, "must be a list of names"),
+        ({"detectors": {"x": object()}}, "must be an estimator with fit and score_samples"),
+        ({"detectors": []}, "no detector named"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(tmp_path, options, message):
+    detectors = options.pop("detectors", {"center": Center()})
+    with pytest.raises(ValueError, match=message):
+        run_benchmark(SETS, detectors, out=tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_folder_is_a_suite(tmp_path):
+    folder = make_folder(tmp_path / "mine", count=2)
+    rows = run(tmp_path / "out", datasets=folder)
+    assert rows["dataset"].tolist() == ["set_0", "set_1"]
+    assert set(rows["suite"]) == {"mine"}
+
+
+def test_unknown_names_list_the_valid_ones(tmp_path):
+    with pytest.raises(NotADirectoryError, match="choose builtin, adbench, or a folder"):
+        open_suite(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="unknown data set: 'x'; choose from breast_cancer"):
+        open_suite("builtin", ["x"])
+    with pytest.raises(ValueError, match="choose from set_0"):
+        open_suite(make_folder(tmp_path / "mine", count=1), ["x"])
+    assert list(open_suite("adbench", ["cardio"]).loaders) == ["6_cardio"]
+    assert len(open_suite("adbench").loaders) == 47
+
+
+def test_default_detectors_are_known_by_name():
+    assert set(DEFAULT) <= set(list_detectors())
+
+
+@pytest.mark.parametrize("name", list_detectors())
+def test_named_detectors_are_made_from_a_seed(name, global_rng_untouched):
+    first, again, other = (DETECTORS[name](seed) for seed in (1, 1, 2))
+    assert describe_settings(first) == describe_settings(again) == describe_settings(other)
+    assert " at 0x" not in describe_settings(first)
+    states = [
+        [v for k, v in made.get_params().items() if k.endswith("random_state")]
+        for made in (first, other)
+    ]
+    assert 1 in states[0] and 2 in states[1]
+
+
+PYOD = set(list_detectors()) - {"MPDR-R", "MPDR-S", "AE", "DAGMM"}
+COMPILED = {"CBLOF", "COPOD", "ECOD", "HBOS", "SOD", "pyod-AE"}  # seconds in numba, once
+
+
+@pytest.mark.parametrize(
+    "names",
+    [PYOD - COMPILED, pytest.param(COMPILED, marks=pytest.mark.slow)],
+    ids=["plain", "compiled"],
+)
+def test_detectors_of_pyod_find_obvious_anomalies(tmp_path, names):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 0, 1], [300, 100, 30])
+    centers = np.repeat([[0.0], [4.0], [0.0]], [300, 100, 30], axis=0)
+    X = centers + rng.normal(size=(430, 4))
+    X[y == 1] += 12 * rng.choice([-1, 1], size=(30, 4))
+    rows = run(tmp_path, sorted(names), {"easy": (X, y)}).set_index("detector")
+    assert (rows["status"] == "ok").all(), rows["message"].to_dict()
+    # pyod's SOD looks for neighbours among the rows to score, anomalies included.
+    least = pd.Series(0.9, index=rows.index).where(rows.index != "SOD", 0.6)
+    assert (rows["auroc"] > least).all(), rows["auroc"].to_dict()
+
+
+def test_overhead_of_a_cell_is_small():
+    server = thread_server(stop_with_parent=False)
+    payload = pickle.dumps((divmod, (7, 2)))
+    server.call(payload)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert server.call(payload).status == "ok"
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3
+
+
+def test_server_that_ended_while_idle_is_replaced():
+    server = ForkServer()
+    payload = pickle.dumps((divmod, (7, 2)))
+    assert server.call(payload).status == "ok"
+    server._process.kill()
+    server._process.wait()
+    assert pickle.loads(server.call(payload).result) == (3, 1)
+    assert server.close() == 0
+
+
+def test_payload_that_cannot_be_read_is_a_failure():
+    reply = thread_server(stop_with_parent=False).call(b"not a pickle")
+    assert reply.status == "failed"
+    assert "UnpicklingError" in reply.message
