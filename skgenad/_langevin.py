@@ -180,12 +180,14 @@ class ReplayBuffer(nn.Module):
     """
 
     rows: Tensor
+    _next: Tensor
 
     def __init__(self, size: int, ratio: float, n_columns: int) -> None:
         super().__init__()
         self.size, self.ratio = size, ratio
         self.register_buffer("rows", torch.empty(0, n_columns), persistent=False)
-        self._next = 0
+        # A buffer too, so that whoever restores the rows restores the place of the oldest.
+        self.register_buffer("_next", torch.zeros((), dtype=torch.long), persistent=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -208,6 +210,6 @@ class ReplayBuffer(nn.Module):
             self.rows = torch.cat([self.rows, rows[:room]])
             rows = rows[room:]
         if len(rows):
-            index = torch.arange(self._next, self._next + len(rows), device=rows.device)
+            index = self._next + torch.arange(len(rows), device=rows.device)
             self.rows[index % self.size] = rows
             self._next = (self._next + len(rows)) % self.size

@@ -32,7 +32,7 @@ class DivergenceWarning(UserWarning):
 
 
 class StopStage(Exception):
-    """Raised by a callback to end a stage early."""
+    """Raised by a callback in ``on_epoch_end`` to end a stage early."""
 
 
 @dataclass
@@ -199,7 +199,7 @@ class StageNet(NeuralNet):
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
             stoppers = [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
-            if any(cb.misses_ == cb.patience for cb in stoppers):
+            if any(getattr(cb, "misses_", None) == cb.patience for cb in stoppers):
                 raise StopStage from None
             raise
 
@@ -215,15 +215,16 @@ class StageNet(NeuralNet):
 
 
 class DivergenceGuard(Callback):
-    """Keeps the weights of the last good epoch; restores them and stops when training runs away.
+    """Keeps the state of the last good epoch; restores it and stops when training runs away.
 
     An epoch is bad when its mean loss is not finite or its negatives' mean energy is beyond the
-    stage's limit.
+    stage's limit. The state is what training continues from: weights, buffers (replayed chains
+    included) and the optimisers' moments.
     """
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Keep the first weights."""
-        self.good_ = copy.deepcopy(net.module_.state_dict())
+        """Keep the first state."""
+        self.good_ = _training_state(net)
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
@@ -232,18 +233,43 @@ class DivergenceGuard(Callback):
         # The losses were taken before the epoch's last update, hence the look at the weights.
         finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
         if finite and abs(level) <= net.stage.energy_limit:
-            for name, value in net.module_.state_dict().items():
-                self.good_[name].copy_(value)
+            self.good_ = _training_state(net)
             return
-        net.module_.load_state_dict(self.good_)
+        _restore(net, self.good_)
         warnings.warn(
             f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy "
-            f"of negatives {level:.3g}); the weights of the last good epoch were restored. A smaller "
-            "step size or learning rate, or bounds on the chain, may cure it.",
+            f"of negatives {level:.3g}); the weights of the last good epoch were restored. A "
+            "smaller step size or learning rate, or bounds on the chain, may cure it.",
             DivergenceWarning,
             stacklevel=2,
         )
         raise StopStage
+
+
+def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
+    """Copy a net's parameters, its buffers and its optimisers' moments."""
+    optimizers = net.stage.optimizers.values()
+    return copy.deepcopy(
+        (
+            {name: p.detach() for name, p in net.module_.named_parameters()},
+            dict(net.module_.named_buffers()),
+            [optimizer.state_dict()["state"] for optimizer in optimizers],
+        )
+    )
+
+
+def _restore(net: StageNet, state: tuple[dict, dict, list[dict]]) -> None:
+    """Give a net a state of :func:`_training_state`."""
+    parameters, buffers, moments = state
+    with torch.no_grad():
+        for name, p in net.module_.named_parameters():
+            p.copy_(parameters[name])
+    for name, value in buffers.items():
+        # Replaced and not copied into: a replay buffer may have grown since.
+        owner, _, leaf = name.rpartition(".")
+        setattr(net.module_.get_submodule(owner), leaf, value)
+    for optimizer, kept in zip(net.stage.optimizers.values(), moments, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
 
 
 def _all_finite(module: nn.Module) -> bool:
@@ -318,11 +344,14 @@ def run_stage(
     if verbose:
         own.append(ProgressBar())
     module.train()
-    net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*callbacks, *own])
+    # Ours first: what a callback of the user's ends or keeps, the guard has judged.
+    net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*own, *callbacks])
     try:
         net.run(rows)
     finally:
         module.eval()
+        # Later stages and their callbacks see no gradient of this one's.
+        module.zero_grad(set_to_none=True)
         for callback in own:
             getattr(callback, "bar_", tqdm(disable=True)).close()
     return _history_table(stage.name, net)
