@@ -1,0 +1,259 @@
+"""The training loop: how many steps on which rows, what moves, what is written down."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
+
+from skgenad._training import STEPS_PER_EPOCH, RowBatches, Stage, adam, run_stage, with_penalty
+
+from ._settings import DETECTORS, normal_rows, tiny
+
+
+class Recorder(Callback):
+    """Writes down what it is told, with the stage and the learning rate of the moment."""
+
+    def __init__(self):
+        self.calls = []
+
+    def note(self, event):
+        def called(net, *args, **kwargs):
+            rate = net.optimizer_.param_groups[0]["lr"]
+            self.calls.append((net.stage.name, event, rate))
+
+        return called
+
+    def __getattribute__(self, name):
+        return self.note(name) if name.startswith("on_") else super().__getattribute__(name)
+
+    def count(self, event):
+        return sum(call[1] == event for call in self.calls)
+
+
+def square(module, x):
+    return {"loss": (module(x) - x).square().mean()}
+
+
+def stage_on(module, n_steps=120, learning_rate=1e-2, objective=square, **fields):
+    optimizer = adam(module.parameters(), learning_rate)
+    return Stage("test", objective, {"main": optimizer}, n_steps, **fields)
+
+
+# ---- batches --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 4), (3, 10), (10, 3), (10, 10), (7, 5)])
+def test_every_batch_is_full_and_every_pass_covers_every_row(n, batch_size):
+    n_steps = 3 * n
+    batches = list(RowBatches(torch.arange(n)[:, None], batch_size, n_steps))
+    assert all(len(batch) == batch_size for batch in batches)
+    order = torch.cat(batches)[:, 0]
+    for one_pass in order.split(n)[: len(order) // n]:
+        assert sorted(one_pass.tolist()) == list(range(n))
+
+
+def test_passes_differ_in_order():
+    (batch,) = RowBatches(torch.arange(20)[:, None], 60, 1)
+    passes = batch[:, 0].split(20)
+    assert not torch.equal(passes[0], passes[1]) and not torch.equal(passes[1], passes[2])
+
+
+def test_an_epoch_is_a_fixed_number_of_batches_whatever_the_rows():
+    for n in (3, 3000):
+        batches = RowBatches(torch.zeros(n, 1), 8, 2 * STEPS_PER_EPOCH + 7)
+        epochs = [len(list(batches)) for _ in range(4)]
+        assert epochs == [STEPS_PER_EPOCH, STEPS_PER_EPOCH, 7, 0]
+
+
+# ---- one stage ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_steps", [1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 120])
+def test_a_stage_takes_the_steps_it_was_given(n_steps):
+    recorder, seen = Recorder(), []
+
+    def objective(module, x):
+        seen.append(x.shape)
+        return square(module, x)
+
+    module = nn.Linear(3, 3)
+    stage = stage_on(module, n_steps, objective=objective)
+    table = run_stage(module, stage, torch.randn(9, 3), batch_size=4, callbacks=[recorder])
+    assert seen == [(4, 3)] * n_steps
+    assert recorder.count("on_batch_end") == recorder.count("on_grad_computed") == n_steps
+    assert recorder.count("on_epoch_end") == len(table) == -(-n_steps // STEPS_PER_EPOCH)
+    assert table["step"].iloc[-1] == n_steps
+    assert next(iter(stage.optimizers.values())).state[module.weight]["step"] == n_steps
+
+
+def test_no_steps_change_nothing():
+    module = nn.Linear(2, 2)
+    before = module.weight.clone()
+    assert run_stage(module, stage_on(module, 0), torch.randn(3, 2), batch_size=2).empty
+    assert torch.equal(module.weight, before)
+
+
+def test_training_learns():
+    module = nn.Linear(3, 3)
+    table = run_stage(module, stage_on(module, 400, 5e-2), torch.randn(50, 3), batch_size=16)
+    assert table["loss"].iloc[-1] < 0.01 * table["loss"].iloc[0]
+    torch.testing.assert_close(module.weight, torch.eye(3), atol=0.05, rtol=0)
+
+
+def test_history_holds_means_over_an_epoch():
+    values = iter(range(1, 81))
+
+    def objective(module, x):
+        value = torch.tensor(float(next(values)))
+        return {"loss": 0 * module(x).sum() + value, "twice": 2 * value}
+
+    module = nn.Linear(1, 1)
+    table = run_stage(
+        module, stage_on(module, 80, objective=objective), torch.zeros(2, 1), batch_size=2
+    )
+    assert list(table.columns) == ["stage", "epoch", "step", "loss", "twice", "seconds"]
+    assert table["stage"].tolist() == ["test", "test"]
+    assert table["epoch"].tolist() == [1, 2] and table["step"].tolist() == [50, 80]
+    assert table["loss"].tolist() == [25.5, 65.5] and table["twice"].tolist() == [51, 131]
+    assert (table["seconds"] > 0).all()
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+def test_learning_rate_falls_as_half_a_cosine_or_stays(cosine):
+    recorder, module = Recorder(), nn.Linear(2, 2)
+    stage = stage_on(module, 100, 1e-2, cosine=cosine)
+    run_stage(module, stage, torch.randn(5, 2), batch_size=2, callbacks=[recorder])
+    rates = [rate for _, event, rate in recorder.calls if event == "on_batch_begin"]
+    expected = 0.5e-2 * (1 + np.cos(np.pi * np.arange(100) / 100)) if cosine else [1e-2] * 100
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    assert (rates[-1] < 1e-5) == cosine
+
+
+def test_only_what_an_optimizer_holds_moves():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = [p.clone() for p in module.parameters()]
+    stage = Stage("second", square, {"main": adam(module[1].parameters(), 0.1)}, 5)
+    run_stage(module, stage, torch.randn(5, 2), batch_size=2)
+    moved = [not torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True)]
+    assert moved == [False, False, True, True]
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_several_optimizers_each_take_their_step():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizers = {
+        "descent": torch.optim.SGD(module[0].parameters(), lr=0.1),
+        "ascent": torch.optim.SGD(module[1].parameters(), lr=0.1, maximize=True),
+    }
+    rows = torch.ones(1, 2)
+    square(module, rows)["loss"].backward()
+    expected = [
+        p - sign * 0.1 * p.grad
+        for part, sign in ((module[0], 1), (module[1], -1))
+        for p in part.parameters()
+    ]
+    expected = [p.detach() for p in expected]
+    run_stage(module, Stage("two", square, optimizers, 1), rows, batch_size=1)
+    for actual, wanted in zip(module.parameters(), expected, strict=True):
+        torch.testing.assert_close(actual.detach(), wanted)
+
+
+def test_the_norm_of_all_gradients_is_clipped():
+    module = nn.Linear(2, 2)
+    norms = []
+
+    class Norm(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            gradients = [p.grad.flatten() for _, p in named_parameters]
+            norms.append(torch.cat(gradients).norm().item())
+
+    stage = stage_on(module, 3, clip_norm=0.01)
+    run_stage(module, stage, 100 * torch.randn(5, 2), batch_size=2, callbacks=[Norm()])
+    assert norms == pytest.approx([0.01] * 3, rel=1e-3)
+
+
+def test_the_penalty_is_on_the_encoders_weights_alone():
+    encoder, rest = nn.Linear(2, 2), nn.Linear(2, 2)
+    groups = with_penalty(encoder, [rest], 0.3)
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    before = encoder.weight.detach().clone(), rest.weight.detach().clone()
+    for p in [*encoder.parameters(), *rest.parameters()]:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    # d/dw of 0.3 w^2 is 0.6 w
+    torch.testing.assert_close(encoder.weight.detach(), before[0] * (1 - 0.1 * 0.6))
+    assert torch.equal(rest.weight, before[1])
+
+
+# ---- callbacks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_callbacks_see_every_stage(detector):
+    recorder = Recorder()
+    callbacks = [recorder]
+    fitted = tiny(detector, callbacks=callbacks).fit(normal_rows())
+    stages = list(dict.fromkeys(stage for stage, *_ in recorder.calls))
+    assert stages == fitted.history_["stage"].unique().tolist()
+    for event in ("on_train_begin", "on_train_end"):
+        assert [s for s, e, _ in recorder.calls if e == event] == stages
+    assert recorder.count("on_epoch_end") == len(fitted.history_)
+    assert recorder.count("on_batch_end") == fitted.history_.groupby("stage")["step"].max().sum()
+    assert fitted.callbacks is callbacks and callbacks == [recorder]
+
+
+def test_history_is_a_table_with_the_energies_of_both_kinds():
+    table = tiny("MPDR").fit(normal_rows()).history_
+    assert isinstance(table, pd.DataFrame)
+    assert table["stage"].tolist() == ["manifold", "pretrain", "energy"]
+    last = table.iloc[-1]
+    assert np.isfinite(last[["loss", "energy", "negative_energy"]].astype(float)).all()
+    assert table["energy"].isna().tolist() == [True, True, False]
+
+
+def test_early_stopping_ends_a_stage_and_not_the_fit():
+    # Nothing is ever an improvement of more than 1e9, so the second epoch is the last.
+    stopper = EarlyStopping("train_loss", patience=1, threshold=1e9, threshold_mode="abs")
+    detector = tiny("MPDR", manifold_steps=300, pretrain_steps=300, max_steps=300)
+    detector.set_params(callbacks=[stopper]).fit(normal_rows())
+    assert detector.history_.groupby("stage")["epoch"].max().to_dict() == {
+        "manifold": 2,
+        "pretrain": 2,
+        "energy": 2,
+    }
+    assert np.isfinite(detector.score_samples(normal_rows())).all()
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_batch_begin", "on_epoch_end"])
+def test_a_keyboard_interrupt_passes_even_beside_early_stopping(event):
+    def interrupt(net, **kwargs):
+        raise KeyboardInterrupt
+
+    callback = Callback()
+    setattr(callback, event, interrupt)
+    module = nn.Linear(2, 2)
+    callbacks = [callback, EarlyStopping("train_loss", patience=3)]
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(module, stage_on(module), torch.randn(3, 2), batch_size=2, callbacks=callbacks)
+    assert not module.training
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_fit_is_silent_by_default(detector, capfd):
+    tiny(detector).fit(normal_rows()).predict(normal_rows())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_verbose_shows_one_bar_for_each_stage(detector, capfd):
+    fitted = tiny(detector, verbose=1).fit(normal_rows())
+    out, err = capfd.readouterr()
+    assert out == ""
+    last_lines = [line.rpartition("\r")[2] for line in err.strip().split("\n")]
+    steps = fitted.history_.groupby("stage", sort=False)["step"].max()
+    assert len(last_lines) == len(steps)
+    for line, (stage, n_steps) in zip(last_lines, steps.items(), strict=True):
+        assert line.startswith(f"{stage}: 100%") and f"{n_steps}/{n_steps}" in line
+        assert "loss=" in line
