@@ -12,6 +12,11 @@ _ROUNDINGS = 8
 _FARTHEST = 1e12
 
 
+def _rounding(X: NDArray) -> float:
+    """Relative departure from a constant that is rounding in the type of `X`."""
+    return _ROUNDINGS * float(np.finfo(X.dtype).eps)
+
+
 class StandardUnits:
     """Column-wise (x - mean) / scale with a rule for constant columns.
 
@@ -38,11 +43,11 @@ class StandardUnits:
     @classmethod
     def of(cls, X: NDArray) -> StandardUnits:
         """Units of the training rows (n, d)."""
-        tolerance = _ROUNDINGS * float(np.finfo(X.dtype).eps)
+        tolerance = _rounding(X)
         X = X.astype(np.float64, copy=False)
         # A power of two for each column keeps squares inside float64's range and costs no bit.
         size = np.abs(X).max(axis=0)
-        unit = np.ldexp(1.0, np.frexp(size)[1])
+        unit = np.ldexp(1.0, np.frexp(size)[1] - 1)
         mean = (X / unit).mean(axis=0)
         scale = (X / unit).std(axis=0)
         scale[scale <= tolerance * np.abs(mean)] = 0.0
@@ -55,7 +60,8 @@ class StandardUnits:
             Z = np.subtract(X, self.mean, dtype=np.float64)
             Z /= np.where(constant, 1.0, self.scale)
         if constant.any():
-            jitter = self.tolerance * np.abs(self.mean[constant])
+            # Rows may come in a coarser type than the training rows did.
+            jitter = max(self.tolerance, _rounding(X)) * np.abs(self.mean[constant])
             off = Z[:, constant]
             Z[:, constant] = np.where(np.abs(off) <= jitter, 0.0, np.sign(off))
         return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
