@@ -48,7 +48,7 @@ DETECTORS = [
 VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("MPDR", {"energy": "scalar"}),
     ("MPDR", {"energy": "masked"}),
-    ("MPDR", {"manifold": "identity", "visible_gamma": 1.0}),
+    ("MPDR", {"manifold": "identity"}),
     ("MPDR", {"manifold_dims": (2, 3), "replay_size": 20}),
 ]
 VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]

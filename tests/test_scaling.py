@@ -1,0 +1,163 @@
+"""Standard units: scores do not depend on the units of columns, whatever the columns are."""
+
+import numpy as np
+import pytest
+
+from skgenad._scaling import StandardUnits
+
+from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
+
+all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+
+
+def with_constants(n=60, d=4):
+    """Rows (n, d + 2) with a column that is always 0 and one that is always 0.1."""
+    return np.column_stack([normal_rows(n, d), np.zeros(n), np.full(n, 0.1)])
+
+
+def standard(X, like=None):
+    return StandardUnits.of(X).to_standard(X if like is None else like)
+
+
+# ---- the units themselves -------------------------------------------------------------------
+
+
+def test_columns_come_out_centred_and_scaled_in_float32():
+    Z = standard(normal_rows())
+    assert Z.dtype == np.float32
+    np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-6)
+
+
+def test_the_way_back_ends_where_it_began():
+    X = with_constants()
+    units = StandardUnits.of(X)
+    np.testing.assert_allclose(units.from_standard(units.to_standard(X)), X, rtol=1e-5, atol=1e-6)
+
+
+def test_identity_units_change_nothing():
+    X = normal_rows()
+    np.testing.assert_array_equal(StandardUnits.identity(4).to_standard(X), X.astype(np.float32))
+
+
+def test_log_scale_sums_over_the_columns_that_vary():
+    X = with_constants()
+    assert StandardUnits.of(X).log_scale == pytest.approx(np.log(X[:, :4].std(axis=0)).sum())
+
+
+def test_large_offsets_lose_nothing():
+    # Centred in float32, these would be off by 128.
+    times = 1.6e9 + 10 * np.random.RandomState(0).randn(200, 1)
+    np.testing.assert_allclose(standard(times), standard(times - 1.6e9), atol=1e-5)
+    assert StandardUnits.of(times).scale > 0
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, -1e-300, 1e300, 1.6e9])
+def test_a_constant_column_maps_to_minus_one_zero_or_one(constant):
+    units = StandardUnits.of(np.full((50, 1), constant))
+    assert units.scale == 0
+    new = np.array([[constant], [constant + max(abs(constant), 1)], [constant - 1e300]])
+    assert units.to_standard(new).ravel().tolist() == [0, 1, -1]
+
+
+def test_rounding_is_not_spread():
+    # The same number computed in three ways.
+    column = np.array([[0.1 + 0.2], [0.3], [0.15 * 2]] * 10)
+    assert len(np.unique(column)) > 1
+    assert not standard(column).any()
+    assert not StandardUnits.of(np.full((5, 1), 0.3)).to_standard(column).any()
+
+
+def test_a_constant_in_single_precision_is_the_same_constant():
+    units = StandardUnits.of(np.full((5, 1), 0.1))
+    assert not units.to_standard(np.full((2, 1), 0.1, dtype=np.float32)).any()
+    assert units.to_standard(np.full((1, 1), 0.11, dtype=np.float32)) == 1
+
+
+def test_small_spread_is_spread():
+    column = 1 + 1e-12 * np.random.RandomState(0).randn(100, 1)
+    assert standard(column).std() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300, 2.0**1023])
+def test_any_size_of_numbers_has_units(size):
+    pattern = np.array([[-1.0], [0.25], [0.5], [1.0]])
+    np.testing.assert_allclose(standard(pattern * size), standard(pattern), rtol=1e-6)
+
+
+def test_far_rows_stay_finite():
+    Z = standard(normal_rows(), like=np.array([[1e300, -1e300, np.finfo(float).max, 0]]))
+    assert np.isfinite(np.square(Z)).all()
+    assert (np.sign(Z[0, :3]) == [1, -1, 1]).all()
+
+
+def test_training_rows_are_not_written_to():
+    X = normal_rows()
+    X.setflags(write=False)
+    standard(X)
+
+
+# ---- what it means for scores ---------------------------------------------------------------
+
+
+@all_variants
+def test_a_power_of_two_changes_no_bit_of_a_score(name, extra):
+    X, new = with_constants(), with_constants(20)[::-1] * [1.5, -2, 1, 3, 1, 1]
+    unit = np.ldexp(1.0, [20, -7, 3, -300, 5, 9])
+    scores = tiny(name, **extra).fit(X).score_samples(new)
+    np.testing.assert_array_equal(
+        tiny(name, **extra).fit(X * unit).score_samples(new * unit), scores
+    )
+
+
+@all_detectors
+def test_any_other_unit_changes_scores_by_rounding(detector):
+    X, new = with_constants(), with_constants(20)[::-1] * [1.5, -2, 1, 3, 1, 1]
+    unit, zero = np.array([1.8, 1e-5, 3.7e8, 0.3, 7, 0.7]), np.array([32, 0, 0, 1, 0, 0])
+    scores = tiny(detector).fit(X).score_samples(new)
+    converted = tiny(detector).fit(X * unit + zero).score_samples(new * unit + zero)
+    np.testing.assert_allclose(converted, scores, rtol=1e-3)
+
+
+@all_detectors
+def test_timestamps_are_as_good_as_their_differences(detector):
+    X = normal_rows()
+    times = X + [0, 1.6e9, 0, 0]
+    times[:, 1] = 1.6e9 + 10 * np.round(X[:, 1], 3)
+    X[:, 1] = times[:, 1] - 1.6e9
+    scores = tiny(detector).fit(X).score_samples(X)
+    np.testing.assert_allclose(tiny(detector).fit(times).score_samples(times), scores, rtol=1e-3)
+
+
+@all_variants
+def test_huge_values_have_finite_scores(name, extra):
+    X = with_constants()
+    far = X[:6].copy()
+    np.fill_diagonal(far, [1e300, -1e300, 1e38, -1e20, 1e300, 1e300])
+    detector = tiny(name, **extra).fit(X)
+    assert np.isfinite(detector.score_samples(far)).all()
+    if name != "DAGMM" and "energy" not in extra:
+        # A reconstruction error grows with the distance.
+        assert (detector.predict(far[:4]) == -1).all()
+    detector = tiny(name, **extra).fit(np.vstack([X, far]))
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+@all_detectors
+def test_a_constant_that_changes_is_noticed(detector):
+    X = with_constants()
+    changed = X[:1] + [0, 0, 0, 0, 1e-9, 0]
+    fitted = tiny(detector).fit(X)
+    assert fitted.score_samples(changed) != fitted.score_samples(X[:1])
+
+
+@all_detectors
+def test_standardize_false_scores_in_the_units_of_the_rows(detector):
+    X = normal_rows() / 1000
+    fitted = tiny(detector, standardize=False).fit(X)
+    assert (fitted.units_.mean == 0).all() and (fitted.units_.scale == 1).all()
+    again = tiny(detector, standardize=False).fit(2 * X)
+    assert not np.array_equal(again.score_samples(2 * X), fitted.score_samples(X))
+    for value in (True, "auto"):
+        assert (tiny(detector, standardize=value).fit(X).units_.scale != 1).all()
