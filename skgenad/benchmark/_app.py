@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+import skgenad
 
 if TYPE_CHECKING:
     from skgenad.benchmark.report import Report
@@ -23,7 +24,7 @@ _Reference = Annotated[
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"skgenad {importlib.metadata.version('skgenad')}")
+        typer.echo(f"skgenad {skgenad.__version__}")
         raise typer.Exit
 
 
@@ -132,7 +133,7 @@ def _check_extra() -> None:
     """Fail before hours of work, not after, when the report cannot be made."""
     from skgenad._extras import require
 
-    for module in ("pyod", "scikit_posthocs", "matplotlib"):
+    for module in ("matplotlib", "pyod", "scikit_posthocs"):
         require(module, extra="bench")
 
 

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-_PACKAGES = ("skgenad", "scikit-learn", "pyod", "torch", "numpy")
+import skgenad
+
+_PACKAGES = ("scikit-learn", "pyod", "torch", "numpy")
 _MESSAGE_LENGTH = 300
 
 
@@ -76,7 +78,7 @@ def run_cell(
 
 def versions() -> str:
     """Name Python and the packages that a result depends on, with their versions."""
-    found = [f"python {platform.python_version()}"]
+    found = [f"python {platform.python_version()}", f"skgenad {skgenad.__version__}"]
     for name in _PACKAGES:
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")

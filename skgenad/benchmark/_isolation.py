@@ -9,7 +9,8 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from skgenad.benchmark._server import Reply, receive, send
@@ -54,6 +55,7 @@ class ForkServer:
     def __init__(self, *, stop_with_parent: bool = False) -> None:
         self._parent = os.getppid() if stop_with_parent else None
         self._process: subprocess.Popen[bytes] | None = None
+        self._stop: Callable[[], int | None] | None = None
 
     def call(
         self, payload: bytes, *, modules: Sequence[str] = (), time_limit: float | None = None
@@ -90,6 +92,8 @@ class ForkServer:
     def _ask(self, header: bytes, payload: bytes) -> Reply:
         if self._process is None:
             self._process = _start()
+            # Also when nobody closes this: at the end of the interpreter, or of the thread.
+            self._stop = weakref.finalize(self, _stop, self._process)
         requests, replies = self._process.stdin, self._process.stdout
         assert requests is not None and replies is not None
         send(requests, header)
@@ -104,13 +108,15 @@ class ForkServer:
 
     def close(self) -> int | None:
         """End the server and its running child; return the server's exit code."""
-        process, self._process = self._process, None
-        if process is None:
-            return None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()  # type: ignore[union-attr]
-        process.stdout.close()  # type: ignore[union-attr]
-        return process.wait()
+        stop, self._process, self._stop = self._stop, None, None
+        return None if stop is None else stop()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()  # type: ignore[union-attr]
+    process.stdout.close()  # type: ignore[union-attr]
+    return process.wait()
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -1,0 +1,214 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from skgenad.benchmark import paired_differences, rank_table, score_table, significance
+
+NAN = float("nan")
+
+
+def make_rows(scores, seeds=1, **columns):
+    """Rows from a table of AUROC: data sets by detectors, NaN for failures."""
+    rows = [
+        {
+            "suite": "s",
+            "dataset": dataset,
+            "protocol": "clean",
+            "contaminate": 0.0,
+            "seed": seed,
+            "detector": detector,
+            "status": "failed" if np.isnan(auroc) else "ok",
+            "auroc": auroc,
+            "average_precision": auroc / 2,
+            "fit_seconds": 1.0 + seed,
+            "score_seconds": 0.5,
+            "peak_memory_mb": 10.0 * seed,
+            "n_test": 40,
+            "n_test_anomalies": 10,
+        }
+        for seed in range(1, seeds + 1)
+        for dataset, line in scores.items()
+        for detector, auroc in line.items()
+    ]
+    return pd.DataFrame(rows).assign(**columns)
+
+
+SMALL = make_rows(
+    {
+        "a": {"x": 0.9, "y": 0.8, "z": 0.7},
+        "b": {"x": 0.6, "y": 0.6, "z": 0.9},
+        "c": {"x": NAN, "y": 0.4, "z": NAN},
+        "d": {"x": 0.9, "y": NAN, "z": 0.3},
+    }
+)
+
+
+def test_ranks_of_a_small_table_by_hand():
+    ranks = score_table(SMALL).ranks
+    by_hand = {"x": [1, 2.5, 2.5, 1], "y": [2, 2.5, 1, 3], "z": [3, 1, 2.5, 2]}
+    pd.testing.assert_frame_equal(
+        ranks, pd.DataFrame(by_hand, index=list("abcd")), check_names=False
+    )
+    table = rank_table(SMALL)
+    assert table["rank"].to_dict() == {"x": 1.75, "y": 2.125, "z": 2.125}
+    assert table["rank_error"]["x"] == pytest.approx(np.std([1, 2.5, 2.5, 1], ddof=1) / 2)
+    assert table["wins"].to_dict() == {"x": 2, "y": 1, "z": 1}
+    assert table["failures"].to_dict() == {"x": 1, "y": 1, "z": 1}
+    assert list(table.index)[0] == "x"
+
+
+def test_failures_count_as_chance_in_means():
+    table = rank_table(SMALL)
+    assert table["auroc"]["x"] == pytest.approx((0.9 + 0.6 + 0.5 + 0.9) / 4)
+    assert table["average_precision"]["x"] == pytest.approx((0.45 + 0.3 + 0.25 + 0.45) / 4)
+
+
+def test_failure_is_ranked_below_worse_than_chance():
+    rows = make_rows({"a": {"x": NAN, "y": 0.01}, "b": {"x": 0.5, "y": 0.5}})
+    assert score_table(rows).ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
+
+
+def test_one_failed_seed_is_ranked_last_but_keeps_the_other_seed_in_the_mean():
+    rows = make_rows({"a": {"x": 0.9, "y": 0.1}, "b": {"x": 0.9, "y": 0.1}}, seeds=2)
+    rows.loc[0, ["auroc", "average_precision"]] = NAN
+    rows.loc[0, "status"] = "timeout"
+    table = score_table(rows)
+    assert table.ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
+    assert table.filled.loc["a", "x"] == pytest.approx((0.9 + 0.5) / 2)
+    assert rank_table(rows)["failures"]["x"] == 1
+
+
+def test_scores_are_averaged_over_seeds_before_ranking():
+    rows = make_rows({"a": {"x": 0.9, "y": 0.7}, "b": {"x": 0.9, "y": 0.7}}, seeds=2)
+    second = rows["seed"].eq(2) & rows["detector"].eq("y") & rows["dataset"].eq("a")
+    rows.loc[second, "auroc"] = 1.0
+    rows.loc[rows["seed"].eq(2) & rows["detector"].eq("x"), "auroc"] = 0.5
+    table = score_table(rows)
+    assert table.values.loc["a"].to_dict() == pytest.approx({"x": 0.7, "y": 0.85})
+    assert table.ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
+
+
+def test_sets_without_every_cell_are_left_out_and_named():
+    rows = SMALL[~(SMALL["dataset"].eq("b") & SMALL["detector"].eq("z"))]
+    table = score_table(rows)
+    assert table.incomplete == ["b"]
+    assert list(table.values.index) == ["a", "c", "d"]
+    with pytest.raises(ValueError, match="no data set has rows of every detector"):
+        score_table(SMALL[SMALL["dataset"].eq("a") ^ SMALL["detector"].eq("z")])
+
+
+def test_times_are_medians_and_memory_is_the_maximum():
+    table = rank_table(make_rows({"a": {"x": 0.9}, "b": {"x": 0.8}}, seeds=3))
+    line = table.loc["x"]
+    assert (line["fit_seconds"], line["score_seconds"], line["peak_memory_mb"]) == (3, 0.5, 30)
+
+
+def test_other_metric_ranks_by_it():
+    rows = SMALL.assign(average_precision=1 - SMALL["auroc"])
+    ranks = rank_table(rows, "average_precision")["rank"]
+    assert ranks.to_dict() == {"x": 2.25, "y": 1.875, "z": 1.875}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (SMALL.iloc[:0], "there are no rows"),
+        (pd.concat([SMALL, SMALL.assign(protocol="adbench")]), "values of protocol are mixed"),
+        (pd.concat([SMALL, SMALL.iloc[:1]]), "the cell a, seed 1, x occurs twice"),
+    ],
+)
+def test_rows_that_make_no_table_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        score_table(rows)
+    with pytest.raises(ValueError, match="unknown metric 'f1'"):
+        score_table(SMALL, "f1")
+
+
+def make_many(n=30, seed=0, shift=(0.0, 0.002, 0.03, 0.1)):
+    rng = np.random.default_rng(seed)
+    return make_rows(
+        {
+            f"set {i}": {f"d{j}": 0.8 - s + rng.normal(0, 0.02) for j, s in enumerate(shift)}
+            for i in range(n)
+        }
+    )
+
+
+def test_wilcoxon_with_holm_by_hand():
+    rows = make_many()
+    values = score_table(rows).values
+    names = list(values.columns)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    raw = [stats.wilcoxon(values[a], values[b]).pvalue for a, b in pairs]
+    # Holm: the k-th smallest is multiplied by how many are left, and never gets below the last.
+    order, adjusted, largest = np.argsort(raw), {}, 0.0
+    for k, index in enumerate(order):
+        largest = max(largest, min(1.0, raw[index] * (len(raw) - k)))
+        adjusted[pairs[index]] = largest
+    p_values = significance(rows).p_values
+    for (a, b), p in adjusted.items():
+        assert p_values.loc[a, b] == pytest.approx(p, rel=1e-9)
+        assert p_values.loc[b, a] == p_values.loc[a, b]
+    assert p_values.loc["d0", "d3"] < 0.001 < 0.05 < p_values.loc["d0", "d1"]
+
+
+def test_friedman_by_hand():
+    rows = make_many()
+    ranks = score_table(rows).ranks
+    n, k = ranks.shape
+    statistic = 12 * n / (k * (k + 1)) * ((ranks.mean() - (k + 1) / 2) ** 2).sum()
+    tests = significance(rows)
+    assert tests.friedman_statistic == pytest.approx(statistic)
+    assert tests.friedman_p == pytest.approx(stats.chi2.sf(statistic, k - 1))
+
+
+def test_equal_detectors_do_not_differ():
+    rows = make_rows({name: {"x": 0.7, "y": 0.7, "z": 0.7} for name in "abcde"})
+    tests = significance(rows)
+    assert (tests.p_values == 1).all(axis=None)
+    assert np.isnan(tests.friedman_p)
+    line = paired_differences(rows, "x").loc["y"]
+    assert (line["difference"], line["low"], line["high"], line["p_value"]) == (0, 0, 0, 1)
+    assert (line["wins"], line["ties"], line["losses"]) == (0, 5, 0)
+
+
+def test_paired_differences_of_a_known_shift():
+    rng = np.random.default_rng(0)
+    difference = rng.normal(0.05, 0.02, 40)
+    rows = make_rows({f"s{i}": {"x": 0.7 + d, "y": 0.7} for i, d in enumerate(difference)})
+    line = paired_differences(rows, "x", ["y"]).loc["y"]
+    error = difference.std() / np.sqrt(40)
+    assert line["difference"] == pytest.approx(difference.mean())
+    assert line["low"] == pytest.approx(difference.mean() - 1.96 * error, abs=0.3 * error)
+    assert line["high"] == pytest.approx(difference.mean() + 1.96 * error, abs=0.3 * error)
+    assert line["p_value"] == pytest.approx(stats.wilcoxon(difference).pvalue, rel=1e-6)
+    assert line["wins"] == (difference > 0).sum()
+
+
+def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        values = {f"s{i}": {"x": 0.5 + d, "y": 0.5} for i, d in enumerate(rng.normal(0, 0.1, 30))}
+        line = paired_differences(make_rows(values), "x", n_boot=500).loc["y"]
+        covered += line["low"] <= 0 <= line["high"]
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_paired_differences_repeat_and_leave_global_generators_alone(global_rng_untouched):
+    rows = make_many()
+    first, again = (paired_differences(rows, "d0") for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    other = paired_differences(rows, "d0", random_state=1)
+    assert not first["low"].equals(other["low"])
+
+
+def test_tests_need_two_detectors_and_two_sets():
+    one = make_rows({"a": {"x": 0.9, "y": 0.8}})
+    with pytest.raises(ValueError, match="at least 2 detectors on 2 data sets, got 2 on 1"):
+        significance(one)
+    with pytest.raises(ValueError, match="at least 2 data sets, got 1"):
+        paired_differences(one, "x")
+    with pytest.raises(ValueError, match="no rows of detector 'w'; there are x, y, z"):
+        paired_differences(SMALL, "w")
