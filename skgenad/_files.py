@@ -22,8 +22,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import nn
 
 from ._device import resolve_device
+from ._random import seeded
 from ._scaling import StandardUnits
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _WEIGHTS = "module."
 def save_detector(detector: BaseGenerativeDetector, path: Path) -> None:
     """Write a fitted detector; see :meth:`BaseGenerativeDetector.save`."""
     arrays = {
-        _WEIGHTS + name: np.ascontiguousarray(value.cpu().numpy())
+        _WEIGHTS + name: value.cpu().contiguous().numpy()
         for name, value in detector.module_.state_dict().items()
     }
     arrays |= {"units.mean": detector.units_.mean, "units.scale": detector.units_.scale}
@@ -63,6 +65,7 @@ def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
         "offset": detector.offset_,
         "tolerance": detector.units_.tolerance,
         "seed": detector.seed_,
+        "n_fits": detector._n_fits,
         "history": detector.history_.to_json(orient="split", double_precision=15),
         "versions": {name: _version(name) for name in ("skgenad", "torch", "scikit-learn")},
     }
@@ -106,7 +109,7 @@ def _from_json(value: Any) -> Any:
 def _digest(document: str, arrays: dict[str, NDArray]) -> str:
     digest = hashlib.sha256(document.encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = arrays[name]
         digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -148,9 +151,13 @@ def load_detector(
             f"version. Known detectors: {sorted(base._registry)}."
         )
     try:
-        return _rebuild(cls, document, arrays, device)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        detector = _rebuild(cls, document, arrays, device)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not describe a {cls.__name__}: {error}") from error
+    # Outside the block above: a device that this machine lacks is no fault of the file.
+    detector.device_ = resolve_device(detector.device)
+    detector.module_.to(detector.device_)
+    return detector
 
 
 def _rebuild(
@@ -159,30 +166,39 @@ def _rebuild(
     arrays: dict[str, NDArray],
     device: str | None,
 ) -> BaseGenerativeDetector:
+    """Build the detector on the CPU."""
     parameters = {name: _from_json(value) for name, value in document["parameters"].items()}
     unknown = set(parameters) - set(cls._get_param_names())
     if unknown:
         raise ValueError(f"unknown parameters {sorted(unknown)}")
     detector = cls(**parameters | ({} if device is None else {"device": device}))
     detector._validate_params()
-    detector.device_ = resolve_device(detector.device)
     detector.n_features_in_ = int(document["n_features_in"])
     if document["feature_names_in"] is not None:
         detector.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
-    detector.seed_, detector._n_fits = int(document["seed"]), 1
+    detector.seed_, detector._n_fits = int(document["seed"]), int(document["n_fits"])
     detector.offset_ = float(document["offset"])
-    detector.units_ = StandardUnits(
-        arrays.pop("units.mean"), arrays.pop("units.scale"), float(document["tolerance"])
-    )
+    detector.units_ = _take_units(arrays, detector.n_features_in_, float(document["tolerance"]))
     detector.calibration_scores_ = arrays.pop("calibration_scores", None)
     detector.history_ = pd.read_json(
         StringIO(document["history"]), orient="split", precise_float=True
     )
-    module = detector._make_module(detector.n_features_in_)
-    weights = {
-        name.removeprefix(_WEIGHTS): torch.from_numpy(value) for name, value in arrays.items()
-    }
-    module.load_state_dict(weights)
-    detector.module_ = module.to(detector.device_).eval()
+    detector.module_ = _build_module(detector, arrays)
     detector._moments = {}
     return detector
+
+
+def _take_units(arrays: dict[str, NDArray], n_features: int, tolerance: float) -> StandardUnits:
+    mean, scale = arrays.pop("units.mean"), arrays.pop("units.scale")
+    if not mean.shape == scale.shape == (n_features,):
+        raise ValueError(f"units of shapes {mean.shape} and {scale.shape} for {n_features} columns")
+    return StandardUnits(mean, scale, tolerance)
+
+
+def _build_module(detector: BaseGenerativeDetector, arrays: dict[str, NDArray]) -> nn.Module:
+    with seeded(detector.seed_):  # the first weights are random, though none of them stays
+        module = detector._make_module(detector.n_features_in_)
+    module.load_state_dict(
+        {name.removeprefix(_WEIGHTS): torch.from_numpy(value) for name, value in arrays.items()}
+    )
+    return module.eval()
