@@ -1,0 +1,283 @@
+"""Saving and loading: bitwise, across processes, and nothing but what `save` wrote."""
+
+import json
+import pickle
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from skgenad import MPDR, Autoencoder
+from skgenad._base import BaseGenerativeDetector
+from skgenad._files import _digest
+
+from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
+
+all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+
+IN_ANOTHER_PROCESS = """
+import sys
+import numpy as np
+import skgenad
+
+path, rows, scores = sys.argv[1:]
+detector = skgenad.MPDR.load(path)
+np.save(scores, detector.decision_function(np.load(rows)))
+"""
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return the path of a saved detector with an ensemble, a buffer and calibration scores."""
+    path = tmp_path / "detector.safetensors"
+    tiny("MPDR", manifold_dims=(2, 3), replay_size=20, calibration_fraction=0.2).fit(
+        normal_rows()
+    ).save(path)
+    return path
+
+
+def read_metadata(path):
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    return json.loads(raw[8 : 8 + length])["__metadata__"]
+
+
+def rewrite(path, change_document=None, change_arrays=None):
+    """Change a file as someone would who knows how the digest is made."""
+    document, arrays = json.loads(read_metadata(path)["skgenad"]), load_file(path)
+    if change_document is not None:
+        change_document(document)
+    if change_arrays is not None:
+        change_arrays(arrays)
+    text = json.dumps(document)
+    save_file(arrays, path, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
+
+
+# ---- there and back -------------------------------------------------------------------------
+
+
+@all_variants
+def test_a_loaded_detector_is_the_saved_one(name, extra, tmp_path):
+    X = normal_rows()
+    detector = tiny(name, **extra, calibration_fraction=0.2).fit(X)
+    detector.save(tmp_path / "detector")
+    loaded = type(detector).load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    np.testing.assert_array_equal(loaded.p_value(X), detector.p_value(X))
+    assert loaded.offset_ == detector.offset_
+    assert loaded.get_params() == detector.get_params()
+    assert {k: type(v) for k, v in loaded.get_params().items()} == {
+        k: type(v) for k, v in detector.get_params().items()
+    }
+    pd.testing.assert_frame_equal(loaded.history_, detector.history_)
+    assert set(vars(loaded)) == set(vars(detector))
+    for name, value in detector.module_.state_dict().items():
+        assert torch.equal(loaded.module_.state_dict()[name], value)
+        assert loaded.module_.state_dict()[name].shape == value.shape
+    assert not loaded.module_.training
+
+
+@all_variants
+def test_a_loaded_detector_can_be_trained_on(name, extra, tmp_path):
+    X = normal_rows()
+    detector = tiny(name, **extra).fit(X)
+    detector.save(tmp_path / "detector")
+    loaded = type(detector).load(tmp_path / "detector")
+    before = loaded.score_samples(X)
+    assert not np.array_equal(loaded.partial_fit(X).score_samples(X), before)
+
+
+def test_another_process_scores_bitwise_the_same(saved, tmp_path):
+    X = normal_rows(300, seed=1)
+    np.save(tmp_path / "rows.npy", X)
+    arguments = [str(saved), str(tmp_path / "rows.npy"), str(tmp_path / "scores.npy")]
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, *arguments], check=True, timeout=120)
+    scores = np.load(tmp_path / "scores.npy")
+    np.testing.assert_array_equal(scores, MPDR.load(saved).decision_function(X))
+
+
+def test_parameters_keep_their_types(tmp_path):
+    detector = tiny("MPDR", bounds=(-3.0, np.float32(2.5)), noise_range=[0.1, 0.2])
+    detector.set_params(max_steps=np.int64(3), warm_start=np.bool_(True), latent_dim=None)
+    detector.fit(normal_rows()).save(tmp_path / "detector")
+    loaded = MPDR.load(tmp_path / "detector")
+    assert loaded.bounds == (-3.0, 2.5) and loaded.noise_range == [0.1, 0.2]
+    assert loaded.max_steps == 3 and loaded.warm_start is True and loaded.latent_dim is None
+
+
+def test_column_names_are_kept(tmp_path):
+    X = pd.DataFrame(normal_rows(), columns=list("abcd"))
+    detector = tiny("Autoencoder").fit(X)
+    detector.save(tmp_path / "detector")
+    loaded = Autoencoder.load(tmp_path / "detector")
+    assert loaded.feature_names_in_.tolist() == list("abcd")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        loaded.score_samples(X[list("dcba")])
+
+
+def test_the_base_class_loads_any_detector(tmp_path):
+    for detector in DETECTORS:
+        tiny(detector).fit(normal_rows()).save(tmp_path / "detector")
+        assert type(BaseGenerativeDetector.load(tmp_path / "detector")) is detector
+
+
+def test_saving_replaces_a_file(saved):
+    tiny("Autoencoder").fit(normal_rows()).save(str(saved))
+    assert isinstance(Autoencoder.load(str(saved)), Autoencoder)
+
+
+def test_versions_are_in_the_file(saved):
+    document = json.loads(read_metadata(saved)["skgenad"])
+    assert document["versions"]["torch"] == torch.__version__
+
+
+def test_the_device_can_be_chosen_at_loading(saved):
+    rewrite(saved, lambda document: document["parameters"].update(device="cuda:99"))
+    with pytest.raises(ValueError, match=r"^device='cuda:99' cannot be used here"):
+        MPDR.load(saved)
+    loaded = MPDR.load(saved, device="cpu")
+    assert loaded.device_.type == "cpu" and loaded.device == "cpu"
+
+
+# ---- what is refused ------------------------------------------------------------------------
+
+
+def test_an_unfitted_detector_is_not_saved(tmp_path):
+    from sklearn.exceptions import NotFittedError
+
+    with pytest.raises(NotFittedError):
+        Autoencoder().save(tmp_path / "detector")
+    assert not (tmp_path / "detector").exists()
+
+
+def quartic(n_features):
+    from .test_energies import Quartic
+
+    return Quartic().float()
+
+
+def test_code_is_not_saved(tmp_path):
+    detector = tiny("MPDR", energy=quartic).fit(normal_rows())
+    with pytest.raises(TypeError, match=r"energy=<function quartic .* cannot be saved.*pickle"):
+        detector.save(tmp_path / "detector")
+    assert not (tmp_path / "detector").exists()
+
+
+@pytest.mark.parametrize("keep", [0.999, 0.5, 0.01, 0.0])
+def test_a_truncated_file_is_refused(saved, keep):
+    raw = saved.read_bytes()
+    saved.write_bytes(raw[: int(keep * len(raw))])
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        MPDR.load(saved)
+
+
+@pytest.mark.parametrize("place", np.linspace(0, 1, 9).tolist())
+def test_one_changed_bit_is_noticed_wherever_it_is(saved, place):
+    raw = bytearray(saved.read_bytes())
+    raw[int(place * (len(raw) - 1))] ^= 1
+    saved.write_bytes(raw)
+    with pytest.raises(ValueError, match="not a readable|digest|not one that"):
+        MPDR.load(saved)
+
+
+def test_a_changed_parameter_is_noticed(saved):
+    raw = saved.read_bytes()
+    changed = raw.replace(rb"\"contamination\": 0.1", rb"\"contamination\": 0.2")
+    assert changed != raw
+    saved.write_bytes(changed)
+    with pytest.raises(ValueError, match="digest does not match"):
+        MPDR.load(saved)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        MPDR.load(path)
+    save_file({"weight": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="not one that a detector's save wrote"):
+        MPDR.load(path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        MPDR.load(path)
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        MPDR.load(tmp_path)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("dump", [pickle.dump, torch.save])
+def test_a_pickle_is_refused_and_not_run(tmp_path, dump):
+    trace, path = tmp_path / "trace", tmp_path / "detector.safetensors"
+    with open(path, "wb") as file:
+        dump(Trap(str(trace)), file)
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
+        MPDR.load(path)
+    assert not trace.exists()
+    # The trap does work: only because the file was not unpickled is there no trace.
+    Trap(str(trace)).__reduce__()[0](*Trap(str(trace)).__reduce__()[1]).close()
+    assert trace.exists()
+
+
+def test_another_class_is_refused(saved):
+    with pytest.raises(ValueError, match="'MPDR', which is not a Autoencoder"):
+        Autoencoder.load(saved)
+    rewrite(saved, lambda document: document.update({"class": "os.system"}))
+    with pytest.raises(ValueError, match=r"'os\.system', which is not .* Known detectors: \["):
+        MPDR.load(saved)
+
+
+BAD_DOCUMENTS = {
+    "format 99": lambda d: d.update(format=99),
+    "unknown parameters": lambda d: d["parameters"].update(hook="os.system"),
+    "must be a str": lambda d: d["parameters"].update(energy="magic"),
+    "does not describe": lambda d: d.update(parameters=[1, 2]),
+    "does not describe a MPDR: 'offset'": lambda d: d.pop("offset"),
+    "size mismatch": lambda d: d["parameters"].update(hidden_sizes={"tuple": [4, 4]}),
+    "for 5 columns": lambda d: d.update(n_features_in=5),
+    "Missing key": lambda d: d["parameters"].update(manifold_dims={"tuple": [2, 3, 4]}),
+    "does not describe a MPDR: 'tuple'": lambda d: d["parameters"].update(bounds={"list": []}),
+}
+
+
+@pytest.mark.parametrize("message", BAD_DOCUMENTS)
+def test_documents_that_do_not_fit_are_refused(saved, message):
+    rewrite(saved, BAD_DOCUMENTS[message])
+    with pytest.raises(ValueError, match=message):
+        MPDR.load(saved)
+
+
+def test_a_document_that_is_no_json_is_refused(saved):
+    arrays = load_file(saved)
+    save_file(arrays, saved, metadata={"skgenad": "{", "sha256": _digest("{", arrays)})
+    with pytest.raises(ValueError, match="no valid JSON"):
+        MPDR.load(saved)
+
+
+BAD_ARRAYS = {
+    "size mismatch": lambda a: a.update({"module.low": np.zeros(3, np.float32)}),
+    "Missing key": lambda a: a.pop("module.low"),
+    "Unexpected key": lambda a: a.update(more=np.zeros(3)),
+    r"units of shapes \(3,\) and \(4,\)": lambda a: a.update({"units.mean": np.zeros(3)}),
+    "units.scale": lambda a: a.pop("units.scale"),
+}
+
+
+@pytest.mark.parametrize("message", BAD_ARRAYS)
+def test_arrays_that_do_not_fit_are_refused(saved, message):
+    rewrite(saved, change_arrays=BAD_ARRAYS[message])
+    with pytest.raises(ValueError, match=message):
+        MPDR.load(saved)
