@@ -78,6 +78,11 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         self.detector = detector
         self.random_state = random_state
 
+    def __sklearn_clone__(self) -> PyODDetector:
+        with global_seeds(None):  # cloning constructs, and constructors of pyod may seed
+            detector = clone(self.detector, safe=False)
+        return type(self)(detector, random_state=clone(self.random_state, safe=False))
+
     def fit(self, X: ArrayLike, y: object = None) -> PyODDetector:
         """Fit a clone of the detector.
 
@@ -96,14 +101,13 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If `detector` has not the interface of pyod.
+            If `detector` is not one of pyod's.
         """
-        for method in ("fit", "decision_function", "get_params"):
-            if not hasattr(self.detector, method):
-                raise TypeError(
-                    f"detector must be an instance of a detector of pyod, got {self.detector!r}, "
-                    f"which has no method {method!r}; pass for example KNN()"
-                )
+        if not isinstance(self.detector, require("pyod.models.base", extra="bench").BaseDetector):
+            raise TypeError(
+                f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
+                "example KNN(). Detectors of scikit-learn have the right signs already."
+            )
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         with global_seeds(self.random_state) as seed:
             detector = clone(self.detector)

@@ -55,7 +55,9 @@ def benchmark(
     contaminate: Annotated[
         float, typer.Option(help="Share of training rows that shall be anomalies, 0 to 0.5.")
     ] = 0.0,
-    seeds: Annotated[str, typer.Option(help="Seeds, such as 1-3 or 1,5.")] = "1-3",
+    seeds: Annotated[
+        str | None, typer.Option(help="Such as 1-3 or 1,5; by default 1 for builtin, else 1-3.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Cells at the same time; -1: one per core.")] = -1,
     backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
     scheduler: Annotated[
@@ -88,7 +90,7 @@ def benchmark(
             names,
             protocol=protocol,
             contaminate=contaminate,
-            seeds=_parse_seeds(seeds),
+            seeds=_parse_seeds(seeds or ("1" if suite == "builtin" else "1-3")),
             jobs=jobs,
             backend=backend,
             scheduler=scheduler,
