@@ -40,8 +40,6 @@ SETS = (
     "8_celeba",
     "10_cover",
     "11_donors",
-    "13_fraud.npz.",
-    "13_fraud.npz.",
     "14_glass",
     "15_Hepatitis",
     "16_http",

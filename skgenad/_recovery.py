@@ -75,8 +75,9 @@ class RecoveryModule(nn.Module):
         Rows that each manifold's replay buffer keeps.
     replay_ratio : float
         Share of visible chains that start from it.
-    combined : bool
-        Whether the manifolds' reconstruction errors count in what is scored.
+    manifold_weight : float, optional
+        Weight of the manifolds' log reconstruction error in what is scored, log E having the rest;
+        without it E is scored.
     """
 
     low: Tensor
@@ -91,10 +92,10 @@ class RecoveryModule(nn.Module):
         latent_dims: tuple[int, ...],
         replay_size: int = 0,
         replay_ratio: float = 0.95,
-        combined: bool = False,
+        manifold_weight: float | None = None,
     ) -> None:
         super().__init__()
-        self.combined = combined
+        self.manifold_weight = manifold_weight
         self.base: Any = base
         self.manifolds: Any = nn.ModuleList(manifolds)
         self.latent_dims = latent_dims
@@ -118,13 +119,13 @@ class RecoveryModule(nn.Module):
         return _DIVERGENCE * max(1.0, float(self.mean_square))
 
     def energy(self, x: Tensor) -> Tensor:
-        """Score rows, (n,): E, or half the sum of log E and the log manifold error."""
+        """Score rows, (n,): E, or a weighted mean of log E and the log manifold error."""
         energy = self.base.energy(x)
-        if not self.combined:
+        if self.manifold_weight is None:
             return energy
         errors = [(x - net(x)).square().mean(dim=1) for net in self.manifolds]
         logs = torch.stack([(error + _TINY).log() for error in errors]).mean(dim=0)
-        return 0.5 * ((energy + _TINY).log() + logs)
+        return torch.lerp((energy + _TINY).log(), logs, self.manifold_weight)
 
     def uniform_latent(self, k: int, n: int) -> Tensor:
         """Latent vectors (n, d_z) to start chains from.

@@ -43,7 +43,7 @@ class Autoencoder(BaseGenerativeDetector):
         Standard deviation, in standardised units, of the noise added to inputs in training.
     encoder_penalty : float, default=0.0
         Weight of the sum of the encoder's squared weights in the loss.
-    max_steps : int, default=500
+    max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=1e-3
         Adam's learning rate at the start; it falls to 0 as half a cosine.
@@ -127,7 +127,7 @@ class Autoencoder(BaseGenerativeDetector):
         activation: str = "leaky_relu",
         noise: float = 0.0,
         encoder_penalty: float = 0.0,
-        max_steps: int = 500,
+        max_steps: int = 1000,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",

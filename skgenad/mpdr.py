@@ -142,10 +142,12 @@ class MPDR(BaseGenerativeDetector):
         `pretrain_steps`; a copy of the first manifold (reconstruction energy only); or random
         weights. Scalar and custom energies always start as they are made.
     score : {"auto", "combined", "energy"}, default="auto"
-        What is scored: "energy" is E; "combined" is the mean of log E and the log of the manifolds'
-        reconstruction error, a hedge for data on which one of them fails; "auto" is "combined"
-        for the reconstruction energy on autoencoder manifolds and "energy" otherwise.
-    manifold_steps : int, default=400
+        What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
+        manifolds' reconstruction error, a hedge for data on which one of them fails; "auto" is
+        "combined" for the reconstruction energy on autoencoder manifolds and "energy" otherwise.
+    manifold_weight : float, default=1/3
+        Weight, in [0, 1], of the manifolds' log error in the combined score; log E has the rest.
+    manifold_steps : int, default=1000
         Gradient steps for the manifolds.
     pretrain_steps : int, default=400
         Gradient steps for pretraining the energy.
@@ -206,7 +208,7 @@ class MPDR(BaseGenerativeDetector):
     Notes
     -----
     ``score_samples`` is -E, in squared standardised units for the reconstruction and masked
-    energies, or minus the mean of the two logarithms with the combined score. Constant factors
+    energies, or minus the weighted mean of the two logarithms with the combined score. Constant factors
     depend on training, so scores of two detectors are not comparable.
 
     The defaults are for tables; :meth:`from_paper` has the settings of the paper's experiment on
@@ -253,6 +255,7 @@ class MPDR(BaseGenerativeDetector):
         "replay_ratio": [Interval(Real, 0, 1, closed="both")],
         "energy_init": [StrOptions({"pretrain", "manifold", "random"})],
         "score": [StrOptions({"auto", "combined", "energy"})],
+        "manifold_weight": [Interval(Real, 0, 1, closed="both")],
         "manifold_steps": [Interval(Integral, 1, None, closed="left")],
         "pretrain_steps": [Interval(Integral, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -288,7 +291,8 @@ class MPDR(BaseGenerativeDetector):
         replay_ratio: float = 0.95,
         energy_init: str = "pretrain",
         score: str = "auto",
-        manifold_steps: int = 400,
+        manifold_weight: float = 1 / 3,
+        manifold_steps: int = 1000,
         pretrain_steps: int = 400,
         max_steps: int = 400,
         manifold_learning_rate: float = 1e-3,
@@ -328,6 +332,7 @@ class MPDR(BaseGenerativeDetector):
         self.replay_ratio = replay_ratio
         self.energy_init = energy_init
         self.score = score
+        self.manifold_weight = manifold_weight
         self.manifold_steps = manifold_steps
         self.pretrain_steps = pretrain_steps
         self.max_steps = max_steps
@@ -389,8 +394,9 @@ class MPDR(BaseGenerativeDetector):
             and self.energy == "reconstruction"
             and self.manifold == "autoencoder"
         )
+        weight = self.manifold_weight if combined else None
         return RecoveryModule(
-            base, manifolds, n_features, dims, self.replay_size, self.replay_ratio, combined
+            base, manifolds, n_features, dims, self.replay_size, self.replay_ratio, weight
         )
 
     def _latent_dims(self, n_features: int) -> tuple[int, ...]:
