@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 Pullback = Callable[[Tensor], Tensor]
 
@@ -88,6 +87,48 @@ def tangent(v: Tensor, point: Tensor) -> Tensor:
     return torch.addcmul(v, point, (v * point).sum(dim=1, keepdim=True), value=-1)
 
 
+class SpectralLinear(nn.Module):
+    """Linear layer whose weight is divided by its largest singular value.
+
+    What torch's own parametrization makes of a layer cannot be pickled.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Widths of input and output.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        linear = nn.Linear(in_features, out_features)
+        self.out_features = out_features
+        self.raw_weight, self.bias = linear.weight, linear.bias
+        # Singular vectors by power iteration: many steps now, one more in each use in training.
+        self.register_buffer("left", torch.empty(out_features))
+        self.register_buffer("right", F.normalize(torch.randn(in_features), dim=0))
+        self._iterate(15)
+
+    @torch.no_grad()
+    def _iterate(self, n_steps: int) -> None:
+        for _ in range(n_steps):
+            self.left = F.normalize(self.raw_weight @ self.right, dim=0, eps=_NORM_FLOOR)
+            self.right = F.normalize(self.left @ self.raw_weight, dim=0, eps=_NORM_FLOOR)
+
+    @property
+    def weight(self) -> Tensor:
+        """Normalised weight (out_features, in_features)."""
+        if self.training:
+            self._iterate(1)
+        return self.raw_weight / torch.dot(self.left, self.raw_weight @ self.right)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, in_features) to (n, out_features)."""
+        return F.linear(x, self.weight, self.bias)
+
+
 class MLP(Map):
     """Multilayer perceptron with a linear last layer.
 
@@ -106,8 +147,9 @@ class MLP(Map):
     ) -> None:
         super().__init__()
         self.activation = activation
-        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
-        self.layers: Any = nn.ModuleList(map(spectral_norm, layers) if spectral else layers)
+        layer = SpectralLinear if spectral else nn.Linear
+        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        self.layers: Any = nn.ModuleList(layer(a, b) for a, b in pairs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, sizes[0]) to (n, sizes[-1])."""
@@ -116,7 +158,7 @@ class MLP(Map):
             x = activate(self._linear(layer, x))
         return self._linear(self.layers[-1], x)
 
-    def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+    def _linear(self, layer: nn.Linear | SpectralLinear, x: Tensor) -> Tensor:
         """One layer; when scoring, with outputs enough that a row's place changes no bit."""
         missing = _NARROW - layer.out_features
         if self.training or missing <= 0:
