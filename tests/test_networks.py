@@ -1,8 +1,11 @@
 """Closed-form pullbacks against autograd, and the shapes of what is built."""
 
+import pickle
+
 import pytest
 import torch
-from torch.nn import Parameter
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from skgenad._networks import (
     ACTIVATIONS,
@@ -10,6 +13,7 @@ from skgenad._networks import (
     AutoencoderNet,
     Identity,
     Map,
+    SpectralLinear,
     Sphere,
     default_latent_dim,
     identity_manifold,
@@ -25,7 +29,7 @@ class Bent(Map):
 
     def __init__(self):
         super().__init__()
-        self.weight = Parameter(torch.randn(5, 3, dtype=torch.float64))
+        self.weight = nn.Parameter(torch.randn(5, 3, dtype=torch.float64))
 
     def forward(self, x):
         return (x @ self.weight).sin() * x[:, :1]
@@ -144,3 +148,28 @@ def test_spectral_layers_stretch_nothing_by_more_than_one():
 )
 def test_default_latent_dimension(n_features, expected):
     assert default_latent_dim(n_features) == expected
+
+
+def test_spectral_layers_are_those_of_torch():
+    ours = SpectralLinear(5, 4)
+    theirs = spectral_norm(nn.Linear(5, 4))
+    theirs.parametrizations.weight.original.data = ours.raw_weight.data.clone()
+    theirs.parametrizations.weight[0]._u.copy_(ours.left)
+    theirs.parametrizations.weight[0]._v.copy_(ours.right)
+    theirs.bias.data = ours.bias.data.clone()
+    x, v = torch.randn(2, 6, 5), torch.randn(6, 4)
+    for mode in (True, False):  # in training, with a step of the power iteration
+        actual, expected = ours.train(mode)(x[0]), theirs.train(mode)(x[0])
+        torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(actual, [ours.raw_weight, ours.bias], v),
+            torch.autograd.grad(
+                expected, [theirs.parametrizations.weight.original, theirs.bias], v
+            ),
+        )
+
+
+def test_spectral_layers_can_be_pickled():
+    net = MLP([4, 5, 1], spectral=True).eval()
+    x = torch.randn(3, 4)
+    assert torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
