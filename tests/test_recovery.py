@@ -450,21 +450,28 @@ def test_learning_from_exact_negatives_finds_the_precision_of_the_data():
 # ---- what is scored, and starting points -----------------------------------------------------
 
 
-def test_combined_score_is_the_mean_of_log_energy_and_log_manifold_errors():
-    module = recovery_module(2, combined=True).double()
+@pytest.mark.parametrize("weight", [0.0, 1 / 3, 1.0])
+def test_combined_score_is_a_weighted_mean_of_log_energy_and_log_manifold_errors(weight):
+    module = recovery_module(2, manifold_weight=weight).double()
     x = torch.randn(6, D, dtype=torch.float64)
     with torch.no_grad():
         E = (x - module.base.net(x)).pow(2).mean(dim=1)
         R = [(x - net(x)).pow(2).mean(dim=1) for net in module.manifolds]
-        wanted = 0.5 * (E.log() + 0.5 * (R[0].log() + R[1].log()))
+        wanted = (1 - weight) * E.log() + weight / 2 * (R[0].log() + R[1].log())
         torch.testing.assert_close(module.energy(x), wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_without_a_weight_the_energy_is_scored():
+    module = recovery_module(2)
+    x = torch.randn(6, D)
+    torch.testing.assert_close(module.energy(x), module.base.energy(x), rtol=0, atol=0)
 
 
 def test_combined_score_of_a_perfect_reconstruction_is_finite():
     net = mlp_autoencoder(D, D, (4,), latent_space="sphere")
     for p in net.parameters():
         nn.init.zeros_(p)
-    module = RecoveryModule(ReconstructionEnergy(net), [net], D, (D,), combined=True)
+    module = RecoveryModule(ReconstructionEnergy(net), [net], D, (D,), manifold_weight=0.5)
     assert torch.isfinite(module.energy(torch.zeros(1, D))).all()
 
 
