@@ -1,0 +1,200 @@
+"""`partial_fit` and `warm_start`: what stays, what goes on, with and without a pickle between."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
+
+all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+
+
+class Rates(Callback):
+    """Writes down the learning rate of every step."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_batch_begin(self, net, **kwargs):
+        self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+
+def weights(detector):
+    return copy.deepcopy(detector.module_.state_dict())
+
+
+# ---- partial_fit ----------------------------------------------------------------------------
+
+
+@all_variants
+def test_the_first_call_is_a_fit(name, extra):
+    X = normal_rows()
+    first, fitted = tiny(name, **extra).partial_fit(X), tiny(name, **extra).fit(X)
+    np.testing.assert_array_equal(first.decision_function(X), fitted.decision_function(X))
+
+
+@pytest.mark.parametrize("energy", ["reconstruction", "scalar", "masked"])
+def test_later_calls_train_the_energy_and_nothing_else(energy):
+    X, more = normal_rows(), 100 * normal_rows(seed=1)
+    detector = tiny("MPDR", energy=energy, manifold_dims=(2, 3)).partial_fit(X)
+    before, mean, scale = weights(detector), detector.units_.mean, detector.units_.scale
+    detector.partial_fit(more)
+    after = weights(detector)
+    frozen = [name for name in before if name.startswith("manifolds.")]
+    assert len(frozen) > 8
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    trained = [name for name, _ in detector.module_.base.named_parameters()]
+    assert all(not torch.equal(before[f"base.{name}"], after[f"base.{name}"]) for name in trained)
+    np.testing.assert_array_equal(detector.units_.mean, mean)
+    np.testing.assert_array_equal(detector.units_.scale, scale)
+
+
+@all_detectors
+@pytest.mark.parametrize("n", [1, 2, 5, 200])
+def test_later_calls_take_any_number_of_rows(detector, n):
+    X = normal_rows()
+    fitted = tiny(detector).partial_fit(X)
+    before = fitted.score_samples(X)
+    fitted.partial_fit(normal_rows(n, seed=1))
+    after = fitted.score_samples(X)
+    assert np.isfinite(after).all() and not np.array_equal(before, after)
+
+
+@all_variants
+def test_later_calls_set_the_threshold_from_their_rows(name, extra):
+    X, more = normal_rows(), normal_rows(40, seed=1)
+    detector = tiny(name, **extra, contamination=0.25).partial_fit(X).partial_fit(more)
+    assert (detector.predict(more) == -1).sum() == 10
+    assert detector.offset_ == np.percentile(detector.score_samples(more), 25)
+
+
+def test_later_calls_run_the_last_stages_steps_once_more():
+    X = normal_rows()
+    detector = tiny("MPDR").partial_fit(X)
+    for n_steps in (10, 70):
+        before = detector.history_
+        detector.set_params(max_steps=n_steps).partial_fit(X)
+        new = detector.history_.iloc[len(before) :]
+        assert set(new["stage"]) == {"energy"} and new["step"].iloc[-1] == n_steps
+        assert detector.history_.iloc[: len(before)].equals(before)
+
+
+def test_the_optimizers_moments_go_on_and_the_learning_rate_starts_again():
+    X, rates = normal_rows(), Rates()
+    detector = tiny("Autoencoder", max_steps=20, learning_rate=1e-2).partial_fit(X)
+    for call in (2, 3):
+        rates.rates.clear()
+        detector.set_params(callbacks=[rates]).partial_fit(X)
+        assert rates.rates[0] == 1e-2 and rates.rates[-1] < 1e-3
+        assert {int(moment["step"]) for moment in detector._moments["main"].values()} == {20 * call}
+    rates.rates.clear()
+    detector.set_params(learning_rate=3e-3).partial_fit(X)
+    assert rates.rates[0] == 3e-3
+
+
+def test_old_moments_matter():
+    X = normal_rows()
+    detector = tiny("Autoencoder").partial_fit(X)
+    forgetful = copy.deepcopy(detector)
+    forgetful._moments = {}
+    assert not np.array_equal(
+        detector.partial_fit(X).score_samples(X), forgetful.partial_fit(X).score_samples(X)
+    )
+
+
+def test_the_replay_buffer_goes_on():
+    X = normal_rows()
+    detector = tiny("MPDR", replay_size=1000, max_steps=5).partial_fit(X)
+    rows = detector.module_.buffers_[0].rows
+    assert len(rows) == 5 * 16
+    detector.partial_fit(X)
+    now = detector.module_.buffers_[0].rows
+    assert len(now) == 2 * len(rows) and torch.equal(now[: len(rows)], rows)
+
+
+def test_calls_draw_different_noise():
+    X = normal_rows()
+    seen = []
+
+    class Batches(Callback):
+        def on_batch_begin(self, net, batch, **kwargs):
+            seen.append(batch)
+
+    detector = tiny("Autoencoder", max_steps=1, callbacks=[Batches()])
+    for _ in range(3):
+        detector.partial_fit(X)
+    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+
+
+@all_variants
+def test_a_pickle_between_calls_changes_nothing(name, extra):
+    batches = [normal_rows(40, seed=seed) for seed in range(3)]
+    straight = tiny(name, **extra)
+    pickled = tiny(name, **extra)
+    for batch in batches:
+        straight.partial_fit(batch)
+        pickled = pickle.loads(pickle.dumps(pickled)).partial_fit(batch)
+    np.testing.assert_array_equal(
+        pickled.decision_function(batches[0]), straight.decision_function(batches[0])
+    )
+
+
+def test_the_width_and_names_of_the_first_call_bind():
+    detector = tiny("Autoencoder").partial_fit(normal_rows(d=4))
+    with pytest.raises(ValueError, match="5 features, but Autoencoder is expecting 4"):
+        detector.partial_fit(normal_rows(d=5))
+
+
+def test_fit_begins_anew_after_partial_fit():
+    X = normal_rows()
+    detector = tiny("MPDR", replay_size=20).partial_fit(X).partial_fit(X).fit(X)
+    fresh = tiny("MPDR", replay_size=20).fit(X)
+    np.testing.assert_array_equal(detector.score_samples(X), fresh.score_samples(X))
+    assert len(detector.history_) == len(fresh.history_)
+
+
+def test_enough_calls_learn_what_is_normal_now():
+    here, there = normal_rows(200), normal_rows(200) + [0, 8, 0, 0]
+    detector = tiny("Autoencoder", hidden_sizes=(32,), learning_rate=1e-2, max_steps=200).fit(here)
+    before = detector.score_samples(there).mean()
+    for _ in range(3):
+        detector.partial_fit(there)
+    assert detector.score_samples(there).mean() > before / 2
+
+
+# ---- warm_start -----------------------------------------------------------------------------
+
+
+@all_variants
+def test_warm_start_goes_on_with_all_rows(name, extra):
+    X, more = normal_rows(), normal_rows(80, seed=1)
+    detector = tiny(name, **extra, warm_start=True, contamination=0.25).fit(X)
+    units = detector.units_
+    twin = pickle.loads(pickle.dumps(detector))
+    detector.fit(more)
+    assert detector.units_ is units
+    assert (detector.predict(more) == -1).sum() == 20
+    # The same as partial_fit on the same rows, a pickle in between or not.
+    np.testing.assert_array_equal(
+        twin.partial_fit(more).decision_function(X), detector.decision_function(X)
+    )
+
+
+def test_without_warm_start_fit_begins_anew():
+    X = normal_rows()
+    detector = tiny("Autoencoder").fit(X)
+    once = detector.score_samples(X)
+    np.testing.assert_array_equal(detector.fit(X).score_samples(X), once)
+    detector.set_params(warm_start=True).fit(X)
+    assert not np.array_equal(detector.score_samples(X), once)
+
+
+def test_a_warm_start_on_other_columns_is_refused():
+    detector = tiny("Autoencoder", warm_start=True).fit(normal_rows(d=4))
+    with pytest.raises(ValueError, match="5 features, but Autoencoder is expecting 4"):
+        detector.fit(normal_rows(d=5))

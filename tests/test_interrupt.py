@@ -1,0 +1,144 @@
+"""Interrupts and failures in `fit`: no half-fitted detector, and an old fit stays as it was."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from ._settings import DETECTORS, normal_rows, tiny
+
+all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+
+ENDLESS_FIT = """
+import signal
+import sys
+
+import numpy as np
+from skgenad import MPDR
+
+# A shell may have started us with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+X = np.random.RandomState(0).randn(100, 4)
+settings = dict(hidden_sizes=(16,), manifold_steps=20, pretrain_steps=20, device="cpu")
+detector = MPDR(**settings, max_steps=20, random_state=0)
+refit = "refit" in sys.argv
+if refit:
+    detector.fit(X)
+    scores, parameters = detector.decision_function(X), sorted(vars(detector))
+detector.set_params(**{sys.argv[1]: 10**9})
+print("ready", flush=True)
+try:
+    if "partial" in sys.argv:
+        detector.partial_fit(X + 1)
+    else:
+        detector.fit(X + 1)
+except KeyboardInterrupt:
+    if refit:
+        assert (detector.decision_function(X) == scores).all()
+        assert sorted(vars(detector)) == parameters
+    else:
+        left = [name for name in vars(detector) if name.endswith("_") or name == "_moments"]
+        assert not left, left
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("manifold_steps",),
+        ("pretrain_steps", "refit"),
+        ("max_steps", "refit", "partial"),
+    ],
+    ids=" ".join,
+)
+def test_ctrl_c_raises_and_leaves_what_there_was(arguments):
+    command = [sys.executable, "-c", ENDLESS_FIT, *arguments]
+    pipe, environment = subprocess.PIPE, {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment) as process:
+        try:
+            assert process.stdout.readline().strip() == b"ready"
+            time.sleep(0.5)
+            assert process.poll() is None, process.stderr.read().decode()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out.strip()) == (0, b"interrupted"), err.decode()
+
+
+class Fail(Callback):
+    """Fails in the last stage's first epoch."""
+
+    def __init__(self, stage, error):
+        self.stage, self.error = stage, error
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.stage.name == self.stage:
+            raise self.error("on purpose")
+
+
+@all_detectors
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failed_first_fit_leaves_no_trace(detector, error):
+    last_stage = tiny(detector).fit(normal_rows()).history_["stage"].iloc[-1]
+    failing = tiny(detector, callbacks=[Fail(last_stage, error)])
+    before = dict(vars(failing))
+    for method in (failing.fit, failing.partial_fit):
+        with pytest.raises(error, match="on purpose"):
+            method(normal_rows())
+        assert vars(failing) == before
+
+
+@all_detectors
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "warm_start"])
+def test_a_failed_second_fit_leaves_the_first(detector, way):
+    X, other = normal_rows(), normal_rows(30, 4, seed=1) + 7
+    fitted = tiny(detector, calibration_fraction=0.2).fit(X)
+    twin = copy.deepcopy(fitted)
+    last_stage = fitted.history_["stage"].iloc[-1]
+    fitted.set_params(
+        callbacks=[Fail(last_stage, KeyboardInterrupt)], warm_start=way == "warm_start"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        (fitted.partial_fit if way == "partial_fit" else fitted.fit)(other)
+    np.testing.assert_array_equal(fitted.decision_function(X), twin.decision_function(X))
+    np.testing.assert_array_equal(fitted.p_value(X), twin.p_value(X))
+    for name, value in twin.module_.state_dict().items():
+        assert torch.equal(fitted.module_.state_dict()[name], value)
+    # It goes on as if nothing had been tried.
+    fitted.set_params(callbacks=None, warm_start=False)
+    np.testing.assert_array_equal(
+        fitted.partial_fit(other).score_samples(X), twin.partial_fit(other).score_samples(X)
+    )
+
+
+@all_detectors
+def test_a_fit_on_bad_rows_leaves_the_first(detector):
+    X = normal_rows()
+    fitted = tiny(detector).fit(X)
+    scores = fitted.score_samples(X)
+    for bad in (X[:1], np.full((9, 3), np.nan), np.zeros((0, 4))):
+        with pytest.raises(ValueError):
+            fitted.fit(bad)
+    np.testing.assert_array_equal(fitted.score_samples(X), scores)
+    assert fitted.n_features_in_ == 4
+
+
+def broken_energy(n_features):
+    return nn.Linear(n_features, 1)  # has no method `energy`
+
+
+def test_an_error_in_ones_own_energy_is_ones_own_error():
+    detector = tiny("MPDR", energy=broken_energy)
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'energy'"):
+        detector.fit(normal_rows())
+    assert not hasattr(detector, "module_")
