@@ -23,19 +23,31 @@ _SLOPE = 0.01
 _NARROW = 16
 _NORM_FLOOR = 1e-12
 
-# name -> (activation, whether its derivative is read off the output instead of the input,
-#          gradient of the input given the gradient of the output and that tensor)
+# name -> (activation, whether its derivative is read off the output, which then overwrites the
+#          input; gradient of the input, written over that of the output, given the tensor to read)
 _aten = torch.ops.aten
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool, Callable[..., Tensor]]] = {
-    "relu": (F.relu, True, lambda g, y: _aten.threshold_backward(g, y, 0)),
-    "leaky_relu": (
-        lambda x: F.leaky_relu(x, _SLOPE),
+    "relu": (
+        F.relu_,
         True,
-        lambda g, y: _aten.leaky_relu_backward(g, y, _SLOPE, True),
+        lambda g, y: _aten.threshold_backward.grad_input(g, y, 0, grad_input=g),
     ),
-    "tanh": (torch.tanh, True, lambda g, y: _aten.tanh_backward(g, y)),
-    "sigmoid": (torch.sigmoid, True, lambda g, y: _aten.sigmoid_backward(g, y)),
-    "silu": (F.silu, False, lambda g, x: _aten.silu_backward(g, x)),
+    "leaky_relu": (
+        lambda x: F.leaky_relu_(x, _SLOPE),
+        True,
+        lambda g, y: _aten.leaky_relu_backward.grad_input(g, y, _SLOPE, True, grad_input=g),
+    ),
+    "tanh": (torch.tanh_, True, lambda g, y: _aten.tanh_backward.grad_input(g, y, grad_input=g)),
+    "sigmoid": (
+        torch.sigmoid_,
+        True,
+        lambda g, y: _aten.sigmoid_backward.grad_input(g, y, grad_input=g),
+    ),
+    "silu": (
+        F.silu,
+        False,
+        lambda g, x: _aten.silu_backward.grad_input(g, x, grad_input=g),
+    ),
 }
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
@@ -154,9 +166,10 @@ class MLP(Map):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, sizes[0]) to (n, sizes[-1])."""
         activate = _ACTIVATIONS[self.activation][0]
-        for layer in self.layers[:-1]:
+        *hidden, last = self.layers
+        for layer in hidden:
             x = activate(self._linear(layer, x))
-        return self._linear(self.layers[-1], x)
+        return self._linear(last, x)
 
     def _linear(self, layer: nn.Linear | SpectralLinear, x: Tensor) -> Tensor:
         """One layer; when scoring, with outputs enough that a row's place changes no bit."""

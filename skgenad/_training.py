@@ -163,9 +163,7 @@ class StageNet(NeuralNet):
             optimizer.zero_grad(set_to_none=True)
         parts = self.stage.objective(self.module_, batch)
         parts["loss"].backward()
-        self.notify(
-            "on_grad_computed", named_parameters=list(self.module_.named_parameters()), batch=batch
-        )
+        self.notify("on_grad_computed", named_parameters=self._named_parameters, batch=batch)
         for optimizer in optimizers:
             optimizer.step()
         return {"loss": parts["loss"], "parts": parts, "y_pred": parts["loss"]}
@@ -206,6 +204,8 @@ class StageNet(NeuralNet):
     def run(self, rows: Tensor) -> None:
         """Run the stage on `rows`; unlike ``fit``, let KeyboardInterrupt pass."""
         self.initialize()
+        # Listed once: walking the modules in each step costs as much as a small layer.
+        self._named_parameters = list(self.module_.named_parameters())
         self.notify("on_train_begin", X=rows, y=None)
         try:
             self.fit_loop(rows)
