@@ -19,7 +19,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, but none with numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). "
