@@ -1,0 +1,52 @@
+"""scikit-learn's own checks, and constructors without arguments, for every public detector."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.utils.estimator_checks import (
+    check_dataframe_column_names_consistency,
+    check_param_validation,
+    parametrize_with_checks,
+)
+
+from ._settings import DETECTORS, TINY, normal_rows, tiny
+
+all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+
+
+def test_every_public_detector_has_quick_settings():
+    assert DETECTORS
+    assert {detector.__name__ for detector in DETECTORS} <= set(TINY)
+
+
+def test_no_check_is_left_out():
+    # Without this variable scikit-learn skips one of the checks below.
+    assert os.environ["SCIPY_ARRAY_API"] == "1"
+    assert all(not tiny(detector).__sklearn_tags__()._skip_test for detector in DETECTORS)
+
+
+@parametrize_with_checks([tiny(detector) for detector in DETECTORS])
+def test_passes_scikit_learns_check(estimator, check):
+    check(estimator)
+
+
+@all_detectors
+def test_validates_every_parameter(detector):
+    check_param_validation(detector.__name__, tiny(detector))
+
+
+@all_detectors
+def test_keeps_column_names_consistent(detector):
+    check_dataframe_column_names_consistency(detector.__name__, tiny(detector))
+
+
+@all_detectors
+@pytest.mark.parametrize("shape", [(2, 1), (9, 30), (200, 3)], ids=str)
+def test_works_without_arguments(detector, shape):
+    X = normal_rows(*shape)
+    fitted = detector().fit(X)
+    scores = fitted.score_samples(X)
+    assert scores.shape == (len(X),) and np.isfinite(scores).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(X), scores)
