@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
 import sys
 import time
 import warnings
@@ -89,6 +88,8 @@ def versions() -> str:
 
 def _peak_memory() -> float:
     """Return the largest resident size of this process so far, in MiB."""
+    import resource  # not on Windows, where reports can be made all the same
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

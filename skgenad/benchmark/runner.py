@@ -116,7 +116,7 @@ def run_benchmark(
     ResultsFileError
         If a line of `out` is damaged. The file is not touched.
     RuntimeError
-        If another process is writing to `out`.
+        If another process is writing to `out`, or on a system that cannot fork (Windows).
 
     Examples
     --------
@@ -132,6 +132,11 @@ def run_benchmark(
     ...         progress=False,
     ...     )  # doctest: +SKIP
     """
+    if not hasattr(os, "fork"):
+        raise RuntimeError(
+            "benchmarks run every cell in a forked process, which this system cannot do; use "
+            "Linux or macOS (on Windows: its subsystem for Linux)"
+        )
     _check_options(protocol, contaminate)
     _check_run(seeds, jobs, backend, scheduler, time_limit)
     suite = _as_suite(datasets)
