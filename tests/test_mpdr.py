@@ -377,6 +377,17 @@ def test_encoder_penalty_shrinks_the_encoders_of_the_manifolds_only(X):
         assert squared_weights(b.decoder) > 0.7 * squared_weights(a.decoder)
 
 
+def test_what_is_frozen_is_in_no_optimiser():
+    detector = MPDR(manifold_dims=(2, 3))
+    module = detector._make_module(4)
+    manifold, pretrain, energy = (
+        {id(p) for group in stage.optimizers["main"].param_groups for p in group["params"]}
+        for stage in detector._stages(module)
+    )
+    assert manifold == {id(p) for p in module.manifolds.parameters()}
+    assert pretrain == energy == {id(p) for p in module.base.parameters()}
+
+
 def test_learning_rates_belong_to_their_stages():
     detector = MPDR(manifold_learning_rate=0.002, learning_rate=0.0003, schedule="constant")
     rates = {
