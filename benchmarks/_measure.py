@@ -1,0 +1,134 @@
+"""Interleaved timing, the description of a machine, and results as CSV and Markdown."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from skgenad.benchmark._markdown import table
+
+FOLDER = Path(__file__).parent / "results" / "speed"
+REPORT = FOLDER.with_suffix(".md")
+# What every row of every file says about its origin.
+_ORIGIN = ("command", "machine", "date")
+
+Case = Callable[[], object]
+
+
+def interleaved(cases: Mapping[str, Case], *, rounds: int, calls: int = 1) -> pd.DataFrame:
+    """Seconds per call of several cases, taken in turns.
+
+    Time is the CPU time of this process, which other processes on the machine disturb less than
+    they disturb the clock; run with one thread, it is the time the call would take alone.
+
+    Parameters
+    ----------
+    cases : mapping of str to callable
+        Each is called once before the first round.
+    rounds : int
+        Turns; each gives one row.
+    calls : int, default=1
+        Calls in a turn.
+
+    Returns
+    -------
+    DataFrame
+        A row per round, a column per case. A ratio of two cases is the median over rounds of the
+        ratio within a round.
+    """
+    for case in cases.values():
+        case()
+    rows = []
+    for _ in range(rounds):
+        row = {}
+        for name, case in cases.items():
+            start = time.process_time()
+            for _ in range(calls):
+                case()
+            row[name] = (time.process_time() - start) / calls
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def gemm_rate(n: int, width: int, rounds: int) -> float:
+    """Multiply-adds per second of an (n, width) by (width, width) product in float32."""
+    a, b = torch.randn(n, width), torch.randn(width, width)
+    calls = max(1, 10**9 // (n * width * width))
+    seconds = interleaved({"gemm": lambda: a @ b}, rounds=rounds, calls=calls)
+    return n * width * width / float(seconds["gemm"].median())
+
+
+def machine() -> str:
+    """Processor, instruction sets, cores, threads and versions; nothing that names the machine."""
+    model, flags = platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
+        found = {name.strip(): value.strip() for name, value in reversed(fields)}
+        model = found.get("model name", model)
+        known = set(found.get("flags", "").split())
+        flags = " ".join(f for f in ("avx2", "avx512f", "amx_tile") if f in known)
+    return (
+        f"{model} ({flags or 'flags unknown'}), {torch.get_num_threads()} thread(s), "
+        f"Python {platform.python_version()}, torch {torch.__version__} "
+        f"({torch.backends.cpu.get_cpu_capability()}), numpy {np.__version__}"
+    )
+
+
+def save(section: str, rows: Iterable[Mapping[str, object]], *, append: bool = False) -> None:
+    """Write the rows of a section with their origin, and the report of all sections anew."""
+    arguments = " ".join(a for a in sys.argv[1:] if "/" not in a and "\\" not in a)
+    command = f"python benchmarks/speed.py {arguments}"
+    origin = dict(zip(_ORIGIN, (command, machine(), date.today().isoformat()), strict=True))
+    frame = pd.DataFrame([{**row, **origin} for row in rows])
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{section}.csv"
+    if append and path.exists():
+        frame = pd.concat([pd.read_csv(path), frame], ignore_index=True)
+    frame.to_csv(path, index=False, float_format="%.6g")
+
+
+def load(section: str) -> pd.DataFrame | None:
+    """Rows of a section, or None if it has not run."""
+    path = FOLDER / f"{section}.csv"
+    return pd.read_csv(path) if path.exists() else None
+
+
+def write_report(titles: Mapping[str, str], notes: Mapping[str, Callable]) -> None:
+    """Write the Markdown report of the sections that have run.
+
+    Parameters
+    ----------
+    titles : mapping of str to str
+        Section -> heading.
+    notes : mapping of str to callable
+        Section -> function of its rows that returns a paragraph to put above the table.
+    """
+    parts = ["# Speed\n"]
+    for section, title in titles.items():
+        rows = load(section)
+        if rows is None:
+            continue
+        origin = rows[list(_ORIGIN)].iloc[-1]
+        rows = rows.drop(columns=list(_ORIGIN))
+        cells = [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
+        parts.append(f"## {title}\n")
+        parts.append(f"`{origin['command']}`, {origin['date']}, {origin['machine']}.\n")
+        if section in notes:
+            parts.append(f"{notes[section](rows)}\n")
+        parts.append(table(list(rows.columns), cells))
+    REPORT.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return str(value)
