@@ -64,6 +64,7 @@ _PAPER = {
     "visible_gamma": 1e-4,
     "bounds": None,
     "score": "energy",
+    "energy_init": "pretrain",
     "manifold_learning_rate": 1e-4,
     "learning_rate": 1e-4,
     "schedule": "constant",
@@ -121,8 +122,9 @@ class MPDR(BaseGenerativeDetector):
         Factor on its gradient; "auto" is 0.1 times the number of columns.
     visible_noise : float, default=0.3
         Standard deviation of its noise, in standardised units.
-    visible_gamma : float, default=1e-4
-        Factor gamma on the perturbation probability in its energy.
+    visible_gamma : float, default=0.0
+        Factor gamma on the perturbation probability in its energy. The paper has 1e-4 on tables
+        and 0 on images; 0 saves the encoder's part of every step.
     bounds : "data", (float, float) or None, default="data"
         What the visible chain is clamped to: the range of each training column widened by 1 on
         either side, two numbers, or nothing; in standardised units.
@@ -137,17 +139,18 @@ class MPDR(BaseGenerativeDetector):
         Rows that the replay buffer of visible chains keeps for each manifold; 0 is no buffer.
     replay_ratio : float, default=0.95
         Share, in [0, 1], of visible chains that start from the buffer when there is one.
-    energy_init : {"pretrain", "manifold", "random"}, default="pretrain"
-        Where the energy starts: trained to reconstruct (or to predict the masked block) for
-        `pretrain_steps`; a copy of the first manifold (reconstruction energy only); or random
-        weights. Scalar and custom energies always start as they are made.
+    energy_init : {"auto", "manifold", "pretrain", "random"}, default="auto"
+        Where the energy starts: a copy of the first manifold (reconstruction energy only);
+        trained to reconstruct (or to predict the masked block) for `pretrain_steps`; or random
+        weights. "auto" copies where it can and pretrains otherwise. Scalar and custom energies
+        always start as they are made.
     score : {"auto", "combined", "energy"}, default="auto"
         What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
         manifolds' reconstruction error, a hedge for data on which one of them fails; "auto" is
         "combined" for the reconstruction energy on autoencoder manifolds and "energy" otherwise.
     manifold_weight : float, default=1/3
         Weight, in [0, 1], of the manifolds' log error in the combined score; log E has the rest.
-    manifold_steps : int, default=1000
+    manifold_steps : int, default=700
         Gradient steps for the manifolds.
     pretrain_steps : int, default=400
         Gradient steps for pretraining the energy.
@@ -208,8 +211,8 @@ class MPDR(BaseGenerativeDetector):
     Notes
     -----
     ``score_samples`` is -E, in squared standardised units for the reconstruction and masked
-    energies, or minus the weighted mean of the two logarithms with the combined score. Constant factors
-    depend on training, so scores of two detectors are not comparable.
+    energies, or minus the weighted mean of the two logarithms with the combined score. Constant
+    factors depend on training, so scores of two detectors are not comparable.
 
     The defaults are for tables; :meth:`from_paper` has the settings of the paper's experiment on
     ADBench.
@@ -253,7 +256,7 @@ class MPDR(BaseGenerativeDetector):
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "replay_ratio": [Interval(Real, 0, 1, closed="both")],
-        "energy_init": [StrOptions({"pretrain", "manifold", "random"})],
+        "energy_init": [StrOptions({"auto", "manifold", "pretrain", "random"})],
         "score": [StrOptions({"auto", "combined", "energy"})],
         "manifold_weight": [Interval(Real, 0, 1, closed="both")],
         "manifold_steps": [Interval(Integral, 1, None, closed="left")],
@@ -282,17 +285,17 @@ class MPDR(BaseGenerativeDetector):
         visible_steps: int = 5,
         visible_step_size: float | str = "auto",
         visible_noise: float = 0.3,
-        visible_gamma: float = 1e-4,
+        visible_gamma: float = 0.0,
         bounds: str | tuple[float, float] | None = "data",
         metropolis: bool = False,
         energy_penalty: float = 1.0,
         encoder_penalty: float = 0.0,
         replay_size: int = 0,
         replay_ratio: float = 0.95,
-        energy_init: str = "pretrain",
+        energy_init: str = "auto",
         score: str = "auto",
         manifold_weight: float = 1 / 3,
-        manifold_steps: int = 1000,
+        manifold_steps: int = 700,
         pretrain_steps: int = 400,
         max_steps: int = 400,
         manifold_learning_rate: float = 1e-3,
@@ -420,13 +423,7 @@ class MPDR(BaseGenerativeDetector):
             raise ValueError(
                 "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
             )
-        if self.energy_init == "manifold" and not (
-            self.energy == "reconstruction"
-            and self.manifold == "autoencoder"
-            and self.latent_space == "sphere"
-            and self._latent_dims(n_features)[0]
-            == (self.latent_dim or default_latent_dim(n_features))
-        ):
+        if self.energy_init == "manifold" and not self._can_copy(n_features):
             raise ValueError(
                 "energy_init='manifold' copies the first manifold's weights: it needs "
                 "energy='reconstruction', manifold='autoencoder', a spherical latent space and the "
@@ -439,6 +436,16 @@ class MPDR(BaseGenerativeDetector):
                 f"score='combined' takes logarithms of an error energy and of a manifold's error; "
                 f"got energy={self.energy!r}, manifold={self.manifold!r}. Use score='energy'."
             )
+
+    def _can_copy(self, n_features: int) -> bool:
+        """Whether the energy is a network of the first manifold's shape."""
+        return (
+            self.energy == "reconstruction"
+            and self.manifold == "autoencoder"
+            and self.latent_space == "sphere"
+            and self._latent_dims(n_features)[0]
+            == (self.latent_dim or default_latent_dim(n_features))
+        )
 
     def _before_training(self, module: RecoveryModule, rows: Tensor) -> None:
         module.set_range(rows)
@@ -458,7 +465,10 @@ class MPDR(BaseGenerativeDetector):
             stages.append(
                 Stage("manifold", _manifold_objective, optimizers, self.manifold_steps, cosine)
             )
-        if self.energy_init == "pretrain" and self.energy in ("reconstruction", "masked"):
+        init = self.energy_init
+        if init == "auto":
+            init = "manifold" if self._can_copy(len(module.low)) else "pretrain"
+        if init == "pretrain" and self.energy in ("reconstruction", "masked"):
             optimizers = {"main": adam(module.base.parameters(), self.manifold_learning_rate)}
             stages.append(
                 Stage("pretrain", _pretrain_objective, optimizers, self.pretrain_steps, cosine)
@@ -473,7 +483,7 @@ class MPDR(BaseGenerativeDetector):
                 # A named energy is of the order of the data's mean square, where the penalty
                 # parks it; a custom one has a scale of its own.
                 energy_limit=np.inf if callable(self.energy) else module.energy_limit(),
-                before=_copy_manifold if self.energy_init == "manifold" else None,
+                before=_copy_manifold if init == "manifold" else None,
             )
         )
         return stages

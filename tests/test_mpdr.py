@@ -274,7 +274,10 @@ def test_parameters_of_the_energy_stage_leave_the_manifold_as_it_is(X, parameter
 @pytest.mark.parametrize(
     "parameters, wanted",
     [
-        ({}, ["manifold", "pretrain", "energy"]),
+        ({}, ["manifold", "energy"]),
+        ({"latent_dim": 7}, ["manifold", "pretrain", "energy"]),
+        ({"latent_space": "euclidean"}, ["manifold", "pretrain", "energy"]),
+        ({"energy_init": "pretrain"}, ["manifold", "pretrain", "energy"]),
         ({"energy": "masked"}, ["manifold", "pretrain", "energy"]),
         ({"energy": "scalar"}, ["manifold", "energy"]),
         ({"energy": SquaredDistance}, ["manifold", "energy"]),
@@ -290,7 +293,7 @@ def test_stages_follow_the_energy_and_its_start(X, parameters, wanted):
 
 def test_every_stage_has_its_own_number_of_steps(X):
     lengths = {"manifold_steps": 7, "pretrain_steps": 3, "max_steps": 60}
-    history = MPDR(**{**TINY, **lengths}).fit(X).history_
+    history = MPDR(**{**TINY, **lengths}, energy_init="pretrain").fit(X).history_
     assert history.groupby("stage")["step"].max().to_dict() == {
         "manifold": 7,
         "pretrain": 3,
@@ -364,7 +367,7 @@ def test_pretraining_lowers_the_energy_of_the_data(X):
 
     first, last = AtStart("pretrain", mean_energy), AtStart("energy", mean_energy)
     settings = {**TINY, "pretrain_steps": 200, "manifold_learning_rate": 5e-3}
-    MPDR(**settings, callbacks=[first, last]).fit(X)
+    MPDR(**settings, energy_init="pretrain", callbacks=[first, last]).fit(X)
     assert last.seen_ < 0.5 * first.seen_
 
 
@@ -389,7 +392,12 @@ def test_what_is_frozen_is_in_no_optimiser():
 
 
 def test_learning_rates_belong_to_their_stages():
-    detector = MPDR(manifold_learning_rate=0.002, learning_rate=0.0003, schedule="constant")
+    detector = MPDR(
+        energy_init="pretrain",
+        manifold_learning_rate=0.002,
+        learning_rate=0.0003,
+        schedule="constant",
+    )
     rates = {
         stage.name: (stage.optimizers["main"].param_groups[0]["lr"], stage.cosine)
         for stage in detector._stages(detector._make_module(4))
