@@ -41,15 +41,17 @@ __all__ = [
 SCORING_CHUNK = 1024
 
 
-def check_sizes(name: str, sizes: Sequence[int]) -> None:
-    """Raise ValueError unless `sizes` holds integers of at least 1."""
-    if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
-        raise ValueError(f"{name}={sizes!r} must hold integers of at least 1.")
+def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:
+    """Raise ValueError unless `sizes` holds at least `least` integers, each at least 1."""
+    if len(sizes) < least or not all(isinstance(v, Integral) and v >= 1 for v in sizes):
+        some = f"{least} or more integers" if least else "integers"
+        raise ValueError(f"{name}={sizes!r} must hold {some} of at least 1.")
 
 
 def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
     """Return (low, high); raise ValueError unless `pair` is two numbers in this order."""
-    if len(pair) != 2 or not all(isinstance(v, Real) for v in pair) or pair[0] > pair[1]:
+    numbers = len(pair) == 2 and all(isinstance(v, Real) for v in pair)
+    if not numbers or not pair[0] <= pair[1]:  # NaN is in no order
         raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
     return float(pair[0]), float(pair[1])
 

@@ -41,6 +41,22 @@ def energy_and_grad(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return energy.detach(), gradient
 
 
+def check_energy(module: Any, n_features: int) -> None:
+    """Raise TypeError or ValueError unless `module` has ``energy(x) -> (n,)``."""
+    if not isinstance(module, nn.Module) or not callable(getattr(module, "energy", None)):
+        raise TypeError(
+            f"an energy must be an nn.Module with a method energy(x), got {type(module).__name__}."
+        )
+    was_training = module.training
+    with torch.no_grad():
+        module.eval()
+        energy: Tensor = module.energy(torch.zeros(2, n_features))  # type: ignore[operator]
+        module.train(was_training)
+    shape = tuple(energy.shape)
+    if shape != (2,):
+        raise ValueError(f"energy(x) of 2 rows must have the shape (2,), got {shape}.")
+
+
 class ReconstructionEnergy(nn.Module):
     """Mean squared reconstruction error, E(x) = |x - g_d(g_e(x))|^2 / D.
 

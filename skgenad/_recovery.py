@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._energies import energy_and_grad
+from ._energies import MaskedEnergy, energy_and_grad
 from ._langevin import Langevin, ReplayBuffer
 from ._networks import AutoencoderNet
 
@@ -113,6 +113,12 @@ class RecoveryModule(nn.Module):
         self.low.copy_(rows.min(dim=0).values)
         self.high.copy_(rows.max(dim=0).values)
         self.mean_square.copy_(rows.square().mean())
+
+    @property
+    def n_averaged(self) -> int:
+        """Columns that the energy is a mean over: it has a scale of one over their number."""
+        base = self.base
+        return base.stop - base.start if isinstance(base, MaskedEnergy) else len(self.low)
 
     def energy_limit(self) -> float:
         """Level of the negatives' mean energy that means divergence."""

@@ -86,11 +86,14 @@ def adam(
 def with_penalty(
     penalized: nn.Module, rest: Iterable[nn.Module], penalty: float
 ) -> list[dict[str, Any]]:
-    """Parameter groups in which `penalized` carries the loss term ``penalty * |weights|^2``."""
-    return [
-        {"params": list(penalized.parameters()), "weight_decay": 2 * penalty},
-        {"params": [p for module in rest for p in module.parameters()]},
-    ]
+    """Parameter groups in which `penalized` carries the loss term ``penalty * |weights|^2``.
+
+    Biases are not penalised. The optimiser applies the term: losses are recorded without it.
+    """
+    weights = [p for p in penalized.parameters() if p.ndim > 1]
+    biases = [p for p in penalized.parameters() if p.ndim <= 1]
+    free = [p for module in rest for p in module.parameters()]
+    return [{"params": weights, "weight_decay": 2 * penalty}, {"params": biases + free}]
 
 
 class RowBatches:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ from ._base import (
     check_pair,
     check_sizes,
 )
-from ._energies import ReconstructionEnergy, build_energy, energy_and_grad
+from ._energies import ReconstructionEnergy, build_energy, check_energy, energy_and_grad
 from ._langevin import Langevin
 from ._networks import ACTIVATIONS, default_latent_dim, identity_manifold, mlp_autoencoder
 from ._objectives import contrastive_loss
@@ -93,7 +94,9 @@ class MPDR(BaseGenerativeDetector):
           ``energy(x) -> (n,)``.
     manifold : {"autoencoder", "identity"}, default="autoencoder"
         "identity" perturbs rows by Gaussian noise in the input space: diffusion recovery
-        likelihood (DRL), MPDR's special case.
+        likelihood (DRL), MPDR's special case. DRL proper is ``visible_gamma=1, latent_steps=0``
+        with a visible step well below sigma^2, such as ``noise_range=(0.5, 0.5),
+        visible_step_size=0.1, visible_noise=0.4``.
     manifold_dims : int or tuple of int, default=None
         Latent dimension of the manifold, or of each manifold of an ensemble, among which every
         batch is split evenly. None: one with the number of columns up to 100 columns, 70 % of it
@@ -114,27 +117,35 @@ class MPDR(BaseGenerativeDetector):
         Factor on its gradient.
     latent_noise : float, default=0.05
         Standard deviation of its noise.
+    latent_normalize : bool, default=False
+        Whether its gradient is divided by its norm, row by row.
     latent_gamma : float, default=1e-4
-        Factor gamma on the perturbation probability in its energy.
+        Factor gamma on the log-probability of the perturbation in its energy.
     visible_steps : int, default=5
         Steps of the visible chain.
     visible_step_size : float or "auto", default="auto"
-        Factor on its gradient; "auto" is 0.1 times the number of columns.
+        Factor on its gradient; "auto" is 0.1 times the number of columns over which the energy is
+        a mean (of the masked block for "masked", of the table for the others).
     visible_noise : float, default=0.3
         Standard deviation of its noise, in standardised units.
     visible_gamma : float, default=0.0
-        Factor gamma on the perturbation probability in its energy. The paper has 1e-4 on tables
-        and 0 on images; 0 saves the encoder's part of every step.
+        Factor gamma on the log-probability of the perturbation in its energy. The paper has 1e-4 on
+        tables and 0 on images; 0 saves the encoder's part of every step.
     bounds : "data", (float, float) or None, default="data"
         What the visible chain is clamped to: the range of each training column widened by 1 on
-        either side, two numbers, or nothing; in standardised units.
+        either side, two numbers, or nothing; in the units of training (a column's standard
+        deviation, or those of X with ``standardize=False``).
     metropolis : bool, default=False
         Whether the visible chain accepts or rejects its steps by Metropolis-Hastings; needs
         ``bounds=None``.
     energy_penalty : float, default=1.0
         Weight of the mean of E(x-)^2, and with ``energy="scalar"`` of E(x)^2 as well.
     encoder_penalty : float, default=0.0
-        Weight of the sum of the squared weights of the manifolds' encoders in their loss.
+        Weight of the sum of the squared weights of the manifolds' encoders in their loss; the
+        losses of `history_` are without it.
+    row_noise : float, default=0.0
+        Standard deviation of Gaussian noise added to the rows of each batch in every stage (the
+        paper has 0.01 on normalised representation vectors).
     replay_size : int, default=0
         Rows that the replay buffer of visible chains keeps for each manifold; 0 is no buffer.
     replay_ratio : float, default=0.95
@@ -245,6 +256,7 @@ class MPDR(BaseGenerativeDetector):
         "latent_steps": [Interval(Integral, 0, None, closed="left")],
         "latent_step_size": [Interval(Real, 0, None, closed="left")],
         "latent_noise": [Interval(Real, 0, None, closed="left")],
+        "latent_normalize": ["boolean"],
         "latent_gamma": [Interval(Real, 0, None, closed="left")],
         "visible_steps": [Interval(Integral, 0, None, closed="left")],
         "visible_step_size": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
@@ -253,6 +265,7 @@ class MPDR(BaseGenerativeDetector):
         "bounds": [StrOptions({"data"}), tuple, list, None],
         "metropolis": ["boolean"],
         "energy_penalty": [Interval(Real, 0, None, closed="left")],
+        "row_noise": [Interval(Real, 0, None, closed="left")],
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "replay_ratio": [Interval(Real, 0, 1, closed="both")],
@@ -281,6 +294,7 @@ class MPDR(BaseGenerativeDetector):
         latent_steps: int = 1,
         latent_step_size: float = 0.1,
         latent_noise: float = 0.05,
+        latent_normalize: bool = False,
         latent_gamma: float = 1e-4,
         visible_steps: int = 5,
         visible_step_size: float | str = "auto",
@@ -290,6 +304,7 @@ class MPDR(BaseGenerativeDetector):
         metropolis: bool = False,
         energy_penalty: float = 1.0,
         encoder_penalty: float = 0.0,
+        row_noise: float = 0.0,
         replay_size: int = 0,
         replay_ratio: float = 0.95,
         energy_init: str = "auto",
@@ -322,6 +337,7 @@ class MPDR(BaseGenerativeDetector):
         self.latent_steps = latent_steps
         self.latent_step_size = latent_step_size
         self.latent_noise = latent_noise
+        self.latent_normalize = latent_normalize
         self.latent_gamma = latent_gamma
         self.visible_steps = visible_steps
         self.visible_step_size = visible_step_size
@@ -330,6 +346,7 @@ class MPDR(BaseGenerativeDetector):
         self.bounds = bounds
         self.metropolis = metropolis
         self.energy_penalty = energy_penalty
+        self.row_noise = row_noise
         self.encoder_penalty = encoder_penalty
         self.replay_size = replay_size
         self.replay_ratio = replay_ratio
@@ -397,10 +414,13 @@ class MPDR(BaseGenerativeDetector):
             and self.energy == "reconstruction"
             and self.manifold == "autoencoder"
         )
+        check_energy(base, n_features)
         weight = self.manifold_weight if combined else None
-        return RecoveryModule(
+        module = RecoveryModule(
             base, manifolds, n_features, dims, self.replay_size, self.replay_ratio, weight
         )
+        self._chains(module)  # refuses what cannot go together before anything is trained
+        return module
 
     def _latent_dims(self, n_features: int) -> tuple[int, ...]:
         if self.manifold == "identity":
@@ -413,10 +433,21 @@ class MPDR(BaseGenerativeDetector):
     def _check_combinations(self, n_features: int) -> None:
         """Raise ValueError for values that are possible alone but not here or not together."""
         check_sizes("hidden_sizes", self.hidden_sizes)
-        check_sizes("manifold_dims", self._latent_dims(n_features))
+        dims = self._latent_dims(n_features)
+        check_sizes("manifold_dims", dims, least=1)
+        if self.manifold == "identity" and self.manifold_dims is not None:
+            raise ValueError(
+                f"manifold='identity' has the data's dimension; got manifold_dims="
+                f"{self.manifold_dims!r}. Leave it None."
+            )
+        if self.batch_size < len(dims):
+            raise ValueError(
+                f"batch_size={self.batch_size} leaves some of the {len(dims)} manifolds without a "
+                "row; it must be at least their number."
+            )
         low, high = check_pair("noise_range", self.noise_range)
-        if low <= 0:
-            raise ValueError(f"noise_range={self.noise_range!r} must lie above 0.")
+        if not 0 < low <= high < np.inf:
+            raise ValueError(f"noise_range={self.noise_range!r} must be finite and above 0.")
         if self.bounds is not None and not isinstance(self.bounds, str):
             check_pair("bounds", self.bounds)
         if self.energy == "masked" and n_features < 2:
@@ -453,6 +484,7 @@ class MPDR(BaseGenerativeDetector):
     # ---- stages ---------------------------------------------------------------------------
 
     def _stages(self, module: RecoveryModule) -> list[Stage]:
+        self._check_combinations(len(module.low))
         cosine = self.schedule == "cosine"
         stages = []
         if self.manifold == "autoencoder":
@@ -463,7 +495,7 @@ class MPDR(BaseGenerativeDetector):
             ]
             optimizers = {"main": adam(groups, self.manifold_learning_rate)}
             stages.append(
-                Stage("manifold", _manifold_objective, optimizers, self.manifold_steps, cosine)
+                Stage("manifold", self._manifold_objective, optimizers, self.manifold_steps, cosine)
             )
         init = self.energy_init
         if init == "auto":
@@ -471,7 +503,7 @@ class MPDR(BaseGenerativeDetector):
         if init == "pretrain" and self.energy in ("reconstruction", "masked"):
             optimizers = {"main": adam(module.base.parameters(), self.manifold_learning_rate)}
             stages.append(
-                Stage("pretrain", _pretrain_objective, optimizers, self.pretrain_steps, cosine)
+                Stage("pretrain", self._pretrain_objective, optimizers, self.pretrain_steps, cosine)
             )
         stages.append(
             Stage(
@@ -488,7 +520,18 @@ class MPDR(BaseGenerativeDetector):
         )
         return stages
 
+    def _manifold_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
+        """Sum the reconstruction errors of the manifolds; each net sees its own only."""
+        x = _noisy(x, self.row_noise)
+        errors = [(x - net(x)).square().mean() for net in module.manifolds]
+        return {"loss": torch.stack(errors).sum()}
+
+    def _pretrain_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
+        """Train the energy as an ordinary reconstruction or prediction error."""
+        return {"loss": module.base.energy(_noisy(x, self.row_noise)).mean()}
+
     def _energy_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
+        x = _noisy(x, self.row_noise)
         negatives = module.negatives(x, self.noise_range, *self._chains(module))
         return contrastive_loss(
             module.base,
@@ -508,10 +551,11 @@ class MPDR(BaseGenerativeDetector):
             self.latent_step_size,
             self.latent_noise,
             sphere=module.manifolds[0].spherical,
+            normalize=self.latent_normalize,
         )
         visible = Langevin(
             self.visible_steps if n_steps is None else n_steps,
-            _RELATIVE_STEP / 2 * len(module.low) if isinstance(step, str) else step,
+            _RELATIVE_STEP / 2 * module.n_averaged if isinstance(step, str) else step,
             self.visible_noise,
             bounds=(module.low - 1, module.high + 1)
             if isinstance(self.bounds, str)
@@ -550,6 +594,8 @@ class MPDR(BaseGenerativeDetector):
         """
         check_is_fitted(self)
         module = self.module_
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_scalar(n_steps, "n_steps", Integral, min_val=0)
         (latent, _), (visible, _) = self._chains(module, n_steps)
         with seeded(draw_seed(random_state), self.device_), torch.no_grad():
             shares = torch.arange(n_samples).tensor_split(len(module.manifolds))
@@ -562,8 +608,10 @@ class MPDR(BaseGenerativeDetector):
 
         Label-free: 1 means that every row has a lower energy than every point drawn uniformly on
         the manifold. Give it rows that were not trained on; as ``scoring=MPDR.on_manifold_score``
-        it serves `GridSearchCV`. It cannot compare detectors whose manifolds differ (other
-        `manifold_dims`, `hidden_sizes`, seeds): the points differ too.
+        it serves `GridSearchCV`. It judges E, whatever `score` is. It cannot compare detectors
+        whose manifolds differ, since the points differ too: with one integer `random_state`
+        they are the same for any chain, penalty, `learning_rate` and `max_steps`, and others
+        for other energies, sizes, batches, manifold training and seeds.
 
         Parameters
         ----------
@@ -593,28 +641,20 @@ class MPDR(BaseGenerativeDetector):
             )
         share = -(-max(_MANIFOLD_ROWS, len(X)) // len(module.manifolds))
         with seeded(self.seed_, self.device_), torch.inference_mode():
-            points = torch.cat(
-                [
-                    net.decode(module.uniform_latent(k, share))
-                    for k, net in enumerate(module.manifolds)
-                ]
-            )
-            on_points = module.base.energy(points).cpu().numpy()
+            on_points = [
+                module.base.energy(net.decode(z))
+                for k, net in enumerate(module.manifolds)
+                for z in module.uniform_latent(k, share).split(SCORING_CHUNK)
+            ]
             rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-            on_rows = torch.cat([module.base.energy(part) for part in rows.split(SCORING_CHUNK)])
-        truth = np.repeat([0, 1], [len(X), len(on_points)])
-        return float(roc_auc_score(truth, np.concatenate([on_rows.cpu().numpy(), on_points])))
+            on_rows = [module.base.energy(part) for part in rows.split(SCORING_CHUNK)]
+            energies = torch.cat(on_rows + on_points).cpu().numpy()
+        truth = np.arange(len(energies)) >= len(X)
+        return float(roc_auc_score(truth, energies))
 
 
-def _manifold_objective(module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-    """Sum the reconstruction errors of the manifolds; each net sees its own only."""
-    errors = [(x - net(x)).square().mean() for net in module.manifolds]
-    return {"loss": torch.stack(errors).sum()}
-
-
-def _pretrain_objective(module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-    """Train the energy as an ordinary reconstruction or prediction error."""
-    return {"loss": module.base.energy(x).mean()}
+def _noisy(x: Tensor, scale: float) -> Tensor:
+    return x + scale * torch.randn_like(x) if scale else x
 
 
 def _copy_manifold(module: RecoveryModule) -> None:

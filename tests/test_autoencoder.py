@@ -155,8 +155,9 @@ def test_encoder_penalty_adds_the_gradient_of_the_squared_weights():
 
     module, main = optimizer(0.05)
     encoder, rest = main.param_groups
-    assert {id(p) for p in encoder["params"]} == {id(p) for p in module.net.encoder.parameters()}
-    assert {id(p) for p in rest["params"]} == {id(p) for p in module.net.decoder.parameters()}
+    weights = {id(layer.weight) for layer in module.net.encoder.layers}
+    assert {id(p) for p in encoder["params"]} == weights, "biases are not penalised"
+    assert {id(p) for p in rest["params"]} == {id(p) for p in module.parameters()} - weights
     # torch's weight_decay c adds c * w to the gradient: twice the penalty for penalty * |w|^2.
     assert encoder["weight_decay"] == pytest.approx(0.1)
     assert rest["weight_decay"] == 0

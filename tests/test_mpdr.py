@@ -51,6 +51,13 @@ class SquaredDistance(nn.Module):
         return (x - self.centre).square().mean(dim=1)
 
 
+class WrongShape(SquaredDistance):
+    """A custom energy with a column too many."""
+
+    def energy(self, x):
+        return super().energy(x)[:, None]
+
+
 class AtStart(Callback):
     """Keeps what `look` makes of the module when a stage begins."""
 
@@ -493,6 +500,14 @@ def test_chain_parameters_reach_the_chains():
 
 
 @pytest.mark.parametrize("n_features", [1, 3, 300])
+def test_relative_visible_step_of_a_masked_energy_is_relative_to_its_block(n_features):
+    detector = MPDR(energy="masked") if n_features > 1 else MPDR()
+    module = detector._make_module(n_features)
+    _, (chain, _) = detector._chains(module)
+    assert chain.step_size == pytest.approx(0.1 * max(1, n_features // 5))
+
+
+@pytest.mark.parametrize("n_features", [1, 3, 300])
 def test_relative_visible_step_moves_a_residual_by_a_fifth(n_features):
     # For E = |x|^2 / D the step must not depend on D: x shrinks by a fifth.
     detector = MPDR(visible_noise=0.0, visible_steps=1, bounds=None)
@@ -709,11 +724,61 @@ def test_score_is_the_energy_or_its_log_combined_with_the_manifolds_errors(X, pa
         ({"manifold_weight": -0.1}, "manifold_weight"),
         ({"schedule": "linear"}, "schedule"),
         ({"metropolis": True, "bounds": None, "visible_noise": 0.0}, "noise > 0"),
+        ({"metropolis": True}, "metropolis=True cannot be combined with bounds"),
+        ({"manifold_dims": ()}, "manifold_dims=.*1 or more"),
+        ({"manifold": "identity", "manifold_dims": 3}, "manifold_dims=3"),
+        ({"noise_range": (0.1, np.inf)}, "noise_range=.*finite"),
+        ({"noise_range": (0.1, np.nan)}, "noise_range="),
+        ({"bounds": (np.nan, 1)}, "bounds="),
+        ({"manifold_dims": (2, 3, 4), "batch_size": 2}, "batch_size=2.*3 manifolds"),
+        ({"energy": WrongShape}, r"shape \(2,\), got \(2, 1\)"),
+        ({"row_noise": -1.0}, "row_noise"),
     ],
 )
-def test_a_combination_that_makes_no_sense_is_refused_with_its_reason(X, parameters, message):
+def test_a_combination_that_makes_no_sense_is_refused_before_training(X, parameters, message):
+    begun = AtStart("manifold", lambda module: True)
     with pytest.raises(ValueError, match=f"(?s){message}"):
-        MPDR(**{**TINY, **parameters}).fit(X)
+        MPDR(**{**TINY, **parameters}, callbacks=[begun]).fit(X)
+    assert not hasattr(begun, "seen_")
+
+
+@pytest.mark.parametrize(
+    "energy", [lambda n_features: nn.Linear(n_features, 1), lambda n: "energy"]
+)
+def test_a_custom_energy_without_the_method_is_refused(X, energy):
+    with pytest.raises(TypeError, match=r"method energy\(x\), got (Linear|str)"):
+        MPDR(**{**TINY, "energy": energy}).fit(X)
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+def test_parameters_are_checked_when_training_continues(X, method):
+    detector = MPDR(**TINY, warm_start=True).fit(X)
+    detector.set_params(bounds=(1, -1))
+    with pytest.raises(ValueError, match="bounds=.*lower first"):
+        getattr(detector, method)(X)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"n_samples": 0}, {"n_samples": -1}, {"n_samples": 2, "n_steps": -1}]
+)
+def test_sample_refuses_numbers_that_make_no_sense(X, arguments):
+    with pytest.raises(ValueError, match=r"n_samples ==|n_steps =="):
+        MPDR(**TINY).fit(X).sample(**arguments)
+
+
+def test_sample_refuses_half_a_row(X):
+    with pytest.raises(TypeError, match="n_samples must be an instance of"):
+        MPDR(**TINY).fit(X).sample(1.5)
+
+
+def test_row_noise_reaches_every_stage(X):
+    detector = MPDR(**TINY, row_noise=100.0)
+    module = detector._make_module(6)
+    rows = torch.zeros(200, 6)
+    for stage in detector._stages(module):
+        parts = stage.objective(module, rows)
+        level = parts.get("energy", parts["loss"])
+        assert level > 100, f"{stage.name} must see the noise"
 
 
 def test_masked_energy_needs_two_columns():
