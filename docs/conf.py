@@ -1,0 +1,60 @@
+"""Settings of Sphinx; ``sphinx-build -W docs docs/_build`` builds the pages."""
+
+import re
+
+import skgenad
+
+project = "skgenad"
+author = "skgenad developers"
+project_copyright = "skgenad developers"
+release = version = skgenad.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "examples"]
+default_role = "literal"
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say it in words
+# Methods are in the page of their class; a table of links to pages of their own is not wanted.
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "plot_",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+}
+
+html_theme = "furo"
+html_title = f"skgenad {release}"
+
+
+def _escape(app, what, name, obj, options, lines):
+    """Escape what is plain text in docstrings but markup to docutils: ``|x|`` and ``name_``."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...", "..")):
+            parts = line.split("`")  # those with an odd index stand between backquotes
+            parts[::2] = [re.sub(r"[|]|_(?=,\))", r"\\\g<0>", part) for part in parts[::2]]
+            lines[i] = "`".join(parts)
+
+
+def _skip(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn and Python give to every class and users rarely call."""
+    routing = re.fullmatch(r"set_\w+_request|get_metadata_routing", name)
+    return True if routing or name in ("with_traceback", "add_note") else None
+
+
+def setup(app):
+    """Escape before numpydoc turns sections of docstrings into markup."""
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-docstring", _escape, priority=100)
