@@ -43,7 +43,7 @@ def test_ctrl_c_ends_a_script():
             time.sleep(0.5)
             assert process.poll() is None, process.stderr.read().decode()
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=300)
         finally:
             process.kill()
     assert process.returncode == -signal.SIGINT

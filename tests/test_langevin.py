@@ -145,6 +145,17 @@ def test_the_sphere_chain_has_the_moments_of_von_mises_and_fisher(d):
     assert z[:, 1:].mean(dim=0).abs().max() < 0.03
 
 
+def test_a_step_on_the_sphere_is_tangent_to_it():
+    z = torch.nn.functional.normalize(torch.randn(20, 3), dim=1)
+    chain = Langevin(1, 0.9, 0.0, sphere=True)
+    radial = chain.run(lambda z: (torch.zeros(20), 5 * z), z).x
+    torch.testing.assert_close(radial, z)
+    gradient = torch.tensor([3.0, -1.0, 2.0])
+    flat = gradient - (z @ gradient)[:, None] * z
+    expected = torch.nn.functional.normalize(z - 0.9 * flat, dim=1)
+    torch.testing.assert_close(chain.run(slope(gradient), z).x, expected)
+
+
 # ---- pieces of a step -----------------------------------------------------------------------
 
 
