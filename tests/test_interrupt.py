@@ -61,9 +61,9 @@ def sigint_after(seconds):
     """Send this process a SIGINT that ends the block, as Ctrl-C would."""
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
+            timer.start()
             yield
     finally:
         timer.cancel()
