@@ -1,8 +1,9 @@
 """Generative anomaly detection for scikit-learn."""
 
+from ._training import DivergenceWarning
 from .autoencoder import Autoencoder
 from .dagmm import DAGMM
 from .mpdr import MPDR
 
 __version__ = "0.1.0"
-__all__ = ["DAGMM", "MPDR", "Autoencoder"]
+__all__ = ["DAGMM", "MPDR", "Autoencoder", "DivergenceWarning"]

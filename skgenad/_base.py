@@ -211,9 +211,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                 state["state"] = copy.deepcopy(self._moments.get(name, {}))
                 optimizer.load_state_dict(state)
             self._run(module, [stage], rows)
-        if self.calibration_scores_ is not None:
-            # They came from rows of an earlier model, and this batch holds none out.
-            self.calibration_scores_ = None
+        # They came from rows of an earlier model, and this batch holds none out.
+        self.calibration_scores_ = None
 
     def _run(self, module: nn.Module, stages: list[Stage], rows: Tensor) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
@@ -249,7 +248,10 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return X[np.sort(order[n_held_out:])], X[np.sort(order[:n_held_out])]
 
     def _set_offset(self, X: NDArray) -> None:
-        self.offset_ = float(np.percentile(self._score(X), 100 * self.contamination))
+        """Flag the share `contamination` of the rows held out, or of `X` if none were."""
+        held_out = self.calibration_scores_
+        scores = self._score(X) if held_out is None else held_out
+        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
 
     # ---- score ----------------------------------------------------------------------------
 
@@ -376,6 +378,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         ------
         TypeError
             If a parameter cannot be written as JSON, such as a network factory.
+        FileNotFoundError
+            If the folder does not exist.
         """
         check_is_fitted(self)
         save_detector(self, Path(path))

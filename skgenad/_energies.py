@@ -47,6 +47,8 @@ def check_energy(module: Any, n_features: int) -> None:
         raise TypeError(
             f"an energy must be an nn.Module with a method energy(x), got {type(module).__name__}."
         )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise ValueError(f"the energy {type(module).__name__} has no parameters to train.")
     was_training = module.training
     with torch.no_grad():
         module.eval()

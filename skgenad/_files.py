@@ -38,6 +38,10 @@ _WEIGHTS = "module."
 
 def save_detector(detector: BaseGenerativeDetector, path: Path) -> None:
     """Write a fitted detector; see :meth:`BaseGenerativeDetector.save`."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{path.parent} is no folder to save {path.name} in; make it first."
+        )
     arrays = {
         _WEIGHTS + name: value.cpu().contiguous().numpy()
         for name, value in detector.module_.state_dict().items()
@@ -148,7 +152,7 @@ def load_detector(
     if cls is None or not issubclass(cls, base):
         raise ValueError(
             f"{path} holds a {document.get('class')!r}, which is not a {base.__name__} of this "
-            f"version. Known detectors: {sorted(base._registry)}."
+            f"version. Load it by its own class; this version knows {sorted(base._registry)}."
         )
     try:
         detector = _rebuild(cls, document, arrays, device)

@@ -28,7 +28,15 @@ Objective = Callable[[Any, Tensor], dict[str, Tensor]]
 
 
 class DivergenceWarning(UserWarning):
-    """Training ran away; the last good weights were restored and the stage was ended."""
+    """Training ran away; the last good weights were restored and the stage was ended.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skgenad import DivergenceWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", DivergenceWarning)  # rather no detector than a poor one
+    """
 
 
 class StopStage(Exception):

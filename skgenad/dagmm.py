@@ -237,7 +237,9 @@ class DAGMM(BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does.
     contamination : float, default=0.1
-        Share of training rows, in (0, 0.5], that `predict` flags.
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for :meth:`p_value`.
     warm_start : bool, default=False

@@ -172,9 +172,10 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
 
     It compares detectors that share their manifold, and no others: each is asked to reject samples
     of its *own* autoencoder, and a worse autoencoder gives samples that are easier to reject. So it
-    serves for the energy's and the chains' parameters, the number of steps or the random seed, but
-    not for the manifold's sizes or training, not for different features or scalers in front of the
-    detector, and not for MPDR against other methods.
+    serves for the chains' parameters, the energy's penalty, learning rate and number of steps, with
+    one integer ``random_state`` for all. It does not serve for other energies or seeds (the
+    manifold is then another one too), for the manifold's sizes or training, for different features
+    or scalers in front of the detector, or for MPDR against other methods.
 
     Parameters
     ----------
@@ -200,7 +201,9 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     >>> from sklearn.model_selection import GridSearchCV
     >>> from skgenad import MPDR
     >>> from skgenad.metrics import on_manifold_scorer
-    >>> search = GridSearchCV(MPDR(), {"visible_gamma": [0, 1e-4]}, scoring=on_manifold_scorer)
+    >>> search = GridSearchCV(
+    ...     MPDR(random_state=0), {"visible_noise": [0.1, 0.3]}, scoring=on_manifold_scorer
+    ... )
     """
     if isinstance(estimator, Pipeline):
         # Not estimator[:-1].transform: it takes a stateless last transformer for an unfitted one.

@@ -64,7 +64,7 @@ _PAPER = {
     "visible_noise": 0.1,
     "visible_gamma": 1e-4,
     "bounds": None,
-    "score": "energy",
+    "score_type": "energy",
     "energy_init": "pretrain",
     "manifold_learning_rate": 1e-4,
     "learning_rate": 1e-4,
@@ -87,7 +87,8 @@ class MPDR(BaseGenerativeDetector):
         The energy E that is trained:
 
         - "reconstruction" (MPDR-R): mean squared reconstruction error of an autoencoder;
-        - "scalar" (MPDR-S): a perceptron with one output and spectral normalisation;
+        - "scalar" (MPDR-S): a perceptron with one output and spectral normalisation; less
+          dependable on tables, where a short training can even rank upside down;
         - "masked" (MPDR-IDNN): mean squared error of the middle fifth of the columns, predicted
           from the others; it needs at least 2 columns;
         - a callable that maps the number of columns to an ``nn.Module`` with
@@ -155,7 +156,7 @@ class MPDR(BaseGenerativeDetector):
         trained to reconstruct (or to predict the masked block) for `pretrain_steps`; or random
         weights. "auto" copies where it can and pretrains otherwise. Scalar and custom energies
         always start as they are made.
-    score : {"auto", "combined", "energy"}, default="auto"
+    score_type : {"auto", "combined", "energy"}, default="auto"
         What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
         manifolds' reconstruction error, a hedge for data on which one of them fails; "auto" is
         "combined" for the reconstruction energy on autoencoder manifolds and "energy" otherwise.
@@ -178,7 +179,9 @@ class MPDR(BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does.
     contamination : float, default=0.1
-        Share of training rows, in (0, 0.5], that `predict` flags.
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for :meth:`p_value`.
     warm_start : bool, default=False
@@ -270,7 +273,7 @@ class MPDR(BaseGenerativeDetector):
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "replay_ratio": [Interval(Real, 0, 1, closed="both")],
         "energy_init": [StrOptions({"auto", "manifold", "pretrain", "random"})],
-        "score": [StrOptions({"auto", "combined", "energy"})],
+        "score_type": [StrOptions({"auto", "combined", "energy"})],
         "manifold_weight": [Interval(Real, 0, 1, closed="both")],
         "manifold_steps": [Interval(Integral, 1, None, closed="left")],
         "pretrain_steps": [Interval(Integral, 0, None, closed="left")],
@@ -308,7 +311,7 @@ class MPDR(BaseGenerativeDetector):
         replay_size: int = 0,
         replay_ratio: float = 0.95,
         energy_init: str = "auto",
-        score: str = "auto",
+        score_type: str = "auto",
         manifold_weight: float = 1 / 3,
         manifold_steps: int = 700,
         pretrain_steps: int = 400,
@@ -351,7 +354,7 @@ class MPDR(BaseGenerativeDetector):
         self.replay_size = replay_size
         self.replay_ratio = replay_ratio
         self.energy_init = energy_init
-        self.score = score
+        self.score_type = score_type
         self.manifold_weight = manifold_weight
         self.manifold_steps = manifold_steps
         self.pretrain_steps = pretrain_steps
@@ -409,8 +412,8 @@ class MPDR(BaseGenerativeDetector):
             base = build_energy(
                 self.energy, n_features, latent_dim, self.hidden_sizes, self.activation
             )
-        combined = self.score == "combined" or (
-            self.score == "auto"
+        combined = self.score_type == "combined" or (
+            self.score_type == "auto"
             and self.energy == "reconstruction"
             and self.manifold == "autoencoder"
         )
@@ -460,12 +463,13 @@ class MPDR(BaseGenerativeDetector):
                 "energy='reconstruction', manifold='autoencoder', a spherical latent space and the "
                 "same latent dimension for both."
             )
-        if self.score == "combined" and (
+        if self.score_type == "combined" and (
             self.manifold == "identity" or self.energy not in ("reconstruction", "masked")
         ):
             raise ValueError(
-                f"score='combined' takes logarithms of an error energy and of a manifold's error; "
-                f"got energy={self.energy!r}, manifold={self.manifold!r}. Use score='energy'."
+                f"score_type='combined' takes logarithms of an error energy and of a manifold's "
+                f"error; got energy={self.energy!r}, manifold={self.manifold!r}. Use "
+                "score_type='energy'."
             )
 
     def _can_copy(self, n_features: int) -> bool:
@@ -607,11 +611,14 @@ class MPDR(BaseGenerativeDetector):
         """AUROC of the energy between rows and random points of the manifold (appendix C).
 
         Label-free: 1 means that every row has a lower energy than every point drawn uniformly on
-        the manifold. Give it rows that were not trained on; as ``scoring=MPDR.on_manifold_score``
-        it serves `GridSearchCV`. It judges E, whatever `score` is. It cannot compare detectors
-        whose manifolds differ, since the points differ too: with one integer `random_state`
-        they are the same for any chain, penalty, `learning_rate` and `max_steps`, and others
-        for other energies, sizes, batches, manifold training and seeds.
+        the manifold. Values far below 0.5 are common where the manifold keeps to the data; what
+        counts is which of two detectors has more. Give it rows that were not trained on; as
+        ``scoring=MPDR.on_manifold_score`` it serves `GridSearchCV`.
+
+        It judges E, whatever `score_type` is. It cannot compare detectors whose manifolds differ,
+        since the points differ too: with one integer `random_state` they are the same for any
+        chain, penalty, `learning_rate` and `max_steps`, and others for other energies, sizes,
+        batches, manifold training and seeds.
 
         Parameters
         ----------
@@ -629,7 +636,14 @@ class MPDR(BaseGenerativeDetector):
         ------
         ValueError
             If the manifold has no uniform distribution: it is the identity or Euclidean.
+        TypeError
+            If it is called, as a scorer, on something that is not an MPDR.
         """
+        if not isinstance(self, MPDR):  # called as a scorer, on something else
+            raise TypeError(
+                f"MPDR.on_manifold_score scores an MPDR, got {type(self).__name__}; for a Pipeline "
+                "use scoring=skgenad.metrics.on_manifold_scorer."
+            )
         check_is_fitted(self)
         X = self._validate(X, reset=False)
         module = self.module_

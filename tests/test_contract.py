@@ -265,3 +265,12 @@ def test_the_base_class_makes_no_detector():
     assert issubclass(MPDR, Autoencoder.__mro__[1])
     with pytest.raises(TypeError, match="abstract"):
         Autoencoder.__mro__[1]()
+
+
+def test_the_threshold_comes_from_the_rows_held_out_when_there_are_any():
+    X = np.random.RandomState(0).randn(100, 3)
+    detector = tiny(Autoencoder, calibration_fraction=0.5, contamination=0.2)
+    detector.fit(X)
+    held_out = detector.calibration_scores_
+    assert len(held_out) == 50
+    assert np.mean(held_out < detector.offset_) == pytest.approx(0.2)

@@ -238,7 +238,7 @@ def test_another_class_is_refused(saved):
     with pytest.raises(ValueError, match="'MPDR', which is not a Autoencoder"):
         Autoencoder.load(saved)
     rewrite(saved, lambda document: document.update({"class": "os.system"}))
-    with pytest.raises(ValueError, match=r"'os\.system', which is not .* Known detectors: \["):
+    with pytest.raises(ValueError, match=r"'os\.system', which is not .* knows \["):
         MPDR.load(saved)
 
 
@@ -283,3 +283,9 @@ def test_arrays_that_do_not_fit_are_refused(saved, message):
     rewrite(saved, change_arrays=BAD_ARRAYS[message])
     with pytest.raises(ValueError, match=message):
         MPDR.load(saved)
+
+
+def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):
+    detector = tiny(Autoencoder).fit(normal_rows(20, 3))
+    with pytest.raises(FileNotFoundError, match="missing is no folder"):
+        detector.save(tmp_path / "missing" / "detector.safetensors")

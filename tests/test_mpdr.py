@@ -8,9 +8,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -36,7 +36,7 @@ EIGHT = {
     "pretrain_steps": 200,
     "max_steps": 200,
     "visible_noise": 0.15,
-    "score": "energy",
+    "score_type": "energy",
 }
 
 
@@ -561,7 +561,7 @@ def test_scalar_energy_keeps_its_spectral_norms_at_one(X):
 @pytest.mark.parametrize("energy", ["reconstruction", "scalar"])
 def test_an_energy_trained_from_random_weights_tells_rows_from_wider_ones(X, energy):
     settings = {"hidden_sizes": (32, 32), "max_steps": 150, "learning_rate": 5e-3}
-    settings |= {"energy_init": "random", "score": "energy", "batch_size": 64}
+    settings |= {"energy_init": "random", "score_type": "energy", "batch_size": 64}
     detector = MPDR(**{**TINY, **settings}, energy=energy).fit(X)
     wide = 2 * X.std(axis=0) * np.random.RandomState(0).randn(200, 6)
     truth = np.repeat([0, 1], 200)
@@ -666,16 +666,16 @@ def test_identity_manifold_trains_by_gaussian_recovery(X):
     "parameters, combined",
     [
         ({}, True),
-        ({"score": "combined"}, True),
-        ({"score": "energy"}, False),
+        ({"score_type": "combined"}, True),
+        ({"score_type": "energy"}, False),
         ({"manifold": "identity"}, False),
         ({"energy": "scalar"}, False),
         ({"energy": "masked"}, False),
-        ({"energy": "masked", "score": "combined"}, True),
+        ({"energy": "masked", "score_type": "combined"}, True),
         ({"energy": SquaredDistance}, False),
         ({"manifold_dims": (2, 3)}, True),
         ({"manifold_weight": 0.8}, True),
-        ({"manifold_weight": 0.8, "score": "energy"}, False),
+        ({"manifold_weight": 0.8, "score_type": "energy"}, False),
     ],
 )
 def test_score_is_the_energy_or_its_log_combined_with_the_manifolds_errors(X, parameters, combined):
@@ -695,9 +695,15 @@ def test_score_is_the_energy_or_its_log_combined_with_the_manifolds_errors(X, pa
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"score": "combined", "energy": "scalar"}, "score='combined'.*energy='scalar'"),
-        ({"score": "combined", "energy": SquaredDistance}, "score='combined'.*score='energy'"),
-        ({"score": "combined", "manifold": "identity"}, "score='combined'.*manifold='identity'"),
+        ({"score_type": "combined", "energy": "scalar"}, "score_type='combined'.*energy='scalar'"),
+        (
+            {"score_type": "combined", "energy": SquaredDistance},
+            "score_type='combined'.*score_type='energy'",
+        ),
+        (
+            {"score_type": "combined", "manifold": "identity"},
+            "score_type='combined'.*manifold='identity'",
+        ),
         ({"energy_init": "manifold", "energy": "scalar"}, "energy_init='manifold'"),
         ({"energy_init": "manifold", "energy": "masked"}, "energy_init='manifold'"),
         ({"energy_init": "manifold", "manifold": "identity"}, "energy_init='manifold'"),
@@ -814,7 +820,7 @@ def test_from_paper_is_table_7_and_section_4_5_literally():
         "learning_rate": 1e-4,
         "manifold_learning_rate": 1e-4,
         "schedule": "constant",
-        "score": "energy",
+        "score_type": "energy",
         "replay_size": 0,
         "metropolis": False,
         "encoder_penalty": 0.0,
@@ -883,3 +889,26 @@ def test_a_detector_that_diverged_can_be_trained_further_with_smaller_steps(X, r
     detector.set_params(bounds="data", visible_step_size="auto").partial_fit(X)
     after = detector.score_samples(X)
     assert np.isfinite(after).all() and not np.array_equal(before, after)
+
+
+def test_the_label_free_score_of_a_pipeline_names_the_scorer(X):
+    with pytest.raises(TypeError, match="got Pipeline.*on_manifold_scorer"):
+        MPDR.on_manifold_score(make_pipeline(StandardScaler(), MPDR(**TINY)).fit(X), X)
+
+
+def test_an_energy_without_parameters_is_refused(X):
+    class Fixed(nn.Module):
+        def __init__(self, n_features):
+            super().__init__()
+
+        def energy(self, x):
+            return x.square().mean(dim=1)
+
+    with pytest.raises(ValueError, match="Fixed has no parameters"):
+        MPDR(**{**TINY, "energy": Fixed}).fit(X)
+
+
+def test_cross_validation_without_scoring_says_that_there_is_none(X):
+    # A parameter called `score` would be taken for the method.
+    with pytest.raises(TypeError, match="scoring"):
+        cross_val_score(MPDR(**TINY), X, cv=2)

@@ -17,13 +17,15 @@ from skgenad import MPDR, Autoencoder
 from skgenad.datasets import make_eight_gaussians
 
 # %%
-# Two detectors with networks of the same sizes. ``score="energy"`` asks for the trained energy
+# Two detectors with networks of the same sizes. ``score_type="energy"`` asks for the trained energy
 # itself; by default MPDR combines it with the error of its own autoencoder.
 
 X, _ = make_eight_gaussians(2000, variance=1 / 8, random_state=0)
 sizes = {"hidden_sizes": (64, 64), "random_state": 0}
 autoencoder = Autoencoder(max_steps=400, **sizes).fit(X)
-mpdr = MPDR(manifold_steps=400, max_steps=400, visible_noise=0.15, score="energy", **sizes).fit(X)
+mpdr = MPDR(
+    manifold_steps=400, max_steps=400, visible_noise=0.15, score_type="energy", **sizes
+).fit(X)
 
 # %%
 # Anomalies halfway between neighbouring clusters, three standard deviations from either, and how

@@ -128,8 +128,9 @@ def _start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
-        # A session of its own: Ctrl-C reaches the client, which closes the pipe.
-        start_new_session=True,
+        # A group of its own: Ctrl-C reaches the client, which closes the pipe. Not a session of
+        # its own: schedulers give each session a fair share, and `nice` would mean nothing.
+        process_group=0,
     )
 
 
