@@ -51,10 +51,10 @@ class Center(OutlierMixin, BaseEstimator):
         elif self.behaviour == "child":
             pid = os.fork()
             if pid == 0:
-                time.sleep(60)
+                time.sleep(600)
             with open(self.strength, "w") as file:
                 file.write(f"{os.getpid()} {pid}")
-            time.sleep(60)
+            time.sleep(600)
         elif self.behaviour == "warn":
             import warnings
 

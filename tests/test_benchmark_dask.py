@@ -42,7 +42,7 @@ def test_workers_of_a_running_cluster_do_the_work(tmp_path, expected):
             seeds=[1],
             backend="dask",
             scheduler=address,
-            time_limit=1,
+            time_limit=2,
             out=tmp_path / "slow",
             progress=False,
         )

@@ -75,10 +75,10 @@ def test_time_limit_ends_the_cell_and_what_it_started(tmp_path):
     pids = tmp_path / "pids"
     detectors = {"slow": Center("child", str(pids)), "good": Center()}
     start = time.monotonic()
-    rows = run(tmp_path, detectors, {"one": SETS["one"]}, time_limit=1.0)
-    assert time.monotonic() - start < 20
+    rows = run(tmp_path, detectors, {"one": SETS["one"]}, time_limit=2.0)
+    assert time.monotonic() - start < 300  # the detector would sleep for 600
     assert rows["status"].tolist() == ["timeout", "ok"]
-    assert rows["message"][0] == "stopped after the time limit of 1 s"
+    assert rows["message"][0] == "stopped after the time limit of 2 s"
     assert wait_until(lambda: not any(map(is_alive, pids.read_text().split())))
 
 
