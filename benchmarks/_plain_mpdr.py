@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 @dataclass(frozen=True)
 class Settings:
-    """What a step depends on besides the weights; defaults are those of ``MPDR``."""
+    """What a step depends on besides the weights."""
 
     n_features: int = 21
     width: int = 128
@@ -33,7 +33,7 @@ class Settings:
     visible_noise: float = 0.3
     gamma: float = 1e-4
     penalty: float = 1.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
 
     @property
     def visible_step_size(self) -> float:
