@@ -77,8 +77,8 @@ def test_plain_roc_auc_is_upside_down():
 def test_a_grid_search_without_labels():
     X = normal_rows(90)
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), tiny("MPDR")),
-        {"mpdr__visible_noise": [0.1, 0.3], "mpdr__max_steps": [5, 20]},
+        make_pipeline(StandardScaler(), tiny("MPDR", learning_rate=0.02)),
+        {"mpdr__visible_noise": [0.1, 0.3], "mpdr__max_steps": [1, 40]},
         scoring=on_manifold_scorer,
         cv=3,
         error_score="raise",

@@ -205,7 +205,7 @@ def test_callbacks_see_every_stage(detector):
 
 
 def test_history_is_a_table_with_the_energies_of_both_kinds():
-    table = tiny("MPDR").fit(normal_rows()).history_
+    table = tiny("MPDR", energy_init="pretrain").fit(normal_rows()).history_
     assert isinstance(table, pd.DataFrame)
     assert table["stage"].tolist() == ["manifold", "pretrain", "energy"]
     last = table.iloc[-1]
@@ -216,7 +216,8 @@ def test_history_is_a_table_with_the_energies_of_both_kinds():
 def test_early_stopping_ends_a_stage_and_not_the_fit():
     # Nothing is ever an improvement of more than 1e9, so the second epoch is the last.
     stopper = EarlyStopping("train_loss", patience=1, threshold=1e9, threshold_mode="abs")
-    detector = tiny("MPDR", manifold_steps=300, pretrain_steps=300, max_steps=300)
+    detector = tiny("MPDR", energy_init="pretrain")
+    detector.set_params(manifold_steps=300, pretrain_steps=300, max_steps=300)
     detector.set_params(callbacks=[stopper]).fit(normal_rows())
     assert detector.history_.groupby("stage")["epoch"].max().to_dict() == {
         "manifold": 2,
