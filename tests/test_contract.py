@@ -156,6 +156,9 @@ def test_p_values_count_the_held_out_rows_that_score_no_higher():
     new = normal_rows(30, seed=1)
     by_hand = [(1 + (held_out <= score).sum()) / 16 for score in detector.score_samples(new)]
     np.testing.assert_allclose(detector.p_value(new), by_hand)
+    # A row that scores as a held-out row does counts as no higher.
+    ties = X[np.isin(detector.score_samples(X), held_out)]
+    np.testing.assert_allclose(np.sort(detector.p_value(ties)), np.arange(2, 17) / 16)
     # They are training rows' scores under a model that never saw them.
     assert np.isin(held_out, detector.score_samples(X)).all()
 
