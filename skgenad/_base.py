@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
@@ -350,16 +350,20 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         below = np.searchsorted(held_out, self.score_samples(X), side="right")
         return (1 + below) / (1 + len(held_out))
 
-    @torch.inference_mode()
     def _score(self, X: NDArray) -> NDArray:
-        scores = np.empty(len(X))
+        return -self._by_chunks(X, self.module_.energy)
+
+    @torch.inference_mode()
+    def _by_chunks(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
+        """Values (n,) of a function that maps rows in standard units, (m, d), to (m,)."""
+        values = np.empty(len(X))
         for start in range(0, len(X), SCORING_CHUNK):
             rows = self.units_.to_standard(X[start : start + SCORING_CHUNK])
             chunk = torch.zeros(SCORING_CHUNK, X.shape[1])
             chunk[: len(rows)] = torch.from_numpy(rows)
-            energy = self.module_.energy(chunk.to(self.device_))
-            scores[start : start + len(rows)] = -energy[: len(rows)].cpu().numpy()
-        return scores
+            result = function(chunk.to(self.device_))
+            values[start : start + len(rows)] = result[: len(rows)].cpu().numpy()
+        return values
 
     # ---- files ----------------------------------------------------------------------------
 
