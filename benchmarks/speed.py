@@ -63,7 +63,7 @@ class Ours:
         settings = {"visible_gamma": 1e-4, "learning_rate": 1e-4, "random_state": 0} | parameters
         self.detector = MPDR(hidden_sizes=(width, width), **settings)
         self.module = self.detector._make_module(rows.shape[1])
-        self.detector._before_training(self.module, rows)
+        self.detector._before_training(self.module, rows, None)
         self.module.train()
         self.stage: Stage = self.detector._stages(self.module)[-1]
         self.optimizer = self.stage.optimizers["main"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,7 +15,10 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -23,9 +26,10 @@ from ._device import resolve_device
 from ._files import load_detector, save_detector
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import StandardUnits
-from ._training import Stage, run_stage
+from ._training import Stage, empty_history, run_stage
 
 __all__ = [
+    "GRADIENT_PARAMETERS",
     "SCORING_CHUNK",
     "BaseGenerativeDetector",
     "Integral",
@@ -39,6 +43,8 @@ __all__ = [
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
+# Constructor parameters that a detector without stages leaves out.
+GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 
 
 def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:
@@ -61,10 +67,17 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     A method implements :meth:`_make_module`, which returns an ``nn.Module`` with
     ``energy(x) -> (n,)`` (low = normal), and :meth:`_stages`, which says how it is trained. The
-    last stage is the one that ``partial_fit`` and ``warm_start`` run again.
+    last stage is the one that ``partial_fit`` and ``warm_start`` run again. A detector that is
+    not trained by gradients has no stages and no `GRADIENT_PARAMETERS`; it learns in
+    :meth:`_after_training`, which is then called with the rows of one batch after another.
+
+    A detector with a constructor parameter `use_labels` gets the classes of normal rows when that
+    is true: `classes_` is there before the module is made, and the hooks are given the places of
+    the rows' labels in it.
     """
 
     module_: Any
+    classes_: NDArray
     calibration_scores_: NDArray | None
     history_: pd.DataFrame
 
@@ -96,10 +109,17 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _stages(self, module: Any) -> list[Stage]:
         """List the stages of training, with fresh optimisers over the module's parameters."""
 
-    def _before_training(self, module: Any, rows: Tensor) -> None:  # noqa: B027
-        """Store in the module's buffers what depends on the training rows (standard units)."""
+    def _before_training(  # noqa: B027
+        self, module: Any, rows: Tensor, labels: Tensor | None
+    ) -> None:
+        """Store in the module's buffers what depends on the training rows (standard units).
 
-    def _after_training(self, module: Any, rows: Tensor) -> None:  # noqa: B027
+        `labels` (n,) are places in `classes_`, or None without ``use_labels=True``.
+        """
+
+    def _after_training(  # noqa: B027
+        self, module: Any, rows: Tensor, labels: Tensor | None
+    ) -> None:
         """Store in the module's buffers what depends on the trained weights and `rows`.
 
         Called with the module in evaluation mode, after every training, continued ones included.
@@ -108,15 +128,15 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     # ---- fit ------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the distribution of normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Training rows, at least 2, taken as normal but for the share `contamination`.
-        y : None
-            Ignored; present for scikit-learn's conventions.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
 
         Returns
         -------
@@ -126,28 +146,30 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         with self._all_or_nothing():
             if self.warm_start and hasattr(self, "module_"):
-                X = self._validate(X, reset=False)
-                self._train_on(X)
+                X, labels = self._validate_labelled(X, y, reset=False)
+                self._train_on(X, labels)
             else:
-                X = self._validate(X, reset=True, ensure_min_samples=2)
-                X = self._fit_from_start(X)
+                X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+                self._fit_from_start(X, labels)
             self._set_offset(X)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: ArrayLike, y: None = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from one more batch of rows.
 
         The first call is a `fit`. Later calls keep the units of the columns and all stages but the
         last as they are, run the last stage's steps once more on the rows of this batch (the
         optimiser's moments kept, the learning rate restarted), and set `offset_` from this batch.
+        A detector that is not trained by gradients adds the rows to those it has seen.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows; at least 2 in the first call, at least 1 in later ones.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``, all of which the first
+            call must have seen; all others ignore it.
 
         Returns
         -------
@@ -155,12 +177,29 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             The fitted detector.
         """
         if not hasattr(self, "module_"):
-            return self.fit(X)
+            return self.fit(X, y)
         with self._all_or_nothing():
-            X = self._validate(X, reset=False)
-            self._train_on(X)
+            X, labels = self._validate_labelled(X, y, reset=False)
+            self._train_on(X, labels)
             self._set_offset(X)
         return self
+
+    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray:
+        """Fit, and label the training rows as normal (+1) or anomaly (-1).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Of int.
+        """
+        return self.fit(X, y).predict(X)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -173,48 +212,95 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             self.__dict__.update(before)
             raise
 
-    def _validate(self, X: ArrayLike, *, reset: bool, ensure_min_samples: int = 1) -> NDArray:
-        return validate_data(
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset, **checks)
+
+    def _validate_labelled(
+        self, X: ArrayLike, y: ArrayLike | None, *, reset: bool, ensure_min_samples: int = 1
+    ) -> tuple[NDArray, NDArray | None]:
+        """Rows, and the places of their labels in `classes_`, which `reset` sets anew."""
+        name, uses_labels = type(self).__name__, bool(getattr(self, "use_labels", False))
+        if not reset and uses_labels != hasattr(self, "classes_"):
+            raise ValueError(
+                f"use_labels={uses_labels}, but this {name} was fitted with use_labels="
+                f"{not uses_labels}. Set it back, or fit from the start (warm_start=False)."
+            )
+        if not uses_labels:
+            if reset:
+                self.__dict__.pop("classes_", None)
+            return self._validate(X, reset=reset, ensure_min_samples=ensure_min_samples), None
+        if y is None:
+            raise ValueError(
+                f"{name} with use_labels=True requires y to be passed, but the target y is None. "
+                "Pass the class of every row, or set use_labels=False."
+            )
+        rows, classes = validate_data(
             self,
             X,
+            y,
             dtype=[np.float64, np.float32],
             reset=reset,
             ensure_min_samples=ensure_min_samples,
         )
+        check_classification_targets(classes)
+        return rows, self._encode(classes, reset=reset)
 
-    def _fit_from_start(self, X: NDArray) -> NDArray:
-        """All stages on a new module; return the rows that set the threshold."""
+    def _encode(self, y: NDArray, *, reset: bool) -> NDArray:
+        """Places of labels in `classes_`; `reset` makes these the classes of `y`."""
+        encoder = LabelEncoder()
+        seen = encoder.fit(y).classes_
+        if reset:
+            self.classes_ = seen
+        known = set(self.classes_.tolist())
+        unknown = [label for label in seen.tolist() if label not in known]
+        if unknown:
+            raise ValueError(
+                f"y holds the classes {unknown}, which the first fit did not see: it saw "
+                f"{self.classes_.tolist()}. Leave their rows out, or fit anew on all classes."
+            )
+        encoder.classes_ = self.classes_
+        return encoder.transform(y)
+
+    def _fit_from_start(self, X: NDArray, labels: NDArray | None) -> None:
+        """All stages on a new module."""
         self.device_ = resolve_device(self.device)
         self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
-        train, held_out = self._split_calibration(X)
+        train, train_labels, held_out = self._split_calibration(X, labels)
         standardize = self.standardize in ("auto", True)
         self.units_ = StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
-            self._before_training(module, rows)
-            self._run(module, self._stages(module), rows)
+            codes = self._to_device(train_labels)
+            self._before_training(module, rows, codes)
+            self._run(module, self._stages(module), rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
-        return X
 
-    def _train_on(self, X: NDArray) -> None:
+    def _to_device(self, labels: NDArray | None) -> Tensor | None:
+        if labels is None:
+            return None
+        return torch.from_numpy(labels.astype(np.int64)).to(self.device_)
+
+    def _train_on(self, X: NDArray, labels: NDArray | None) -> None:
         """Run the last stage once more, on a copy of the module: an interrupt costs nothing."""
         self._n_fits += 1
         rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
         module = copy.deepcopy(self.module_)
         with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
-            stage = self._stages(module)[-1]
-            for name, optimizer in stage.optimizers.items():
+            stages = self._stages(module)[-1:]
+            for name, optimizer in _optimizers(stages).items():
                 # The moments are kept; learning rate and other settings are the fresh ones.
                 state = optimizer.state_dict()
                 state["state"] = copy.deepcopy(self._moments.get(name, {}))
                 optimizer.load_state_dict(state)
-            self._run(module, [stage], rows)
+            self._run(module, stages, rows, self._to_device(labels))
         # They came from rows of an earlier model, and this batch holds none out.
         self.calibration_scores_ = None
 
-    def _run(self, module: nn.Module, stages: list[Stage], rows: Tensor) -> None:
+    def _run(
+        self, module: nn.Module, stages: list[Stage], rows: Tensor, labels: Tensor | None
+    ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         for stage in stages:
             if stage.before is not None and self._n_fits == 1:
@@ -230,14 +316,18 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                 )
             )
         module.eval()
-        self._after_training(module, rows)
+        self._after_training(module, rows, labels)
         self.module_ = module
-        self.history_ = pd.concat([t for t in tables if len(t)], ignore_index=True)
-        self._moments = {n: o.state_dict()["state"] for n, o in stages[-1].optimizers.items()}
+        tables = [table for table in tables if len(table)]
+        self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
+        self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
 
-    def _split_calibration(self, X: NDArray) -> tuple[NDArray, NDArray | None]:
+    def _split_calibration(
+        self, X: NDArray, labels: NDArray | None
+    ) -> tuple[NDArray, NDArray | None, NDArray | None]:
+        """Rows to train on, their labels, and rows held out."""
         if self.calibration_fraction == 0:
-            return X, None
+            return X, labels, None
         n_held_out = int(np.ceil(self.calibration_fraction * len(X)))
         if len(X) - n_held_out < 2:
             raise ValueError(
@@ -245,7 +335,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{len(X) - n_held_out} of {len(X)} rows to train on; at least 2 are needed."
             )
         order = np.random.RandomState(self.seed_).permutation(len(X))
-        return X[np.sort(order[n_held_out:])], X[np.sort(order[:n_held_out])]
+        train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+        return X[train], None if labels is None else labels[train], X[held_out]
 
     def _set_offset(self, X: NDArray) -> None:
         """Flag the share `contamination` of the rows held out, or of `X` if none were."""
@@ -412,6 +503,11 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return load_detector(cls, Path(path), device)
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = bool(getattr(self, "use_labels", False))
+        return tags
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "module_" in state and state["device_"].type != "cpu":
@@ -428,6 +524,11 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         except ValueError:  # pickled on a device that this machine lacks
             self.device_ = torch.device("cpu")
         self.module_.to(self.device_)
+
+
+def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
+    """Optimisers of the last stage, if there is one."""
+    return stages[-1].optimizers if stages else {}
 
 
 def _on_cpu(moments: Any) -> Any:

@@ -368,6 +368,12 @@ def run_stage(
     return _history_table(stage.name, net)
 
 
+def empty_history() -> pd.DataFrame:
+    """History of a detector that is not trained by gradients: the usual columns, no row."""
+    types = {"stage": str, "epoch": int, "step": int, "loss": float, "seconds": float}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+
+
 def _history_table(stage_name: str, net: StageNet) -> pd.DataFrame:
     """Make a table of the net's history without skorch's own bookkeeping."""
     table = pd.DataFrame(net.history.to_list()).drop(columns=["batches"])

@@ -398,5 +398,5 @@ class DAGMM(BaseGenerativeDetector):
             "inverse_variances": inverse_variances,
         }
 
-    def _after_training(self, module: DAGMMModule, rows: Tensor) -> None:
+    def _after_training(self, module: DAGMMModule, rows: Tensor, labels: Tensor | None) -> None:
         module.set_mixture(rows)

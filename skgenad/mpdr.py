@@ -482,7 +482,7 @@ class MPDR(BaseGenerativeDetector):
             == (self.latent_dim or default_latent_dim(n_features))
         )
 
-    def _before_training(self, module: RecoveryModule, rows: Tensor) -> None:
+    def _before_training(self, module: RecoveryModule, rows: Tensor, labels: Tensor | None) -> None:
         module.set_range(rows)
 
     # ---- stages ---------------------------------------------------------------------------

@@ -469,7 +469,7 @@ def test_a_training_step_takes_one_input_gradient_per_step_of_a_chain(
 ):
     detector = MPDR(**TINY, latent_steps=latent_steps, visible_steps=visible_steps)
     module = detector._make_module(6)
-    detector._before_training(module, torch.randn(50, 6))
+    detector._before_training(module, torch.randn(50, 6), None)
     gradients, original = [], module.base.energy_and_grad
     monkeypatch.setattr(
         module.base, "energy_and_grad", lambda x: (gradients.append(len(x)), original(x))[1]
