@@ -41,6 +41,13 @@ def energy_and_grad(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     return energy.detach(), gradient
 
 
+def decoded_energy(module: Any, net: AutoencoderNet, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Energies (n,) of decoded latent vectors, E(f_d(z)), and their gradient (n, d_z)."""
+    x, pullback = net.decode_and_pullback(z)
+    energy, gradient = energy_and_grad(module, x)
+    return energy, pullback(gradient)
+
+
 def check_energy(module: Any, n_features: int) -> None:
     """Raise TypeError or ValueError unless `module` has ``energy(x) -> (n,)``."""
     if not isinstance(module, nn.Module) or not callable(getattr(module, "energy", None)):
@@ -59,31 +66,45 @@ def check_energy(module: Any, n_features: int) -> None:
         raise ValueError(f"energy(x) of 2 rows must have the shape (2,), got {shape}.")
 
 
+# Distances between a row and its reconstruction, as means over columns.
+DISTANCES = ("l2", "l1")
+
+
 class ReconstructionEnergy(nn.Module):
-    """Mean squared reconstruction error, E(x) = |x - g_d(g_e(x))|^2 / D.
+    """Mean reconstruction error, E(x) = |x - g_d(g_e(x))|^2 / D or its L1 form.
 
     Parameters
     ----------
     net : AutoencoderNet
         The autoencoder g.
+    distance : {"l2", "l1"}, default="l2"
+        Whether differences count by their squares or by their absolute values.
     """
 
-    def __init__(self, net: AutoencoderNet) -> None:
+    def __init__(self, net: AutoencoderNet, distance: str = "l2") -> None:
         super().__init__()
-        self.net = net
+        self.net, self.distance = net, distance
+
+    def _error(self, residual: Tensor) -> Tensor:
+        parts = residual.square() if self.distance == "l2" else residual.abs()
+        return parts.mean(dim=1)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d)."""
-        return (x - self.net(x)).square().mean(dim=1)
+        return self._error(x - self.net(x))
 
     @torch.no_grad()
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies and input gradient in closed form, (2 / D) (r - J^T r) with r = x - g(x)."""
+        """Energies and input gradient in closed form: v - J^T v for the distance's gradient v.
+
+        With r = x - g(x) it is (2 / D) r for L2 and sign(r) / D for L1.
+        """
         z, pull_encoder = self.net.encode_and_pullback(x)
         reconstruction, pull_decoder = self.net.decode_and_pullback(z)
         residual = x - reconstruction
-        gradient = (residual - pull_encoder(pull_decoder(residual))).mul_(2 / x.shape[1])
-        return residual.square().mean(dim=1), gradient
+        slope, scale = (residual, 2) if self.distance == "l2" else (residual.sign(), 1)
+        gradient = (slope - pull_encoder(pull_decoder(slope))).mul_(scale / x.shape[1])
+        return self._error(residual), gradient
 
 
 class ScalarEnergy(nn.Module):

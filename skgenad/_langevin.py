@@ -22,6 +22,16 @@ EnergyAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
 Bound = float | Tensor
 
 
+def tempered(energy_and_grad: EnergyAndGrad, temperature: Tensor | float) -> EnergyAndGrad:
+    """Divide an energy and its gradient by a temperature."""
+
+    def divided(x: Tensor) -> tuple[Tensor, Tensor]:
+        energy, gradient = energy_and_grad(x)
+        return energy / temperature, gradient / temperature
+
+    return divided
+
+
 class ChainResult(NamedTuple):
     """Where a chain ended.
 
@@ -53,13 +63,15 @@ class Langevin:
         States lie on the unit sphere: the step is tangent to it and the point is
         renormalised after it.
     bounds : pair of float or Tensor, optional
-        States are clamped between the two after each step.
+        States are clamped between the two after each step. With Metropolis-Hastings only the
+        first states are; proposals beyond are rejected, so that the chain targets exp(-E) between
+        the two.
     clip : float, optional
         Each component of the gradient is clamped to [-clip, clip].
     normalize : bool, default=False
         Whether each row's gradient is divided by its Euclidean norm.
     anneal : bool, default=False
-        Whether step t (from 0) adds noise ``noise * (1 - t / n_steps)``.
+        Whether step t (from 0) adds noise ``noise / (1 + t)``.
     metropolis : bool, default=False
         Whether proposals are accepted or rejected by Metropolis-Hastings.
 
@@ -84,7 +96,6 @@ class Langevin:
         if not self.metropolis:
             return
         changed = {
-            "bounds": self.bounds is not None,
             "clip": self.clip is not None,
             "normalize": self.normalize,
             "sphere": self.sphere,
@@ -121,7 +132,7 @@ class Langevin:
         return ChainResult(x, torch.ones((), device=x.device))
 
     def _noise_at(self, t: int) -> float:
-        return self.noise * (1 - t / self.n_steps) if self.anneal else self.noise
+        return self.noise / (1 + t) if self.anneal else self.noise
 
     def _drift(self, gradient: Tensor, x: Tensor) -> Tensor:
         """Gradient after projection, normalisation and clipping, in this order."""
@@ -142,7 +153,15 @@ class Langevin:
             x = torch.clamp(x, low, high)  # type: ignore[arg-type]
         return x
 
+    def _inside(self, x: Tensor) -> Tensor:
+        """Whether each row is within the bounds, (n,)."""
+        if self.bounds is None:
+            return torch.ones(len(x), dtype=torch.bool, device=x.device)
+        low, high = self.bounds
+        return ((x >= low) & (x <= high)).all(dim=1)
+
     def _run_metropolis(self, energy_and_grad: EnergyAndGrad, x: Tensor) -> ChainResult:
+        x = self._retract(x)
         if self.n_steps == 0:
             return ChainResult(x, torch.ones((), device=x.device))
         energy, gradient = energy_and_grad(x)
@@ -155,7 +174,7 @@ class Langevin:
             # log q(x | new) - log q(new | x) for the Gaussian proposals of this step
             back = (x - new + self.step_size * new_gradient).square().sum(dim=1) / noise**2
             log_ratio = energy - new_energy + 0.5 * (eps.square().sum(dim=1) - back)
-            accept = torch.rand_like(log_ratio).log() < log_ratio
+            accept = (torch.rand_like(log_ratio).log() < log_ratio) & self._inside(new)
             x = torch.where(accept[:, None], new, x)
             gradient = torch.where(accept[:, None], new_gradient, gradient)
             energy = torch.where(accept, new_energy, energy)
@@ -193,11 +212,17 @@ class ReplayBuffer(nn.Module):
         return len(self.rows)
 
     def draw(self, fresh: Tensor) -> Tensor:
-        """Replace each row of `fresh` (n, n_columns), with probability `ratio`, by a kept one."""
+        """Replace each row of `fresh` (n, n_columns), with probability `ratio`, by a kept one.
+
+        Kept rows are drawn at random, but for a full buffer of exactly n rows: there the i-th
+        goes on as the i-th, so that no chain is continued twice.
+        """
         if not len(self.rows) or self.ratio == 0:
             return fresh
         n = len(fresh)
         hit = torch.rand(n, 1, device=fresh.device) < self.ratio
+        if len(self.rows) == self.size == n:
+            return torch.where(hit, self.rows, fresh)
         kept = self.rows[torch.randint(len(self.rows), (n,), device=fresh.device)]
         return torch.where(hit, kept, fresh)
 

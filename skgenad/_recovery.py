@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._energies import MaskedEnergy, energy_and_grad
+from ._energies import MaskedEnergy, decoded_energy, energy_and_grad
 from ._langevin import Langevin, ReplayBuffer
+from ._negatives import NegativesModule
 from ._networks import AutoencoderNet
 
-# Mean energies of negatives beyond so many mean squares of the data mean that a chain ran away.
-_DIVERGENCE = 10.0
 # Keeps the logarithm of an error finite; far below float32's rounding of one standard unit.
 _TINY = 1e-12
 
@@ -58,7 +57,7 @@ class RecoveryEnergy:
         return energy, pull_decoder(gradient)
 
 
-class RecoveryModule(nn.Module):
+class RecoveryModule(NegativesModule):
     """Energy, manifolds, data range and replay buffers.
 
     Parameters
@@ -80,10 +79,6 @@ class RecoveryModule(nn.Module):
         without it E is scored.
     """
 
-    low: Tensor
-    high: Tensor
-    mean_square: Tensor
-
     def __init__(
         self,
         base: nn.Module,
@@ -94,9 +89,8 @@ class RecoveryModule(nn.Module):
         replay_ratio: float = 0.95,
         manifold_weight: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(base, n_features)
         self.manifold_weight = manifold_weight
-        self.base: Any = base
         self.manifolds: Any = nn.ModuleList(manifolds)
         self.latent_dims = latent_dims
         # A kept row is a chain's state with what it is conditioned on: x, z~ and 1 / (2 sigma^2).
@@ -104,25 +98,12 @@ class RecoveryModule(nn.Module):
         self.buffers_: Any = nn.ModuleList(
             ReplayBuffer(replay_size, replay_ratio, w) for w in widths
         )
-        self.register_buffer("low", torch.full((n_features,), -torch.inf))
-        self.register_buffer("high", torch.full((n_features,), torch.inf))
-        self.register_buffer("mean_square", torch.ones(()))
-
-    def set_range(self, rows: Tensor) -> None:
-        """Take the range and the mean square of the training rows (n, d)."""
-        self.low.copy_(rows.min(dim=0).values)
-        self.high.copy_(rows.max(dim=0).values)
-        self.mean_square.copy_(rows.square().mean())
 
     @property
     def n_averaged(self) -> int:
         """Columns that the energy is a mean over: it has a scale of one over their number."""
         base = self.base
         return base.stop - base.start if isinstance(base, MaskedEnergy) else len(self.low)
-
-    def energy_limit(self) -> float:
-        """Level of the negatives' mean energy that means divergence."""
-        return _DIVERGENCE * max(1.0, float(self.mean_square))
 
     def energy(self, x: Tensor) -> Tensor:
         """Score rows, (n,): E, or a weighted mean of log E and the log manifold error."""
@@ -143,8 +124,7 @@ class RecoveryModule(nn.Module):
         if manifold.spherical:
             z = torch.randn(n, self.latent_dims[k], device=self.low.device)
             return F.normalize(z, dim=1)
-        share = torch.rand(n, len(self.low), device=self.low.device)
-        return manifold.encode(torch.lerp(self.low, self.high, share))
+        return manifold.encode(self.uniform_rows(n))
 
     def perturb(self, k: int, x: Tensor, noise_range: tuple[float, float]) -> RecoveryEnergy:
         """Project and diffuse rows on the k-th manifold (eq. 5), a noise magnitude per row."""
@@ -170,13 +150,15 @@ class RecoveryModule(nn.Module):
         `latent` and `visible` are pairs of a chain and its gamma.
         """
         shares = x.tensor_split(len(self.manifolds))
-        return torch.cat(
+        negatives = torch.cat(
             [
                 self._negatives_on(k, share, noise_range, latent, visible)
                 for k, share in enumerate(shares)
                 if len(share)
             ]
         )
+        self.latest.push(negatives)
+        return negatives
 
     def _negatives_on(
         self,
@@ -204,10 +186,5 @@ class RecoveryModule(nn.Module):
     def pulled_back_chain(self, k: int, chain: Langevin, n: int) -> Tensor:
         """Run a latent chain on E(f_d(z)) from all over the manifold; return rows (n, d_x)."""
         manifold = self.manifolds[k]
-
-        def pulled_back(z: Tensor) -> tuple[Tensor, Tensor]:
-            x, pullback = manifold.decode_and_pullback(z)
-            energy, gradient = energy_and_grad(self.base, x)
-            return energy, pullback(gradient)
-
-        return manifold.decode(chain.run(pulled_back, self.uniform_latent(k, n)).x)
+        start = self.uniform_latent(k, n)
+        return manifold.decode(chain.run(lambda z: decoded_energy(self.base, manifold, z), start).x)

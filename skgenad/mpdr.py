@@ -40,6 +40,7 @@ from ._base import (
     check_sizes,
 )
 from ._energies import ReconstructionEnergy, build_energy, check_energy, energy_and_grad
+from ._energy_based import EnergyBasedDetector
 from ._langevin import Langevin
 from ._networks import ACTIVATIONS, default_latent_dim, identity_manifold, mlp_autoencoder
 from ._objectives import contrastive_loss
@@ -73,7 +74,7 @@ _PAPER = {
 }
 
 
-class MPDR(BaseGenerativeDetector):
+class MPDR(EnergyBasedDetector):
     """Detect anomalies by an energy trained to recover data perturbed along a manifold.
 
     First an autoencoder, the manifold, is trained on the rows. Then rows are moved along it, short
@@ -137,8 +138,9 @@ class MPDR(BaseGenerativeDetector):
         either side, two numbers, or nothing; in the units of training (a column's standard
         deviation, or those of X with ``standardize=False``).
     metropolis : bool, default=False
-        Whether the visible chain accepts or rejects its steps by Metropolis-Hastings; needs
-        ``bounds=None``.
+        Whether the visible chain accepts or rejects its steps by Metropolis-Hastings. It then
+        rejects what lies beyond the bounds instead of clamping it, and needs
+        ``visible_noise > 0``.
     energy_penalty : float, default=1.0
         Weight of the mean of E(x-)^2, and with ``energy="scalar"`` of E(x)^2 as well.
     encoder_penalty : float, default=0.0
@@ -203,6 +205,9 @@ class MPDR(BaseGenerativeDetector):
     history_ : DataFrame
         A row per epoch of 50 steps: stage, epoch, step, loss, mean energy of data and of
         negatives, seconds.
+    negatives_ : ndarray of shape (n_negatives, n_features)
+        Negatives of the last steps of training, at most 1000, in the units of X; none in a
+        detector that :meth:`load` read.
     module_ : nn.Module
         Energy and manifolds, with ``energy(x)`` in standardised units.
     units_ : object
@@ -561,9 +566,7 @@ class MPDR(BaseGenerativeDetector):
             self.visible_steps if n_steps is None else n_steps,
             _RELATIVE_STEP / 2 * module.n_averaged if isinstance(step, str) else step,
             self.visible_noise,
-            bounds=(module.low - 1, module.high + 1)
-            if isinstance(self.bounds, str)
-            else self.bounds,
+            bounds=module.bounds(self.bounds),
             metropolis=self.metropolis,
         )
         return (latent, self.latent_gamma), (visible, self.visible_gamma)

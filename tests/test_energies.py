@@ -34,6 +34,7 @@ def energies(activation="tanh"):
         kind: build_energy(kind, 6, 4, (8, 7), activation)
         for kind in ("reconstruction", "scalar", "masked")
     }
+    found["l1"] = ReconstructionEnergy(mlp_autoencoder(6, 4, (8,), activation), "l1")
     found["euclidean"] = ReconstructionEnergy(mlp_autoencoder(6, 4, (8,), activation, "euclidean"))
     found["custom"] = Quartic()
     return {name: energy.double().eval() for name, energy in found.items()}

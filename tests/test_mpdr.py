@@ -517,10 +517,10 @@ def test_relative_visible_step_moves_a_residual_by_a_fifth(n_features):
     torch.testing.assert_close(end, 0.8 * x)
 
 
-def test_metropolis_trains_without_bounds_and_is_refused_with_them(X):
-    assert np.isfinite(MPDR(**TINY, metropolis=True, bounds=None).fit(X).score_samples(X)).all()
-    with pytest.raises(ValueError, match="bounds"):
-        MPDR(**TINY, metropolis=True).fit(X)
+@pytest.mark.parametrize("bounds", [None, "data", (-3, 3)])
+def test_metropolis_trains_with_and_without_bounds(X, bounds):
+    detector = MPDR(**TINY, metropolis=True, bounds=bounds).fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
 
 
 def test_replay_buffer_fills_in_training_up_to_its_size(X):
@@ -730,7 +730,6 @@ def test_score_is_the_energy_or_its_log_combined_with_the_manifolds_errors(X, pa
         ({"manifold_weight": -0.1}, "manifold_weight"),
         ({"schedule": "linear"}, "schedule"),
         ({"metropolis": True, "bounds": None, "visible_noise": 0.0}, "noise > 0"),
-        ({"metropolis": True}, "metropolis=True cannot be combined with bounds"),
         ({"manifold_dims": ()}, "manifold_dims=.*1 or more"),
         ({"manifold": "identity", "manifold_dims": 3}, "manifold_dims=3"),
         ({"noise_range": (0.1, np.inf)}, "noise_range=.*finite"),

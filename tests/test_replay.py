@@ -35,6 +35,14 @@ def test_hit_rate_is_what_was_asked(ratio):
         assert counts.min() > 0 and counts.max() < 4 * hits / 50
 
 
+def test_a_buffer_of_the_batch_size_continues_every_chain_as_itself():
+    buffer = ReplayBuffer(5, 1.0, 2)
+    for _ in range(3):
+        drawn = buffer.draw(numbered(0, 1, 2, 3, 4))
+        buffer.push(drawn + 10)
+    assert buffer.rows[:, 0].tolist() == [30.0, 31.0, 32.0, 33.0, 34.0]
+
+
 def test_an_empty_buffer_gives_the_fresh_rows():
     fresh = torch.randn(4, 2)
     assert torch.equal(ReplayBuffer(10, 1.0, 2).draw(fresh), fresh)

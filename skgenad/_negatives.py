@@ -1,0 +1,58 @@
+"""What modules share that learn an energy from negatives: the data's range, latest negatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._langevin import Bound, ReplayBuffer
+
+# Mean energies of negatives beyond so many mean squares of the data mean that a chain ran away.
+_DIVERGENCE = 10.0
+# Negatives that are kept for plots.
+_KEPT = 1000
+
+
+class NegativesModule(nn.Module):
+    """An energy, the range of the training rows and the latest negatives.
+
+    Parameters
+    ----------
+    base : nn.Module
+        The energy E that is trained.
+    n_features : int
+        Number of columns.
+    """
+
+    low: Tensor
+    high: Tensor
+    mean_square: Tensor
+
+    def __init__(self, base: nn.Module, n_features: int) -> None:
+        super().__init__()
+        self.base: Any = base
+        self.register_buffer("low", torch.full((n_features,), -torch.inf))
+        self.register_buffer("high", torch.full((n_features,), torch.inf))
+        self.register_buffer("mean_square", torch.ones(()))
+        self.latest = ReplayBuffer(_KEPT, 0.0, n_features)
+
+    def set_range(self, rows: Tensor) -> None:
+        """Take the range and the mean square of the training rows (n, d)."""
+        self.low.copy_(rows.min(dim=0).values)
+        self.high.copy_(rows.max(dim=0).values)
+        self.mean_square.copy_(rows.square().mean())
+
+    def bounds(self, bounds: str | tuple[float, float] | None) -> tuple[Bound, Bound] | None:
+        """Bounds of visible chains: "data" is the range of each column, 1 wider on either side."""
+        return (self.low - 1, self.high + 1) if isinstance(bounds, str) else bounds
+
+    def energy_limit(self) -> float:
+        """Level of the negatives' mean energy that means divergence."""
+        return _DIVERGENCE * max(1.0, float(self.mean_square))
+
+    def uniform_rows(self, n: int) -> Tensor:
+        """Rows (n, d) drawn uniformly within the range of the training rows."""
+        share = torch.rand(n, len(self.low), device=self.low.device)
+        return torch.lerp(self.low, self.high, share)
