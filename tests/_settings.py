@@ -54,6 +54,18 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
 VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]
 
 
+def takes(detector, *names):
+    """Tell whether a detector has constructor parameters of all these names."""
+    return set(names) <= set(detector._get_param_names())
+
+
+def having(*names):
+    """Return the detectors that have constructor parameters of all these names."""
+    found = [detector for detector in DETECTORS if takes(detector, *names)]
+    assert found, f"no detector has {names}"
+    return found
+
+
 def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
     name = detector if isinstance(detector, str) else detector.__name__

@@ -8,7 +8,7 @@ from torch import nn
 
 from skgenad._device import resolve_device
 
-from ._settings import DETECTORS, normal_rows, tiny
+from ._settings import DETECTORS, having, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 
@@ -129,8 +129,11 @@ def names(cases):
     return [" ".join(f"{key}={value!r}" for key, value in bad.items()) for bad, _ in cases]
 
 
-@all_detectors
-@pytest.mark.parametrize(("bad", "message"), BAD_PARAMETERS, ids=names(BAD_PARAMETERS))
+EACH_WITH_ITS_OWN = [(d, bad, message) for bad, message in BAD_PARAMETERS for d in having(*bad)]
+EACH_ID = [f"{d.__name__} {bad}" for d, bad, _ in EACH_WITH_ITS_OWN]
+
+
+@pytest.mark.parametrize(("detector", "bad", "message"), EACH_WITH_ITS_OWN, ids=EACH_ID)
 def test_bad_parameters_are_refused_by_name(detector, bad, message):
     unfitted = tiny(detector, **bad)  # construction never validates
     with pytest.raises(ValueError, match=message):
@@ -173,17 +176,17 @@ def test_small_tables_work_whatever_the_batch_size(detector, shape):
     scores_of(detector, normal_rows(*shape))
 
 
-@all_detectors
+@pytest.mark.parametrize("detector", having("batch_size"))
 def test_a_batch_of_one_row_works(detector):
     scores_of(detector, normal_rows(), batch_size=1)
 
 
-@all_detectors
+@pytest.mark.parametrize("detector", having("latent_dim"))
 def test_a_latent_space_of_one_dimension_works(detector):
     scores_of(detector, normal_rows(), latent_dim=1)
 
 
-@all_detectors
+@pytest.mark.parametrize("detector", having("hidden_sizes"))
 def test_no_hidden_layers_work(detector):
     scores_of(detector, normal_rows(), hidden_sizes=())
 

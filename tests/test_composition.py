@@ -16,7 +16,7 @@ from skgenad.metrics import (
     on_manifold_scorer,
 )
 
-from ._settings import DETECTORS, normal_rows, tiny
+from ._settings import DETECTORS, having, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 
@@ -43,7 +43,7 @@ def test_a_pipeline_is_its_steps_one_after_the_other(detector):
     assert (pipeline.fit_predict(X) == -1).sum() == 18
 
 
-@all_detectors
+@pytest.mark.parametrize("detector", having("hidden_sizes", "learning_rate"))
 def test_a_grid_search_with_anomaly_labels_picks_the_better_settings(detector):
     X, y = labelled()
     search = GridSearchCV(

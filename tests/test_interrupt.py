@@ -14,9 +14,10 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
-from ._settings import DETECTORS, normal_rows, tiny
+from ._settings import DETECTORS, having, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+trained_detectors = pytest.mark.parametrize("detector", having("callbacks"))
 
 ENDLESS_FIT = """
 import signal
@@ -104,7 +105,7 @@ class Fail(Callback):
             raise self.error("on purpose")
 
 
-@all_detectors
+@trained_detectors
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failed_first_fit_leaves_no_trace(detector, error):
     last_stage = tiny(detector).fit(normal_rows()).history_["stage"].iloc[-1]
@@ -116,7 +117,7 @@ def test_a_failed_first_fit_leaves_no_trace(detector, error):
         assert vars(failing) == before
 
 
-@all_detectors
+@trained_detectors
 @pytest.mark.parametrize("way", ["fit", "partial_fit", "warm_start"])
 def test_a_failed_second_fit_leaves_the_first(detector, way):
     X, other = normal_rows(), normal_rows(30, 4, seed=1) + 7

@@ -9,7 +9,7 @@ from torch import nn
 
 from skgenad._training import STEPS_PER_EPOCH, RowBatches, Stage, adam, run_stage, with_penalty
 
-from ._settings import DETECTORS, normal_rows, tiny
+from ._settings import DETECTORS, having, normal_rows, tiny
 
 
 class Recorder(Callback):
@@ -190,7 +190,7 @@ def test_the_penalty_is_on_the_encoders_weights_alone():
 # ---- callbacks ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", having("callbacks"))
 def test_callbacks_see_every_stage(detector):
     recorder = Recorder()
     callbacks = [recorder]
@@ -247,7 +247,7 @@ def test_fit_is_silent_by_default(detector, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", having("verbose"))
 def test_verbose_shows_one_bar_for_each_stage(detector, capfd):
     fitted = tiny(detector, verbose=1).fit(normal_rows())
     out, err = capfd.readouterr()
