@@ -26,3 +26,8 @@ def resolve_device(name: str) -> torch.device:
             "Use 'auto', 'cpu', or the name of a device that torch can reach."
         ) from error
     return device
+
+
+def precise(x: torch.Tensor) -> torch.Tensor:
+    """`x` in float64 where its device has it; in its own type on MPS, which has not."""
+    return x if x.device.type == "mps" else x.double()
