@@ -3,7 +3,8 @@
 from ._training import DivergenceWarning
 from .autoencoder import Autoencoder
 from .dagmm import DAGMM
+from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 
 __version__ = "0.1.0"
-__all__ = ["DAGMM", "MPDR", "Autoencoder", "DivergenceWarning"]
+__all__ = ["DAGMM", "MPDR", "Autoencoder", "DivergenceWarning", "Mahalanobis"]

@@ -27,6 +27,7 @@ from torch import nn
 from ._device import resolve_device
 from ._random import seeded
 from ._scaling import StandardUnits
+from ._training import empty_history
 
 if TYPE_CHECKING:
     from ._base import BaseGenerativeDetector
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _NOT_KEPT = ("callbacks",)
 _WEIGHTS = "module."
+# Kinds of numpy types that labels may have: booleans, numbers, strings.
+_KINDS = "biufUO"
 
 
 def save_detector(detector: BaseGenerativeDetector, path: Path) -> None:
@@ -56,6 +59,7 @@ def save_detector(detector: BaseGenerativeDetector, path: Path) -> None:
 
 def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
     names = getattr(detector, "feature_names_in_", None)
+    classes = getattr(detector, "classes_", None)
     return {
         "format": _FORMAT,
         "class": type(detector).__name__,
@@ -66,6 +70,7 @@ def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
         },
         "n_features_in": detector.n_features_in_,
         "feature_names_in": None if names is None else list(names),
+        "classes": None if classes is None else _classes_to_json(classes),
         "offset": detector.offset_,
         "tolerance": detector.units_.tolerance,
         "seed": detector.seed_,
@@ -102,6 +107,23 @@ def _to_json(name: str, value: Any) -> Any:
         f"Parameter {name}={value!r} cannot be saved: files hold numbers, strings and tuples, not "
         "code. Use pickle for a detector with a factory of your own."
     )
+
+
+def _classes_to_json(classes: NDArray) -> dict[str, Any]:
+    if classes.dtype.kind not in _KINDS:
+        raise TypeError(
+            f"Classes of type {classes.dtype} cannot be saved: files hold numbers and strings. "
+            "Fit with such labels, or use pickle."
+        )
+    values = [_to_json("classes_", value) for value in classes.tolist()]
+    return {"type": classes.dtype.str, "values": values}
+
+
+def _classes_from_json(document: dict[str, Any]) -> NDArray:
+    kind = np.dtype(document["type"])
+    if kind.kind not in _KINDS:
+        raise ValueError(f"classes of type {kind}")
+    return np.array(document["values"], dtype=kind)
 
 
 def _from_json(value: Any) -> Any:
@@ -180,13 +202,15 @@ def _rebuild(
     detector.n_features_in_ = int(document["n_features_in"])
     if document["feature_names_in"] is not None:
         detector.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
+    # Absent in files from before there were classes.
+    if document.get("classes") is not None:
+        detector.classes_ = _classes_from_json(document["classes"])
     detector.seed_, detector._n_fits = int(document["seed"]), int(document["n_fits"])
     detector.offset_ = float(document["offset"])
     detector.units_ = _take_units(arrays, detector.n_features_in_, float(document["tolerance"]))
     detector.calibration_scores_ = arrays.pop("calibration_scores", None)
-    detector.history_ = pd.read_json(
-        StringIO(document["history"]), orient="split", precise_float=True
-    )
+    history = pd.read_json(StringIO(document["history"]), orient="split", precise_float=True)
+    detector.history_ = history if len(history) else empty_history()
     detector.module_ = _build_module(detector, arrays)
     detector._moments = {}
     return detector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from ._base import (
     StrOptions,
     check_sizes,
 )
+from ._device import precise
+from ._moments import Mixture, positive
 from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
 from ._training import Stage, adam
 
@@ -31,60 +33,6 @@ _NORM_FLOOR = 1e-3
 _RIDGE = 1e-6
 _CLIP_NORM = 5.0
 _CHUNK = 4096
-
-
-class Mixture(NamedTuple):
-    """Soft counts and moments of K components in d dimensions; those of two sets of rows add up.
-
-    Attributes
-    ----------
-    counts : Tensor of shape (K,)
-        Sums of the memberships.
-    means : Tensor of shape (K, d)
-        Means of the rows, weighted by the memberships: mu.
-    scatters : Tensor of shape (K, d, d)
-        Weighted sums of the outer products of deviations from the means.
-    """
-
-    counts: Tensor
-    means: Tensor
-    scatters: Tensor
-
-    @classmethod
-    def of(cls, z: Tensor, memberships: Tensor) -> Mixture:
-        """Moments of rows `z` (n, d) with `memberships` (n, K) that add up to 1 in a row."""
-        counts = memberships.sum(dim=0)
-        means = (memberships.T @ z) / _positive(counts)[:, None]
-        deviations = z - means[:, None]
-        weighted = memberships.T[:, :, None] * deviations
-        return cls(counts, means, weighted.transpose(1, 2) @ deviations)
-
-    def merge(self, other: Mixture) -> Mixture:
-        """Moments of both sets of rows, without the cancellation of summed squares."""
-        counts = self.counts + other.counts
-        share = other.counts / _positive(counts)
-        shift = other.means - self.means
-        between = (self.counts * share)[:, None, None] * (shift[:, :, None] * shift[:, None])
-        return Mixture(
-            counts,
-            self.means + share[:, None] * shift,
-            self.scatters + other.scatters + between,
-        )
-
-    @property
-    def weights(self) -> Tensor:
-        """Shares (K,) of the components: phi."""
-        return self.counts / self.counts.sum()
-
-    @property
-    def covariances(self) -> Tensor:
-        """Covariances (K, d, d) of the components: Sigma, perhaps singular."""
-        return self.scatters / _positive(self.counts)[:, None, None]
-
-
-def _positive(counts: Tensor) -> Tensor:
-    """Move `counts` away from 0, where a component has no rows."""
-    return counts.clamp_min(torch.finfo(counts.dtype).tiny)
 
 
 def regularized(covariances: Tensor) -> Tensor:
@@ -107,13 +55,8 @@ def mixture_energy(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -
     deviations = (z - means[:, None]).transpose(1, 2)
     whitened = torch.linalg.solve_triangular(factors, deviations, upper=False)
     log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-    log_constant = _positive(weights).log() - log_volume - 0.5 * z.shape[1] * math.log(2 * math.pi)
+    log_constant = positive(weights).log() - log_volume - 0.5 * z.shape[1] * math.log(2 * math.pi)
     return -torch.logsumexp(log_constant[:, None] - 0.5 * whitened.square().sum(dim=1), dim=0)
-
-
-def _precise(x: Tensor) -> Tensor:
-    """`x` in float64 where the device has it: covariances may be close to singular."""
-    return x if x.device.type == "mps" else x.double()
 
 
 class DAGMMModule(nn.Module):
@@ -173,7 +116,7 @@ class DAGMMModule(nn.Module):
 
     def mixture(self, z: Tensor) -> Mixture:
         """Soft counts and moments of the components, by the memberships of rows `z`."""
-        return Mixture.of(_precise(z), _precise(self.memberships(z)))
+        return Mixture.of(precise(z), precise(self.memberships(z)))
 
     @torch.no_grad()
     def set_mixture(self, rows: Tensor) -> None:
@@ -192,8 +135,8 @@ class DAGMMModule(nn.Module):
         The last bits of a small matrix product depend on a row's place in the batch. Computed in
         float64 and rounded to float32, energies do not.
         """
-        state = {name: _precise(value) for name, value in self.state_dict(keep_vars=True).items()}
-        z, _ = functional_call(self, state, (_precise(x),))
+        state = {name: precise(value) for name, value in self.state_dict(keep_vars=True).items()}
+        z, _ = functional_call(self, state, (precise(x),))
         return mixture_energy(z, state["phi"], state["mu"], state["factors"]).to(x.dtype)
 
 
@@ -386,7 +329,7 @@ class DAGMM(BaseGenerativeDetector):
         covariances = regularized(mixture.covariances)
         # Without an exception where weights are not finite: that is the divergence guard's.
         factors, _ = torch.linalg.cholesky_ex(covariances)
-        energy = mixture_energy(_precise(z), mixture.weights, mixture.means, factors).mean()
+        energy = mixture_energy(precise(z), mixture.weights, mixture.means, factors).mean()
         inverse_variances = covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
         reconstruction = squared_error.mean()
         return {

@@ -25,6 +25,10 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "Mahalanobis": {
+        "random_state": 0,
+        "device": "cpu",
+    },
     "MPDR": {
         "hidden_sizes": (16, 16),
         "visible_steps": 2,
@@ -44,12 +48,13 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
-# Every detector, and MPDR once more for each piece that changes what is computed or kept.
+# Every detector, and some once more for each piece that changes what is computed or kept.
 VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("MPDR", {"energy": "scalar"}),
     ("MPDR", {"energy": "masked"}),
     ("MPDR", {"manifold": "identity"}),
     ("MPDR", {"manifold_dims": (2, 3), "replay_size": 20}),
+    ("Mahalanobis", {"shrinkage": "auto"}),
 ]
 VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]
 

@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import DAGMM
 from skgenad._energies import energy_and_grad
+from skgenad._moments import Mixture
 from skgenad._training import DivergenceWarning
-from skgenad.dagmm import DAGMMModule, Mixture, mixture_energy, regularized
+from skgenad.dagmm import DAGMMModule, mixture_energy, regularized
 
 QUICK = {"max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
 

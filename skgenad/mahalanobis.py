@@ -1,0 +1,455 @@
+"""Mahalanobis distance to the mean of the rows or of the nearest class, plain or relative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from ._base import (
+    GRADIENT_PARAMETERS,
+    BaseGenerativeDetector,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+)
+from ._device import precise
+from ._moments import TiedMoments
+from ._random import draw_seed, seeded
+from ._training import Stage
+
+# Smallest variance along any axis, as a share of the largest. Float32 keeps a row of standardised
+# values to about 1e-7 of its length, so that rounding moves no squared distance by much, and no
+# covariance that is not singular for practical purposes is touched.
+_FLOOR = 1e-10
+_CHUNK = 4096
+# A product with so many columns, or a multiple, rounds a row the same wherever it is in a batch.
+_WIDTH = 16
+
+
+def oas_shrinkage(covariance: Tensor, n: float) -> Tensor:
+    """Oracle approximating shrinkage of a covariance (d, d) of `n` rows (Chen et al., 2010).
+
+    In the form of scikit-learn, which drops a term of order 1 / d from the paper's equation 23.
+    """
+    d = len(covariance)
+    spread, level = covariance.square().mean(), (covariance.diagonal().mean()).square()
+    excess = (n + 1) * (spread - level / d)
+    one = torch.ones_like(level)
+    return one if excess <= 0 else torch.minimum(one, (spread + level) / excess)
+
+
+def shrunk(moments: TiedMoments, shrinkage: float | str) -> tuple[Tensor, Tensor]:
+    """Covariance (d, d) drawn to a multiple of the identity, and by how much.
+
+    Columns without any variance have no part in it: they would lend the others none of theirs.
+    """
+    covariance = moments.covariance
+    varying = covariance.diagonal() > 0
+    if not varying.any():
+        return covariance, torch.zeros_like(covariance[0, 0])
+    part = covariance[varying][:, varying]
+    if isinstance(shrinkage, str):
+        amount = oas_shrinkage(part, float(moments.counts.sum()))
+    else:
+        amount = torch.as_tensor(shrinkage, dtype=part.dtype, device=part.device)
+    target = torch.where(varying, part.diagonal().mean(), 0.0).diag()
+    return torch.lerp(covariance, target, amount), amount
+
+
+def axes(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances (d,) along principal axes, raised to the floor, and the axes, the columns (d, d).
+
+    Taken apart on the CPU: the same on every device, and some have no float64.
+    """
+    variances, vectors = torch.linalg.eigh(covariance.cpu().double())
+    # Where nothing varies at all, a unit is as good as any.
+    largest = variances[-1] if variances[-1] > 0 else torch.ones_like(variances[-1])
+    return variances.clamp_min(_FLOOR * largest), vectors
+
+
+def whitener(covariance: Tensor) -> Tensor:
+    """Matrix W (d, d) with which |(x - mu) W|^2 is the squared Mahalanobis distance."""
+    variances, vectors = axes(covariance)
+    return vectors / variances.sqrt()
+
+
+def squared_length(z: Tensor, matrix: Tensor) -> Tensor:
+    """Squared lengths (n,) of rows (n, d) times a matrix (d, k)."""
+    return (z @ F.pad(matrix, (0, -matrix.shape[1] % _WIDTH))).square().sum(dim=1)
+
+
+class MahalanobisModule(nn.Module):
+    """Moments of the rows so far, in float64, and the matrices that turn rows into distances.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of columns, d.
+    n_classes : int
+        Number of classes, K; 1 without labels.
+    relative : bool
+        Whether the distance to the mean of all rows is subtracted.
+    """
+
+    counts: Tensor
+    means: Tensor
+    scatter: Tensor
+    shrinkage: Tensor
+    whitener: Tensor
+    centre: Tensor
+    background: Tensor
+
+    def __init__(self, n_features: int, n_classes: int = 1, relative: bool = False) -> None:
+        super().__init__()
+        d, self.relative = n_features, relative
+        sizes = {"counts": (n_classes,), "means": (n_classes, d), "scatter": (d, d)}
+        sizes |= {"shrinkage": (), "whitener": (d, d)}
+        if relative:
+            sizes |= {"centre": (d,), "background": (d, d)}
+        for name, size in sizes.items():
+            self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MahalanobisModule:
+        """Move or convert all buffers; in float32 to a device without float64 (MPS)."""
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:
+            self.float()
+            return super()._apply(fn, recurse)
+
+    @property
+    def moments(self) -> TiedMoments:
+        """Moments of all rows so far."""
+        return TiedMoments(precise(self.counts), precise(self.means), precise(self.scatter))
+
+    @torch.no_grad()
+    def add(self, rows: Tensor, labels: Tensor | None, shrinkage: float | str) -> None:
+        """Add rows (n, d) with `labels` (n,) to those so far, and compute the matrices anew."""
+        moments, n_classes = self.moments, len(self.counts)
+        if labels is None:
+            labels = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+        for chunk, its_labels in zip(rows.split(_CHUNK), labels.split(_CHUNK), strict=True):
+            z = precise(chunk)
+            moments = moments.merge(TiedMoments.of(z, F.one_hot(its_labels, n_classes).to(z)))
+        for name, value in moments._asdict().items():
+            getattr(self, name).copy_(value)
+        covariance, amount = shrunk(moments, shrinkage)
+        self.shrinkage.copy_(amount)
+        self.whitener.copy_(whitener(covariance))
+        if self.relative:
+            pooled = moments.pooled()
+            self.centre.copy_(pooled.means[0])
+            self.background.copy_(whitener(shrunk(pooled, shrinkage)[0]))
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Energies (n,) of rows (n, d): the squared distance to the nearest class mean.
+
+        Relative: minus that to the mean of all rows, by the covariance of all rows. Computed in
+        float64 and rounded to the type of `x`, as the last bits may depend on a row's place.
+        """
+        z, matrix = precise(x), precise(self.whitener)
+        squared = [squared_length(z - mean, matrix) for mean in precise(self.means)]
+        # A class may have no row yet: all of its rows may have been held out.
+        absent = self.counts[:, None] == 0
+        energy = torch.stack(squared).masked_fill(absent, math.inf).amin(dim=0)
+        if self.relative:
+            centred = z - precise(self.centre)
+            energy = energy - squared_length(centred, precise(self.background))
+        largest = torch.finfo(x.dtype).max
+        return energy.clamp(-largest, largest).to(x.dtype)
+
+
+class TiedMixture:
+    """Density of a mixture of Gaussians with one covariance, over some of the columns.
+
+    Parameters
+    ----------
+    module : MahalanobisModule
+        Its moments and its shrinkage are taken.
+    columns : Tensor of shape (d,)
+        Mask of the columns to use.
+    """
+
+    def __init__(self, module: MahalanobisModule, columns: Tensor) -> None:
+        moments, self.columns = module.moments, columns
+        part = moments._replace(
+            means=moments.means[:, columns], scatter=moments.scatter[columns][:, columns]
+        )
+        self.weights, self.means = part.weights, part.means
+        variances, vectors = axes(shrunk(part, float(module.shrinkage))[0])
+        self.log_constant = -0.5 * float((2 * math.pi * variances).log().sum())
+        self.whitener = (vectors / variances.sqrt()).to(self.means)
+        self.root = (vectors * variances.sqrt()).T.to(self.means)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Log densities (n,) of rows (n, d) in standard units, in nats."""
+        z = precise(x)[:, self.columns]
+        squared = torch.stack([squared_length(z - mean, self.whitener) for mean in self.means])
+        mixed = torch.logsumexp(self.weights.log()[:, None] - 0.5 * squared, dim=0)
+        lowest = torch.finfo(x.dtype).min
+        return (self.log_constant + mixed).clamp_min(lowest).to(x.dtype)
+
+    def sample(self, n: int) -> Tensor:
+        """Rows (n, number of columns used)."""
+        means = self.means[torch.multinomial(self.weights, n, replacement=True)]
+        return means + torch.randn_like(means) @ self.root
+
+
+class Mahalanobis(BaseGenerativeDetector):
+    """Detect anomalies by the Mahalanobis distance to the nearest class of normal rows.
+
+    Every class is a Gaussian with a mean of its own and the covariance within classes that all
+    share (Lee et al., 2018); without labels all rows are one class. Normal rows are described
+    by closed formulas, batch after batch: nothing is trained by gradients.
+
+    Parameters
+    ----------
+    use_labels : bool, default=False
+        Whether `y` holds the classes of the rows in `fit` and `partial_fit`; if not, it is ignored.
+    relative : bool, default=False
+        Whether the squared distance to the mean of all rows, by the covariance of all rows, is
+        subtracted (Ren et al., 2021). Needs ``use_labels=True`` and two or more classes.
+    shrinkage : float or "auto", default=0.0
+        How far, in [0, 1], covariances are drawn to a multiple of the identity with the same mean
+        variance. 0: the empirical covariance. "auto": the oracle approximating shrinkage (OAS),
+        for rows that are not many more than columns.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. Without shrinkage distances do
+        not depend on it.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
+        first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of the choice of the rows held out.
+
+    Attributes
+    ----------
+    means_ : ndarray of shape (n_classes, n_features)
+        Means of the classes, or of all rows, in the units of X. NaN for a class of which all rows
+        were held out.
+    covariance_ : ndarray of shape (n_features, n_features)
+        Covariance within classes after shrinkage, in the units of X, with the number of rows as
+        its divisor.
+    shrinkage_ : float
+        The shrinkage of `covariance_`.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with ``use_labels=True``.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Empty: there are no gradient steps. The columns are those of other detectors.
+    module_ : nn.Module
+        Counts, means and scatter of the rows so far, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    DAGMM : A mixture with covariances of its own, on learned features.
+
+    Notes
+    -----
+    ``score_samples`` is minus the squared distance, min_c (x - mu_c)^T Sigma^-1 (x - mu_c), a pure
+    number: squared standard deviations along the principal axes. With many rows from one Gaussian
+    of d columns it follows a chi-squared distribution with d degrees of freedom. With
+    ``relative=True`` the same expression for the mean and the covariance of all rows is subtracted
+    from the distance, so that scores may be above 0.
+
+    A covariance may be singular: with fewer rows than columns, or where columns depend on each
+    other. Variances along its principal axes that are below 1e-10 of the largest are raised to
+    that, so that leaving the plane of the training rows costs much. The same holds for
+    columns that were constant in training: any other value is very far away. With few rows the
+    distances of new normal rows are much larger than those of the training rows;
+    ``shrinkage="auto"`` or ``calibration_fraction`` make up for it.
+
+    `partial_fit` adds up counts, means and scatters, so that any division into batches gives the
+    moments of all rows, but for rounding. Units are those of the first batch. A column that is
+    constant there tells later batches no more than whether its values are below, at or above that
+    constant.
+
+    The default of no shrinkage is the papers' form. On the ten tables on which defaults are chosen
+    it has a mean AUROC of 0.703; with "auto" it is 0.690.
+
+    References
+    ----------
+    .. [1] K. Lee et al. A Simple Unified Framework for Detecting Out-of-Distribution Samples and
+       Adversarial Attacks. NeurIPS 2018. https://arxiv.org/abs/1807.03888
+    .. [2] J. Ren et al. A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection.
+       2021. https://arxiv.org/abs/2106.09022
+    .. [3] Y. Chen et al. Shrinkage Algorithms for MMSE Covariance Estimation. IEEE Transactions on
+       Signal Processing, 2010. https://arxiv.org/abs/0907.4698
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import Mahalanobis
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> Mahalanobis().fit(X).predict(np.full((1, 5), 20.0))
+    array([-1])
+
+    Two classes, and a row between them:
+
+    >>> y = np.repeat(["low", "high"], 100)
+    >>> X[y == "high"] += 10
+    >>> detector = Mahalanobis(use_labels=True).fit(X, y)
+    >>> detector.predict(np.full((1, 5), 5.0))
+    array([-1])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "use_labels": ["boolean"],
+        "relative": ["boolean"],
+        "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        **{
+            name: allowed
+            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
+            if name not in GRADIENT_PARAMETERS
+        },
+    }
+
+    def __init__(
+        self,
+        *,
+        use_labels: bool = False,
+        relative: bool = False,
+        shrinkage: float | str = 0.0,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.use_labels = use_labels
+        self.relative = relative
+        self.shrinkage = shrinkage
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+
+    def _make_module(self, n_features: int) -> MahalanobisModule:
+        n_classes = len(self.classes_) if self.use_labels else 1
+        if self.relative and n_classes == 1:
+            got = f"one class, {self.classes_.tolist()}" if self.use_labels else "use_labels=False"
+            raise ValueError(
+                "relative=True subtracts the distance to the mean of all rows from that to the "
+                f"nearest class: both are the same with {got}, and all scores 0. Pass the classes "
+                "of the rows with use_labels=True, two or more, or set relative=False."
+            )
+        return MahalanobisModule(n_features, n_classes, self.relative)
+
+    def _stages(self, module: MahalanobisModule) -> list[Stage]:
+        return []
+
+    def _after_training(
+        self, module: MahalanobisModule, rows: Tensor, labels: Tensor | None
+    ) -> None:
+        module.add(rows, labels, self.shrinkage)
+
+    # ---- what was learned -----------------------------------------------------------------
+
+    @property
+    def means_(self) -> NDArray:
+        """Means of the classes in the units of X."""
+        moments = self.module_.moments
+        means = self.units_.from_standard(moments.means.cpu().numpy())
+        means[(moments.counts == 0).cpu().numpy()] = np.nan
+        return means
+
+    @property
+    def covariance_(self) -> NDArray:
+        """Covariance within classes after shrinkage, in the units of X."""
+        covariance, _ = shrunk(self.module_.moments, self.shrinkage_)
+        scale = self.units_.scale
+        return covariance.cpu().numpy().astype(np.float64) * scale[:, None] * scale
+
+    @property
+    def shrinkage_(self) -> float:
+        """The shrinkage of `covariance_`."""
+        return float(self.module_.shrinkage)
+
+    def _mixture(self) -> TiedMixture:
+        """Density over the columns that vary."""
+        module = self.module_
+        spread = module.moments.pooled().scatter.diagonal() > 0
+        return TiedMixture(module, spread & torch.from_numpy(self.units_.scale > 0).to(spread))
+
+    def log_density(self, X: ArrayLike) -> NDArray:
+        """Log density of rows: a Gaussian, or a mixture of one per class with one covariance.
+
+        The classes weigh as much as they have rows. Columns that are constant in the first
+        training rows have no density and are left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of the training rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Float64, in nats, of the density in the units of X.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._by_chunks(X, self._mixture().log_density) - self.units_.log_scale
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray:
+        """Draw rows from the density of :meth:`log_density`; constant columns stay constant.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState or None, default=None
+            Seed.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows in the units of X.
+        """
+        check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        mixture = self._mixture()
+        with seeded(draw_seed(random_state), self.device_), torch.no_grad():
+            drawn = mixture.sample(n_samples)
+        rows = self.module_.moments.pooled().means.repeat(n_samples, 1)
+        rows[:, mixture.columns] = drawn
+        return self.units_.from_standard(rows.cpu().numpy())
