@@ -19,6 +19,7 @@ from skgenad._base import BaseGenerativeDetector
 from skgenad._training import Stage, adam
 
 from ._settings import normal_rows
+from .test_files import rewrite
 
 QUICK = {"use_labels": True, "device": "cpu", "random_state": 0}
 
@@ -272,3 +273,19 @@ def test_labels_that_no_file_can_hold_are_refused(tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(detector)).classes_, days)
     with pytest.raises(TypeError, match=r"type datetime64\[D\] cannot be saved"):
         detector.save(tmp_path / "detector")
+
+
+BAD_CLASSES = {
+    "classes of type datetime64": {"type": "<M8[D]", "values": [0, 1, 2]},
+    "size mismatch for counts": {"type": "<i8", "values": [0, 1]},
+    "does not describe a Mahalanobis: 'values'": {"type": "<i8"},
+}
+
+
+@pytest.mark.parametrize("message", BAD_CLASSES)
+def test_files_whose_classes_do_not_fit_are_refused(message, tmp_path):
+    X, places = labelled()
+    Mahalanobis(**QUICK).fit(X, places).save(tmp_path / "detector")
+    rewrite(tmp_path / "detector", lambda document: document.update(classes=BAD_CLASSES[message]))
+    with pytest.raises(ValueError, match=message):
+        Mahalanobis.load(tmp_path / "detector")
