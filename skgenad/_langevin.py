@@ -229,6 +229,8 @@ class ReplayBuffer(nn.Module):
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
         """Keep `rows` (n, n_columns), over the oldest ones when the buffer is full."""
+        if self.size == 0:
+            return
         rows = rows.detach()[-self.size :]
         room = self.size - len(self.rows)
         if room > 0:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._langevin import Bound, ReplayBuffer
+from ._energies import energy_and_grad
+from ._langevin import Bound, Langevin, ReplayBuffer, tempered
 
 # Mean energies of negatives beyond so many mean squares of the data mean that a chain ran away.
 _DIVERGENCE = 10.0
@@ -56,3 +57,30 @@ class NegativesModule(nn.Module):
         """Rows (n, d) drawn uniformly within the range of the training rows."""
         share = torch.rand(n, len(self.low), device=self.low.device)
         return torch.lerp(self.low, self.high, share)
+
+    def visible_starts(self, x: Tensor, replayed: ReplayBuffer | None) -> Tensor:
+        """First states (n, d) of visible chains for a batch of rows (n, d).
+
+        The batch itself (contrastive divergence) or, with a buffer, replayed rows and uniform
+        ones (persistent chains).
+        """
+        return x if replayed is None else replayed.draw(self.uniform_rows(len(x)))
+
+    @property
+    def temperature(self) -> Tensor | float:
+        """Temperature T of the density exp(-E / T)."""
+        return 1.0
+
+    def visible_chain(self, x: Tensor, visible: Langevin) -> Tensor:
+        """Rows (n, d) after a chain on E(x) / T from `x`."""
+        return visible.run(tempered(lambda x: energy_and_grad(self.base, x), self.temperature), x).x
+
+    def visible_negatives(
+        self, start: Tensor, visible: Langevin, replayed: ReplayBuffer | None = None
+    ) -> Tensor:
+        """Run chains on E(x) / T from `start`; keep their ends (n, d), in `replayed` as well."""
+        end = self.visible_chain(start, visible)
+        if replayed is not None:
+            replayed.push(end)
+        self.latest.push(end)
+        return end

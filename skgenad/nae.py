@@ -40,7 +40,7 @@ from ._base import (
     check_pair,
     check_sizes,
 )
-from ._energies import DISTANCES, ReconstructionEnergy, decoded_energy, energy_and_grad
+from ._energies import DISTANCES, ReconstructionEnergy, decoded_energy
 from ._energy_based import EnergyBasedDetector
 from ._langevin import Langevin, ReplayBuffer, tempered
 from ._negatives import NegativesModule
@@ -144,11 +144,6 @@ class NormalizedModule(NegativesModule):
         on_latent = tempered(lambda z: decoded_energy(self.base, net, z), self.temperature)
         return latent.run(on_latent, z).x
 
-    def visible_chain(self, x: Tensor, visible: Langevin) -> Tensor:
-        """Rows (n, d) after a chain on E(x) / T from `x` (eq. 8)."""
-        on_rows = tempered(lambda x: energy_and_grad(self.base, x), self.temperature)
-        return visible.run(on_rows, x).x
-
     def prior(self, n: int) -> Tensor:
         """Latent vectors (n, d_z) of q_0: uniform on the sphere or standard normal."""
         z = torch.randn(n, self.latent_dim, device=self.low.device)
@@ -160,16 +155,9 @@ class NormalizedModule(NegativesModule):
         if self.sampling == "omi":
             z = self.on_manifold(self.replayed.draw(self.prior(len(x))), latent)
             self.replayed.push(z)
-            start = self.base.net.decode(z)
-        elif self.sampling == "pcd":
-            start = self.replayed.draw(self.uniform_rows(len(x)))
-        else:
-            start = x
-        end = self.visible_chain(start, visible)
-        if self.sampling == "pcd":
-            self.replayed.push(end)
-        self.latest.push(end)
-        return end
+            return self.visible_negatives(self.base.net.decode(z), visible)
+        replayed = self.replayed if self.sampling == "pcd" else None
+        return self.visible_negatives(self.visible_starts(x, replayed), visible, replayed)
 
 
 class NAE(EnergyBasedDetector):

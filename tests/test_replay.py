@@ -65,6 +65,13 @@ def test_the_newest_rows_are_kept_and_never_more_than_the_size(batch):
         assert len(buffer) == min(seen, 10)
 
 
+def test_a_buffer_of_no_rows_keeps_none():
+    buffer = ReplayBuffer(0, 1.0, 2)
+    buffer.push(numbered(1, 2))
+    fresh = numbered(3, 4)
+    assert len(buffer) == 0 and torch.equal(buffer.draw(fresh), fresh)
+
+
 def test_it_keeps_values_and_not_what_computed_them():
     buffer = ReplayBuffer(10, 0.9, 2)
     row = torch.ones(1, 2, requires_grad=True)
