@@ -5,6 +5,8 @@ import zlib
 
 # scikit-learn skips one of its estimator checks unless this is set before scipy is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Examples that draw open no window.
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
 from skgenad.datasets import make_eight_gaussians
+from skgenad.inspection import EnergyDisplay
 
 # %%
 # Two detectors with networks of the same sizes. ``score_type="energy"`` asks for the trained energy
@@ -40,28 +41,23 @@ auroc = [roc_auc_score(y, detector.anomaly_score(rows)) for detector in (autoenc
 print(f"AUROC: autoencoder {auroc[0]:.2f}, MPDR-R {auroc[1]:.2f}")
 
 # %%
-# Both maps are mean squared errors in standardised units, on one scale of colours. The rows that
-# ``sample`` draws show what MPDR takes for normal.
-
-side = np.linspace(-5, 5, 200)
-grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-maps = [detector.anomaly_score(grid).reshape(200, 200) for detector in (autoencoder, mpdr)]
-samples = mpdr.sample(400, random_state=0)
+# Both maps are mean squared errors in standardised units, on one scale of colours; the black line
+# is the threshold that flags one row in ten. The autoencoder's takes in the whole circle. MPDR's
+# negatives, rows that its chains arrived at in the last steps, show what it takes for normal.
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 4.6), sharex=True, sharey=True, layout="constrained")
 axes[0].scatter(*X.T, s=8, alpha=0.4, color="tab:blue", linewidths=0, label="training rows")
-axes[0].scatter(*anomalies.T, s=20, marker="x", color="tab:red", label="anomalies")
+axes[0].scatter(*anomalies.T, s=20, marker="x", color="black", label="anomalies")
 axes[0].legend(loc="upper left", ncols=2)
-axes[0].set_title("data")
-for ax, name, value, values in zip(axes[1:], ["autoencoder", "MPDR-R"], auroc, maps, strict=True):
-    image = ax.pcolormesh(side, side, values, norm=LogNorm(1e-3, 1), cmap="viridis")
+axes[0].set(title="data", xlabel="x0", ylabel="x1", aspect="equal")
+side = {"xlim": (-5, 5), "ylim": (-5, 5), "norm": LogNorm(1e-3, 1)}
+for ax, name, value, detector in zip(
+    axes[1:], ["autoencoder", "MPDR-R"], auroc, [autoencoder, mpdr], strict=True
+):
+    display = EnergyDisplay.from_estimator(detector, ax=ax, colorbar=False, **side)
     ax.set_title(f"{name}: AUROC {value:.2f}")
-axes[2].scatter(
-    *samples.T, s=10, color="white", edgecolors="black", linewidths=0.4, label="samples"
+    ax.label_outer()
+figure.colorbar(
+    display.surface_, ax=axes[1:], label="energy (low is normal)", extend="both", shrink=0.9
 )
-axes[2].legend(loc="upper left")
-for ax in axes:
-    ax.set(xlabel="$x_1$", xlim=(-5, 5), ylim=(-5, 5), aspect="equal")
-axes[0].set_ylabel("$x_2$")
-figure.colorbar(image, ax=axes[1:], label="energy (low is normal)", extend="both", shrink=0.9)
 plt.show()
