@@ -1,4 +1,4 @@
-"""Variants of MPDR on the ten tables that its defaults are chosen on, and on no others.
+"""Variants of MPDR and NAE on the ten tables that defaults are chosen on, and on no others.
 
     python benchmarks/tune.py --data-home DIR [--variants default,noise0.2] [--out FOLDER]
 
@@ -15,7 +15,7 @@ import pandas as pd
 import typer
 from adbench import TUNED_ON
 
-from skgenad import MPDR, Autoencoder
+from skgenad import MPDR, NAE, Autoencoder
 from skgenad.benchmark import open_suite, run_benchmark
 
 VARIANTS = {
@@ -31,6 +31,22 @@ VARIANTS = {
     "penalty 0.2": MPDR(energy_penalty=0.2),
     "800 steps": MPDR(max_steps=800),
     "autoencoder": Autoencoder(),
+    "NAE": NAE(),
+    "NAE cd": NAE(sampling="cd"),
+    "NAE pcd": NAE(sampling="pcd"),
+    "NAE noise 0.1": NAE(visible_noise=0.1),
+    "NAE noise 0.2": NAE(visible_noise=0.2),
+    "NAE noise 0.5": NAE(visible_noise=0.5),
+    "NAE visible 10": NAE(visible_steps=10),
+    "NAE visible 20": NAE(visible_steps=20),
+    "NAE latent 5": NAE(latent_steps=5),
+    "NAE latent 0.2": NAE(latent_step_size=0.2, latent_noise=0.05),
+    "NAE latent noise 0.2": NAE(latent_noise=0.2),
+    "NAE penalty 0.2": NAE(energy_penalty=0.2),
+    "NAE penalty 5": NAE(energy_penalty=5.0),
+    "NAE rate 3e-4": NAE(learning_rate=3e-4),
+    "NAE 800 steps": NAE(max_steps=800),
+    "NAE euclidean": NAE(latent_space="euclidean", latent_penalty=0.01),
 }
 SPLITS = (("clean", 1), ("adbench", 2))
 

@@ -15,12 +15,11 @@ def contrastive_loss(
     *,
     penalty: float,
     penalize_data: bool = False,
-    temperature: Tensor | float = 1.0,
 ) -> dict[str, Tensor]:
-    """Maximum-likelihood objective of an energy, (E(x) - E(x-)) / T, with its penalty on energies.
+    """Maximum-likelihood objective of an energy, E(x) - E(x-), with its penalty on energies.
 
-    Its gradient is eq. 7 of NAE and eq. 8 of MPDR: the parameters' gradient of the energy at data
-    minus the one at negatives. Data and negatives go through the network in one pass.
+    Its gradient is eq. 8 of MPDR, and T times eq. 7 of NAE: the parameters' gradient of the energy
+    at data minus the one at negatives. Data and negatives go through the network in one pass.
 
     Parameters
     ----------
@@ -32,8 +31,6 @@ def contrastive_loss(
         Weight of E(x-)^2.
     penalize_data : bool, default=False
         Whether E(x)^2 is penalised too (scalar energies, whose level is free).
-    temperature : Tensor of shape () or float, default=1
-        T; with a gradient it is trained as well.
 
     Returns
     -------
@@ -46,7 +43,7 @@ def contrastive_loss(
     if penalize_data:
         regularizer = regularizer + on_data.square().mean()
     return {
-        "loss": (energy - negative_energy) / temperature + penalty * regularizer,
+        "loss": energy - negative_energy + penalty * regularizer,
         "energy": energy,
         "negative_energy": negative_energy,
     }

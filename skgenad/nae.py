@@ -3,7 +3,7 @@
 The reconstruction error of an autoencoder (f_e, f_d) is taken for the energy of a density:
 
     E(x) = dist(x, f_d(f_e(x))) / D,   p(x) = exp(-E(x) / T) / Omega                     (eq. 9, 10)
-    loss = (E(x) - E(x-)) / T + energy_penalty * E(x-)^2,   x- ~ p                        (eq. 12)
+    loss = E(x) - E(x-) + energy_penalty * E(x-)^2,   x- ~ p                      (T times eq. 12)
 
 To maximise the likelihood is thus to raise the error of what the model itself takes for likely,
 and so to unlearn the reconstruction of anomalies. Negatives x- come from Langevin chains, which
@@ -167,6 +167,165 @@ class NAE(EnergyBasedDetector):
     fitted by maximum likelihood. The autoencoder is first trained to reconstruct; then the error
     of negatives, rows that the model takes for likely, is raised, so that anomalies which the
     autoencoder happened to reconstruct are reconstructed no longer.
+
+    Parameters
+    ----------
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers; the decoder mirrors them. ``()`` makes both linear:
+        with as many latent dimensions as columns the density is then a Gaussian.
+    latent_dim : int, default=None
+        Dimension of the latent space. None: the number of columns up to 100 columns, 70 % of it
+        beyond, and at least 2.
+    latent_space : {"sphere", "euclidean"}, default="sphere"
+        Whether latent vectors are divided by their norm. Fresh latent chains start uniformly on
+        the sphere or at standard normal vectors.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of the hidden layers.
+    distance : {"l2", "l1"}, default="l2"
+        Whether the error is the mean over columns of squared or of absolute differences.
+    sampling : {"omi", "cd", "pcd"}, default="omi"
+        Where the visible chains of training start:
+
+        - "omi", on-manifold initialisation: at decoded ends of latent chains, which start from the
+          replay buffer of latent vectors;
+        - "cd", contrastive divergence: at the rows of the batch. Modes of the model far from all
+          rows are never found;
+        - "pcd", persistent chains: in the replay buffer of rows, or afresh at rows uniform in the
+          range of the training rows. With ``replay_ratio=1`` and ``replay_size=batch_size`` no
+          chain is ever restarted.
+    latent_steps : int, default=10
+        Steps of the latent chain in training. With "cd" and "pcd" only :meth:`sample` has one.
+    latent_step_size : float, default=0.1
+        Factor on its gradient, that of E(f_d(z)) / T.
+    latent_noise : float, default=0.05
+        Standard deviation of its noise.
+    visible_steps : int, default=5
+        Steps of the visible chain.
+    visible_step_size : float or "auto", default="auto"
+        Factor on its gradient, that of E(x) / T. "auto" is ``0.1 * n_features * temperature``,
+        with which a step undoes a fifth of a squared error, or with ``metropolis=True``
+        ``visible_noise ** 2 / 2``, that of Langevin dynamics.
+    visible_noise : float, default=0.3
+        Standard deviation of its noise, in standardised units.
+    visible_clip : float, default=None
+        Each component of its gradient, divided by T, is clamped to [-visible_clip, visible_clip].
+    anneal : bool, default=False
+        Whether the noise of step t = 0, 1, ... of the visible chain is ``visible_noise / (1 + t)``.
+    bounds : "data", (float, float) or None, default="data"
+        What the visible chain is clamped to: the range of each training column widened by 1 on
+        either side, two numbers, or nothing; in the units of training (a column's standard
+        deviation, or those of X with ``standardize=False``).
+    metropolis : bool, default=False
+        Whether the visible chain accepts or rejects its steps by Metropolis-Hastings. It then
+        rejects what lies beyond the bounds instead of clamping it, and needs
+        ``visible_noise > 0`` and ``visible_clip=None``.
+    replay_size : int, default=10000
+        States that the replay buffer keeps: latent vectors for "omi", rows for "pcd". 0 is no
+        buffer.
+    replay_ratio : float, default=0.95
+        Share, in [0, 1], of chains that start from the buffer; the others start afresh.
+    temperature : float, default=1.0
+        T, of both chains and of the density; at the start if it is trained.
+    train_temperature : bool, default=False
+        Whether T is trained along, by the likelihood.
+    temperature_learning_rate : float, default=None
+        Adam's learning rate for log T; None is 100 times `learning_rate`, as in the paper.
+    energy_penalty : float, default=1.0
+        Weight alpha of the mean of E(x-)^2, which keeps negatives' energies from running away.
+    encoder_penalty : float, default=0.0
+        Weight of the sum of the encoder's squared weights in the loss; the losses of `history_`
+        are without it.
+    latent_penalty : float, default=0.0
+        Weight of the mean squared length of the rows' latent vectors in the loss of both stages;
+        for ``latent_space="euclidean"`` only.
+    pretrain_steps : int, default=700
+        Gradient steps as an ordinary autoencoder.
+    max_steps : int, default=400
+        Gradient steps as a normalized autoencoder.
+    pretrain_learning_rate : float, default=1e-3
+        Adam's learning rate for pretraining.
+    learning_rate : float, default=1e-3
+        Adam's learning rate for the second stage.
+    schedule : {"cosine", "constant"}, default="cosine"
+        Whether learning rates fall to 0 as half a cosine in each stage.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues its second stage, in the units of its first
+        fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches and chains.
+    verbose : int, default=0
+        Whether to show a progress bar for each stage.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    temperature_ : float
+        T, trained or not.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss, mean energy of data and of
+        negatives, temperature if it is trained, seconds.
+    negatives_ : ndarray of shape (n_negatives, n_features)
+        Negatives of the last steps of training, at most 1000, in the units of X; none in a
+        detector that :meth:`load` read.
+    module_ : nn.Module
+        The autoencoder and its temperature, with ``energy(x)``, E / T, in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Autoencoder : The reconstruction error alone.
+    MPDR : Negatives from near the data, along the manifold of a second autoencoder.
+
+    Notes
+    -----
+    ``score_samples`` is -E / T: the log density of a row in standardised units, in nats, up to a
+    constant that is the same for all rows.
+
+    The density is one over the region that the chains can reach: far outside the data an
+    autoencoder's error need not be large enough for an integral over the whole space.
+
+    The paper has no tables among its experiments; the defaults are ours. :meth:`from_paper` has
+    its settings.
+
+    References
+    ----------
+    Yoon, Noh and Park, "Autoencoding under normalization constraints", ICML 2021.
+    https://arxiv.org/abs/2105.05735
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import NAE
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = NAE(pretrain_steps=50, max_steps=50, random_state=0).fit(X)
+    >>> detector.predict(np.full((1, 5), 20.0))
+    array([-1])
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -285,7 +444,27 @@ class NAE(EnergyBasedDetector):
 
     @classmethod
     def from_paper(cls, experiment: str = "2d", **parameters: Any) -> Self:
-        """Make a detector with the paper's settings of an experiment (Table 11, appendix D.3)."""
+        """Make a detector with the paper's settings of an experiment (Table 11, appendix D.3).
+
+        Numbers of steps are our defaults. The networks are perceptrons in all of them.
+
+        Parameters
+        ----------
+        experiment : {"2d", "mnist", "cifar10"}, default="2d"
+            Which of the paper's experiments; those on images want rows in [0, 1].
+        **parameters
+            Parameters that replace the paper's.
+
+        Returns
+        -------
+        detector : NAE
+            Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the paper has no such experiment.
+        """
         if experiment not in _PAPER:
             raise ValueError(
                 f"experiment={experiment!r} is none of the paper's: {', '.join(_PAPER)}."
@@ -365,16 +544,13 @@ class NAE(EnergyBasedDetector):
 
     def _energy_objective(self, module: NormalizedModule, x: Tensor) -> dict[str, Tensor]:
         negatives = module.negatives(x, *self._chains(module))
-        parts = contrastive_loss(
-            module.base,
-            x,
-            negatives,
-            penalty=self.energy_penalty,
-            temperature=module.temperature if self.train_temperature else self.temperature,
-        )
+        parts = contrastive_loss(module.base, x, negatives, penalty=self.energy_penalty)
         parts["loss"] = parts["loss"] + self._latent_term(module, x)
         if self.train_temperature:
             parts["temperature"] = module.temperature
+            # The likelihood's gradient for T and nothing else: the value is 0.
+            gap = (parts["energy"] - parts["negative_energy"]).detach() / module.temperature
+            parts["loss"] = parts["loss"] + gap - gap.detach()
         return parts
 
     def _latent_term(self, module: NormalizedModule, x: Tensor) -> Tensor | float:
@@ -386,6 +562,9 @@ class NAE(EnergyBasedDetector):
     def _chains(self, module: NormalizedModule) -> tuple[Langevin, Langevin]:
         """Latent and visible chain of training."""
         step = self.visible_step_size
+        if isinstance(step, str):
+            relative = _RELATIVE_STEP / 2 * len(module.low) * self.temperature
+            step = self.visible_noise**2 / 2 if self.metropolis else relative
         latent = Langevin(
             self.latent_steps,
             self.latent_step_size,
@@ -394,7 +573,7 @@ class NAE(EnergyBasedDetector):
         )
         visible = Langevin(
             self.visible_steps,
-            _RELATIVE_STEP / 2 * len(module.low) if isinstance(step, str) else step,
+            step,
             self.visible_noise,
             bounds=module.bounds(self.bounds),
             clip=self.visible_clip,
@@ -406,12 +585,29 @@ class NAE(EnergyBasedDetector):
     # ---- what a trained density offers ----------------------------------------------------
 
     def energy(self, X: ArrayLike) -> NDArray:
-        """Energies of rows: their mean reconstruction errors, without the temperature."""
+        """Energies of rows: their mean reconstruction errors, without the temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        energies : ndarray of shape (n_samples,)
+            E, in (squared, for "l2") standardised units.
+        """
         check_is_fitted(self)
         return self._energies(self._validate(X, reset=False))
 
-    def _temperature(self) -> float:
+    @property
+    def temperature_(self) -> float:
+        """Temperature T of the density."""
+        check_is_fitted(self)
         return float(self.module_.temperature.detach())
+
+    def _temperature(self) -> float:
+        return self.temperature_
 
     def sample(
         self,
@@ -421,7 +617,25 @@ class NAE(EnergyBasedDetector):
         visible_steps: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> NDArray:
-        """Draw rows from the density by on-manifold initialisation, whatever `sampling` is."""
+        """Draw rows from the density by on-manifold initialisation, whatever `sampling` is.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        latent_steps : int, default=None
+            Steps of the latent chain, which starts afresh; None is 8 times those of training, as
+            in the paper.
+        visible_steps : int, default=None
+            Steps of the visible chain; None is as many as in training.
+        random_state : int, RandomState or None, default=None
+            Seed.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows in the units of X.
+        """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         latent, visible = self._chains(self.module_)

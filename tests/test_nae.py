@@ -1,0 +1,367 @@
+"""NAE: what the linear case, the plane and the paper's equations say it must do."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from scipy.stats import spearmanr
+
+from skgenad import NAE, Autoencoder
+from skgenad._energies import ReconstructionEnergy
+from skgenad._langevin import Langevin
+from skgenad._networks import mlp_autoencoder
+from skgenad.nae import NormalizedModule
+
+from ._settings import normal_rows, tiny
+
+
+@pytest.fixture(scope="module")
+def X():
+    return normal_rows(200)
+
+
+def module(sampling="omi", *, temperature=0.5, replay_ratio=0.95, replay_size=1000, space="sphere"):
+    torch.manual_seed(0)
+    net = mlp_autoencoder(4, 3, (8,), "tanh", space)
+    made = NormalizedModule(
+        ReconstructionEnergy(net), 4, 3, temperature, sampling, replay_size, replay_ratio
+    )
+    made.set_range(torch.tensor([[-2.0, -1.0, 0.0, 5.0], [2.0, 3.0, 1.0, 7.0]]))
+    return made
+
+
+still = Langevin(0, 0.1, 0.1)
+
+
+# ---- the linear case is a Gaussian (appendix A.2) ---------------------------------------------
+
+
+@pytest.mark.parametrize("d", [2, 3, 5])
+def test_a_linear_overcomplete_nae_is_the_gaussian_of_maximum_likelihood(d):
+    """Sigma^-1 = 2 (I - BA)^T (I - BA) / (T D) for encoder A and decoder B.
+
+    Tolerance: in the space where the data are white, Sigma's eigenvalues are within 15 % of 1.
+    (Sampling error of a covariance of 2000 rows: 3 %; the rest is the chains' finite length.)
+    """
+    rng = np.random.RandomState(d)
+    X = rng.randn(2000, d) @ (np.eye(d) + 0.6 * rng.randn(d, d)).T + rng.randn(d)
+    detector = NAE(
+        hidden_sizes=(),
+        latent_dim=d + 1,
+        latent_space="euclidean",
+        latent_step_size=0.045,
+        latent_noise=0.3,
+        visible_steps=30,
+        visible_noise=0.7,
+        metropolis=True,
+        bounds=None,
+        temperature=0.5,
+        energy_penalty=0.0,
+        pretrain_steps=0,
+        max_steps=600,
+        learning_rate=1e-2,
+        random_state=0,
+    ).fit(X)
+    encoder, decoder = (
+        part.layers[0].weight.detach().double().numpy()
+        for part in (detector.module_.base.net.encoder, detector.module_.base.net.decoder)
+    )
+    off = np.eye(d) - decoder @ encoder
+    learned = np.linalg.inv(2 * off.T @ off / (0.5 * d))
+    Z = detector.units_.to_standard(X).astype(float)
+    empirical = np.cov(Z.T, bias=True)
+    eigenvalues = np.linalg.eigvals(np.linalg.solve(empirical, learned)).real
+    np.testing.assert_allclose(eigenvalues, 1, atol=0.15)
+    distances = cdist(Z, Z.mean(axis=0)[None], "mahalanobis", VI=np.linalg.inv(empirical))[:, 0]
+    assert spearmanr(detector.score_samples(X), -distances).statistic > 0.99
+
+
+def test_an_autoencoder_trained_alone_is_the_identity_in_the_linear_overcomplete_case():
+    """What the normalisation is for: without it every row is reconstructed."""
+    X = np.random.RandomState(0).randn(500, 3)
+    linear = {"hidden_sizes": (), "latent_dim": 4, "latent_space": "euclidean"}
+    detector = Autoencoder(**linear, learning_rate=1e-2, random_state=0).fit(X)
+    assert detector.anomaly_score(10 * X).max() < 1e-3
+
+
+# ---- outlier reconstruction and its cure (section 3.2, appendix C.3) ---------------------------
+
+
+def test_rows_of_a_gap_that_an_autoencoder_reconstructs_are_not_reconstructed_by_nae():
+    """Two uniform clusters on a line and the gap between them, as in figure 11."""
+    rng = np.random.RandomState(0)
+    X = rng.uniform([1.0, -0.3], [3.0, 0.3], size=(1000, 2)) * rng.choice([-1, 1], (1000, 1))
+    gap = np.column_stack([np.linspace(-0.4, 0.4, 50), np.zeros(50)])
+    common = {
+        "hidden_sizes": (64, 64),
+        "latent_dim": 1,
+        "latent_space": "euclidean",
+        "standardize": False,
+        "random_state": 0,
+    }
+    plain = Autoencoder(**common, max_steps=500).fit(X)
+    nae = NAE(
+        **common,
+        latent_noise=0.15,
+        latent_step_size=0.01,
+        visible_steps=15,
+        visible_noise=0.3,
+        metropolis=True,
+        temperature=0.1,
+        latent_penalty=0.01,
+        pretrain_steps=300,
+        max_steps=300,
+    ).fit(X)
+    # The autoencoder takes the whole gap for more normal than many rows, NAE for less normal
+    # than nearly all.
+    assert (plain.score_samples(X) < plain.score_samples(gap).min()).mean() > 0.2
+    assert (nae.score_samples(X) < nae.score_samples(gap).max()).mean() < 0.05
+
+
+# ---- negatives (algorithm 1) -------------------------------------------------------------------
+
+
+def test_omi_starts_on_the_decoders_manifold():
+    made = module("omi")
+    negatives = made.negatives(torch.randn(20, 4), still, still)
+    torch.testing.assert_close(negatives, made.base.net.decode(made.replayed.rows))
+    norms = made.replayed.rows.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(20))
+
+
+def test_cd_starts_at_the_rows():
+    made, x = module("cd"), torch.randn(20, 4)
+    assert torch.equal(made.negatives(x, still, still), x)
+    assert len(made.replayed) == 0
+
+
+def test_pcd_starts_within_the_range_of_the_rows_and_goes_on_from_there():
+    made = module("pcd", replay_ratio=1.0, replay_size=20)
+    first = made.negatives(torch.randn(20, 4), still, still)
+    assert ((first >= made.low) & (first <= made.high)).all()
+    assert first.std(dim=0).min() > 0.1
+    drift = Langevin(1, 0.0, 1e-3)
+    second = made.negatives(torch.randn(20, 4), still, drift)
+    assert 0 < float((second - first).abs().max()) < 0.01  # every chain goes on as itself
+
+
+def test_pcd_restarts_the_stated_share_of_chains():
+    made = module("pcd", replay_ratio=0.75, replay_size=2000)
+    old = made.negatives(torch.zeros(2000, 4), still, still)
+    new = made.negatives(torch.zeros(2000, 4), still, still)
+    assert (new == old).all(dim=1).float().mean() == pytest.approx(0.75, abs=0.04)
+
+
+@pytest.mark.parametrize("space", ["sphere", "euclidean"])
+def test_fresh_latent_chains_start_in_the_prior(space):
+    z = module(space=space).prior(20_000)
+    torch.testing.assert_close(z.mean(dim=0), torch.zeros(3), atol=0.03, rtol=0)
+    second = torch.eye(3) / (3 if space == "sphere" else 1)
+    torch.testing.assert_close(z.T @ z / len(z), second, atol=0.05, rtol=0)
+
+
+def test_the_latent_chain_samples_the_on_manifold_density():
+    """Eq. 14 with E(f_d(z)) = |z - m|^2 / 2, by a stand-in for the networks: N(m, T I)."""
+    made = module(temperature=0.5, space="euclidean")
+    mean = torch.tensor([1.0, 0.0, -1.0])
+    decode = torch.eye(4)[:, :3]
+    made.base.net.decode_and_pullback = lambda z: (z @ decode.T, lambda v: v @ decode)
+    made.base.energy_and_grad = lambda x: (
+        0.5 * (x[:, :3] - mean).square().sum(dim=1),
+        torch.cat([x[:, :3] - mean, torch.zeros(len(x), 1)], dim=1),
+    )
+    z = made.on_manifold(torch.zeros(20_000, 3), Langevin(400, 0.01, math.sqrt(0.02)))
+    torch.testing.assert_close(z.mean(dim=0), mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(z.var(dim=0), torch.full((3,), 0.5), atol=0.03, rtol=0)
+
+
+# ---- objective (eq. 12) -------------------------------------------------------------------------
+
+
+def test_gradients_are_those_of_the_likelihood(monkeypatch):
+    """dL/dtheta = grad E(x) - grad E(x-) + alpha grad E(x-)^2; for log T: -(E(x) - E(x-)) / T."""
+    x, negatives = torch.randn(30, 4), torch.randn(30, 4) + 1
+    made = module()
+    monkeypatch.setattr(made, "negatives", lambda *_: negatives)
+    detector = NAE(train_temperature=True, energy_penalty=0.3)
+    detector._energy_objective(made, x)["loss"].backward()
+    by_hand = module()
+    on_data, on_negatives = by_hand.base.energy(x).mean(), by_hand.base.energy(negatives)
+    (on_data - on_negatives.mean() + 0.3 * on_negatives.square().mean()).backward()
+    for (name, p), q in zip(made.named_parameters(), by_hand.parameters(), strict=True):
+        if name != "log_temperature":
+            torch.testing.assert_close(p.grad, q.grad)
+    gap = float((on_data - on_negatives.mean()).detach())
+    assert float(made.log_temperature.grad) == pytest.approx(-gap / 0.5, rel=1e-5)
+
+
+def test_the_latent_penalty_shortens_latent_vectors(X):
+    settings = {"latent_space": "euclidean", "pretrain_steps": 200, "max_steps": 20}
+    free, drawn = (tiny("NAE", **settings, latent_penalty=weight).fit(X) for weight in (0.0, 0.1))
+    rows = torch.from_numpy(free.units_.to_standard(X))
+    lengths = [d.module_.base.net.encode(rows).norm(dim=1).mean() for d in (free, drawn)]
+    assert lengths[1] < 0.7 * lengths[0]
+
+
+def test_a_trained_temperature_moves_and_a_fixed_one_does_not(X):
+    fixed = tiny("NAE", temperature=0.7).fit(X)
+    assert fixed.temperature_ == pytest.approx(0.7) and "temperature" not in fixed.history_
+    trained = tiny("NAE", temperature=0.7, train_temperature=True).fit(X)
+    assert trained.temperature_ != pytest.approx(0.7, rel=1e-3)
+    assert trained.history_["temperature"].notna().any()
+    slow = tiny("NAE", temperature=0.7, train_temperature=True, temperature_learning_rate=1e-9)
+    assert slow.fit(X).temperature_ == pytest.approx(0.7)
+
+
+# ---- options -----------------------------------------------------------------------------------
+
+OTHER = {
+    "hidden_sizes": (16,),
+    "latent_dim": 2,
+    "latent_space": "euclidean",
+    "activation": "tanh",
+    "distance": "l1",
+    "sampling": "cd",
+    "latent_steps": 4,
+    "latent_step_size": 0.5,
+    "latent_noise": 0.2,
+    "visible_steps": 4,
+    "visible_step_size": 0.01,
+    "visible_noise": 0.1,
+    "visible_clip": 1e-3,
+    "anneal": True,
+    "bounds": (-0.5, 0.5),
+    "metropolis": True,
+    "replay_size": 0,
+    "replay_ratio": 0.1,
+    "temperature": 0.2,
+    "train_temperature": True,
+    "energy_penalty": 0.0,
+    "encoder_penalty": 0.1,
+    "pretrain_steps": 20,
+    "max_steps": 20,
+    "pretrain_learning_rate": 1e-2,
+    "learning_rate": 1e-2,
+    "schedule": "constant",
+    "batch_size": 8,
+    "standardize": False,
+    "random_state": 1,
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_parameter_changes_what_is_learned(X, name):
+    rows = (X - X.mean(axis=0)) / (2 * X.std(axis=0))
+    usual = tiny("NAE").fit(rows).score_samples(rows)
+    assert not np.array_equal(
+        tiny("NAE", **{name: OTHER[name]}).fit(rows).score_samples(rows), usual
+    )
+
+
+def test_no_parameter_was_forgotten():
+    elsewhere = {"latent_penalty", "temperature_learning_rate", "contamination", "warm_start"}
+    elsewhere |= {"calibration_fraction", "device", "verbose", "callbacks"}
+    assert set(NAE().get_params()) == set(OTHER) | elsewhere
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sampling": "mcmc"}, "sampling"),
+        ({"distance": "cosine"}, "distance"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"replay_ratio": 1.5}, "replay_ratio"),
+        ({"latent_penalty": 0.1}, "latent_space='sphere'"),
+        ({"metropolis": True, "visible_clip": 0.1}, "cannot be combined with clip"),
+        ({"metropolis": True, "visible_noise": 0.0}, "noise > 0"),
+        ({"bounds": (1, 0)}, "bounds"),
+        ({"hidden_sizes": (0,)}, "hidden_sizes"),
+    ],
+)
+def test_what_cannot_be_is_refused(X, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        tiny("NAE", **parameters).fit(X)
+
+
+@pytest.mark.parametrize("experiment", ["2d", "mnist", "cifar10"])
+def test_the_papers_settings_train(experiment):
+    rows = np.random.RandomState(0).rand(60, 5)
+    short = {"hidden_sizes": (8,), "pretrain_steps": 2, "max_steps": 2, "random_state": 0}
+    detector = NAE.from_paper(experiment, **short).fit(rows)
+    assert np.isfinite(detector.score_samples(rows)).all()
+    assert not detector.standardize and detector.learning_rate == 1e-5
+
+
+def test_the_paper_has_no_such_experiment():
+    with pytest.raises(ValueError, match="2d, mnist, cifar10"):
+        NAE.from_paper("tables")
+
+
+# ---- energies, densities, samples --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distance", ["l2", "l1"])
+def test_energy_is_the_mean_error_and_the_score_its_share_of_the_temperature(X, distance):
+    detector = tiny("NAE", temperature=0.3, distance=distance).fit(X)
+    rows = torch.from_numpy(detector.units_.to_standard(X))
+    with torch.no_grad():
+        error = rows - detector.module_.base.net(rows)
+    mean = (error.square() if distance == "l2" else error.abs()).mean(dim=1).numpy()
+    np.testing.assert_allclose(detector.energy(X), mean, rtol=1e-4)
+    np.testing.assert_allclose(detector.score_samples(X), -mean / 0.3, rtol=1e-4)
+
+
+def test_a_density_on_a_grid_integrates_to_one_and_follows_the_energy():
+    X = normal_rows(100, 2)
+    detector = tiny("NAE", temperature=0.4).fit(X)
+    low, high = X.min(axis=0), X.max(axis=0)
+    xs, ys = np.linspace(low[0], high[0], 50), np.linspace(low[1], high[1], 40)
+    log_density = detector.log_density_grid(xs, ys)
+    assert log_density.shape == (40, 50)
+    cell = (xs[1] - xs[0]) * (ys[1] - ys[0])
+    assert np.exp(log_density).sum() * cell == pytest.approx(1)
+    points = [[xs[7], ys[3]], [xs[20], ys[30]]]
+    difference = -np.subtract(*detector.energy(points)) / 0.4
+    assert log_density[3, 7] - log_density[30, 20] == pytest.approx(difference, rel=1e-4)
+
+
+def test_a_density_on_a_grid_is_for_the_plane(X):
+    with pytest.raises(ValueError, match="fitted on 4 features, it needs 2"):
+        tiny("NAE").fit(X).log_density_grid([0, 1], [0, 1])
+    with pytest.raises(ValueError, match="rising order"):
+        tiny("NAE").fit(X[:, :2]).log_density_grid([1, 0], [0, 1])
+
+
+def test_samples_come_in_the_units_of_the_rows_and_change_nothing(X):
+    detector = tiny("NAE").fit(X)
+    before = {name: value.clone() for name, value in detector.module_.state_dict().items()}
+    rows = len(detector.module_.replayed)
+    sample = detector.sample(300, random_state=0)
+    assert sample.shape == (300, 4) and sample.dtype == np.float64
+    np.testing.assert_array_equal(sample, detector.sample(300, random_state=0))
+    assert not np.array_equal(sample, detector.sample(300, random_state=1))
+    assert all(torch.equal(before[k], v) for k, v in detector.module_.state_dict().items())
+    assert len(detector.module_.replayed) == rows
+    # Within the chain's bounds: the range of the rows and one standard deviation.
+    room = X.std(axis=0) * 1.001
+    assert (sample >= X.min(axis=0) - room).all() and (sample <= X.max(axis=0) + room).all()
+
+
+def test_sampling_runs_a_latent_chain_eight_times_as_long(X, monkeypatch):
+    detector = tiny("NAE").fit(X)
+    lengths = []
+    run = Langevin.run
+    monkeypatch.setattr(Langevin, "run", lambda c, *a: lengths.append(c.n_steps) or run(c, *a))
+    detector.sample(5)
+    detector.sample(5, latent_steps=3, visible_steps=7)
+    assert lengths == [16, 2, 3, 7]
+
+
+def test_the_latest_negatives_are_kept_and_do_not_go_into_files(X, tmp_path):
+    detector = tiny("NAE", max_steps=100).fit(X)
+    assert detector.negatives_.shape == (1000, 4)
+    assert np.isfinite(detector.negatives_).all()
+    detector.save(tmp_path / "detector")
+    assert NAE.load(tmp_path / "detector").negatives_.shape == (0, 4)
