@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,14 @@ from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    roc_auc_score,
+    roc_curve,
+)
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import (
     GridSearchCV,
@@ -28,7 +37,11 @@ from skgenad.metrics import (
     anomaly_average_precision,
     anomaly_roc_auc,
     anomaly_score,
+    f1_at_contamination,
+    make_anomaly_scorer,
+    max_balanced_accuracy,
     on_manifold_scorer,
+    partial_roc_auc,
 )
 
 SCORERS = {
@@ -152,6 +165,251 @@ def test_search_with_labels_over_a_pipeline(data):
     assert search.best_score_ > 0.9
     assert set(search.cv_results_) >= {"mean_test_auroc", "mean_test_ap"}
     assert search.n_splits_ == 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "kwargs"),
+    [
+        (f1_at_contamination, {}),
+        (max_balanced_accuracy, {}),
+        (partial_roc_auc, {"max_fpr": 0.3}),
+        (roc_auc_score, {"max_fpr": 0.3}),
+    ],
+)
+def test_scorer_made_from_a_metric_hands_it_anomaly_scores(data, metric, kwargs):
+    X, y = data
+    detector = forest().fit(X)
+    scorer = pickle.loads(pickle.dumps(make_anomaly_scorer(metric, **kwargs)))
+    expected = metric(y, -detector.score_samples(X), **kwargs)
+    assert scorer(detector, X, list(y)) == expected
+    assert isinstance(scorer(detector, X, y), float)
+    worse = make_anomaly_scorer(metric, greater_is_better=False, **kwargs)
+    assert worse(detector, X, y) == -expected
+    with pytest.raises(ValueError, match="All 105 rows have y = 0"):
+        scorer(detector, X, 0 * y)
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_search_with_scorers_made_from_metrics(data, routing):
+    X, y = data
+    scoring = {
+        "f1": make_anomaly_scorer(f1_at_contamination),
+        "loss": make_anomaly_scorer(average_precision_score, greater_is_better=False),
+    }
+    with sklearn.config_context(enable_metadata_routing=routing):
+        search = GridSearchCV(
+            forest(),
+            {"max_samples": [8, 32]},
+            scoring=scoring,
+            refit="f1",
+            cv=NormalOnlyCV(3),
+            error_score="raise",
+        ).fit(X, y)
+    assert search.best_score_ > 0.8
+    assert (search.cv_results_["mean_test_loss"] < -0.8).all()
+
+
+def test_scorer_says_what_it_was_made_from():
+    scorer = make_anomaly_scorer(partial_roc_auc, max_fpr=0.2, greater_is_better=False)
+    made = "make_anomaly_scorer(partial_roc_auc, greater_is_better=False, max_fpr=0.2)"
+    assert repr(scorer) == made
+    assert repr(eval(made)) == made
+    with pytest.raises(TypeError, match="metric must be a function.*'f1'"):
+        make_anomaly_scorer("f1")
+
+
+# ---- metrics -----------------------------------------------------------------
+
+METRICS = [f1_at_contamination, partial_roc_auc, max_balanced_accuracy]
+metrics = pytest.mark.parametrize("metric", METRICS)
+
+
+def draw(seed, n_normal=60, n_anomalies=15, n_values=None):
+    """Labels, and scores that tell them apart in part; integers where ties are wanted."""
+    rng = np.random.RandomState(seed)
+    y = rng.permutation(np.repeat([0, 1], [n_normal, n_anomalies]))
+    scores = rng.normal(size=len(y)) + y
+    return y, scores if n_values is None else np.floor(n_values * scores / 4)
+
+
+@metrics
+def test_metric_of_perfect_inverted_and_constant_scores(metric):
+    y = np.repeat([0, 1], [30, 10])
+    worst = 0.5 if metric is max_balanced_accuracy else 0.0
+    tied = {f1_at_contamination: 0.25, partial_roc_auc: 0.0, max_balanced_accuracy: 0.5}
+    assert metric(y, y + np.linspace(0, 0.5, 40)) == 1
+    assert metric(y, -y - np.linspace(0, 0.5, 40)) == worst
+    assert metric(y, np.full(40, 3.0)) == tied[metric]
+
+
+@metrics
+@pytest.mark.parametrize("n_values", [None, 3])
+def test_metric_depends_on_the_ranking_alone(metric, n_values):
+    y, scores = draw(0, n_values=n_values)
+    expected = metric(y, scores)
+    assert 0.05 < expected < 0.95
+    assert isinstance(expected, float)
+    for seed in range(20):
+        order = np.random.RandomState(seed).permutation(len(y))
+        assert metric(y[order], scores[order]) == expected
+    for same in (10 * scores - 7, np.exp(scores), scores.astype(np.float32)):
+        assert metric(y, same) == expected
+    for form in (list, pd.Series, lambda values: np.asarray(values)[:, None]):
+        assert metric(form(y), form(scores)) == expected
+    assert metric(y == 1, scores) == expected
+
+
+@metrics
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_true": [0, 0, 0, 0]}, "All 4 rows have y = 0"),
+        ({"y_true": [-1, 1, 1, -1]}, r"values -1, 1;.*`y == -1`"),
+        ({"y_true": [0, 1, 1]}, r"inconsistent numbers of samples: \[3, 4\]"),
+        ({"anomaly_score": [1, 2, np.nan, 4]}, "anomaly_score contains NaN"),
+        ({"anomaly_score": [1, 2, np.inf, 4]}, "anomaly_score contains infinity"),
+        ({"anomaly_score": np.ones((4, 2))}, "1d array"),
+        ({"anomaly_score": list("abcd")}, "convert|numeric"),
+    ],
+)
+def test_metric_of_bad_input_is_an_error_that_says_why(metric, change, message):
+    arguments = {"y_true": [0, 0, 1, 1], "anomaly_score": [1.0, 2.0, 3.0, 4.0]} | change
+    with pytest.raises(ValueError, match=message):
+        metric(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("anomalies", "normal", "expected"),
+    [
+        ([9, 8, 7], [6, 5, 4, 3], 1),
+        ([9, 8, 2], [7, 5, 4, 3], 2 / 3),
+        ([9, 2, 1], [8, 7, 5, 4], 1 / 3),
+        ([9, 8, 6], [6, 5, 4, 3], (2 + 1 / 2) / 3),  # one place for two rows
+        ([9, 6, 6], [6, 6, 6, 3], (1 + 2 * 2 / 5) / 3),  # two places for five rows
+        ([9, 8, 7], [9, 9, 8, 1], 1 / 3),  # the tie fills the places
+    ],
+)
+def test_f1_at_contamination_by_hand(anomalies, normal, expected):
+    y = np.repeat([1, 0], [len(anomalies), len(normal)])
+    assert f1_at_contamination(y, anomalies + normal) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_f1_at_contamination_is_the_f1_score_of_the_highest_rows(seed):
+    y, scores = draw(seed)
+    flagged = np.zeros(len(y), dtype=int)
+    flagged[np.argsort(scores)[-y.sum() :]] = 1
+    expected = f1_score(y, flagged)
+    assert f1_at_contamination(y, scores) == pytest.approx(expected, abs=1e-15)
+
+
+def test_f1_at_contamination_is_the_mean_over_random_choices_among_ties():
+    y, scores = draw(3, n_values=3)
+    rng = np.random.RandomState(0)
+    values = [f1_at_contamination(y, scores + 0.01 * rng.uniform(size=len(y))) for _ in range(4000)]
+    assert np.std(values) > 0.02
+    error = np.std(values) / np.sqrt(len(values))
+    assert f1_at_contamination(y, scores) == pytest.approx(np.mean(values), abs=4 * error)
+
+
+@pytest.mark.parametrize(
+    ("max_fpr", "expected"),
+    [
+        (0.25, 1 / 3),  # the normal row at 7: one anomaly above
+        (0.49, 1 / 3),  # still one row
+        (0.5, (1 + 1) / 6),  # and the row at 5, with which an anomaly ties
+        (0.75, (1 + 1 + 2) / 9),
+        (1.0, (1 + 1 + 2 + 3) / 12),
+    ],
+)
+def test_partial_roc_auc_by_hand(max_fpr, expected):
+    y, scores = [1, 1, 1, 0, 0, 0, 0], [9, 5, 2, 7, 5, 3, 1]
+    assert partial_roc_auc(y, scores, max_fpr=max_fpr) == pytest.approx(expected, abs=1e-15)
+
+
+def plain_area(y, scores, max_fpr):
+    """Area under scikit-learn's curve up to a rate, by the trapezoidal rule, over the rate."""
+    fpr, tpr, _ = roc_curve(y, scores, drop_intermediate=False)
+    stop = np.searchsorted(fpr, max_fpr, side="right")
+    end = np.interp(max_fpr, fpr, tpr)
+    return auc(np.append(fpr[:stop], max_fpr), np.append(tpr[:stop], end)) / max_fpr
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("max_fpr", [0.05, 0.1, 0.5, 1.0])
+def test_partial_roc_auc_is_the_plain_area_where_rows_are_whole_and_nothing_ties(seed, max_fpr):
+    y, scores = draw(seed)
+    ours = partial_roc_auc(y, scores, max_fpr=max_fpr)
+    assert ours == pytest.approx(plain_area(y, scores, max_fpr), abs=1e-12)
+    # scikit-learn rescales the area so that its smallest and largest values become 0.5 and 1.
+    smallest = max_fpr**2 / 2
+    rescaled = 0.5 * (1 + (ours * max_fpr - smallest) / (max_fpr - smallest))
+    assert roc_auc_score(y, scores, max_fpr=max_fpr) == pytest.approx(rescaled, abs=1e-12)
+
+
+def test_partial_roc_auc_rounds_the_number_of_normal_rows_down():
+    y, scores = draw(1, n_normal=59)
+    expected = partial_roc_auc(y, scores, max_fpr=5 / 59)
+    assert partial_roc_auc(y, scores, max_fpr=0.1) == expected  # 5.9 rows
+    assert plain_area(y, scores, 0.1) != pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("n_normal", [100, 700])
+def test_partial_roc_auc_loses_no_row_to_rounding_of_the_rate(n_normal):
+    y, scores = draw(2, n_normal=n_normal)
+    order = np.sort(scores[y == 0])[::-1]
+    for percent in range(1, 101):
+        k = percent * n_normal // 100
+        expected = np.mean(scores[y == 1] > order[:k, None])
+        ours = partial_roc_auc(y, scores, max_fpr=percent / 100)
+        assert ours == pytest.approx(expected, abs=1e-12)
+
+
+def test_partial_roc_auc_gives_ties_no_credit():
+    y, scores = draw(4, n_values=3)
+    normal, anomalies = scores[y == 0], scores[y == 1]
+    tied = np.mean(anomalies == normal[:, None])
+    assert tied > 0.05
+    whole = partial_roc_auc(y, scores, max_fpr=1.0)
+    assert whole == pytest.approx(roc_auc_score(y, scores) - tied / 2, abs=1e-12)
+
+
+def test_partial_roc_auc_of_less_than_one_row_says_how_many_it_takes():
+    y = np.repeat([0, 1], [9, 3])
+    with pytest.raises(ValueError, match=r"max_fpr=0.1 of 9 normal row.*Score 10 .*>= 0.111"):
+        partial_roc_auc(y, np.arange(12))
+    assert partial_roc_auc(y, np.arange(12), max_fpr=1 / 9) == 1
+
+
+@pytest.mark.parametrize(
+    ("max_fpr", "error"), [(0, ValueError), (1.1, ValueError), (-0.1, ValueError), ("a", TypeError)]
+)
+def test_rate_out_of_range_is_an_error(max_fpr, error):
+    with pytest.raises(error, match="max_fpr"):
+        partial_roc_auc([0, 1], [0.0, 1.0], max_fpr=max_fpr)
+
+
+@pytest.mark.parametrize(
+    ("anomalies", "normal", "expected"),
+    [
+        ([9, 8, 2], [7, 5, 4, 3], (2 / 3 + 1) / 2),
+        ([9, 6, 6], [6, 5, 4, 3], (1 + 3 / 4) / 2),  # the three at 6 are flagged together
+        ([9, 6, 1], [6, 6, 6, 6], (1 / 3 + 1) / 2),
+        ([1, 1, 1], [3, 4, 5, 6], 1 / 2),
+    ],
+)
+def test_max_balanced_accuracy_by_hand(anomalies, normal, expected):
+    y = np.repeat([1, 0], [len(anomalies), len(normal)])
+    assert max_balanced_accuracy(y, anomalies + normal) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("n_values", [None, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_max_balanced_accuracy_is_the_best_over_all_thresholds(seed, n_values):
+    y, scores = draw(seed, n_values=n_values)
+    thresholds = [*np.unique(scores), np.inf]
+    every = [balanced_accuracy_score(y, (scores >= t).astype(int)) for t in thresholds]
+    assert max_balanced_accuracy(y, scores) == pytest.approx(max(every), abs=1e-12)
 
 
 # ---- label-free scorer -------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from skgenad.metrics import _check_labels
+from skgenad.metrics._labels import check_labels
 
 
 def load_npz(path: str | os.PathLike[str]) -> Bunch:
@@ -51,7 +51,7 @@ def load_npz(path: str | os.PathLike[str]) -> Bunch:
     path = Path(path)
     try:
         X, y = _read_arrays(path)
-        X, y = _check_X(X), _check_labels(y)
+        X, y = _check_X(X), check_labels(y)
         if len(X) != len(y):
             raise ValueError(f"X has {len(X)} rows and y has {len(y)}; they must be equal.")
     except (ValueError, TypeError) as error:

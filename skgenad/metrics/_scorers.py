@@ -1,38 +1,17 @@
-"""What users measure that scikit-learn lacks: scorers and splits for anomaly labels.
-
-Labels are 1 for an anomaly and 0 for a normal row, as in every data set of this package.
-scikit-learn's detectors score the other way round (higher = more normal), so its own
-``scoring="roc_auc"`` is inverted with such labels. The scorers here have the sign right::
-
-    GridSearchCV(detector, grid, scoring=anomaly_roc_auc, cv=NormalOnlyCV(5)).fit(X, y)
-
-For arrays, `anomaly_score` gives what scikit-learn's metrics want as ``y_score``::
-
-    roc_auc_score(y, anomaly_score(detector, X))
-"""
+"""Scorers: detectors judged in searches and cross-validation, with the sign of anomalies right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from numbers import Integral
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_outlier_detector
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import column_or_1d
-from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 
-__all__ = [
-    "NormalOnlyCV",
-    "anomaly_average_precision",
-    "anomaly_roc_auc",
-    "anomaly_score",
-    "on_manifold_scorer",
-]
+from skgenad.metrics._labels import check_both_labels
 
 
 def anomaly_score(estimator: Any, X: ArrayLike) -> np.ndarray:
@@ -120,7 +99,7 @@ def anomaly_roc_auc(estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
     >>> bool(scores.mean() > 0.9)
     True
     """
-    return float(roc_auc_score(_check_both_labels(y), anomaly_score(estimator, X)))
+    return float(roc_auc_score(check_both_labels(y), anomaly_score(estimator, X)))
 
 
 def anomaly_average_precision(estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
@@ -160,7 +139,86 @@ def anomaly_average_precision(estimator: Any, X: ArrayLike, y: ArrayLike) -> flo
     >>> anomaly_average_precision(detector, X, y) > 0.5
     True
     """
-    return float(average_precision_score(_check_both_labels(y), anomaly_score(estimator, X)))
+    return float(average_precision_score(check_both_labels(y), anomaly_score(estimator, X)))
+
+
+def make_anomaly_scorer(
+    metric: Callable[..., float], *, greater_is_better: bool = True, **kwargs: Any
+) -> Callable[[Any, ArrayLike, ArrayLike], float]:
+    """Make a scorer for searches from a metric of labels and anomaly scores.
+
+    What `sklearn.metrics.make_scorer` is for classifiers: it hands the metric anomaly scores, where
+    scikit-learn's own would hand it scores that are higher for normal rows.
+
+    Parameters
+    ----------
+    metric : callable
+        ``metric(y_true, anomaly_score, **kwargs)`` returning a number, such as
+        `f1_at_contamination`, `partial_roc_auc` or a metric of scikit-learn that takes scores.
+    greater_is_better : bool, default=True
+        If False, the scorer returns the negated metric, since searches look for the largest value.
+    **kwargs : dict
+        Passed to `metric`.
+
+    Returns
+    -------
+    callable
+        ``scorer(estimator, X, y)``, to be passed as ``scoring=`` to `GridSearchCV`,
+        `cross_val_score` and the like. It can be pickled when `metric` can.
+
+    Raises
+    ------
+    TypeError
+        If `metric` is not callable.
+
+    See Also
+    --------
+    anomaly_roc_auc, anomaly_average_precision : Ready-made scorers.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skgenad.datasets import load_builtin
+    >>> from skgenad.metrics import NormalOnlyCV, make_anomaly_scorer, partial_roc_auc
+    >>> X, y = load_builtin("breast_cancer", return_X_y=True)
+    >>> scorer = make_anomaly_scorer(partial_roc_auc, max_fpr=0.2)
+    >>> detector = IsolationForest(n_estimators=20, random_state=0)
+    >>> scores = cross_val_score(detector, X, y, scoring=scorer, cv=NormalOnlyCV(3))
+    >>> bool(scores.mean() > 0.5)
+    True
+    """
+    if not callable(metric):
+        raise TypeError(
+            f"metric must be a function of labels and anomaly scores, got {metric!r}; pass the "
+            "function itself, for example skgenad.metrics.f1_at_contamination."
+        )
+    return _AnomalyScorer(metric, greater_is_better, kwargs)
+
+
+class _AnomalyScorer:
+    """An object and not a closure, so that it can be sent to other processes."""
+
+    def __init__(
+        self, metric: Callable[..., float], greater_is_better: bool, kwargs: dict[str, Any]
+    ) -> None:
+        self.metric = metric
+        self.greater_is_better = greater_is_better
+        self.kwargs = kwargs
+
+    def __call__(self, estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
+        labels = check_both_labels(y)
+        value = float(self.metric(labels, anomaly_score(estimator, X), **self.kwargs))
+        return value if self.greater_is_better else -value
+
+    def __repr__(self) -> str:
+        name = getattr(self.metric, "__name__", repr(self.metric))
+        options = {} if self.greater_is_better else {"greater_is_better": False}
+        arguments = [
+            name,
+            *(f"{key}={value!r}" for key, value in {**options, **self.kwargs}.items()),
+        ]
+        return f"make_anomaly_scorer({', '.join(arguments)})"
 
 
 def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None) -> float:
@@ -220,142 +278,6 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     return float(estimator.on_manifold_score(X))
 
 
-class NormalOnlyCV:
-    """Cross-validator that keeps anomalies out of the training folds.
-
-    It splits as the cross-validator it wraps and then drops the rows with ``y = 1`` from each
-    training part; the test parts keep them. So a detector trains on normal rows alone and is scored
-    on both kinds.
-
-    Parameters
-    ----------
-    cv : int, cross-validator or iterable, default=5
-        An int is the number of folds, stratified by `y` (every test fold gets its share of the
-        anomalies); a cross-validator of scikit-learn is used as it is, with its groups; an iterable
-        yields (train, test) index arrays.
-
-    Raises
-    ------
-    ValueError
-        If `cv` is none of these.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skgenad.metrics import NormalOnlyCV
-    >>> X, y = np.zeros((6, 1)), np.array([0, 0, 0, 0, 1, 1])
-    >>> for train, test in NormalOnlyCV(2).split(X, y):
-    ...     print(train, test)
-    [2 3] [0 1 4]
-    [0 1] [2 3 5]
-    """
-
-    def __init__(self, cv: int | Iterable | Any = 5) -> None:
-        # An iterator can be read once, but a search asks for n_splits before it splits.
-        self.cv = cv if cv is None or isinstance(cv, Integral) else check_cv(cv)
-
-    def split(
-        self, X: ArrayLike, y: ArrayLike | None = None, groups: ArrayLike | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the indices of each fold's training and test rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows to split.
-        y : array-like of shape (n_samples,)
-            1 for anomalies, 0 for normal rows.
-        groups : array-like of shape (n_samples,), default=None
-            Passed to the wrapped cross-validator.
-
-        Yields
-        ------
-        train : numpy.ndarray of int
-            Rows to train on: all normal.
-        test : numpy.ndarray of int
-            Rows to score: of both kinds.
-
-        Raises
-        ------
-        ValueError
-            If `y` is missing or has values besides 0 and 1, or if a training part has no normal
-            row.
-        """
-        if y is None:
-            raise ValueError("NormalOnlyCV needs y (1 = anomaly) to keep anomalies from training.")
-        y = _check_labels(y)
-        for fold, (train, test) in enumerate(self._splitter(y).split(X, y, groups)):
-            train = np.asarray(train)
-            train = np.flatnonzero(train) if train.dtype == bool else train
-            normal = train[y[train] == 0]
-            if not len(normal):
-                raise ValueError(
-                    f"The training part of fold {fold} has no normal row (y = 0) among its "
-                    f"{len(train)} rows. Use fewer or shuffled folds, or check that y = 1 marks "
-                    "the anomalies."
-                )
-            yield normal, test
-
-    def get_n_splits(
-        self,
-        X: ArrayLike | None = None,
-        y: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> int:
-        """Return the number of folds.
-
-        Parameters
-        ----------
-        X, y, groups : array-like, default=None
-            Passed to the wrapped cross-validator; some, such as `LeaveOneGroupOut`, need them.
-
-        Returns
-        -------
-        int
-            Number of (train, test) pairs that `split` yields.
-        """
-        return self._splitter(y).get_n_splits(X, y, groups)
-
-    def get_metadata_routing(self) -> MetadataRequest:
-        """Return what the wrapped cross-validator requests, so that ``groups`` reach it.
-
-        Returns
-        -------
-        sklearn.utils.metadata_routing.MetadataRequest
-            The request of `cv`; empty for an int.
-        """
-        return get_routing_for_object(self.cv)
-
-    def _splitter(self, y: ArrayLike | None) -> Any:
-        return check_cv(self.cv, y, classifier=True)
-
-    def __repr__(self) -> str:
-        return f"NormalOnlyCV(cv={self.cv!r})"
-
-
 def _is_detector(estimator: Any) -> bool:
     # Objects outside scikit-learn have no tags, and is_outlier_detector fails on them.
     return hasattr(estimator, "__sklearn_tags__") and is_outlier_detector(estimator)
-
-
-def _check_labels(y: ArrayLike) -> np.ndarray:
-    """Labels as int64 of shape (n_samples,), or an error if they are not 0 and 1."""
-    labels = column_or_1d(y)
-    values = np.unique(labels)
-    if not np.isin(values, [0, 1]).all():
-        shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
-        raise ValueError(
-            f"y has the values {shown}; it must be 1 for anomalies and 0 for normal rows "
-            "(scikit-learn's predictions of -1 and +1 become this with `y == -1`)."
-        )
-    return labels.astype(np.int64)
-
-
-def _check_both_labels(y: ArrayLike) -> np.ndarray:
-    labels = _check_labels(y)
-    if labels.min() == labels.max():
-        raise ValueError(
-            f"All {len(labels)} rows have y = {labels[0]}; a ranking is scored on rows of both "
-            "kinds, 1 = anomaly and 0 = normal. Use stratified folds or fewer of them."
-        )
-    return labels
