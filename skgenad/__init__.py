@@ -5,6 +5,8 @@ from .autoencoder import Autoencoder
 from .dagmm import DAGMM
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
+from .vae import VAE
+from .wae import WAE
 
 __version__ = "0.1.0"
-__all__ = ["DAGMM", "MPDR", "Autoencoder", "DivergenceWarning", "Mahalanobis"]
+__all__ = ["DAGMM", "MPDR", "VAE", "WAE", "Autoencoder", "DivergenceWarning", "Mahalanobis"]

@@ -39,6 +39,22 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "VAE": {
+        "hidden_sizes": (16, 16),
+        "latent_dim": 2,
+        "max_steps": 30,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "WAE": {
+        "hidden_sizes": (16, 16),
+        "latent_dim": 2,
+        "max_steps": 30,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
 }
 
 DETECTORS = [
@@ -55,6 +71,9 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("MPDR", {"manifold": "identity"}),
     ("MPDR", {"manifold_dims": (2, 3), "replay_size": 20}),
     ("Mahalanobis", {"shrinkage": "auto"}),
+    ("VAE", {"score_type": "elbo"}),
+    ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
+    ("WAE", {"kernel": "imq"}),
 ]
 VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]
 

@@ -1,0 +1,430 @@
+"""VAE: a variational autoencoder; reconstruction error, ELBO or importance-weighted bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from ._base import (
+    BaseGenerativeDetector,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_sizes,
+)
+from ._device import precise
+from ._networks import ACTIVATIONS, MLP, default_latent_dim
+from ._sampling import PriorSamplingMixin
+from ._training import Stage, adam
+
+_LOG_2PI = math.log(2 * math.pi)
+# Of the posterior. The encoder is linear far from the data, where exp would overflow.
+_LOG_VARIANCES = (-30.0, 20.0)
+# Of the likelihood: a decoder in float32 is no more exact than this, squared.
+_LEAST_VARIANCE = 1e-12
+# The learned variance is an average over about 1 / _RATE batches, over all while they are fewer.
+_RATE = 0.01
+
+
+def normal_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergences (n,), in nats, of N(mean, diag(exp(log_variance))) from N(0, I)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+class VAEModule(nn.Module):
+    """Encoder, decoder and likelihood of p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I).
+
+    A column that is constant in training has no density. The decoder gives back the constant
+    there, and the likelihood is that of the columns that vary.
+
+    Parameters
+    ----------
+    n_features, latent_dim : int
+        Dimensions of x and z.
+    hidden_sizes : sequence of int
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : str
+        Their activation.
+    sigma : float or None
+        Standard deviation of the likelihood; None to learn it.
+    score_type : {"reconstruction", "elbo", "likelihood"}
+        What the energy is.
+    n_importance_samples : int
+        Number of z that a bound looks at.
+    """
+
+    variance: Tensor
+    n_steps: Tensor
+    varies: Tensor
+    constants: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        latent_dim: int,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        sigma: float | None,
+        score_type: str,
+        n_importance_samples: int,
+    ) -> None:
+        super().__init__()
+        self.learns_variance, self.score_type = sigma is None, score_type
+        self.encoder = MLP([n_features, *hidden_sizes, 2 * latent_dim], activation)
+        self.decoder = MLP([latent_dim, *reversed(hidden_sizes), n_features], activation)
+        self.register_buffer("variance", torch.tensor([1.0 if sigma is None else sigma**2]))
+        self.register_buffer("n_steps", torch.zeros(1))
+        self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
+        self.register_buffer("constants", torch.zeros(n_features))
+        # The same for all rows, so that a row's score depends on that row alone. From a generator
+        # of its own and row by row: training does not depend on how many samples there are, and
+        # the first of many are those of few.
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31 - 1, ())))
+        rows = [torch.randn(latent_dim, generator=generator) for _ in range(n_importance_samples)]
+        self.register_buffer("noise", torch.stack(rows))
+
+    # ---- the model ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def set_constants(self, rows: Tensor) -> None:
+        """Find the columns of the training rows (n, d) that do not vary."""
+        self.varies.copy_(rows.amax(dim=0) > rows.amin(dim=0))
+        self.constants.copy_(rows[0])
+
+    def settled(self, x: Tensor) -> Tensor:
+        """Rows (n, d) with the constants where training rows had them."""
+        return torch.where(self.varies, x, self.constants)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log variances, both (n, d_z), of q(z | x)."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance.clamp(*_LOG_VARIANCES)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Means (n, d) of p(x | z)."""
+        return self.settled(self.decoder(z))
+
+    def sample(self, n: int) -> Tensor:
+        """Draw `n` rows from the model."""
+        mean = self.decode(torch.randn(n, self.noise.shape[1], device=self.noise.device))
+        return self.settled(mean + self.variance.sqrt() * torch.randn_like(mean))
+
+    # ---- training -------------------------------------------------------------------------
+
+    def negative_elbo_parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return -log p(x | z) for one z from q(z | x), and the KL divergence; means over rows.
+
+        A step of training also counts itself and moves the variance, if that is learned.
+        """
+        x = self.settled(x)
+        mean, log_variance = self.posterior(x)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        squared = (x - self.decode(z)).square().sum(dim=1).mean()
+        n_varying = self.varies.sum()
+        if self.training:
+            self.n_steps += 1
+        if self.training and self.learns_variance:
+            self._average(squared.detach() / n_varying.clamp_min(1))
+        log_volume = 0.5 * n_varying * (_LOG_2PI + self.variance.log())
+        misfit = 0.5 * squared / self.variance + log_volume
+        return misfit.squeeze(), normal_kl(mean, log_variance).mean()
+
+    def _average(self, squared_error: Tensor) -> None:
+        """Move the variance to the mean squared error: given the networks, the ELBO's maximum.
+
+        A gradient step of Adam's moves log sigma by no more than the learning rate.
+        """
+        rate = self.n_steps.reciprocal().clamp_min(_RATE)
+        average = self.variance + rate * (squared_error - self.variance)
+        self.variance.copy_(average.clamp_min(_LEAST_VARIANCE))
+
+    # ---- scoring --------------------------------------------------------------------------
+
+    def log_weights(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield log p(x, z) - log q(z | x), in nats (n,), for one z after the other.
+
+        The last bits of sums and exponentials may depend on a row's place in the batch. In
+        float64, where nothing overflows either, they have no part in what float32 networks say.
+        """
+        x = self.settled(x)
+        mean, log_variance = self.posterior(x)
+        deviation = (0.5 * precise(log_variance)).exp().to(x.dtype)
+        variance = precise(self.variance)
+        log_volume = 0.5 * self.varies.sum() * (_LOG_2PI + variance.log())
+        # Constants of N(z; 0, I) and of q cancel.
+        level = 0.5 * precise(log_variance).sum(dim=1) - log_volume
+        for noise in self.noise:
+            z = mean + deviation * noise
+            misfit = precise(x - self.decode(z)).square().sum(dim=1) / variance
+            prior = precise(z).square().sum(dim=1) - precise(noise).square().sum()
+            yield level - 0.5 * (misfit + prior)
+
+    def elbo(self, x: Tensor) -> Tensor:
+        """Evidence lower bounds (n,) of log p(x): the mean log weight."""
+        total = torch.zeros((), device=x.device)
+        for log_weight in self.log_weights(x):
+            total = total + log_weight
+        return total / len(self.noise)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """Importance-weighted bounds (n,) of log p(x): the log of the mean weight."""
+        weights = self.log_weights(x)
+        total = next(weights)
+        for log_weight in weights:
+            total = torch.logaddexp(total, log_weight)
+        return total - math.log(len(self.noise))
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Energies (n,) of rows (n, d).
+
+        Against a bound, a departure from a constant counts as one of sigma^2's columns would.
+        """
+        if self.score_type == "reconstruction":
+            settled = self.settled(x)
+            return (x - self.decode(self.posterior(settled)[0])).square().mean(dim=1)
+        bound = self.elbo(x) if self.score_type == "elbo" else self.log_likelihood(x)
+        departure = precise(x - self.settled(x)).square().sum(dim=1)
+        return 0.5 * departure / precise(self.variance) - bound
+
+
+class VAE(PriorSamplingMixin, BaseGenerativeDetector):
+    """Detect anomalies with a variational autoencoder (Kingma and Welling, 2014).
+
+    The model is p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I) with a decoder f; an encoder gives the
+    mean and the variances of q(z | x), a diagonal Gaussian that stands for the posterior. Both are
+    multilayer perceptrons, trained to raise the evidence lower bound (ELBO)
+
+    E_q[log p(x | z)] - beta * KL(q(z | x) | N(0, I)) <= log p(x)    (for beta = 1).
+
+    Parameters
+    ----------
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    latent_dim : int, default=None
+        Dimension of the latent space, which is Euclidean. None: the number of columns up to 100
+        columns, 70 % of it beyond, and at least 2.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of the hidden layers.
+    sigma : float or None, default=None
+        Standard deviation, in standardised units, of the likelihood p(x | z). None: learned, one
+        for all columns.
+    beta : float, default=1.0
+        Weight of the KL divergence in the loss; it has no part in scores.
+    warm_up_steps : int, default=200
+        Number of the first gradient steps, of `max_steps`, in which the weight of the KL divergence
+        rises from 0 to `beta`. Without them latent dimensions that a decoder could use may be given
+        up before it has learned to: the posterior collapses to the prior.
+    score_type : {"reconstruction", "elbo", "likelihood"}, default="reconstruction"
+        What is scored: the squared error of the reconstruction f(z) from the mean z of q(z | x),
+        the ELBO, or the tighter importance-weighted bound of log p(x).
+    n_importance_samples : int, default=16
+        Number of z that the ELBO averages over and the importance-weighted bound is made of. The
+        latter rises with it to log p(x), in the mean. Time of scoring is in proportion to it.
+    max_steps : int, default=1000
+        Number of gradient steps, whatever the number of rows.
+    learning_rate : float, default=1e-3
+        Adam's learning rate at the start; it falls to 0 as half a cosine.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches and noise.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss (the negative ELBO, in nats, once the
+        KL divergence has its weight) and its parts before weighting (misfit = -log p(x | z), kl),
+        seconds.
+    module_ : nn.Module
+        The trained networks, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    sigma_ : float
+        The standard deviation `sigma`, learned or given.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    WAE : Matches the latent vectors of all rows together, not of each row, with the prior.
+    Autoencoder : Score by the reconstruction error of a plain or denoising autoencoder.
+
+    Notes
+    -----
+    ``score_samples`` is, for ``score_type="reconstruction"``, the negative mean over columns of
+    the squared error, in squared standardised units. For "elbo" and "likelihood" it is a lower
+    bound of log p(x) in nats, in standardised units: with z_i from q(z | x) and
+    w_i = p(x, z_i) / q(z_i | x), the mean of log w_i or the log of the mean of w_i [2]_. The noise
+    in z_i is drawn once, in `fit`, and is the same for all rows, so that scores have no chance in
+    them. The ELBO of a row is never above its importance-weighted bound. For
+    ``n_importance_samples=1`` they are the same.
+
+    A learned sigma^2 is the mean squared error of f(z) with z from q(z | x), which maximises the
+    ELBO given the networks, as an average over about the last 100 batches.
+
+    A column that was constant in training has no density. The likelihood is that of the other
+    columns; in ``score_samples`` a departure c from the constant costs c^2 / (2 sigma^2) nats more.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and M. Welling. Auto-Encoding Variational Bayes. ICLR 2014.
+       https://arxiv.org/abs/1312.6114
+    .. [2] Y. Burda, R. Grosse and R. Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016.
+       https://arxiv.org/abs/1509.00519
+    .. [3] O. Rybkin, K. Daniilidis and S. Levine. Simple and Effective VAE Training with
+       Calibrated Decoders. ICML 2021. https://arxiv.org/abs/2006.13202
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import VAE
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = VAE(max_steps=100, random_state=0).fit(X)
+    >>> detector.predict(np.full((1, 5), 20.0))
+    array([-1])
+    >>> detector.sample(3, random_state=0).shape
+    (3, 5)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseGenerativeDetector._parameter_constraints,
+        "hidden_sizes": [tuple, list],
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "sigma": [Interval(Real, 0, None, closed="neither"), None],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "warm_up_steps": [Interval(Integral, 0, None, closed="left")],
+        "score_type": [StrOptions({"reconstruction", "elbo", "likelihood"})],
+        "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        hidden_sizes: tuple[int, ...] = (128, 128),
+        latent_dim: int | None = None,
+        activation: str = "leaky_relu",
+        sigma: float | None = None,
+        beta: float = 1.0,
+        warm_up_steps: int = 200,
+        score_type: str = "reconstruction",
+        n_importance_samples: int = 16,
+        max_steps: int = 1000,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.hidden_sizes = hidden_sizes
+        self.latent_dim = latent_dim
+        self.activation = activation
+        self.sigma = sigma
+        self.beta = beta
+        self.warm_up_steps = warm_up_steps
+        self.score_type = score_type
+        self.n_importance_samples = n_importance_samples
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _make_module(self, n_features: int) -> VAEModule:
+        check_sizes("hidden_sizes", self.hidden_sizes)
+        return VAEModule(
+            n_features,
+            self.latent_dim or default_latent_dim(n_features),
+            self.hidden_sizes,
+            self.activation,
+            self.sigma,
+            self.score_type,
+            self.n_importance_samples,
+        )
+
+    def _before_training(self, module: VAEModule, rows: Tensor, labels: Tensor | None) -> None:
+        module.set_constants(rows)
+
+    def _stages(self, module: VAEModule) -> list[Stage]:
+        optimizers = {"main": adam(module.parameters(), self.learning_rate)}
+        return [Stage("vae", self._objective, optimizers, self.max_steps)]
+
+    def _objective(self, module: VAEModule, x: Tensor) -> dict[str, Tensor]:
+        misfit, kl = module.negative_elbo_parts(x)
+        weight = self.beta * (module.n_steps / max(1, self.warm_up_steps)).clamp_max(1).squeeze()
+        return {"loss": misfit + weight * kl, "misfit": misfit, "kl": kl}
+
+    @property
+    def sigma_(self) -> float:
+        """Standard deviation, in standardised units, of the likelihood."""
+        check_is_fitted(self)
+        return float(self.module_.variance.sqrt())
+
+    def log_density(self, X: ArrayLike) -> NDArray:
+        """Importance-weighted lower bound of the log density, whatever `score_type` is.
+
+        The density is that of the columns that varied in training; what the others hold has no
+        part in it. Densities in the units of X can be compared between detectors, which scores
+        in standardised units cannot.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            In nats, in the units of X.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._by_chunks(X, self.module_.log_likelihood) - self.units_.log_scale
