@@ -5,13 +5,19 @@ import re
 import socket
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from skgenad.datasets import _fetch
-from skgenad.datasets._fetch import RemoteFile, fetch_file, file_digest, get_data_home
+from skgenad.datasets._fetch import (
+    RemoteFile,
+    fetch_file,
+    file_digest,
+    find_file,
+    get_data_home,
+)
 
 CONTENT = bytes(range(256)) * 1024  # four chunks of a download
 REMOTE_PATH = "files/rows.bin"
@@ -131,6 +137,31 @@ def test_local_copy_with_other_content_is_an_error_and_stays(server, file, tmp_p
     for part in (str(tmp_path / "rows.bin"), blob_id(b"mine")[9:], blob_id(CONTENT)[9:]):
         assert part in message
     assert (tmp_path / "rows.bin").read_bytes() == b"mine"
+    assert not server.asked
+
+
+def test_local_copy_in_another_known_form_is_used_but_not_downloaded(server, file, tmp_path):
+    other = b"names\n" + CONTENT
+    file = replace(file, also_fits=(blob_id(b"third"), blob_id(other)))
+    (tmp_path / "rows.bin").write_bytes(other)
+    assert fetch_file(file, tmp_path) == tmp_path / "rows.bin"
+    assert not server.asked
+
+    server.content = other
+    with pytest.raises(OSError, match="sent other content"):
+        fetch_file(file, tmp_path / "home")
+    (tmp_path / "rows.bin").write_bytes(other + b"!")
+    with pytest.raises(OSError, match=f"{blob_id(CONTENT)[9:]} or .* or {blob_id(other)[9:]}"):
+        fetch_file(file, tmp_path)
+
+
+def test_copy_is_found_or_not_without_a_request(server, file, tmp_path):
+    assert find_file(file, tmp_path) is None
+    (tmp_path / "rows.bin").write_bytes(CONTENT)
+    assert find_file(file, tmp_path) == tmp_path / "rows.bin"
+    (tmp_path / "rows.bin").write_bytes(b"mine")
+    with pytest.raises(OSError, match="does not hold what it should"):
+        find_file(file, tmp_path)
     assert not server.asked
 
 

@@ -6,7 +6,9 @@ Everywhere `target`, or `y`, is 1 for an anomaly and 0 for a normal row.
 from skgenad.datasets._adbench import fetch_adbench, list_adbench
 from skgenad.datasets._builtin import list_builtin, load_builtin
 from skgenad.datasets._fetch import get_data_home
+from skgenad.datasets._kddcup99 import fetch_kddcup99_dagmm
 from skgenad.datasets._npz import list_folder, load_folder, load_npz
+from skgenad.datasets._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
 from skgenad.datasets._toy import (
     make_eight_gaussians,
     make_local_anomalies,
@@ -22,7 +24,11 @@ from skgenad.datasets._toy_densities import (
 
 __all__ = [
     "eight_gaussians_log_density",
+    "fetch_abalone",
     "fetch_adbench",
+    "fetch_arrhythmia",
+    "fetch_kddcup99_dagmm",
+    "fetch_thyroid",
     "get_data_home",
     "list_adbench",
     "list_builtin",

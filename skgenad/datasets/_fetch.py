@@ -38,6 +38,9 @@ class RemoteFile:
         algorithm of `hashlib`, such as ``"sha256:..."``.
     also_at : tuple of str, default=()
         Other places below the data home where a copy the user already has may lie.
+    also_fits : tuple of str, default=()
+        Digests of copies in circulation that hold the same data in another form, with a header row
+        for example. A copy the user has may be one of them; a download may not.
     """
 
     path: str
@@ -45,6 +48,7 @@ class RemoteFile:
     remote_path: str
     digest: str
     also_at: tuple[str, ...] = ()
+    also_fits: tuple[str, ...] = ()
 
     def url(self, base_url: str | None = None) -> str:
         """Full address, at `base_url` when a mirror is given."""
@@ -99,6 +103,34 @@ def file_digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(stream, new_hash).hexdigest()
 
 
+def find_file(file: RemoteFile, data_home: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return the path of a verified copy in the data home, or None if there is no copy.
+
+    Parameters
+    ----------
+    file : RemoteFile
+        What to look for.
+    data_home : path-like, default=None
+        See `get_data_home`.
+
+    Returns
+    -------
+    pathlib.Path or None
+        An existing file with one of the right digests.
+
+    Raises
+    ------
+    OSError
+        If there is a file of that name with other content.
+    """
+    for place in file.places(get_data_home(data_home)):
+        if place.is_file():
+            digests = (file.digest, *file.also_fits)
+            _check_digest(place, digests, "Remove it to have it downloaded again.")
+            return place
+    return None
+
+
 def fetch_file(
     file: RemoteFile,
     data_home: str | os.PathLike[str] | None = None,
@@ -146,10 +178,8 @@ def fetch_file(
         If it has to be downloaded and pooch is not installed.
     """
     home = get_data_home(data_home)
-    for place in file.places(home):
-        if place.is_file():
-            _check_digest(place, file.digest, "Remove it to have it downloaded again.")
-            return place
+    if found := find_file(file, home):
+        return found
     if not download_if_missing:
         raise FileNotFoundError(
             f"'{file.path}' is missing and download_if_missing is False. {_advice(file, home)}"
@@ -184,10 +214,12 @@ def _advice(file: RemoteFile, home: Path) -> str:
     )
 
 
-def _check_digest(path: Path, digest: str, advice: str) -> None:
-    algorithm, expected = digest.split(":")
+def _check_digest(path: Path, digests: tuple[str, ...], advice: str) -> None:
+    """Raise an error unless the file has one of the digests, all of the same algorithm."""
+    algorithm = digests[0].partition(":")[0]
     actual = file_digest(path, algorithm)
-    if actual != expected:
+    if f"{algorithm}:{actual}" not in digests:
+        expected = " or ".join(digest.partition(":")[2] for digest in digests)
         raise OSError(
             f"'{path}' does not hold what it should: its {algorithm} id is {actual}, "
             f"expected {expected}. {advice}"
@@ -231,7 +263,7 @@ class _Download:
             self._download_with_retries(n_retries, delay)
             try:
                 _check_digest(
-                    self.part, self.digest, f"The server at {self.url} sent other content."
+                    self.part, (self.digest,), f"The server at {self.url} sent other content."
                 )
                 return
             except OSError:
