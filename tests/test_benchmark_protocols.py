@@ -3,7 +3,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 
-from skgenad.benchmark import make_split
+from skgenad.benchmark import make_split, split_rows
 
 
 def make_data(n, anomalies, seed=0):
@@ -137,3 +137,110 @@ def test_boolean_labels_mean_the_same():
     np.testing.assert_array_equal(
         make_split(X, y, seed=1).X_test, make_split(X, y.astype(bool), seed=1).X_test
     )
+
+
+# ---- rows of other papers' tables --------------------------------------------
+
+ROW_PROTOCOLS = ["dagmm", "goad", "drocc"]
+
+
+def make_labels(n_normal, n_anomalies, seed=0):
+    labels = np.repeat([0, 1], [n_normal, n_anomalies])
+    return np.random.default_rng(seed).permutation(labels)
+
+
+@pytest.mark.parametrize("protocol", ROW_PROTOCOLS)
+def test_rows_train_or_test_once_and_training_rows_are_normal(protocol):
+    y = make_labels(301, 40)
+    train, test = split_rows(y, protocol)
+    both = np.concatenate([train, test])
+    assert len(set(both)) == len(both)
+    assert not y[train].any()
+    assert set(y[test]) == {0, 1}
+    left_out = np.setdiff1d(np.arange(len(y)), both)
+    assert y[left_out].all()  # anomalies of the training half, where there is one
+    assert (len(left_out) > 0) == (protocol == "dagmm")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "n_normal", "n_anomalies", "n_train", "n_test_normal", "n_test_anomalies"),
+    [
+        ("goad", 386, 66, 193, 193, 66),  # Arrhythmia
+        ("goad", 3679, 93, 1839, 1840, 93),  # Thyroid
+        ("drocc", 1891, 29, 1862, 29, 29),  # Abalone
+        ("drocc", 4, 3, 1, 3, 3),
+    ],
+)
+def test_numbers_of_rows_are_those_of_the_papers(
+    protocol, n_normal, n_anomalies, n_train, n_test_normal, n_test_anomalies
+):
+    y = make_labels(n_normal, n_anomalies)
+    train, test = split_rows(y, protocol)
+    assert len(train) == n_train
+    assert np.bincount(y[test]).tolist() == [n_test_normal, n_test_anomalies]
+
+
+@pytest.mark.parametrize("n_normal", [1000, 1001])
+def test_half_of_all_rows_tests_in_dagmm(n_normal):
+    y = make_labels(n_normal, 250)
+    train, test = split_rows(y, "dagmm")
+    assert len(test) == (n_normal + 251) // 2
+    half = np.setdiff1d(np.arange(len(y)), test)
+    assert set(train) == set(half[y[half] == 0])
+    assert 90 < y[test].sum() < 160  # drawn, not stratified
+
+
+@pytest.mark.parametrize("protocol", ROW_PROTOCOLS)
+def test_rows_are_drawn_at_random_by_the_seed_alone(protocol, global_rng_untouched):
+    y = make_labels(200, 30)
+    first, again, other = (split_rows(y, protocol, seed=seed) for seed in (1, 1, 2))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert set(a) != set(c)
+    seen = np.zeros(len(y))
+    for seed in range(200):
+        seen[split_rows(y, protocol, seed=seed)[0]] += 1
+    share = len(first[0]) / 200
+    spread = np.sqrt(max(share * (1 - share), 0.1) / 200)
+    assert abs(seen[y == 0] / 200 - share).max() < 5 * spread
+
+
+def test_contaminated_rows_of_dagmm_are_that_share_and_leave_the_test_alone():
+    y = make_labels(2_000, 500)
+    clean, clean_test = split_rows(y, "dagmm")
+    train, test = split_rows(y, "dagmm", contaminate=0.05)
+    np.testing.assert_array_equal(test, clean_test)
+    assert set(train[y[train] == 0]) == set(clean)
+    assert y[train].mean() == pytest.approx(0.05, abs=1e-3)
+    assert not set(train) & set(test)
+    with pytest.warns(UserWarning, match="only .* are there") as record:
+        most, _ = split_rows(y, "dagmm", contaminate=0.5)
+    assert record[0].filename == __file__
+    assert set(most) == set(range(len(y))) - set(test)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"protocol": "clean"}, "unknown protocol 'clean'; choose one of dagmm, goad, drocc"),
+        ({"contaminate": 0.6, "protocol": "dagmm"}, r"share in \[0, 0.5\], got 0.6"),
+        ({"contaminate": 0.1}, "contaminate=0.1 has no meaning for protocol 'goad'"),
+        ({"y": np.repeat([-1, 1], 20)}, "1 for anomalies and 0 for normal rows"),
+        ({"y": np.zeros(40)}, "0 anomalies; each must be 1 or more"),
+        ({"y": make_labels(1, 10)}, "leaves 0 normal row"),
+        ({"y": make_labels(10, 10), "protocol": "drocc"}, "have 10 normal rows and 10 anomalies"),
+        ({"y": make_labels(5, 10), "protocol": "drocc"}, "leaves 0 normal row"),
+        ({"y": []}, "leaves 0 normal row"),
+        ({"y": np.zeros((4, 2))}, "1d array"),
+    ],
+)
+def test_rows_that_cannot_be_split_are_an_error_that_says_why(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        split_rows(**({"y": make_labels(40, 10), "protocol": "goad"} | arguments))
+
+
+def test_labels_of_rows_may_be_a_list_or_booleans():
+    y = make_labels(50, 10)
+    for same in (y.tolist(), y == 1, y.astype(float)):
+        for ours, expected in zip(split_rows(same, "goad"), split_rows(y, "goad"), strict=True):
+            np.testing.assert_array_equal(ours, expected)

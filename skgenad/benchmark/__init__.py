@@ -4,7 +4,7 @@ from skgenad.benchmark._detectors import list_detectors
 from skgenad.benchmark._diagram import plot_critical_differences
 from skgenad.benchmark._store import ResultsFileError, read_rows
 from skgenad.benchmark._suites import Suite, open_suite
-from skgenad.benchmark.protocols import Split, make_split
+from skgenad.benchmark.protocols import Split, make_split, split_rows
 from skgenad.benchmark.ranking import (
     ScoreTable,
     Significance,
@@ -34,4 +34,5 @@ __all__ = [
     "run_benchmark",
     "score_table",
     "significance",
+    "split_rows",
 ]

@@ -6,6 +6,8 @@ detectors that memorise are flattered. ``clean`` is the same without that step.
 
 With the same seed the splits of ``adbench`` are those of ADBench's own code, row for row: it draws
 from one Mersenne Twister in the same order.
+
+`split_rows` has the splits of other papers, which neither resample nor cut nor scale.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils import check_X_y
+from sklearn.utils import check_X_y, column_or_1d
 
 MIN_ROWS = 1_000
 MAX_ROWS = 10_000
 TEST_SHARE = 0.3
 PROTOCOLS = ("adbench", "clean")
+ROW_PROTOCOLS = ("dagmm", "goad", "drocc")
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,115 @@ def make_split(
     return _split(rows_given, _check_labels(labels_given), protocol, contaminate, seed)
 
 
+def split_rows(
+    y: ArrayLike, protocol: str, *, contaminate: float = 0.0, seed: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the rows of a labelled data set as the papers on tabular data do.
+
+    These are the protocols behind tables of F1 scores (`skgenad.metrics.f1_at_contamination`). The
+    share of anomalies among the test rows differs between them, and F1 with it: compare figures of
+    one protocol only. Nothing is scaled.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        1 (or True) for anomalies, 0 for normal rows.
+    protocol : {"dagmm", "goad", "drocc"}
+        ``"dagmm"``: a random half of all rows trains, without its anomalies, and the other half
+        tests (KDDCUP99). ``"goad"``: a random half of the normal rows trains, the other half and
+        all anomalies test (Thyroid, Arrhythmia). ``"drocc"``: as many random normal rows as there
+        are anomalies test together with these, all other normal rows train (Abalone). Halves of odd
+        numbers are rounded down for training.
+    contaminate : float in [0, 0.5], default=0.0
+        Share of the training rows that shall be anomalies, for ``"dagmm"`` alone, where the
+        training half has some. As many as there are stay in when more are asked for, with a
+        warning.
+    seed : int in [0, 2**32 - 1], default=1
+        The split is a function of the labels, the protocol, `contaminate` and this number alone.
+        The test rows do not depend on `contaminate`.
+
+    Returns
+    -------
+    train_index : ndarray of int
+        Positions of the training rows, in random order.
+    test_index : ndarray of int
+        Positions of the test rows, in random order.
+
+    Raises
+    ------
+    ValueError
+        If `protocol` is unknown, `contaminate` is out of range or has no meaning for the protocol,
+        labels are not 0 and 1, or there are too few rows: no normal row would train, or the test
+        rows would not be of both kinds.
+
+    See Also
+    --------
+    make_split : The protocols of the benchmark, with resampling and scaling.
+
+    References
+    ----------
+    B. Zong et al. Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly Detection. ICLR
+    2018.
+
+    L. Bergman, Y. Hoshen. Classification-Based Anomaly Detection for General Data. ICLR 2020.
+    https://arxiv.org/abs/2005.02359
+
+    S. Goyal et al. DROCC: Deep Robust One-Class Classification. ICML 2020.
+    https://arxiv.org/abs/2002.12718
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad.benchmark import split_rows
+    >>> y = np.repeat([0, 1], [100, 10])
+    >>> for protocol in ("dagmm", "goad", "drocc"):
+    ...     train, test = split_rows(y, protocol)
+    ...     print(protocol, len(train), np.bincount(y[test]))
+    dagmm 49 [51  4]
+    goad 50 [50 10]
+    drocc 90 [10 10]
+    """
+    if protocol not in ROW_PROTOCOLS:
+        known = ", ".join(ROW_PROTOCOLS)
+        raise ValueError(f"unknown protocol {protocol!r}; choose one of {known}")
+    _check_share(contaminate)
+    if contaminate and protocol != "dagmm":
+        raise ValueError(
+            f"contaminate={contaminate:g} has no meaning for protocol {protocol!r}, which tests "
+            "all anomalies: use protocol='dagmm' or contaminate=0"
+        )
+    labels = _check_labels(column_or_1d(y))
+    rng = np.random.RandomState(seed)
+    order = rng.permutation(len(labels))
+    if protocol == "dagmm":
+        half = order[: len(order) // 2]
+        test = order[len(half) :]
+        train, _, note = _drop_anomalies(half, labels[half], contaminate, rng)
+        if note:
+            warnings.warn(note, UserWarning, stacklevel=2)
+    else:
+        normal, anomalies = order[labels[order] == 0], order[labels[order] == 1]
+        n_train = len(normal) // 2 if protocol == "goad" else len(normal) - len(anomalies)
+        train = normal[: max(n_train, 0)]
+        test = rng.permutation(np.concatenate([normal[len(train) :], anomalies]))
+    _check_parts(labels, train, test, protocol)
+    return train, test
+
+
+def _check_parts(
+    y: NDArray[np.int64], train: NDArray[np.int64], test: NDArray[np.int64], protocol: str
+) -> None:
+    n_train_normal = int((y[train] == 0).sum())
+    test_normal, test_anomalies = np.bincount(y[test], minlength=2)
+    if not (n_train_normal and test_normal and test_anomalies):
+        raise ValueError(
+            f"protocol {protocol!r} leaves {n_train_normal} normal row(s) to train on and tests "
+            f"{test_normal} normal row(s) and {test_anomalies} anomalies; each must be 1 or more. "
+            f"The labels have {(y == 0).sum()} normal rows and {(y == 1).sum()} anomalies: use "
+            "more rows, another protocol or another seed"
+        )
+
+
 def _split(
     X: NDArray[np.float64], y: NDArray[np.int64], protocol: str, contaminate: float, seed: int
 ) -> Split:
@@ -136,6 +248,8 @@ def _split(
     train, test = train_test_split(rows, test_size=TEST_SHARE, stratify=y[rows], random_state=rng)
     scaler = MinMaxScaler().fit(X[train])
     kept, n_anomalies, note = _drop_anomalies(train, y[train], contaminate, rng)
+    if note:
+        warnings.warn(note, UserWarning, stacklevel=3)
     return Split(
         X_train=scaler.transform(X[kept]),
         X_test=scaler.transform(X[test]),
@@ -150,6 +264,10 @@ def _split(
 def _check_options(protocol: str, contaminate: float) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    _check_share(contaminate)
+
+
+def _check_share(contaminate: float) -> None:
     if not 0 <= contaminate <= 0.5:
         raise ValueError(f"contaminate must be a share in [0, 0.5], got {contaminate!r}")
 
@@ -190,7 +308,6 @@ def _drop_anomalies(
             f"contaminate={contaminate:g} asks for {wanted} anomalies in training, "
             f"only {len(anomalies)} are there (share {share:.3f})"
         )
-        warnings.warn(note, UserWarning, stacklevel=4)
     chosen = rng.choice(anomalies, min(wanted, len(anomalies)), replace=False)
     kept = np.concatenate([normal, chosen])
     return rng.permutation(kept), len(chosen), note
