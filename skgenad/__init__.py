@@ -3,10 +3,11 @@
 from ._training import DivergenceWarning
 from .autoencoder import Autoencoder
 from .dagmm import DAGMM
+from .ebm import EBM
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .vae import VAE
 from .wae import WAE
 
 __version__ = "0.1.0"
-__all__ = ["DAGMM", "MPDR", "VAE", "WAE", "Autoencoder", "DivergenceWarning", "Mahalanobis"]
+__all__ = ["DAGMM", "EBM", "MPDR", "VAE", "WAE", "Autoencoder", "DivergenceWarning", "Mahalanobis"]

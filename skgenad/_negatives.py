@@ -55,7 +55,7 @@ class NegativesModule(nn.Module):
 
     def uniform_rows(self, n: int) -> Tensor:
         """Rows (n, d) drawn uniformly within the range of the training rows."""
-        share = torch.rand(n, len(self.low), device=self.low.device)
+        share = torch.rand(n, len(self.low), device=self.low.device, dtype=self.low.dtype)
         return torch.lerp(self.low, self.high, share)
 
     def visible_starts(self, x: Tensor, replayed: ReplayBuffer | None) -> Tensor:

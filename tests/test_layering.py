@@ -26,7 +26,7 @@ LAYERS = {
     0: {"_extras", *TENSORS.split()},
     1: {"_training"},
     2: {"_base", "_energy_based", "_files", "_grid", "_sampling"},
-    3: {"autoencoder", "mpdr", "dagmm", "mahalanobis", "nae", "vae", "wae"},
+    3: {"autoencoder", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
     4: {"metrics", "datasets", "benchmark", "compat", "inspection", "_pyod_interface"},
 }
 SIDEWAYS = {0, 2, 4}  # layer 3 is not among them: what two methods share moves down
