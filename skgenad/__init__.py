@@ -6,8 +6,19 @@ from .dagmm import DAGMM
 from .ebm import EBM
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
+from .nae import NAE
 from .vae import VAE
 from .wae import WAE
 
 __version__ = "0.1.0"
-__all__ = ["DAGMM", "EBM", "MPDR", "VAE", "WAE", "Autoencoder", "DivergenceWarning", "Mahalanobis"]
+__all__ = [
+    "DAGMM",
+    "EBM",
+    "MPDR",
+    "NAE",
+    "VAE",
+    "WAE",
+    "Autoencoder",
+    "DivergenceWarning",
+    "Mahalanobis",
+]
