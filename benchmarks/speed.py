@@ -4,6 +4,7 @@
     python benchmarks/speed.py scaling           # a step's cost by rows and by columns
     python benchmarks/speed.py score             # a million rows: share of a GEMM's rate, memory
     python benchmarks/speed.py fit --data-home DIR    # MPDR().fit against pyod's AutoEncoder().fit
+    python benchmarks/speed.py detectors         # fit and score of every detector at its defaults
 
 Every command takes ``--quick`` and uses one thread. Rows go to ``results/speed/*.csv``, tables to
 ``results/speed.md``; `fit` goes on where it was stopped.
@@ -31,6 +32,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+import skgenad
 from skgenad import MPDR
 from skgenad._energies import frozen
 from skgenad._objectives import contrastive_loss
@@ -48,6 +50,7 @@ _TITLES = {
     "columns": "A step's cost by number of columns",
     "score": "Scoring",
     "fit": "Fit at the defaults",
+    "detectors": "Every detector at its defaults",
 }
 
 
@@ -404,6 +407,40 @@ def fit(
 
 
 @app.command()
+def detectors(quick: Quick = False) -> None:
+    """Time fit and score of every public detector on random rows, beside the autoencoder's."""
+    X = np.random.RandomState(0).standard_normal((5000, 21))
+    classes = {
+        name: cls
+        for name in skgenad.__all__
+        if isinstance(cls := getattr(skgenad, name), type) and hasattr(cls, "score_samples")
+    }
+    fitted = {name: cls(random_state=0).fit(X) for name, cls in classes.items()}
+    rounds = 1 if quick else 5
+    fits = interleaved(
+        {name: lambda c=cls: c(random_state=0).fit(X) for name, cls in classes.items()},
+        rounds=rounds,
+    )
+    scores = interleaved(
+        {name: lambda d=detector: d.score_samples(X) for name, detector in fitted.items()},
+        rounds=3 * rounds,
+    )
+    save(
+        "detectors",
+        [
+            {
+                "detector": name,
+                "fit (s)": fits[name].median(),
+                "fit / Autoencoder": (fits[name] / fits["Autoencoder"]).median(),
+                "score (us a row)": 1e6 * scores[name].median() / len(X),
+            }
+            for name in classes
+        ],
+    )
+    _report()
+
+
+@app.command()
 def report() -> None:
     """Write the tables anew from the stored rows."""
     _report()
@@ -417,7 +454,10 @@ def _fit_note(rows: pd.DataFrame) -> str:
 
 
 def _report() -> None:
-    write_report(_TITLES, {"fit": _fit_note})
+    write_report(
+        _TITLES,
+        {"fit": _fit_note, "detectors": lambda _: "Fit and score on 5,000 rows of 21 columns."},
+    )
 
 
 @app.callback()

@@ -32,21 +32,18 @@ VARIANTS = {
     "800 steps": MPDR(max_steps=800),
     "autoencoder": Autoencoder(),
     "NAE": NAE(),
-    "NAE cd": NAE(sampling="cd"),
-    "NAE pcd": NAE(sampling="pcd"),
-    "NAE noise 0.1": NAE(visible_noise=0.1),
-    "NAE noise 0.2": NAE(visible_noise=0.2),
-    "NAE noise 0.5": NAE(visible_noise=0.5),
-    "NAE visible 10": NAE(visible_steps=10),
-    "NAE visible 20": NAE(visible_steps=20),
-    "NAE latent 5": NAE(latent_steps=5),
-    "NAE latent 0.2": NAE(latent_step_size=0.2, latent_noise=0.05),
-    "NAE latent noise 0.2": NAE(latent_noise=0.2),
-    "NAE penalty 0.2": NAE(energy_penalty=0.2),
-    "NAE penalty 5": NAE(energy_penalty=5.0),
-    "NAE rate 3e-4": NAE(learning_rate=3e-4),
-    "NAE 800 steps": NAE(max_steps=800),
-    "NAE euclidean": NAE(latent_space="euclidean", latent_penalty=0.01),
+    "NAE latent 10": NAE(latent_steps=10),
+    "NAE latent 10, visible 5": NAE(latent_steps=10, visible_steps=5),
+    "NAE latent 10, visible 5, cd": NAE(latent_steps=10, visible_steps=5, sampling="cd"),
+    "NAE latent 10, visible 5, noise 0.1": NAE(latent_steps=10, visible_steps=5, visible_noise=0.1),
+    "NAE latent 10, visible 5, penalty 0.2": NAE(
+        latent_steps=10, visible_steps=5, energy_penalty=0.2
+    ),
+    "NAE latent 10, visible 5, latent noise 0.2": NAE(
+        latent_steps=10, visible_steps=5, latent_noise=0.2
+    ),
+    "NAE latent 10, visible 20": NAE(latent_steps=10, visible_steps=20),
+    "NAE latent 10, 800 steps": NAE(latent_steps=10, max_steps=800),
 }
 SPLITS = (("clean", 1), ("adbench", 2))
 

@@ -17,7 +17,7 @@ from skgenad.benchmark import (
     read_rows,
     run_benchmark,
 )
-from skgenad.benchmark._detectors import DEFAULT, DETECTORS
+from skgenad.benchmark._detectors import DEFAULT, DETECTORS, OURS
 from skgenad.benchmark._isolation import ForkServer, thread_server
 from skgenad.benchmark.runner import describe_settings
 from tests._benchmark import VOLATILE, Center, is_alive, make_folder, make_set, wait_until
@@ -253,7 +253,7 @@ def test_named_detectors_are_made_from_a_seed(name, global_rng_untouched):
     assert 1 in states[0] and 2 in states[1]
 
 
-PYOD = set(list_detectors()) - {"MPDR-R", "MPDR-S", "AE", "DAGMM"}
+PYOD = set(list_detectors()) - set(OURS)
 COMPILED = {"CBLOF", "COPOD", "ECOD", "HBOS", "SOD", "pyod-AE"}  # seconds in numba, once
 
 

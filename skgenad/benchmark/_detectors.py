@@ -43,7 +43,13 @@ def _knn_z(seed: int) -> Any:
 DETECTORS: dict[str, Factory] = {
     "MPDR-R": partial(_ours, "MPDR", energy="reconstruction"),
     "MPDR-S": partial(_ours, "MPDR", energy="scalar"),
+    "NAE": partial(_ours, "NAE"),
     "AE": partial(_ours, "Autoencoder"),
+    "EBM": partial(_ours, "EBM"),
+    "VAE": partial(_ours, "VAE"),
+    "VAE-L": partial(_ours, "VAE", score_type="likelihood"),
+    "WAE": partial(_ours, "WAE"),
+    "Mahalanobis": partial(_ours, "Mahalanobis"),
     "DAGMM": partial(_ours, "DAGMM"),
     "IForest": partial(_pyod, "iforest", "IForest"),
     "OCSVM": partial(_pyod, "ocsvm", "OCSVM"),
