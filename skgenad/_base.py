@@ -266,6 +266,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self.device_ = resolve_device(self.device)
         self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
+        # What the module was made from: `set_params` may change parameters before a `save`.
+        self._fitted_parameters = self.get_params(deep=False)
         train, train_labels, held_out = self._split_calibration(X, labels)
         standardize = self.standardize in ("auto", True)
         self.units_ = StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
@@ -336,6 +338,13 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         order = np.random.RandomState(self.seed_).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+        if labels is not None and len(np.unique(labels[train])) < len(self.classes_):
+            lost = np.setdiff1d(np.arange(len(self.classes_)), labels[train])
+            raise ValueError(
+                f"calibration_fraction={self.calibration_fraction} leaves no row to train on of "
+                f"the classes {self.classes_[lost].tolist()}. Lower it, or leave out classes of "
+                "few rows."
+            )
         return X[train], None if labels is None else labels[train], X[held_out]
 
     def _set_offset(self, X: NDArray) -> None:
@@ -462,7 +471,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """Write the fitted detector to one file: safetensors weights and JSON parameters.
 
         Nothing in the file is code. What only training needs (callbacks, optimiser moments, the
-        replay buffer, a `RandomState` object) is left out.
+        replay buffer, a `RandomState` object) is left out. The parameters are those of the fit,
+        whatever `set_params` was called with since.
 
         Parameters
         ----------

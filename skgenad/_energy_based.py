@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -24,8 +25,9 @@ class EnergyBasedDetector(BaseGenerativeDetector):
     def log_density_grid(self, xs: ArrayLike, ys: ArrayLike) -> NDArray:
         """Log density on a grid of the plane, normalised numerically over the grid.
 
-        The density is proportional to exp(-E / T), with the temperature T of the model (1 where a
-        method has none). What lies beyond the grid counts as empty.
+        The density is proportional to exp(-E / T) for the temperature T that the visible chains of
+        training have: the model's, times ``noise ** 2 / (2 * step)`` of a chain without
+        Metropolis-Hastings. What lies beyond the grid counts as empty.
 
         Parameters
         ----------
@@ -53,7 +55,9 @@ class EnergyBasedDetector(BaseGenerativeDetector):
         return normalized_on_grid(log_weights.reshape(len(ys), len(xs)), xs, ys)
 
     def _temperature(self) -> float:
-        return 1.0
+        """T of the density that the chains of training have for their limit."""
+        module = self.module_
+        return float(torch.as_tensor(module.temperature * module.tempering).detach())
 
     def _energies(self, X: NDArray) -> NDArray:
         """Energies E (n,) of validated rows."""

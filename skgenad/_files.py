@@ -65,7 +65,7 @@ def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
         "class": type(detector).__name__,
         "parameters": {
             name: _to_json(name, value)
-            for name, value in detector.get_params(deep=False).items()
+            for name, value in detector._fitted_parameters.items()
             if name not in _NOT_KEPT
         },
         "n_features_in": detector.n_features_in_,
@@ -205,6 +205,7 @@ def _rebuild(
     # Absent in files from before there were classes.
     if document.get("classes") is not None:
         detector.classes_ = _classes_from_json(document["classes"])
+    detector._fitted_parameters = detector.get_params(deep=False)
     detector.seed_, detector._n_fits = int(document["seed"]), int(document["n_fits"])
     detector.offset_ = float(document["offset"])
     detector.units_ = _take_units(arrays, detector.n_features_in_, float(document["tolerance"]))

@@ -10,7 +10,8 @@ from scipy.special import logsumexp
 def check_axis(name: str, values: ArrayLike) -> NDArray:
     """Return the coordinates of an axis; raise ValueError unless they rise and are 2 at least."""
     axis = np.asarray(values, dtype=np.float64)
-    if axis.ndim != 1 or len(axis) < 2 or not (np.diff(axis) > 0).all():
+    rising = axis.ndim == 1 and len(axis) > 1 and np.isfinite(axis).all()
+    if not rising or not (np.diff(axis) > 0).all():
         raise ValueError(
             f"{name} must hold at least 2 finite numbers in rising order, got an array of shape "
             f"{axis.shape}."

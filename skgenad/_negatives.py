@@ -30,6 +30,7 @@ class NegativesModule(nn.Module):
     low: Tensor
     high: Tensor
     mean_square: Tensor
+    tempering: Tensor
 
     def __init__(self, base: nn.Module, n_features: int) -> None:
         super().__init__()
@@ -37,6 +38,7 @@ class NegativesModule(nn.Module):
         self.register_buffer("low", torch.full((n_features,), -torch.inf))
         self.register_buffer("high", torch.full((n_features,), torch.inf))
         self.register_buffer("mean_square", torch.ones(()))
+        self.register_buffer("tempering", torch.ones(()))
         self.latest = ReplayBuffer(_KEPT, 0.0, n_features)
 
     def set_range(self, rows: Tensor) -> None:
@@ -44,6 +46,15 @@ class NegativesModule(nn.Module):
         self.low.copy_(rows.min(dim=0).values)
         self.high.copy_(rows.max(dim=0).values)
         self.mean_square.copy_(rows.square().mean())
+
+    def set_tempering(self, visible: Langevin) -> None:
+        """Take the factor on the temperature of the density that visible chains have for a limit.
+
+        For small steps x <- x - s grad E + noise that is exp(-E / T) with T = noise^2 / (2 s). A
+        chain without noise or step has no limit; Metropolis-Hastings makes it exp(-E).
+        """
+        if not visible.metropolis and visible.step_size > 0 and visible.noise > 0:
+            self.tempering.fill_(visible.noise**2 / (2 * visible.step_size))
 
     def bounds(self, bounds: str | tuple[float, float] | None) -> tuple[Bound, Bound] | None:
         """Bounds of visible chains: "data" is the range of each column, 1 wider on either side."""

@@ -330,6 +330,7 @@ class EBM(EnergyBasedDetector):
 
     def _before_training(self, module: ScalarModule, rows: Tensor, labels: Tensor | None) -> None:
         module.set_range(rows)
+        module.set_tempering(self._chain(module, self.visible_steps))
 
     def _stages(self, module: ScalarModule) -> list[Stage]:
         return [
@@ -387,13 +388,6 @@ class EBM(EnergyBasedDetector):
         """
         check_is_fitted(self)
         return self._energies(self._validate(X, reset=False))
-
-    def _temperature(self) -> float:
-        """T of the density exp(-E / T) that the chains have for their limit; 1 where none has."""
-        step, noise = self._step_size(), self.visible_noise
-        if self.metropolis or step == 0 or noise == 0:
-            return 1.0
-        return noise**2 / (2 * step)
 
     def sample(
         self,

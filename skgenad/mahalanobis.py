@@ -322,6 +322,9 @@ class Mahalanobis(BaseGenerativeDetector):
     constant there tells later batches no more than whether its values are below, at or above that
     constant.
 
+    ``y`` is one array: where it holds classes it cannot hold anomaly labels, so that scorers and
+    `NormalOnlyCV`, which want those, do not go together with ``use_labels=True``.
+
     The default of no shrinkage is the papers' form. On the ten tables on which defaults are chosen
     it has a mean AUROC of 0.702; with "auto" it is 0.690.
 

@@ -51,6 +51,8 @@ from ._training import Stage, adam, with_penalty
 
 # A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
 _RELATIVE_STEP = 0.2
+# Adam's, for log T (appendix D.3: a hundred times 1e-5).
+_TEMPERATURE_RATE = 1e-3
 # The latent chain of `sample` is longer than the one of training by this factor (appendix D.3).
 _SAMPLING_FACTOR = 8
 
@@ -204,9 +206,10 @@ class NAE(EnergyBasedDetector):
     visible_steps : int, default=10
         Steps of the visible chain.
     visible_step_size : float or "auto", default="auto"
-        Factor on its gradient, that of E(x) / T. "auto" is ``0.1 * n_features * temperature``,
-        with which a step undoes a fifth of a squared error, or with ``metropolis=True``
-        ``visible_noise ** 2 / 2``, that of Langevin dynamics.
+        Factor on its gradient, that of E(x) / T. "auto" is ``0.1 * n_features * temperature``, with
+        which a step shortens a residual by a fifth; with ``metropolis=True`` or
+        ``train_temperature=True`` it is ``visible_noise ** 2 / 2``, that of Langevin dynamics,
+        which a trained temperature needs.
     visible_noise : float, default=0.3
         Standard deviation of its noise, in standardised units.
     visible_clip : float, default=None
@@ -222,8 +225,8 @@ class NAE(EnergyBasedDetector):
         rejects what lies beyond the bounds instead of clamping it, and needs
         ``visible_noise > 0`` and ``visible_clip=None``.
     replay_size : int, default=10000
-        States that the replay buffer keeps: latent vectors for "omi", rows for "pcd". 0 is no
-        buffer.
+        States that the replay buffer keeps: latent vectors for "omi", rows for "pcd"; "cd" has
+        none. 0 is no buffer.
     replay_ratio : float, default=0.95
         Share, in [0, 1], of chains that start from the buffer; the others start afresh.
     temperature : float, default=1.0
@@ -231,9 +234,12 @@ class NAE(EnergyBasedDetector):
     train_temperature : bool, default=False
         Whether T is trained along, by the likelihood.
     temperature_learning_rate : float, default=None
-        Adam's learning rate for log T; None is 100 times `learning_rate`, as in the paper.
+        Adam's learning rate for log T, if it is trained; None is 1e-3, the paper's (100 times the
+        one of its networks).
     energy_penalty : float, default=1.0
-        Weight alpha of the mean of E(x-)^2, which keeps negatives' energies from running away.
+        Weight alpha of the mean of E(x-)^2, which keeps negatives' energies from running away,
+        beside T times the likelihood. Where energies of data are not small against 1 it biases the
+        density: choose it well below ``1 / E``.
     encoder_penalty : float, default=0.0
         Weight of the sum of the encoder's squared weights in the loss; the losses of `history_`
         are without it.
@@ -306,11 +312,15 @@ class NAE(EnergyBasedDetector):
 
     Notes
     -----
-    ``score_samples`` is -E / T: the log density of a row in standardised units, in nats, up to a
-    constant that is the same for all rows.
+    ``score_samples`` is -E / T. It is the log density of a row in standardised units, in nats, up
+    to a constant, where the visible chain is Langevin dynamics (``visible_step_size`` equal to
+    ``visible_noise ** 2 / 2``, or ``metropolis=True``) and `energy_penalty` small. The defaults
+    are made to rank rows: their larger step samples a narrower density, whose temperature
+    :meth:`log_density_grid` takes.
 
-    The density is one over the region that the chains can reach: far outside the data an
-    autoencoder's error need not be large enough for an integral over the whole space.
+    The density is one over the region that the chains can reach, and "data" in `bounds` is the
+    range of the first fit: far outside the data an autoencoder's error need not be large enough
+    for an integral over the whole space.
 
     The paper has no tables among its experiments. The defaults are ours, the best of ten variants
     on ten of ADBench's tables, with their test labels; :meth:`from_paper` has the paper's settings.
@@ -448,7 +458,9 @@ class NAE(EnergyBasedDetector):
     def from_paper(cls, experiment: str = "2d", **parameters: Any) -> Self:
         """Make a detector with the paper's settings of an experiment (Table 11, appendix D.3).
 
-        Numbers of steps are our defaults. The networks are perceptrons in all of them.
+        Numbers of steps are our defaults, far too few for the paper's learning rate of 1e-5, with
+        which it trains 50 epochs: raise one or the other. The networks are perceptrons in all
+        experiments. The weight of the latent vectors' norm for "2d" is unpublished and 0 here.
 
         Parameters
         ----------
@@ -508,6 +520,7 @@ class NAE(EnergyBasedDetector):
         self, module: NormalizedModule, rows: Tensor, labels: Tensor | None
     ) -> None:
         module.set_range(rows)
+        module.set_tempering(self._chains(module)[1])
 
     def _stages(self, module: NormalizedModule) -> list[Stage]:
         net, cosine = module.base.net, self.schedule == "cosine"
@@ -517,7 +530,7 @@ class NAE(EnergyBasedDetector):
 
         trained = groups()
         if self.train_temperature:
-            rate = self.temperature_learning_rate or 100 * self.learning_rate
+            rate = self.temperature_learning_rate or _TEMPERATURE_RATE
             trained.append({"params": [module.log_temperature], "lr": rate})
         return [
             Stage(
@@ -533,9 +546,17 @@ class NAE(EnergyBasedDetector):
                 {"main": adam(trained, self.learning_rate)},
                 self.max_steps,
                 cosine,
-                energy_limit=module.energy_limit(),
+                energy_limit=self._energy_limit(module),
             ),
         ]
+
+    def _energy_limit(self, module: NormalizedModule) -> float:
+        """Level of the negatives' mean energy that means divergence.
+
+        A row of exp(-E / T) may well have an energy of T / 2 for every column.
+        """
+        temperature = self.temperature * float(module.tempering)
+        return max(module.energy_limit(), 5 * temperature * len(module.low))
 
     # ---- training -------------------------------------------------------------------------
 
@@ -565,8 +586,9 @@ class NAE(EnergyBasedDetector):
         """Latent and visible chain of training."""
         step = self.visible_step_size
         if isinstance(step, str):
+            exact = self.metropolis or self.train_temperature
             relative = _RELATIVE_STEP / 2 * len(module.low) * self.temperature
-            step = self.visible_noise**2 / 2 if self.metropolis else relative
+            step = self.visible_noise**2 / 2 if exact else relative
         latent = Langevin(
             self.latent_steps,
             self.latent_step_size,
@@ -604,12 +626,9 @@ class NAE(EnergyBasedDetector):
 
     @property
     def temperature_(self) -> float:
-        """Temperature T of the density."""
+        """Temperature T of the score, trained or not."""
         check_is_fitted(self)
         return float(self.module_.temperature.detach())
-
-    def _temperature(self) -> float:
-        return self.temperature_
 
     def sample(
         self,

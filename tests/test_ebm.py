@@ -211,8 +211,14 @@ def test_a_longer_step_lowers_the_temperature_of_the_same_density(gaussian):
     slope = np.polyfit(gaussian.energy(X)[bulk], cold.energy(X)[bulk], 1)[0]
     assert slope == pytest.approx(0.5, abs=0.12)
     assert l1_error(cold) < 0.2
-    exact = copy.copy(cold).set_params(metropolis=True)  # whose limit is exp(-E) for any step
-    assert l1_error(exact) > 0.3
+    assert cold.module_.tempering == pytest.approx(0.3**2 / (2 * 0.09))
+    cold.set_params(visible_noise=1.0)  # changes the next fit, not this density
+    assert l1_error(cold) < 0.2
+
+
+def test_metropolis_chains_have_no_temperature_of_their_own():
+    detector = tiny("EBM", visible_step_size=0.09, metropolis=True).fit(normal_rows())
+    assert detector.module_.tempering == 1
 
 
 def test_samples_have_the_density_they_are_drawn_from():

@@ -290,3 +290,22 @@ def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):
     detector = tiny(Autoencoder).fit(normal_rows(20, 3))
     with pytest.raises(FileNotFoundError, match="missing is no folder"):
         detector.save(tmp_path / "missing" / "detector.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("VAE", {"score_type": "elbo"}),
+        ("NAE", {"distance": "l1"}),
+        ("NAE", {"latent_space": "euclidean"}),
+        ("MPDR", {"score_type": "energy"}),
+    ],
+)
+def test_a_file_holds_the_parameters_of_the_fit(name, change, tmp_path):
+    """Parameters that are set after it would build another module for the same weights."""
+    X = normal_rows()
+    detector = tiny(name).fit(X).set_params(**change)
+    detector.save(tmp_path / "detector")
+    loaded = type(detector).load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    assert all(loaded.get_params()[key] != value for key, value in change.items())

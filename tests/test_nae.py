@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from scipy.stats import spearmanr
+from scipy.stats import multivariate_normal, spearmanr
 
 from skgenad import NAE, Autoencoder
 from skgenad._energies import ReconstructionEnergy
@@ -45,8 +45,9 @@ def test_a_linear_overcomplete_nae_is_the_gaussian_of_maximum_likelihood(d):
     Tolerance: in the space where the data are white, Sigma's eigenvalues are within 15 % of 1.
     (Sampling error of a covariance of 2000 rows: 3 %; the rest is the chains' finite length.)
     """
-    rng = np.random.RandomState(d)
-    X = rng.randn(2000, d) @ (np.eye(d) + 0.6 * rng.randn(d, d)).T + rng.randn(d)
+    rng = np.random.RandomState(0)
+    axes, _ = np.linalg.qr(rng.randn(d, d))
+    X = rng.randn(2000, d) * np.linspace(0.6, 1.8, d) @ axes.T + rng.randn(d)
     detector = NAE(
         hidden_sizes=(),
         latent_dim=d + 1,
@@ -54,14 +55,14 @@ def test_a_linear_overcomplete_nae_is_the_gaussian_of_maximum_likelihood(d):
         latent_step_size=0.045,
         latent_noise=0.3,
         visible_steps=30,
-        visible_noise=0.7,
+        visible_noise=0.5,
         metropolis=True,
-        bounds=None,
+        bounds=(-8, 8),
         temperature=0.5,
-        energy_penalty=0.0,
+        energy_penalty=0.01,
         pretrain_steps=0,
-        max_steps=600,
-        learning_rate=1e-2,
+        max_steps=800,
+        learning_rate=5e-3,
         random_state=0,
     ).fit(X)
     encoder, decoder = (
@@ -89,35 +90,68 @@ def test_an_autoencoder_trained_alone_is_the_identity_in_the_linear_overcomplete
 # ---- outlier reconstruction and its cure (section 3.2, appendix C.3) ---------------------------
 
 
-def test_rows_of_a_gap_that_an_autoencoder_reconstructs_are_not_reconstructed_by_nae():
-    """Two uniform clusters on a line and the gap between them, as in figure 11."""
+@pytest.fixture(scope="module")
+def clusters():
+    """Two uniform clusters on a line, as in figure 11, and points of the gap between them."""
     rng = np.random.RandomState(0)
-    X = rng.uniform([1.0, -0.3], [3.0, 0.3], size=(1000, 2)) * rng.choice([-1, 1], (1000, 1))
-    gap = np.column_stack([np.linspace(-0.4, 0.4, 50), np.zeros(50)])
-    common = {
-        "hidden_sizes": (64, 64),
-        "latent_dim": 1,
-        "latent_space": "euclidean",
-        "standardize": False,
-        "random_state": 0,
+    rows = rng.uniform([1.0, -0.3], [3.0, 0.3], size=(1000, 2)) * rng.choice([-1, 1], (1000, 1))
+    return rows, np.column_stack([np.linspace(-0.4, 0.4, 50), np.zeros(50)])
+
+
+ON_A_LINE = {
+    "hidden_sizes": (64, 64),
+    "latent_dim": 1,
+    "latent_space": "euclidean",
+    "standardize": False,
+    "random_state": 1,
+}
+
+
+def nae_on_a_line(**parameters):
+    settings = {
+        "latent_steps": 10,
+        "latent_noise": 0.15,
+        "latent_step_size": 0.01,
+        "visible_steps": 15,
+        "visible_noise": 0.3,
+        "metropolis": True,
+        "temperature": 0.1,
+        "latent_penalty": 0.01,
+        "pretrain_steps": 300,
+        "max_steps": 200,
     }
-    plain = Autoencoder(**common, max_steps=500).fit(X)
-    nae = NAE(
-        **common,
-        latent_noise=0.15,
-        latent_step_size=0.01,
-        visible_steps=15,
-        visible_noise=0.3,
-        metropolis=True,
-        temperature=0.1,
-        latent_penalty=0.01,
-        pretrain_steps=300,
-        max_steps=300,
-    ).fit(X)
-    # The autoencoder takes the whole gap for more normal than many rows, NAE for less normal
-    # than nearly all.
-    assert (plain.score_samples(X) < plain.score_samples(gap).min()).mean() > 0.2
-    assert (nae.score_samples(X) < nae.score_samples(gap).max()).mean() < 0.05
+    return NAE(**{**ON_A_LINE, **settings, **parameters})
+
+
+def test_rows_of_a_gap_that_an_autoencoder_reconstructs_are_not_reconstructed_by_nae(clusters):
+    """Shares of rows that are reconstructed worse than the middle or the best row of the gap."""
+    X, gap = clusters
+    plain, nae = [], []
+    for seed in range(3):
+        detector = Autoencoder(**{**ON_A_LINE, "random_state": seed}, max_steps=300).fit(X)
+        middle = np.median(detector.score_samples(gap))
+        plain.append((detector.score_samples(X) < middle).mean())
+        detector = nae_on_a_line(random_state=seed).fit(X)
+        nae.append((detector.score_samples(X) < detector.score_samples(gap).max()).mean())
+    # The autoencoder takes half of the gap for more normal than many rows, NAE every point of it
+    # for less normal than nearly every row.
+    assert np.median(plain) > 0.15
+    assert max(nae) < 0.02
+
+
+def test_contrastive_divergence_leaves_a_spurious_mode_where_its_chains_do_not_come(clusters):
+    """Section 4.1: chains that start at the rows and stay near them never see the gap."""
+    X, gap = clusters
+    xs, ys = np.linspace(-4, 4, 161), np.linspace(-2, 2, 81)
+    share, worst = {}, {}
+    for sampling in ("cd", "omi"):
+        detector = nae_on_a_line(sampling=sampling, visible_steps=2, visible_noise=0.05).fit(X)
+        density = np.exp(detector.log_density_grid(xs, ys))
+        share[sampling] = density[:, np.abs(xs) < 0.5].sum() * 0.05**2
+        worst[sampling] = (detector.energy(X) > detector.energy(gap).min()).mean()
+    # An eighth of the grid's width holds no row, but for CD more than a twentieth of the density.
+    assert share["cd"] > 0.05 and share["omi"] < 0.2 * share["cd"]
+    assert worst["cd"] > 0.3 and worst["omi"] < 0.05
 
 
 # ---- negatives (algorithm 1) -------------------------------------------------------------------
@@ -215,6 +249,43 @@ def test_a_trained_temperature_moves_and_a_fixed_one_does_not(X):
     assert slow.fit(X).temperature_ == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize("d", [2, 20])
+def test_a_temperature_trained_at_the_defaults_stays_in_reason(d):
+    X = np.random.RandomState(0).randn(300, d)
+    detector = NAE(train_temperature=True, max_steps=150, pretrain_steps=100, random_state=0)
+    assert 0.5 < detector.fit(X).temperature_ < 2
+    assert np.isfinite(detector.score_samples(1e6 * X)).all()
+
+
+def test_a_density_that_was_fitted_is_that_of_the_rows():
+    """A correlated Gaussian; L1 error on a grid that holds it, network and temperature trained."""
+    covariance = np.array([[1.0, 0.6], [0.6, 1.0]])
+    X = np.random.RandomState(0).randn(2000, 2) @ np.linalg.cholesky(covariance).T
+    detector = NAE(
+        hidden_sizes=(64, 64),
+        latent_dim=3,
+        latent_space="euclidean",
+        latent_penalty=0.01,
+        latent_noise=0.1,
+        latent_step_size=0.005,
+        visible_steps=15,
+        visible_noise=0.5,
+        metropolis=True,
+        temperature=0.2,
+        train_temperature=True,
+        temperature_learning_rate=5e-3,
+        energy_penalty=0.1,
+        pretrain_steps=200,
+        max_steps=400,
+        random_state=0,
+    ).fit(X)
+    axis = np.linspace(-4, 4, 81)
+    learned = np.exp(detector.log_density_grid(axis, axis)).ravel()
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    truth = multivariate_normal(cov=covariance).pdf(grid)
+    assert np.abs(learned - truth).sum() * 0.1**2 < 0.3
+
+
 # ---- options -----------------------------------------------------------------------------------
 
 OTHER = {
@@ -285,6 +356,38 @@ def test_what_cannot_be_is_refused(X, parameters, message):
         tiny("NAE", **parameters).fit(X)
 
 
+def test_options_of_chains_reach_the_chains():
+    detector = NAE(visible_clip=0.1, anneal=True, bounds=(-1, 1), latent_steps=7, visible_noise=0.2)
+    latent, visible = detector._chains(module())
+    assert latent.n_steps == 7 and latent.sphere and latent.bounds is None
+    assert visible.clip == 0.1 and visible.anneal and visible.bounds == (-1, 1)
+    assert not detector._chains(module(space="euclidean"))[0].sphere
+
+
+@pytest.mark.parametrize(
+    ("parameters", "step", "temperature"),
+    [
+        ({"temperature": 0.5}, 0.1 * 4 * 0.5, 0.5 * 0.3**2 / (2 * 0.2)),
+        ({"metropolis": True}, 0.3**2 / 2, 1.0),
+        ({"train_temperature": True}, 0.3**2 / 2, 1.0),
+        ({"visible_step_size": 0.09}, 0.09, 0.5),
+        ({"visible_step_size": 0.09, "visible_noise": 0.0}, 0.09, 1.0),
+    ],
+)
+def test_step_size_and_the_temperature_that_chains_have(X, parameters, step, temperature):
+    detector = tiny("NAE", **parameters, temperature_learning_rate=1e-9).fit(X)
+    assert detector._chains(detector.module_)[1].step_size == pytest.approx(step)
+    assert detector._temperature() == pytest.approx(temperature)
+
+
+def test_the_encoders_penalty_shrinks_its_weights(X):
+    sizes = []
+    for penalty in (0.0, 0.1):
+        net = tiny("NAE", encoder_penalty=penalty, pretrain_steps=100).fit(X).module_.base.net
+        sizes.append(sum(float(p.detach().square().sum()) for p in net.encoder.parameters()))
+    assert sizes[1] < 0.8 * sizes[0]
+
+
 @pytest.mark.parametrize("experiment", ["2d", "mnist", "cifar10"])
 def test_the_papers_settings_train(experiment):
     rows = np.random.RandomState(0).rand(60, 5)
@@ -292,6 +395,14 @@ def test_the_papers_settings_train(experiment):
     detector = NAE.from_paper(experiment, **short).fit(rows)
     assert np.isfinite(detector.score_samples(rows)).all()
     assert not detector.standardize and detector.learning_rate == 1e-5
+    table_11 = {
+        "2d": (0.005, 0.1, 10, 0.005, 0.1, 30, False, None, True, True),
+        "mnist": (0.2, 0.05, 10, 10, 0.05, 50, True, 0.01, False, False),
+        "cifar10": (1, 0.02, 20, 10, 0.02, 40, True, 0.01, False, False),
+    }
+    names = "latent_step_size latent_noise latent_steps visible_step_size visible_noise"
+    names += " visible_steps anneal visible_clip train_temperature metropolis"
+    assert tuple(getattr(detector, name) for name in names.split()) == table_11[experiment]
 
 
 def test_the_paper_has_no_such_experiment():
@@ -323,15 +434,17 @@ def test_a_density_on_a_grid_integrates_to_one_and_follows_the_energy():
     cell = (xs[1] - xs[0]) * (ys[1] - ys[0])
     assert np.exp(log_density).sum() * cell == pytest.approx(1)
     points = [[xs[7], ys[3]], [xs[20], ys[30]]]
-    difference = -np.subtract(*detector.energy(points)) / 0.4
+    difference = -np.subtract(*detector.energy(points)) / detector._temperature()
     assert log_density[3, 7] - log_density[30, 20] == pytest.approx(difference, rel=1e-4)
 
 
 def test_a_density_on_a_grid_is_for_the_plane(X):
     with pytest.raises(ValueError, match="fitted on 4 features, it needs 2"):
         tiny("NAE").fit(X).log_density_grid([0, 1], [0, 1])
-    with pytest.raises(ValueError, match="rising order"):
-        tiny("NAE").fit(X[:, :2]).log_density_grid([1, 0], [0, 1])
+    detector = tiny("NAE").fit(X[:, :2])
+    for xs in ([1, 0], [0], [0, np.inf], [[0, 1]]):
+        with pytest.raises(ValueError, match="rising order"):
+            detector.log_density_grid(xs, [0, 1])
 
 
 def test_samples_come_in_the_units_of_the_rows_and_change_nothing(X):
