@@ -20,7 +20,7 @@ from skgenad._extras import require
 Factory = Callable[[int], Any]
 
 # Detectors that the command runs when none are named: seconds each, and the paper's main rivals.
-DEFAULT = ("MPDR-R", "MPDR-S", "AE", "IForest", "OCSVM", "KNN", "LOF", "PCA", "ECOD")
+DEFAULT = ("MPDR-R", "MPDR-S", "NAE", "AE", "IForest", "OCSVM", "KNN", "LOF", "PCA", "ECOD")
 
 
 def _ours(name: str, seed: int, **params: Any) -> Any:
@@ -78,8 +78,9 @@ def list_detectors() -> list[str]:
     Returns
     -------
     names : list of str
-        Ours first, then those of the paper's Table 6, then two more baselines: ``"kNN-z"`` is the
-        mean distance to 5 neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
+        Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood), then those of
+        the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to 5
+        neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
 
     Examples
     --------
