@@ -36,6 +36,7 @@ __all__ = [
     "Interval",
     "Real",
     "StrOptions",
+    "check_bounds",
     "check_pair",
     "check_sizes",
 ]
@@ -60,6 +61,12 @@ def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
     if not numbers or not pair[0] <= pair[1]:  # NaN is in no order
         raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
     return float(pair[0]), float(pair[1])
+
+
+def check_bounds(bounds: str | Sequence[float] | None) -> None:
+    """Raise ValueError unless bounds of chains are a name, None or two numbers in order."""
+    if bounds is not None and not isinstance(bounds, str):
+        check_pair("bounds", bounds)
 
 
 class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):

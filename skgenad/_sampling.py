@@ -1,7 +1,8 @@
-"""Drawing rows from models that decode a prior: nothing to run, no state to keep."""
+"""Drawing rows from fitted models: seeds, units, and no state that is changed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -10,17 +11,32 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from ._random import draw_seed, seeded
-from ._scaling import StandardUnits
+
+
+def draw_rows(
+    detector: Any,
+    n_samples: int,
+    random_state: int | np.random.RandomState | None,
+    draw: Callable[[int], Tensor],
+) -> NDArray:
+    """Rows (n_samples, n_features), in the units of X, of a function of their number.
+
+    `draw` returns rows in standardised units; it runs seeded and without gradients.
+    """
+    check_is_fitted(detector)
+    check_scalar(n_samples, "n_samples", Integral, min_val=1)
+    with seeded(draw_seed(random_state), detector.device_), torch.no_grad():
+        rows = draw(int(n_samples))
+    return detector.units_.from_standard(rows.cpu().numpy())
 
 
 class PriorSamplingMixin:
     """``sample`` of a detector whose module has ``sample(n) -> (n, d)`` in standardised units."""
 
     module_: Any
-    units_: StandardUnits
-    device_: torch.device
 
     def sample(
         self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None
@@ -39,8 +55,4 @@ class PriorSamplingMixin:
         X : ndarray of shape (n_samples, n_features)
             Rows in the units of X.
         """
-        check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        with seeded(draw_seed(random_state), self.device_), torch.inference_mode():
-            rows = self.module_.sample(int(n_samples))
-        return self.units_.from_standard(rows.cpu().numpy())
+        return draw_rows(self, n_samples, random_state, lambda n: self.module_.sample(n))

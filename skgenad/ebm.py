@@ -28,7 +28,7 @@ from ._base import (
     Interval,
     Real,
     StrOptions,
-    check_pair,
+    check_bounds,
     check_sizes,
 )
 from ._energies import ScalarEnergy
@@ -37,7 +37,7 @@ from ._langevin import Langevin, ReplayBuffer
 from ._negatives import NegativesModule
 from ._networks import ACTIVATIONS, MLP
 from ._objectives import contrastive_loss
-from ._random import draw_seed, seeded
+from ._sampling import draw_rows
 from ._training import Stage, adam
 
 # The level of an energy is free: of fewer columns than these the guard thinks as of so many.
@@ -320,8 +320,7 @@ class EBM(EnergyBasedDetector):
     def _check_combinations(self) -> None:
         """Raise ValueError for values that are possible alone but not together."""
         check_sizes("hidden_sizes", self.hidden_sizes)
-        if self.bounds is not None and not isinstance(self.bounds, str):
-            check_pair("bounds", self.bounds)
+        check_bounds(self.bounds)
         if self.visible_step_size == "auto" and self.visible_noise == 0:
             raise ValueError(
                 "visible_step_size='auto' is visible_noise ** 2 / 2, which is 0 for "
@@ -417,12 +416,10 @@ class EBM(EnergyBasedDetector):
         X : ndarray of shape (n_samples, n_features)
             Rows in the units of X.
         """
-        check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
-        module = self.module_
-        with seeded(draw_seed(random_state), self.device_), torch.no_grad():
-            x = module.visible_chain(
-                module.uniform_rows(n_samples), self._chain(module, int(n_steps))
-            )
-        return self.units_.from_standard(x.cpu().numpy())
+
+        def draw(n: int) -> Tensor:
+            module = self.module_
+            return module.visible_chain(module.uniform_rows(n), self._chain(module, int(n_steps)))
+
+        return draw_rows(self, n_samples, random_state, draw)

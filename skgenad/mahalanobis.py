@@ -10,21 +10,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._base import (
     GRADIENT_PARAMETERS,
     BaseGenerativeDetector,
-    Integral,
     Interval,
     Real,
     StrOptions,
 )
 from ._device import precise
 from ._moments import TiedMoments
-from ._random import draw_seed, seeded
+from ._sampling import draw_rows
 from ._training import Stage
 
 # Smallest eigenvalue of a correlation matrix, as a share of the largest. Float32 keeps a row to
@@ -475,11 +473,11 @@ class Mahalanobis(BaseGenerativeDetector):
         X : ndarray of shape (n_samples, n_features)
             Rows in the units of X.
         """
-        check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        mixture = self._mixture()
-        with seeded(draw_seed(random_state), self.device_), torch.no_grad():
-            drawn = mixture.sample(n_samples)
-        rows = self.module_.moments.pooled().means.repeat(n_samples, 1)
-        rows[:, mixture.columns] = drawn
-        return self.units_.from_standard(rows.cpu().numpy())
+
+        def draw(n: int) -> Tensor:
+            mixture = self._mixture()
+            rows = self.module_.moments.pooled().means.repeat(n, 1)
+            rows[:, mixture.columns] = mixture.sample(n)
+            return rows
+
+        return draw_rows(self, n_samples, random_state, draw)

@@ -36,6 +36,7 @@ from ._base import (
     Interval,
     Real,
     StrOptions,
+    check_bounds,
     check_pair,
     check_sizes,
 )
@@ -44,8 +45,9 @@ from ._energy_based import EnergyBasedDetector
 from ._langevin import Langevin
 from ._networks import ACTIVATIONS, default_latent_dim, identity_manifold, mlp_autoencoder
 from ._objectives import contrastive_loss
-from ._random import draw_seed, seeded
+from ._random import seeded
 from ._recovery import RecoveryModule
+from ._sampling import draw_rows
 from ._training import Stage, adam, with_penalty
 
 # A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
@@ -456,8 +458,7 @@ class MPDR(EnergyBasedDetector):
         low, high = check_pair("noise_range", self.noise_range)
         if not 0 < low <= high < np.inf:
             raise ValueError(f"noise_range={self.noise_range!r} must be finite and above 0.")
-        if self.bounds is not None and not isinstance(self.bounds, str):
-            check_pair("bounds", self.bounds)
+        check_bounds(self.bounds)
         if self.energy == "masked" and n_features < 2:
             raise ValueError(
                 "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
@@ -599,16 +600,16 @@ class MPDR(EnergyBasedDetector):
         X : ndarray of shape (n_samples, n_features)
             Rows in the units of X.
         """
-        check_is_fitted(self)
-        module = self.module_
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
-        (latent, _), (visible, _) = self._chains(module, n_steps)
-        with seeded(draw_seed(random_state), self.device_), torch.no_grad():
-            shares = torch.arange(n_samples).tensor_split(len(module.manifolds))
+
+        def draw(n: int) -> Tensor:
+            module = self.module_
+            (latent, _), (visible, _) = self._chains(module, n_steps)
+            shares = torch.arange(n).tensor_split(len(module.manifolds))
             starts = [module.pulled_back_chain(k, latent, len(s)) for k, s in enumerate(shares)]
-            x = visible.run(lambda x: energy_and_grad(module.base, x), torch.cat(starts)).x
-        return self.units_.from_standard(x.cpu().numpy())
+            return visible.run(lambda x: energy_and_grad(module.base, x), torch.cat(starts)).x
+
+        return draw_rows(self, n_samples, random_state, draw)
 
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
         """AUROC of the energy between rows and random points of the manifold (appendix C).

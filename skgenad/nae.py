@@ -37,7 +37,7 @@ from ._base import (
     Interval,
     Real,
     StrOptions,
-    check_pair,
+    check_bounds,
     check_sizes,
 )
 from ._energies import DISTANCES, ReconstructionEnergy, decoded_energy
@@ -46,7 +46,7 @@ from ._langevin import Langevin, ReplayBuffer, tempered
 from ._negatives import NegativesModule
 from ._networks import ACTIVATIONS, default_latent_dim, mlp_autoencoder
 from ._objectives import contrastive_loss
-from ._random import draw_seed, seeded
+from ._sampling import draw_rows
 from ._training import Stage, adam, with_penalty
 
 # A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
@@ -508,8 +508,7 @@ class NAE(EnergyBasedDetector):
     def _check_combinations(self) -> None:
         """Raise ValueError for values that are possible alone but not together."""
         check_sizes("hidden_sizes", self.hidden_sizes)
-        if self.bounds is not None and not isinstance(self.bounds, str):
-            check_pair("bounds", self.bounds)
+        check_bounds(self.bounds)
         if self.latent_penalty and self.latent_space == "sphere":
             raise ValueError(
                 f"latent_penalty={self.latent_penalty} draws latent vectors to the origin, but on "
@@ -657,20 +656,18 @@ class NAE(EnergyBasedDetector):
         X : ndarray of shape (n_samples, n_features)
             Rows in the units of X.
         """
-        check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        latent, visible = self._chains(self.module_)
         if latent_steps is None:
             latent_steps = _SAMPLING_FACTOR * self.latent_steps
         if visible_steps is None:
             visible_steps = self.visible_steps
         check_scalar(latent_steps, "latent_steps", Integral, min_val=0)
         check_scalar(visible_steps, "visible_steps", Integral, min_val=0)
-        with seeded(draw_seed(random_state), self.device_), torch.no_grad():
-            z = self.module_.on_manifold(
-                self.module_.prior(n_samples), replace(latent, n_steps=latent_steps)
-            )
-            x = self.module_.visible_chain(
-                self.module_.base.net.decode(z), replace(visible, n_steps=visible_steps)
-            )
-        return self.units_.from_standard(x.cpu().numpy())
+
+        def draw(n: int) -> Tensor:
+            module = self.module_
+            latent, visible = self._chains(module)
+            z = module.on_manifold(module.prior(n), replace(latent, n_steps=latent_steps))
+            start = module.base.net.decode(z)
+            return module.visible_chain(start, replace(visible, n_steps=visible_steps))
+
+        return draw_rows(self, n_samples, random_state, draw)
