@@ -117,7 +117,7 @@ BAD_MPDR_PARAMETERS = [
     ({"bounds": (0, 1, 2)}, r"bounds=\(0, 1, 2\) must be two numbers"),
     ({"replay_ratio": 1.5}, "replay_ratio.*Got 1.5 instead"),
     ({"replay_size": -1}, "replay_size.*Got -1 instead"),
-    ({"metropolis": True}, "metropolis=True cannot be combined with bounds"),
+    ({"metropolis": True, "visible_noise": 0.0}, "metropolis=True needs noise > 0"),
     ({"metropolis": True, "bounds": None, "visible_noise": 0}, "needs noise > 0"),
     ({"energy_init": "manifold", "energy": "scalar"}, "energy_init='manifold' copies"),
     ({"schedule": "linear"}, "schedule.*Got 'linear' instead"),
