@@ -264,8 +264,8 @@ def tables() -> None:
         f"## Samples: {N_SAMPLES} rows, means of {N_DRAWS} draws, medians over seeds",
         sample_table(drawn),
         "![densities](density_2d/densities.png)",
-        "Each map is that of the seed with the median error. MPDR's manifold is a circle in both rows; "
-        "its energy's latent space is S^3 beside R^3.",
+        "Each map is that of the seed with the median error. MPDR's manifold is a circle in both "
+        "rows; its energy's latent space is S^3 beside R^3.",
     ]
     path = RESULTS.with_suffix(".md")
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
