@@ -275,6 +275,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = self.get_params(deep=False)
+        self._fitted_parameters.pop("callbacks", None)  # of training alone; they may not pickle
         train, train_labels, held_out = self._split_calibration(X, labels)
         standardize = self.standardize in ("auto", True)
         self.units_ = StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
@@ -345,13 +346,6 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         order = np.random.RandomState(self.seed_).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        if labels is not None and len(np.unique(labels[train])) < len(self.classes_):
-            lost = np.setdiff1d(np.arange(len(self.classes_)), labels[train])
-            raise ValueError(
-                f"calibration_fraction={self.calibration_fraction} leaves no row to train on of "
-                f"the classes {self.classes_[lost].tolist()}. Lower it, or leave out classes of "
-                "few rows."
-            )
         return X[train], None if labels is None else labels[train], X[held_out]
 
     def _set_offset(self, X: NDArray) -> None:

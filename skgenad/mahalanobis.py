@@ -404,6 +404,12 @@ class Mahalanobis(BaseGenerativeDetector):
         self, module: MahalanobisModule, rows: Tensor, labels: Tensor | None
     ) -> None:
         module.add(rows, labels, self.shrinkage)
+        if self.relative and int((module.counts > 0).sum()) < 2:
+            raise ValueError(
+                "relative=True compares classes with all rows, but only one class has rows to "
+                f"train on: calibration_fraction={self.calibration_fraction} holds out all of the "
+                "others. Lower it, or leave it 0."
+            )
 
     # ---- what was learned -----------------------------------------------------------------
 

@@ -338,6 +338,22 @@ def test_a_class_of_which_all_rows_are_held_out_is_no_place_to_be_near():
     assert detector.anomaly_score(X[-1:])[0] == pytest.approx(0, abs=1e-6)
 
 
+def test_relative_distances_need_two_classes_after_rows_are_held_out():
+    """With one class left all of them would be 0."""
+    X, y = normal_rows(20), np.repeat(["many", "one"], [19, 1])
+    refused = 0
+    for seed in range(6):
+        detector = Mahalanobis(
+            use_labels=True, relative=True, calibration_fraction=0.5, random_state=seed
+        )
+        try:
+            assert np.ptp(detector.fit(X, y).score_samples(X)) > 0
+        except ValueError as error:
+            assert "only one class has rows to train on" in str(error)
+            refused += 1
+    assert 0 < refused < 6
+
+
 def test_there_is_no_history_and_no_parameter_of_training():
     detector = Mahalanobis(**CPU).fit(normal_rows()).partial_fit(normal_rows(seed=1))
     assert detector.history_.columns.tolist() == ["stage", "epoch", "step", "loss", "seconds"]
