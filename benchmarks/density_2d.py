@@ -142,7 +142,8 @@ def true_density() -> NDArray:
 def density(detector: Any, rows: NDArray) -> tuple[NDArray, float]:
     """Density of a detector on the grid and the temperature that it took."""
     if isinstance(detector, NAE):
-        return np.exp(detector.log_density_grid(AXIS, AXIS)).ravel(), detector._temperature()
+        # The chains are exact ones, so that the model's temperature is the density's.
+        return np.exp(detector.log_density_grid(AXIS, AXIS)).ravel(), detector.temperature_
     if isinstance(detector, VAE):
         weights, temperature = detector.log_density(GRID), 1.0
     else:

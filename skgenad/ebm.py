@@ -205,11 +205,10 @@ class EBM(EnergyBasedDetector):
 
     Nothing ties a scalar energy to the rows but its negatives, so its settings matter more than
     those of a reconstruction error, and bad ones rank upside down. On the ten ADBench tables that
-    the defaults were chosen on, with their labels (one split, means of three seeds), the mean AUROC
-    is 0.758 and no table is below 0.5; with ``sampling="cd"`` it is 0.756 and one is. The
-    autoencoder has 0.747, the mean distance to 5 neighbours 0.769. Too short a training costs most:
-    400 steps have 0.659 and three tables below 0.5 (one seed), as has ``energy_penalty=0.1`` with
-    0.678; 2000 steps have 0.755. Expect less on other tables.
+    the defaults were chosen on, with their labels (``benchmarks/tune.py --protocols clean``), the
+    mean AUROC is 0.763 and no table is below 0.5; with ``sampling="cd"`` it is 0.754 and one is.
+    Too short a training or too large a penalty costs most: 400 steps have 0.682 and
+    ``energy_penalty=0.1`` has 0.676, with two and three tables below 0.5. Expect less on others.
 
     The density is one over the region that chains can reach. Beyond the bounds, or with "cd" far
     from the rows, a perceptron's energy is an extrapolation and may fall again.

@@ -259,9 +259,9 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss (the negative ELBO, in nats, once the
-        KL divergence has its weight) and its parts before weighting (misfit = -log p(x | z), kl),
-        seconds.
+        A row per epoch of 50 steps: stage, epoch, step, loss (with ``beta=1`` the negative ELBO,
+        in nats, once the KL divergence has its weight) and its parts before weighting (misfit =
+        -log p(x | z), kl), seconds.
     module_ : nn.Module
         The trained networks, with ``energy(x)`` in standardised units.
     units_ : object
