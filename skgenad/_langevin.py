@@ -24,6 +24,8 @@ Bound = float | Tensor
 
 def tempered(energy_and_grad: EnergyAndGrad, temperature: Tensor | float) -> EnergyAndGrad:
     """Divide an energy and its gradient by a temperature."""
+    if isinstance(temperature, float) and temperature == 1:
+        return energy_and_grad
 
     def divided(x: Tensor) -> tuple[Tensor, Tensor]:
         energy, gradient = energy_and_grad(x)

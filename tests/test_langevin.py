@@ -225,6 +225,7 @@ def test_a_temperature_divides_energy_and_gradient():
     cool_energy, cool_gradient = tempered(Gaussian(), 0.25)(x)
     torch.testing.assert_close(cool_energy, 4 * energy)
     torch.testing.assert_close(cool_gradient, 4 * gradient)
+    assert tempered(flat, 1.0) is flat
 
 
 def test_metropolis_needs_noise():
