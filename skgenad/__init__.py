@@ -2,6 +2,7 @@
 
 from ._training import DivergenceWarning
 from .autoencoder import Autoencoder
+from .cance import CANCE
 from .dagmm import DAGMM
 from .ebm import EBM
 from .mahalanobis import Mahalanobis
@@ -12,6 +13,7 @@ from .wae import WAE
 
 __version__ = "0.1.0"
 __all__ = [
+    "CANCE",
     "DAGMM",
     "EBM",
     "MPDR",

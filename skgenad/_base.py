@@ -26,7 +26,7 @@ from ._device import resolve_device
 from ._files import load_detector, save_detector
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import StandardUnits
-from ._training import Stage, empty_history, run_stage
+from ._training import Stage, empty_history, inputs_of, run_stage
 
 __all__ = [
     "GRADIENT_PARAMETERS",
@@ -80,7 +80,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     A detector with a constructor parameter `use_labels` gets the classes of normal rows when that
     is true: `classes_` is there before the module is made, and the hooks are given the places of
-    the rows' labels in it.
+    the rows' labels in it. One with a constructor parameter `validation_fraction` holds that share
+    of the rows out of all its stages, for those that validate.
     """
 
     module_: Any
@@ -312,14 +313,17 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self, module: nn.Module, stages: list[Stage], rows: Tensor, labels: Tensor | None
     ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
+        train, held_out = self._split_validation(rows)
         for stage in stages:
+            inputs = inputs_of(module, stage, train)
             if stage.before is not None and self._n_fits == 1:
-                stage.before(module)
+                stage.before(module, inputs)
             tables.append(
                 run_stage(
                     module,
                     stage,
-                    rows,
+                    inputs,
+                    held_out=None if held_out is None else inputs_of(module, stage, held_out),
                     batch_size=self.batch_size,
                     callbacks=self.callbacks or (),
                     verbose=self.verbose,
@@ -331,6 +335,14 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
         self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
+
+    def _split_validation(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Rows to train on, and those that choose the epoch of every stage."""
+        n_held_out = int(getattr(self, "validation_fraction", 0) * len(rows))
+        if n_held_out == 0:
+            return rows, None
+        order = torch.randperm(len(rows), device=rows.device)
+        return rows[order[n_held_out:]], rows[order[:n_held_out]]
 
     def _split_calibration(
         self, X: NDArray, labels: NDArray | None

@@ -21,7 +21,11 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRSc
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ._random import seeded
+
 STEPS_PER_EPOCH = 50
+# Held-out rows in one pass of a validation.
+_VALIDATION_CHUNK = 4096
 
 # Of the module, whatever its class, and a batch.
 Objective = Callable[[Any, Tensor], dict[str, Tensor]]
@@ -66,7 +70,14 @@ class Stage:
     energy_limit : float, default=inf
         A mean energy of the negatives beyond this, in either direction, counts as divergence.
     before : callable, optional
-        Called with the module before the stage when training starts anew, not when it continues.
+        Called with the module and the stage's inputs before the stage when training starts anew,
+        not when it continues.
+    inputs : callable, optional
+        Maps (module, rows) to the inputs, row by row, that batches are made of; default is the
+        rows. For what the stage does not train and would else compute in every step.
+    validate : callable, optional
+        Maps (module, inputs) to a loss of shape (), the mean over rows. Where rows were held out,
+        the stage ends with the state of the epoch in which their loss was lowest.
     """
 
     name: str
@@ -76,7 +87,9 @@ class Stage:
     cosine: bool = True
     clip_norm: float | None = None
     energy_limit: float = float("inf")
-    before: Callable[[Any], None] | None = None
+    before: Callable[[Any, Tensor], None] | None = None
+    inputs: Callable[[Any, Tensor], Tensor] | None = None
+    validate: Callable[[Any, Tensor], Tensor] | None = None
 
 
 def adam(
@@ -84,11 +97,24 @@ def adam(
 ) -> torch.optim.Adam:
     """Adam in its fused form where the parameters' device has one."""
     groups: list[Any] = list(parameters)
+    return torch.optim.Adam(groups, lr=learning_rate, fused=_can_be_fused(groups))
+
+
+def adamw(
+    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW in its fused form where the parameters' device has one."""
+    group = list(parameters)
+    return torch.optim.AdamW(
+        group, lr=learning_rate, weight_decay=weight_decay, fused=_can_be_fused(group)
+    )
+
+
+def _can_be_fused(groups: list[Any]) -> bool:
     flat = [
         p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])
     ]
-    fused = all(p.device.type in ("cpu", "cuda") for p in flat)
-    return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
+    return all(p.device.type in ("cpu", "cuda") for p in flat)
 
 
 def with_penalty(
@@ -257,6 +283,52 @@ class DivergenceGuard(Callback):
         raise StopStage
 
 
+class BestEpoch(Callback):
+    """Keeps the state of the epoch with the lowest validation loss; restores it at the end.
+
+    Random draws of a validation are the same in every epoch, so that epochs are told apart by the
+    weights alone.
+
+    Parameters
+    ----------
+    inputs : Tensor of shape (m, d)
+        Inputs of the rows held out.
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Forget an earlier stage."""
+        self.best_ = math.inf
+        self.state_: tuple[dict, dict, list[dict]] | None = None
+        self.seed_ = int(torch.randint(2**31, ()))
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Judge the epoch."""
+        loss = self._loss(net)
+        net.history.record("validation_loss", loss)
+        if loss < self.best_:  # NaN is not
+            self.best_, self.state_ = loss, _training_state(net)
+
+    def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Go back to the best epoch."""
+        if self.state_ is not None:
+            _restore(net, self.state_)
+
+    @torch.no_grad()
+    def _loss(self, net: StageNet) -> float:
+        validate = net.stage.validate
+        assert validate is not None
+        net.module_.eval()
+        with seeded(self.seed_, self.inputs.device):
+            losses = [
+                float(validate(net.module_, chunk)) * len(chunk)
+                for chunk in self.inputs.split(_VALIDATION_CHUNK)
+            ]
+        return sum(losses) / len(self.inputs)
+
+
 def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
     """Copy a net's parameters, its buffers and its optimisers' moments."""
     optimizers = net.stage.optimizers.values()
@@ -307,11 +379,21 @@ class ProgressBar(Callback):
         self.bar_.close()
 
 
+def inputs_of(module: nn.Module, stage: Stage, rows: Tensor) -> Tensor:
+    """Map rows (n, d_x) to what a stage is trained on, (n, d)."""
+    if stage.inputs is None:
+        return rows
+    module.eval()
+    with torch.no_grad():
+        return stage.inputs(module, rows)
+
+
 def run_stage(
     module: nn.Module,
     stage: Stage,
     rows: Tensor,
     *,
+    held_out: Tensor | None = None,
     batch_size: int,
     callbacks: Iterable[Any] = (),
     verbose: int = 0,
@@ -325,7 +407,9 @@ def run_stage(
     stage : Stage
         What to do.
     rows : Tensor of shape (n, d)
-        Training rows on the module's device.
+        The stage's inputs of the training rows, on the module's device.
+    held_out : Tensor of shape (m, d), optional
+        Those of the rows that choose the epoch, if the stage validates.
     batch_size : int
         Rows in a batch.
     callbacks : iterable of skorch callbacks
@@ -336,11 +420,14 @@ def run_stage(
     Returns
     -------
     DataFrame
-        A row per epoch: stage, epoch, steps so far, mean loss and named parts, seconds.
+        A row per epoch: stage, epoch, steps so far, mean loss and named parts, validation loss if
+        there is one, seconds.
     """
     if stage.n_steps == 0:
         return pd.DataFrame()
     own: list[Any] = [DivergenceGuard()]
+    if stage.validate is not None and held_out is not None:
+        own.append(BestEpoch(held_out))
     if stage.cosine:
         own.append(
             LRScheduler(

@@ -675,7 +675,7 @@ def _noisy(x: Tensor, scale: float) -> Tensor:
     return x + scale * torch.randn_like(x) if scale else x
 
 
-def _copy_manifold(module: RecoveryModule) -> None:
+def _copy_manifold(module: RecoveryModule, inputs: Tensor) -> None:
     """Start the energy from the first manifold's weights."""
     if isinstance(module.base, ReconstructionEnergy):
         module.base.net.load_state_dict(module.manifolds[0].state_dict())

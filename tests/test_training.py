@@ -7,7 +7,16 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from skgenad._training import STEPS_PER_EPOCH, RowBatches, Stage, adam, run_stage, with_penalty
+from skgenad._training import (
+    STEPS_PER_EPOCH,
+    RowBatches,
+    Stage,
+    adam,
+    adamw,
+    inputs_of,
+    run_stage,
+    with_penalty,
+)
 
 from ._settings import DETECTORS, having, normal_rows, tiny
 
@@ -65,6 +74,121 @@ def test_an_epoch_is_a_fixed_number_of_batches_whatever_the_rows():
         batches = RowBatches(torch.zeros(n, 1), 8, 2 * STEPS_PER_EPOCH + 7)
         epochs = [len(list(batches)) for _ in range(4)]
         assert epochs == [STEPS_PER_EPOCH, STEPS_PER_EPOCH, 7, 0]
+
+
+# ---- validation -----------------------------------------------------------------------------
+
+
+class Drifting(nn.Module):
+    """A weight that goes from 0 to 1 in 100 steps of 0.01 and on; a buffer that counts them."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
+
+
+def drift(module, x):
+    module.count += 1
+    return {"loss": -module.weight}
+
+
+def run_drifting(n_steps, target=1.0, validate=None, **parameters):
+    def nearness(module, inputs):
+        assert not module.training and not torch.is_grad_enabled()
+        return (module.weight - target).square() + 0 * inputs.sum()
+
+    module = Drifting()
+    sgd = {"main": torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.0)}
+    stage = Stage("test", drift, sgd, n_steps, cosine=False, validate=validate or nearness)
+    held_out = torch.zeros(3, 1)
+    table = run_stage(
+        module, stage, torch.zeros(2, 1), held_out=held_out, batch_size=2, **parameters
+    )
+    return module, table
+
+
+def test_the_epoch_of_the_lowest_validation_loss_is_kept_with_its_buffers():
+    module, table = run_drifting(250)
+    assert module.weight.item() == pytest.approx(1.0, abs=1e-5) and module.count == 100
+    assert table["validation_loss"].tolist() == pytest.approx([0.25, 0, 0.25, 1, 2.25], abs=1e-5)
+    assert list(table.columns)[-2:] == ["validation_loss", "seconds"]
+    assert len(table) == 5 and table["step"].iloc[-1] == 250
+
+
+def test_the_optimizers_moments_are_those_of_the_epoch_kept():
+    module = nn.Linear(1, 1)
+    stage = stage_on(module, 250, validate=lambda module, x: x.sum())
+    run_stage(module, stage, torch.randn(4, 1), held_out=torch.zeros(1, 1), batch_size=2)
+    assert stage.optimizers["main"].state[module.weight]["step"] == STEPS_PER_EPOCH
+
+
+def test_validation_is_a_mean_over_rows_whatever_the_chunks(monkeypatch):
+    monkeypatch.setattr("skgenad._training._VALIDATION_CHUNK", 2)
+    held_out, sizes = torch.tensor([[1.0], [2.0], [6.0]]), []
+
+    def mean(module, inputs):
+        sizes.append(len(inputs))
+        return inputs.mean()
+
+    stage = stage_on(nn.Linear(1, 1), 60, validate=mean)
+    table = run_stage(nn.Linear(1, 1), stage, torch.ones(4, 1), held_out=held_out, batch_size=2)
+    assert table["validation_loss"].tolist() == [3, 3] and sizes == [2, 1, 2, 1]
+
+
+def test_random_draws_of_a_validation_are_the_same_in_every_epoch_and_cost_training_nothing():
+    states = []
+
+    def noisy(module, inputs):
+        return torch.rand(())
+
+    def batches(validate):
+        seen, module = [], nn.Linear(1, 1)
+        stage = stage_on(module, 120, objective=lambda m, x: (seen.append(x), square(m, x))[1])
+        stage.validate = validate
+        torch.manual_seed(0)
+        table = run_stage(
+            module, stage, torch.randn(9, 1), held_out=torch.zeros(1, 1), batch_size=2
+        )
+        states.append(torch.rand(()))
+        return torch.cat(seen), table
+
+    quiet, _ = batches(lambda module, inputs: torch.zeros(()))
+    drawn, table = batches(noisy)
+    assert table["validation_loss"].nunique() == 1
+    assert torch.equal(quiet, drawn) and states[0] == states[1]
+
+
+def test_a_validation_loss_that_is_not_a_number_chooses_nothing():
+    module, table = run_drifting(100, validate=lambda module, inputs: torch.tensor(float("nan")))
+    assert table["validation_loss"].isna().all() and module.count == 100
+
+
+def test_without_rows_held_out_the_last_epoch_is_kept():
+    module = Drifting()
+    sgd = {"main": torch.optim.SGD(module.parameters(), lr=0.01)}
+    stage = Stage("test", drift, sgd, 150, validate=lambda module, inputs: module.weight)
+    table = run_stage(module, stage, torch.zeros(2, 1), batch_size=2)
+    assert module.count == 150 and "validation_loss" not in table
+
+
+def test_inputs_are_computed_in_evaluation_mode_without_gradients():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.9))
+    stage = stage_on(module, inputs=lambda module, rows: module(rows))
+    rows = torch.randn(5, 2)
+    inputs = inputs_of(module.train(), stage, rows)
+    assert torch.equal(inputs, module[0](rows)) and not inputs.requires_grad
+    assert inputs_of(module, stage_on(module), rows) is rows
+
+
+def test_adamw_decays_weights_apart_from_the_gradient():
+    module = nn.Linear(2, 2)
+    before = module.weight.detach().clone()
+    optimizer = adamw(module.parameters(), 0.1, 0.5)
+    module.zero_grad()
+    (0 * module(torch.ones(1, 2)).sum()).backward()
+    optimizer.step()
+    torch.testing.assert_close(module.weight, 0.95 * before)
 
 
 # ---- one stage ------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ DETECTORS: dict[str, Factory] = {
     "MPDR-R": partial(_ours, "MPDR", energy="reconstruction"),
     "MPDR-S": partial(_ours, "MPDR", energy="scalar"),
     "NAE": partial(_ours, "NAE"),
+    "CANCE": partial(_ours, "CANCE"),
+    "CNCE": partial(_ours, "CANCE", score_type="cnce"),
+    "LatNCE": partial(_ours, "CANCE", score_type="latent"),
+    "CANCE-error": partial(_ours, "CANCE", score_type="error"),
+    "CANCE-PCA": partial(_ours, "CANCE", features="pca"),
     "AE": partial(_ours, "Autoencoder"),
     "EBM": partial(_ours, "EBM"),
     "VAE": partial(_ours, "VAE"),
@@ -78,7 +83,8 @@ def list_detectors() -> list[str]:
     Returns
     -------
     names : list of str
-        Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood), then those of
+        Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood; ``"CNCE"``,
+        ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``), then those of
         the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to 5
         neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
 

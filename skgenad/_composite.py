@@ -1,0 +1,240 @@
+"""Composite features of a row: its latent features and how well they reconstruct it.
+
+What maps rows to latent features and back is an nn.Module with ``forward(x) -> (code, x')`` of rows
+in standard units, and `latent_dim`: a two-stage autoencoder, principal components, or an object
+with ``transform`` and ``inverse_transform``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._device import precise
+from ._moments import TiedMoments
+from ._networks import MLP
+from ._scaling import StandardUnits
+
+_NORM_FLOOR = 1e-12
+_VARIANCE_FLOOR = 1e-5
+# Share of a new batch in the running moments, torch's own for batch normalisation.
+_MOMENTUM = 0.1
+# Rows of a pass that needs no gradient.
+CHUNK = 4096
+
+
+def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Mean over columns of the squared differences, (n,): |x - x'|^2 / d."""
+    return (x - reconstruction).square().mean(dim=1)
+
+
+def cosine_dissimilarity(x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Half of one minus the cosine of rows, (n,), in [0, 1].
+
+    As a quarter of the squared distance of unit vectors: nothing cancels where they agree. A row
+    of zeros has no direction: 1 / 4 beside another row, 0 beside zeros.
+    """
+    one = F.normalize(x, dim=1, eps=_NORM_FLOOR)
+    other = F.normalize(reconstruction, dim=1, eps=_NORM_FLOOR)
+    return (one - other).square().sum(dim=1) / 4
+
+
+def composite_features(code: Tensor, x: Tensor, reconstruction: Tensor) -> Tensor:
+    """Latent features, mean squared error and cosine dissimilarity, (n, d_z + 2)."""
+    x, reconstruction = precise(x), precise(reconstruction)
+    errors = [mean_squared_error(x, reconstruction), cosine_dissimilarity(x, reconstruction)]
+    return torch.cat([precise(code), torch.stack(errors, dim=1)], dim=1)
+
+
+def covariance_penalty(code: Tensor) -> Tensor:
+    """Mean of the squared covariances of different features of `code` (n, d), of shape ()."""
+    d = code.shape[1]
+    if d == 1:
+        return code.new_zeros(())
+    deviations = code - code.mean(dim=0)
+    covariance = deviations.T @ deviations / len(code)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / (d * (d - 1))
+
+
+def moments_of(rows: Tensor) -> TiedMoments:
+    """Count, mean and scatter of rows (n, d), chunk by chunk and in float64."""
+    total: TiedMoments | None = None
+    for chunk in rows.split(CHUNK):
+        chunk = precise(chunk)
+        part = TiedMoments.of(chunk, torch.ones_like(chunk[:, :1]))
+        total = part if total is None else total.merge(part)
+    assert total is not None
+    return total
+
+
+class LatentNorm(nn.Module):
+    """Batch normalisation without trained scales: latent features of mean 0 and variance 1.
+
+    Whether the moments are the batch's or the running ones is said by the caller and not by the
+    mode of the module, since a frozen encoder is part of modules in training.
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("variance", torch.ones(d))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Normalise by the running moments."""
+        return (z - self.mean) * (self.variance + _VARIANCE_FLOOR).rsqrt()
+
+    def by_batch(self, z: Tensor) -> Tensor:
+        """Normalise by the moments of `z` (n, d), and let the running ones follow.
+
+        A single row has no variance: it is normalised by the running moments.
+        """
+        alone = len(z) == 1
+        center = self.mean if alone else z.mean(dim=0)
+        deviations = z - center
+        n_free = max(1, len(z) - 1)
+        with torch.no_grad():
+            self.variance.lerp_(deviations.square().sum(dim=0) / n_free, _MOMENTUM)
+            self.mean.lerp_(z.mean(dim=0), _MOMENTUM)
+        if alone:
+            return self(z)
+        return deviations * (deviations.square().mean(dim=0) + _VARIANCE_FLOOR).rsqrt()
+
+
+class TwoStageAutoencoder(nn.Module):
+    """Autoencoder with a normalised latent space, whose encoder can stay as it is.
+
+    Parameters
+    ----------
+    n_features, latent_dim : int
+        Dimensions of rows and of latent vectors.
+    hidden_sizes : sequence of int
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : str
+        Activation of the hidden layers.
+    """
+
+    def __init__(
+        self, n_features: int, latent_dim: int, hidden_sizes: Sequence[int], activation: str
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        sizes = [n_features, *hidden_sizes, latent_dim]
+        self.encoder, self.decoder = MLP(sizes, activation), MLP(sizes[::-1], activation)
+        self.norm = LatentNorm(latent_dim)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latent vectors of rows, by the running moments."""
+        return self.norm(self.encoder(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent vectors and reconstructions of rows, by the running moments."""
+        code = self.encode(x)
+        return code, self.decoder(code)
+
+    def by_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent vectors and reconstructions of rows, by the moments of the batch."""
+        code = self.norm.by_batch(self.encoder(x))
+        return code, self.decoder(code)
+
+
+class PrincipalComponents(nn.Module):
+    """Projection on the leading principal components of the training rows.
+
+    Parameters
+    ----------
+    n_features, latent_dim : int
+        Dimensions of rows, and number of components.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(self, n_features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("components", torch.eye(n_features, dtype=torch.float64)[:latent_dim])
+
+    def fit(self, rows: Tensor) -> None:
+        """Find the components of rows (n, d_x)."""
+        moments = moments_of(rows)
+        # On the CPU, whose eigenvectors are the same wherever the rows are.
+        _, vectors = torch.linalg.eigh(moments.covariance.cpu())
+        leading = vectors.flip(1)[:, : self.latent_dim].T
+        largest = leading.gather(1, leading.abs().argmax(dim=1, keepdim=True))
+        self.mean.copy_(moments.means[0])
+        self.components.copy_(leading * torch.where(largest < 0, -1.0, 1.0))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Principal components and reconstructions of rows."""
+        code = (precise(x) - self.mean) @ self.components.T
+        return code, code @ self.components + self.mean
+
+
+class ExternalFeatures(nn.Module):
+    """Latent features that an object computes, in the units of the data, with numpy.
+
+    Parameters
+    ----------
+    features : object
+        Has ``transform`` and ``inverse_transform``, and perhaps ``fit``.
+    """
+
+    def __init__(self, features: Any) -> None:
+        super().__init__()
+        self.features, self.latent_dim = features, 0
+
+    def fit(self, rows: Tensor, units: StandardUnits) -> None:
+        """Fit the object, if it can be, on rows (n, d_x) in standard units."""
+        self.units = units
+        if hasattr(self.features, "fit"):
+            self.features.fit(units.from_standard(rows.cpu().numpy()))
+        code, _ = self(rows[:1])
+        self.latent_dim = code.shape[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent features, and reconstructions in standard units."""
+        rows = self.units.from_standard(x.cpu().numpy())
+        code = self._checked(self.features.transform(rows), "transform", (len(rows), None))
+        back = self.features.inverse_transform(code)
+        back = self._checked(back, "inverse_transform", rows.shape)
+        both = code, self.units.to_standard(back)
+        one, other = (torch.from_numpy(np.ascontiguousarray(part)).to(x.device) for part in both)
+        return one, other
+
+    def _checked(self, values: Any, method: str, shape: tuple[int, int | None]) -> np.ndarray:
+        values = np.asarray(values, dtype=np.float64 if method == "inverse_transform" else None)
+        wanted = "(n, any)" if shape[1] is None else f"(n, {shape[1]})"
+        fits = values.ndim == 2 and len(values) == shape[0] and shape[1] in (None, values.shape[1])
+        name = f"features.{method} of {type(self.features).__name__}"
+        if not fits or values.shape[1] == 0:
+            raise ValueError(
+                f"{name} made an array of shape {values.shape} of n={shape[0]} rows; needed is a "
+                f"dense one of shape {wanted}."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} made NaN or infinity; it must be finite for finite rows.")
+        return values.astype(np.float64, copy=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExternalFeatures:
+        # The object is never trained again: copies of a detector in training can share it.
+        twin = ExternalFeatures(self.features)
+        memo[id(self)] = twin
+        twin.latent_dim, twin.training = self.latent_dim, self.training
+        if hasattr(self, "units"):
+            twin.units = copy.deepcopy(self.units, memo)
+        return twin

@@ -1,0 +1,474 @@
+"""CANCE: composite features, augmented, and noise-contrastive estimation (Liao and Brockmeier).
+
+A row x has the composite feature z = (z_l, z_e, z_c): latent features z_l, and with the
+reconstruction x' from them the mean squared error z_e = |x - x'|^2 / d and the cosine dissimilarity
+z_c = (1 - cos(x, x')) / 2. Training goes in stages (figure 1, appendix A):
+
+    "encoder"   encoder and decoder on |x - x'|^2 / d + covariance_penalty * L_cov      (eq. 11, 12)
+    "decoder"   the decoder alone on |x - x'|^2 / d
+    "density"   a network T tells z from noise v ~ N(mu, K Sigma K):
+                -log s(T(z)) - nu log(1 - s(T(v))), T descends, K ascends               (eq. 9, 10)
+
+so that T + log nu p_n becomes the log density of z. In half of the data of the last stage z_e and
+z_c are drawn anew, between 0 and their mode: errors that are lower than usual are no anomalies.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgWarning
+from sklearn.base import clone
+from sklearn.utils._param_validation import HasMethods
+from torch import Tensor, nn
+
+from ._base import (
+    BaseGenerativeDetector,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_sizes,
+)
+from ._composite import (
+    CHUNK,
+    ExternalFeatures,
+    PrincipalComponents,
+    TwoStageAutoencoder,
+    composite_features,
+    covariance_penalty,
+    mean_squared_error,
+    moments_of,
+)
+from ._device import precise
+from ._nce import Degeneracy, NoiseContrast
+from ._networks import ACTIVATIONS
+from ._training import Stage, adam, adamw
+
+
+class CANCEModule(nn.Module):
+    """Features, the density over them, and what of it scores.
+
+    Parameters
+    ----------
+    features : nn.Module
+        Maps rows to latent features and reconstructions; see :mod:`skgenad._composite`.
+    score_type : {"cance", "cnce", "latent", "error"}
+        What scores.
+    """
+
+    features: Any
+    density: NoiseContrast | None
+
+    def __init__(self, features: nn.Module, score_type: str) -> None:
+        super().__init__()
+        self.features, self.score_type, self.density = features, score_type, None
+
+    def composite(self, x: Tensor) -> Tensor:
+        """Features (n, d) that the density is over, of rows (n, d_x)."""
+        code, reconstruction = self.features(x)
+        if self.score_type == "latent":
+            return precise(code)
+        return composite_features(code, x, reconstruction)
+
+    def all_composites(self, rows: Tensor) -> Tensor:
+        """:meth:`composite`, chunk by chunk."""
+        return torch.cat([self.composite(chunk) for chunk in rows.split(CHUNK)])
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Minus the log density (n,) of the composite feature, or the mean squared error."""
+        z = self.composite(x)
+        if self.density is None:
+            return _shortened(z[:, -2])
+        return -_shortened(self.density.log_density(z))
+
+
+def _shortened(values: Tensor) -> Tensor:
+    """`values` with the digits of float32 and the range of float64.
+
+    The last bits of a small matrix product depend on a row's place in the batch.
+    """
+    if values.dtype != torch.float64:
+        return values
+    mantissa, exponent = torch.frexp(values)
+    return torch.ldexp(mantissa.float().double(), exponent)
+
+
+class CANCE(BaseGenerativeDetector):
+    """Detect anomalies by the density of latent features and reconstruction errors.
+
+    An autoencoder, principal components or a transformer of one's own map a row to latent features
+    and back. Latent features, mean squared error and cosine dissimilarity make the composite
+    feature, whose density is learned by noise-contrastive estimation: a network tells composite
+    features from Gaussian noise that is trained against it.
+
+    Parameters
+    ----------
+    features : {"autoencoder", "pca"} or object, default="autoencoder"
+        What makes latent features:
+
+        - "autoencoder": trained here, in two stages;
+        - "pca": the leading principal components of the training rows;
+        - an object with ``transform`` and ``inverse_transform``. If it has ``fit``, a clone of it
+          is fitted to the training rows; to use it as it is, wrap it in
+          ``sklearn.frozen.FrozenEstimator``. It is given rows in the units of X and returns such;
+          errors are measured in standardised units. :class:`~skgenad.preprocessing.LatentFeatures`
+          makes such an object of another detector.
+    score_type : {"cance", "cnce", "latent", "error"}, default="cance"
+        What scores. "cance": the density of the composite feature, trained with augmented errors;
+        "cnce": the same without augmentation; "latent": the density of the latent features alone;
+        "error": the mean squared error, without a density.
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    latent_dim : int, default=None
+        Number of latent features of the autoencoder or of principal components. None: half of the
+        columns, rounded up, and at most 16. A transformer has its own.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of all hidden layers.
+    covariance_penalty : float, default=0.1
+        Weight lambda of the mean squared covariance of different latent features in the first
+        stage's loss.
+    encoder_steps : int, default=500
+        Gradient steps of the first stage, of encoder and decoder.
+    decoder_steps : int, default=500
+        Gradient steps of the second stage, of the decoder alone.
+    estimation_sizes : tuple of int, default=(128, 128)
+        Widths of the hidden layers of the network that estimates the density.
+    noise_ratio : int, default=8
+        Draws of noise for each row of data, nu.
+    noise_scale : float, default=1.5
+        Entries of K, the noise's standard deviations as multiples of the features', at the start;
+        at least 1.
+    noise_learning_rate : float, default=1e-3
+        AdamW's learning rate for K; 0 leaves K as it starts.
+    weight_decay : float, default=0.01
+        AdamW's weight decay, for network and noise.
+    validation_fraction : float, default=0.2
+        Share of the training rows, in [0, 1), that choose the epoch of every stage and have no
+        part in gradients.
+    max_steps : int, default=1000
+        Number of gradient steps of the density, whatever the number of rows.
+    learning_rate : float, default=1e-3
+        Learning rate of all stages at their start; it falls to 0 as half a cosine.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches, noise and the choice of validation rows.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss, its parts (reconstruction and
+        covariance; spread, the mean of K), validation_loss, seconds.
+    module_ : nn.Module
+        Features and density, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    DAGMM : Gaussian mixture over such features, trained together with the autoencoder.
+    Mahalanobis : Gaussian over the columns or over features that another model made.
+
+    Notes
+    -----
+    ``score_samples`` is T(z) + log nu p_n(z), in nats: with "cnce" the log density of the composite
+    feature, with "cance" that of its mixture with augmented features (eq. 8 of [1]_), with
+    "latent" that of the latent features. None is the density of the row. With "error" it is the
+    negative mean squared error, in squared standardised units.
+
+    The noise has the mean and covariance of the training rows' features, summed over chunks of
+    rows. Where the covariance cannot be inverted, as with fewer rows than features or features that
+    do not vary, its small eigenvalues are raised, and a ``scipy.linalg.LinAlgWarning`` says why.
+
+    K and the network take their steps at the same time, from one gradient, in place of by turns as
+    in the paper. The epoch of the density is chosen by the loss against the noise of the start,
+    since losses against noises of different K cannot be compared. In two cases the paper is silent:
+    the network sees features in units of their standard deviation, and its output is a log ratio of
+    densities, so that T is it less log nu.
+
+    Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, train the network and K
+    further, on the features and with the noise's moments of the first call. With
+    ``score_type="error"`` they train the decoder or, if the features are not the autoencoder's, set
+    the threshold alone.
+
+    References
+    ----------
+    .. [1] Y. Liao and A. J. Brockmeier. Anomaly Detection via Autoencoder Composite Features and
+       NCE. arXiv:2502.01920.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import CANCE
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = CANCE(max_steps=100, random_state=0).fit(X)
+    >>> detector.predict(np.full((1, 5), 20.0))
+    array([-1])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseGenerativeDetector._parameter_constraints,
+        "features": [
+            StrOptions({"autoencoder", "pca"}),
+            HasMethods(["transform", "inverse_transform"]),
+        ],
+        "score_type": [StrOptions({"cance", "cnce", "latent", "error"})],
+        "hidden_sizes": [tuple, list],
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "covariance_penalty": [Interval(Real, 0, None, closed="left")],
+        "encoder_steps": [Interval(Integral, 1, None, closed="left")],
+        "decoder_steps": [Interval(Integral, 0, None, closed="left")],
+        "estimation_sizes": [tuple, list],
+        "noise_ratio": [Interval(Integral, 1, None, closed="left")],
+        "noise_scale": [Interval(Real, 1, None, closed="left")],
+        "noise_learning_rate": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        features: Any = "autoencoder",
+        score_type: str = "cance",
+        hidden_sizes: tuple[int, ...] = (128, 128),
+        latent_dim: int | None = None,
+        activation: str = "leaky_relu",
+        covariance_penalty: float = 0.1,
+        encoder_steps: int = 500,
+        decoder_steps: int = 500,
+        estimation_sizes: tuple[int, ...] = (128, 128),
+        noise_ratio: int = 8,
+        noise_scale: float = 1.5,
+        noise_learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        validation_fraction: float = 0.2,
+        max_steps: int = 1000,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.features = features
+        self.score_type = score_type
+        self.hidden_sizes = hidden_sizes
+        self.latent_dim = latent_dim
+        self.activation = activation
+        self.covariance_penalty = covariance_penalty
+        self.encoder_steps = encoder_steps
+        self.decoder_steps = decoder_steps
+        self.estimation_sizes = estimation_sizes
+        self.noise_ratio = noise_ratio
+        self.noise_scale = noise_scale
+        self.noise_learning_rate = noise_learning_rate
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    def _make_module(self, n_features: int) -> CANCEModule:
+        check_sizes("hidden_sizes", self.hidden_sizes)
+        check_sizes("estimation_sizes", self.estimation_sizes)
+        module = CANCEModule(self._make_features(n_features), self.score_type)
+        if not isinstance(module.features, ExternalFeatures):
+            self._add_density(module)
+        return module
+
+    def _make_features(self, n_features: int) -> nn.Module:
+        if not isinstance(self.features, str):
+            return ExternalFeatures(clone(self.features, safe=False))
+        latent_dim = self.latent_dim or _default_latent_dim(n_features)
+        if self.features == "autoencoder":
+            return TwoStageAutoencoder(n_features, latent_dim, self.hidden_sizes, self.activation)
+        if latent_dim > n_features:
+            raise ValueError(
+                f"latent_dim={latent_dim} with features='pca' needs as many columns; "
+                f"got {n_features}."
+            )
+        return PrincipalComponents(n_features, latent_dim)
+
+    def _add_density(self, module: CANCEModule) -> None:
+        """Give the module its density, once the number of latent features is known."""
+        if self.score_type == "error":
+            return
+        module.density = NoiseContrast(
+            module.features.latent_dim + 2 * (self.score_type != "latent"),
+            self.estimation_sizes,
+            self.activation,
+            noise_ratio=self.noise_ratio,
+            noise_scale=self.noise_scale,
+            augment=self.score_type == "cance",
+        )
+
+    def _before_training(self, module: CANCEModule, rows: Tensor, labels: Tensor | None) -> None:
+        features = module.features
+        if isinstance(features, PrincipalComponents):
+            features.fit(rows)
+        elif isinstance(features, ExternalFeatures):
+            features.fit(rows, self.units_)
+            self._add_density(module)
+            module.to(rows.device)
+
+    # ---- stages ---------------------------------------------------------------------------
+
+    def _stages(self, module: CANCEModule) -> list[Stage]:
+        stages = []
+        if isinstance(module.features, TwoStageAutoencoder):
+            stages += self._autoencoder_stages(module.features)
+        if module.density is not None:
+            stages.append(self._density_stage(module.density))
+        return stages
+
+    def _autoencoder_stages(self, features: TwoStageAutoencoder) -> list[Stage]:
+        def on(parameters: Any) -> dict[str, torch.optim.Optimizer]:
+            return {"main": adam(parameters, self.learning_rate)}
+
+        return [
+            Stage(
+                "encoder",
+                self._encoder_objective,
+                on(features.parameters()),
+                self.encoder_steps,
+                validate=self._encoder_validation,
+            ),
+            Stage(
+                "decoder",
+                lambda module, x: {"loss": _decoder_loss(module, x)},
+                on(features.decoder.parameters()),
+                self.decoder_steps,
+                validate=_decoder_loss,
+            ),
+        ]
+
+    def _density_stage(self, density: NoiseContrast) -> Stage:
+        network = adamw(density.network.parameters(), self.learning_rate, self.weight_decay)
+        optimizers: dict[str, torch.optim.Optimizer] = {"network": network}
+        if self.noise_learning_rate > 0:
+            optimizers["noise"] = adamw(
+                [density.noise.psi], self.noise_learning_rate, self.weight_decay
+            )
+        return Stage(
+            "density",
+            _density_objective,
+            optimizers,
+            self.max_steps,
+            before=_set_noise,
+            inputs=lambda module, rows: module.all_composites(rows),
+            validate=lambda module, z: module.density.reference_loss(z),
+        )
+
+    def _encoder_objective(self, module: CANCEModule, x: Tensor) -> dict[str, Tensor]:
+        code, reconstruction = module.features.by_batch(x)
+        error = mean_squared_error(x, reconstruction).mean()
+        covariance = covariance_penalty(code)
+        return {
+            "loss": error + self.covariance_penalty * covariance,
+            "reconstruction": error,
+            "covariance": covariance,
+        }
+
+    def _encoder_validation(self, module: CANCEModule, x: Tensor) -> Tensor:
+        code, reconstruction = module.features(x)
+        penalty = self.covariance_penalty * covariance_penalty(code)
+        return mean_squared_error(x, reconstruction).mean() + penalty
+
+
+def _decoder_loss(module: CANCEModule, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        code = module.features.encode(x)
+    return mean_squared_error(x, module.features.decoder(code)).mean()
+
+
+def _density_objective(module: CANCEModule, z: Tensor) -> dict[str, Tensor]:
+    assert module.density is not None
+    return {"loss": module.density.loss(z), "spread": module.density.noise.spread.mean()}
+
+
+def _set_noise(module: CANCEModule, z: Tensor) -> None:
+    """Take the noise's moments from composite features; warn where they do not suffice."""
+    assert module.density is not None
+    found = module.density.fit_noise(moments_of(z))
+    if not found.constant and not found.dependent:
+        return
+    d = z.shape[1]
+    names = [f"latent feature {j}" for j in range(d)]
+    if module.score_type != "latent":
+        names[-2:] = ["the mean squared error", "the cosine dissimilarity"]
+    warnings.warn(
+        f"The covariance of the composite features is singular or ill-conditioned: "
+        f"{_causes(found, names)}. It was regularised. Fewer latent features (latent_dim), a "
+        "larger covariance_penalty or more rows may cure it.",
+        LinAlgWarning,
+        stacklevel=2,
+    )
+
+
+def _causes(found: Degeneracy, names: Sequence[str]) -> str:
+    causes = []
+    if found.constant:
+        causes.append(f"{_listed(found.constant, names)} did not vary")
+    if found.dependent and found.n_rows <= len(names):
+        causes.append(f"there were {found.n_rows} rows for {len(names)} features")
+    elif found.dependent:
+        causes.append(f"{_listed(found.dependent, names)} nearly depend on each other linearly")
+    return ", and ".join(causes)
+
+
+def _listed(places: Sequence[int], names: Sequence[str], most: int = 4) -> str:
+    text = ", ".join(names[place] for place in places[:most])
+    return text if len(places) <= most else f"{text} and {len(places) - most} more"
+
+
+def _default_latent_dim(n_features: int) -> int:
+    return min(-(-n_features // 2), 16)
