@@ -140,15 +140,19 @@ class TwoStageAutoencoder(nn.Module):
         """Latent vectors of rows, by the running moments."""
         return self.norm(self.encoder(x))
 
+    def decode(self, code: Tensor) -> Tensor:
+        """Rows of latent vectors."""
+        return self.decoder(code)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latent vectors and reconstructions of rows, by the running moments."""
         code = self.encode(x)
-        return code, self.decoder(code)
+        return code, self.decode(code)
 
     def by_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latent vectors and reconstructions of rows, by the moments of the batch."""
         code = self.norm.by_batch(self.encoder(x))
-        return code, self.decoder(code)
+        return code, self.decode(code)
 
 
 class PrincipalComponents(nn.Module):

@@ -33,8 +33,7 @@ _LOG_2_PI = math.log(2 * math.pi)
 
 def lognormal_mode(mean: Tensor, variance: Tensor) -> Tensor:
     """Mode of log-normal distributions by their moments (CANCE, appendix C); 0 for a mean of 0."""
-    mean = positive(mean)
-    return mean * (1 + variance / mean.square()).pow(-1.5)
+    return mean * (1 + (variance.sqrt() / positive(mean)).square()).pow(-1.5)
 
 
 class TruncatedNormal(NamedTuple):
@@ -213,9 +212,9 @@ class NoiseContrast(nn.Module):
     def fit_noise(self, moments: TiedMoments) -> Degeneracy:
         """Take the moments of the noise and, from the last two features, those of augmentation."""
         if self.augment:
-            variance = moments.covariance.diagonal()[-2:]
+            variance = moments.covariance.diagonal()[-2:].clamp_min(0)
             self.mode.copy_(lognormal_mode(moments.means[0, -2:], variance))
-            self.error_scale.copy_(variance.clamp_min(0).sqrt())
+            self.error_scale.copy_(variance.sqrt())
         return self.noise.fit(moments)
 
     def augmented(self, z: Tensor) -> Tensor:

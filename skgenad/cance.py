@@ -127,7 +127,7 @@ class CANCE(BaseGenerativeDetector):
     latent_dim : int, default=None
         Number of latent features of the autoencoder or of principal components. None: half of the
         columns, rounded up, and at most 16. A transformer has its own.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="silu"
         Activation of all hidden layers.
     covariance_penalty : float, default=0.1
         Weight lambda of the mean squared covariance of different latent features in the first
@@ -269,7 +269,7 @@ class CANCE(BaseGenerativeDetector):
         score_type: str = "cance",
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int | None = None,
-        activation: str = "leaky_relu",
+        activation: str = "silu",
         covariance_penalty: float = 0.1,
         encoder_steps: int = 500,
         decoder_steps: int = 500,
@@ -427,7 +427,7 @@ class CANCE(BaseGenerativeDetector):
 def _decoder_loss(module: CANCEModule, x: Tensor) -> Tensor:
     with torch.no_grad():
         code = module.features.encode(x)
-    return mean_squared_error(x, module.features.decoder(code)).mean()
+    return mean_squared_error(x, module.features.decode(code)).mean()
 
 
 def _density_objective(module: CANCEModule, z: Tensor) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from ._base import (
     StrOptions,
     check_sizes,
 )
+from ._composite import cosine_dissimilarity, mean_squared_error
 from ._device import precise
 from ._moments import Mixture, positive
 from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
@@ -74,6 +75,8 @@ class DAGMMModule(nn.Module):
         Widths of the estimation network's hidden layers.
     dropout : float
         Share of their outputs that is dropped in training.
+    errors : {"relative", "mean"}
+        Which errors make the composite feature.
     """
 
     phi: Tensor
@@ -87,8 +90,10 @@ class DAGMMModule(nn.Module):
         n_components: int,
         estimation_sizes: Sequence[int],
         dropout: float,
+        errors: str = "relative",
     ) -> None:
         super().__init__()
+        self.errors = errors
         d = latent_dim + 2
         widths = [d, *estimation_sizes]
         hidden: list[nn.Module] = []
@@ -104,11 +109,16 @@ class DAGMMModule(nn.Module):
         """Composite features (n, d_z + 2) and squared errors |x - x'|^2 (n,) of rows (n, d_x)."""
         code = self.net.encode(x)
         reconstruction = self.net.decode(code)
-        distance = torch.linalg.vector_norm(x - reconstruction, dim=1)
-        length = torch.linalg.vector_norm(x, dim=1).clamp_min(_NORM_FLOOR)
-        cosine = F.cosine_similarity(x, reconstruction, dim=1)
-        z = torch.cat([code, (distance / length)[:, None], cosine[:, None]], dim=1)
-        return z, distance.square()
+        if self.errors == "mean":
+            error = mean_squared_error(x, reconstruction)
+            angle = cosine_dissimilarity(x, reconstruction)
+            squared = error * x.shape[1]
+        else:
+            distance = torch.linalg.vector_norm(x - reconstruction, dim=1)
+            length = torch.linalg.vector_norm(x, dim=1).clamp_min(_NORM_FLOOR)
+            error, squared = distance / length, distance.square()
+            angle = F.cosine_similarity(x, reconstruction, dim=1)
+        return torch.cat([code, error[:, None], angle[:, None]], dim=1), squared
 
     def memberships(self, z: Tensor) -> Tensor:
         """Soft memberships (n, K) of composite features."""
@@ -144,7 +154,8 @@ class DAGMM(BaseGenerativeDetector):
     """Detect anomalies with a deep autoencoding Gaussian mixture model (Zong et al., 2018).
 
     A compression network, an autoencoder, maps a row x to a code and a reconstruction x'. Code,
-    relative error |x - x'| / |x| and the cosine of x and x' make the composite feature z. An
+    relative error |x - x'| / |x| and the cosine of x and x' make the composite feature z; with
+    ``errors="mean"`` it is the mean squared error |x - x'|^2 / d and (1 - cosine) / 2 [2]_. An
     estimation network gives the memberships of z in the components of a Gaussian mixture, whose
     parameters are the moments of the batch under these memberships. Both networks are trained
     together, on
@@ -167,6 +178,9 @@ class DAGMM(BaseGenerativeDetector):
         Widths of the estimation network's hidden layers, with tanh as their activation.
     dropout : float, default=0.5
         Share, in [0, 1), of the outputs of these layers that is dropped in training.
+    errors : {"relative", "mean"}, default="relative"
+        Which errors are features: relative error and cosine, or mean squared error and cosine
+        dissimilarity, as for :class:`CANCE`.
     energy_weight : float, default=0.1
         Weight of the energy in the loss.
     covariance_penalty : float, default=0.005
@@ -241,6 +255,8 @@ class DAGMM(BaseGenerativeDetector):
     ----------
     .. [1] B. Zong et al. Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
        Detection. ICLR 2018. https://openreview.net/forum?id=BJJLHbb0-
+    .. [2] Y. Liao and A. J. Brockmeier. Anomaly Detection via Autoencoder Composite Features and
+       NCE. arXiv:2502.01920. Appendix H.
 
     Examples
     --------
@@ -260,6 +276,7 @@ class DAGMM(BaseGenerativeDetector):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "estimation_sizes": [tuple, list],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "errors": [StrOptions({"relative", "mean"})],
         "energy_weight": [Interval(Real, 0, None, closed="left")],
         "covariance_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -275,6 +292,7 @@ class DAGMM(BaseGenerativeDetector):
         n_components: int = 4,
         estimation_sizes: tuple[int, ...] = (10,),
         dropout: float = 0.5,
+        errors: str = "relative",
         energy_weight: float = 0.1,
         covariance_penalty: float = 0.005,
         max_steps: int = 500,
@@ -295,6 +313,7 @@ class DAGMM(BaseGenerativeDetector):
         self.n_components = n_components
         self.estimation_sizes = estimation_sizes
         self.dropout = dropout
+        self.errors = errors
         self.energy_weight = energy_weight
         self.covariance_penalty = covariance_penalty
         self.max_steps = max_steps
@@ -316,7 +335,12 @@ class DAGMM(BaseGenerativeDetector):
             n_features, self.latent_dim, self.hidden_sizes, self.activation, "euclidean"
         )
         return DAGMMModule(
-            net, self.latent_dim, self.n_components, self.estimation_sizes, self.dropout
+            net,
+            self.latent_dim,
+            self.n_components,
+            self.estimation_sizes,
+            self.dropout,
+            self.errors,
         )
 
     def _stages(self, module: DAGMMModule) -> list[Stage]:

@@ -109,6 +109,10 @@ class VAEModule(nn.Module):
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCES)
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Means (n, d_z) of q(z | x)."""
+        return self.posterior(self.settled(x))[0]
+
     def decode(self, z: Tensor) -> Tensor:
         """Means (n, d) of p(x | z)."""
         return self.settled(self.decoder(z))

@@ -105,6 +105,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "cnce", "noise_learning_rate": 0, "validation_fraction": 0}),
     ("CANCE", {"score_type": "latent"}),
     ("CANCE", {"score_type": "error"}),
+    ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "spectral": True}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),

@@ -118,6 +118,17 @@ def test_composite_feature_holds_code_relative_error_and_cosine(module):
     torch.testing.assert_close(squared_error, error.square())
 
 
+def test_mean_errors_are_the_mean_squared_error_and_the_cosine_dissimilarity():
+    module = DAGMM(**QUICK, errors="mean")._make_module(5).eval()
+    x = torch.randn(6, 5)
+    z, squared_error = module(x)
+    reconstruction = module.net(x)
+    cosine = (x * reconstruction).sum(dim=1) / (x.norm(dim=1) * reconstruction.norm(dim=1))
+    torch.testing.assert_close(z[:, -2], (x - reconstruction).square().mean(dim=1))
+    torch.testing.assert_close(z[:, -1], (1 - cosine) / 2)
+    torch.testing.assert_close(squared_error, (x - reconstruction).square().sum(dim=1))
+
+
 def test_loss_is_the_weighted_sum_of_its_parts(module):
     parts = DAGMM(**QUICK, energy_weight=0.3, covariance_penalty=0.02)._objective(
         module, torch.randn(40, 5)
@@ -151,9 +162,12 @@ def test_energy_has_an_input_gradient_and_leaves_parameters_alone(module):
     assert all(p.grad is None for p in module.parameters())
 
 
-def test_rows_of_zeros_and_far_rows_have_finite_gradients(module):
+@pytest.mark.parametrize("errors", ["relative", "mean"])
+def test_rows_of_zeros_and_far_rows_have_finite_gradients(errors):
     x = torch.cat([torch.zeros(2, 5), torch.full((1, 5), 1e12), torch.randn(5, 5)])
-    parts = DAGMM(**QUICK)._objective(module, x)
+    detector = DAGMM(**QUICK, errors=errors)
+    module = detector._make_module(5).eval()
+    parts = detector._objective(module, x)
     parts["energy"].backward()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters())
 

@@ -27,7 +27,15 @@ LAYERS = {
     1: {"_training"},
     2: {"_base", "_energy_based", "_files", "_grid", "_sampling"},
     3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
-    4: {"metrics", "datasets", "benchmark", "compat", "inspection", "_pyod_interface"},
+    4: {
+        "metrics",
+        "datasets",
+        "benchmark",
+        "compat",
+        "inspection",
+        "preprocessing",
+        "_pyod_interface",
+    },
 }
 SIDEWAYS = {0, 2, 4}  # layer 3 is not among them: what two methods share moves down
 
