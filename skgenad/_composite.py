@@ -25,6 +25,8 @@ _NORM_FLOOR = 1e-12
 _VARIANCE_FLOOR = 1e-5
 # Share of a new batch in the running moments, torch's own for batch normalisation.
 _MOMENTUM = 0.1
+# Squared error, as a share of the row's mean square, that is float32's rounding of a row.
+_ROUNDING = 1e-12
 # Rows of a pass that needs no gradient.
 CHUNK = 4096
 
@@ -46,10 +48,15 @@ def cosine_dissimilarity(x: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def composite_features(code: Tensor, x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Latent features, mean squared error and cosine dissimilarity, (n, d_z + 2)."""
+    """Latent features, mean squared error and cosine dissimilarity, (n, d_z + 2).
+
+    Errors that are the rounding of a row are 0, so that no density is fitted to them.
+    """
     x, reconstruction = precise(x), precise(reconstruction)
-    errors = [mean_squared_error(x, reconstruction), cosine_dissimilarity(x, reconstruction)]
-    return torch.cat([precise(code), torch.stack(errors, dim=1)], dim=1)
+    error, angle = mean_squared_error(x, reconstruction), cosine_dissimilarity(x, reconstruction)
+    exact = error <= _ROUNDING * x.square().mean(dim=1)
+    errors = torch.stack([error, angle], dim=1).masked_fill(exact[:, None], 0)
+    return torch.cat([precise(code), errors], dim=1)
 
 
 def covariance_penalty(code: Tensor) -> Tensor:
@@ -174,14 +181,16 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("components", torch.eye(n_features, dtype=torch.float64)[:latent_dim])
 
     def fit(self, rows: Tensor) -> None:
-        """Find the components of rows (n, d_x)."""
+        """Find the components of rows (n, d_x); those beyond the rows' rank are 0."""
         moments = moments_of(rows)
         # On the CPU, whose eigenvectors are the same wherever the rows are.
-        _, vectors = torch.linalg.eigh(moments.covariance.cpu())
+        values, vectors = torch.linalg.eigh(moments.covariance.cpu())
         leading = vectors.flip(1)[:, : self.latent_dim].T
         largest = leading.gather(1, leading.abs().argmax(dim=1, keepdim=True))
+        signs = torch.where(largest < 0, -1.0, 1.0)
+        signs[values.flip(0)[: self.latent_dim] <= _ROUNDING * values[-1]] = 0
         self.mean.copy_(moments.means[0])
-        self.components.copy_(leading * torch.where(largest < 0, -1.0, 1.0))
+        self.components.copy_(leading * signs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Principal components and reconstructions of rows."""
@@ -206,7 +215,8 @@ class ExternalFeatures(nn.Module):
         """Fit the object, if it can be, on rows (n, d_x) in standard units."""
         self.units = units
         if hasattr(self.features, "fit"):
-            self.features.fit(units.from_standard(rows.cpu().numpy()))
+            # With y, as scikit-learn calls it in pipelines: some require that it is there.
+            self.features.fit(units.from_standard(rows.cpu().numpy()), None)
         code, _ = self(rows[:1])
         self.latent_dim = code.shape[1]
 

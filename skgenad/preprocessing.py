@@ -104,7 +104,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         features : ndarray of shape (n_samples, n_latent)
-            Of float32.
+            Float64, with the digits of float32.
         """
         check_is_fitted(self)
         return self._encode(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
@@ -134,7 +134,8 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _encode(self, rows: NDArray) -> NDArray:
         encode = _autoencoder(self.detector_).encode
-        return self._by_chunks(self.detector_.units_.to_standard(rows), encode)
+        codes = self._by_chunks(self.detector_.units_.to_standard(rows), encode)
+        return codes.astype(np.float64)
 
     @torch.inference_mode()
     def _by_chunks(self, values: NDArray, function: Any) -> NDArray:

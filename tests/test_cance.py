@@ -1,0 +1,415 @@
+"""CANCE: exact densities, what moves in which stage, ablations, odd data."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import LinAlgWarning
+from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
+from skorch.callbacks import Callback
+
+from skgenad import CANCE, DAGMM
+from skgenad.preprocessing import LatentFeatures
+
+QUICK = {
+    "hidden_sizes": (32,),
+    "latent_dim": 2,
+    "estimation_sizes": (32, 32),
+    "encoder_steps": 100,
+    "decoder_steps": 100,
+    "max_steps": 150,
+    "batch_size": 64,
+    "random_state": 0,
+    "device": "cpu",
+}
+
+
+def curve(n=400, seed=0):
+    """Return rows near a curved surface in 6 columns."""
+    rng = np.random.default_rng(seed)
+    t = rng.normal(size=(n, 2))
+    clean = np.column_stack(
+        [t, np.sin(2 * t[:, 0]), t[:, 0] * t[:, 1], t.sum(axis=1), t[:, 1] ** 2]
+    )
+    return clean + 0.1 * rng.normal(size=clean.shape)
+
+
+# ---- exactness ------------------------------------------------------------------------------
+
+
+class Planted:
+    """Two of four columns, and one and the same reconstruction of all rows.
+
+    What is left of a row is free to have any mean squared error and cosine dissimilarity.
+    """
+
+    def transform(self, X):
+        return X[:, :2]
+
+    def inverse_transform(self, Z):
+        return np.tile([0.0, 0.0, 10.0, 0.0], (len(Z), 1))
+
+
+def rows_of(z):
+    """Return the rows (n, 4) whose composite feature under `Planted` is `z` (n, 4)."""
+    code, cosine = z[:, :2], 1 - 2 * z[:, 3]
+    length = 10 * cosine + np.sqrt(4 * z[:, 2] - 100 * (1 - cosine**2))
+    along = length * cosine
+    across = np.sqrt(length**2 - along**2 - (code**2).sum(axis=1))
+    return np.column_stack([code, along, across])
+
+
+FACTOR = np.array([[0.5, 0, 0, 0], [0.3, 0.4, 0, 0], [0.1, -0.1, 0.3, 0], [3e-3, 3e-3, 2e-3, 6e-3]])
+GAUSSIAN = multivariate_normal([0, 1, 25, 0.3], FACTOR @ FACTOR.T)
+
+
+class TwoGaussians:
+    """Two modes in the first latent feature, of different weights."""
+
+    parts = tuple(
+        multivariate_normal([mean, 1, 25, 0.3], FACTOR @ FACTOR.T) for mean in (-1.5, 1.5)
+    )
+
+    def rvs(self, n, random_state):
+        both = [part.rvs(n, random_state=random_state + i) for i, part in enumerate(self.parts)]
+        first = np.random.default_rng(random_state).random(n) < 0.3
+        return np.where(first[:, None], *both)
+
+    def logpdf(self, z):
+        one, other = (part.logpdf(z) for part in self.parts)
+        return np.logaddexp(np.log(0.3) + one, np.log(0.7) + other)
+
+
+def fitted_to(law, **parameters):
+    """Return fresh features, their log densities, and the scores of their rows."""
+    settings = {
+        **QUICK,
+        "estimation_sizes": (64, 64),
+        "max_steps": 600,
+        "learning_rate": 3e-3,
+        "batch_size": 256,
+        "features": Planted(),
+        "score_type": "cnce",
+        "standardize": False,
+        **parameters,
+    }
+    detector = CANCE(**settings).fit(rows_of(law.rvs(20_000, random_state=0)))
+    fresh = law.rvs(4000, random_state=10)
+    return law.logpdf(fresh), detector.score_samples(rows_of(fresh)), detector
+
+
+def test_planted_rows_have_the_features_that_were_asked():
+    z = GAUSSIAN.rvs(100, random_state=0)
+    detector = CANCE(**{**QUICK, "max_steps": 1, "features": Planted(), "standardize": False})
+    detector.fit(rows_of(z))
+    found = detector.module_.composite(torch.from_numpy(rows_of(z)).float())
+    np.testing.assert_allclose(found, z, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("noise_ratio", "noise_scale", "noise_learning_rate"),
+    [(8, 1.5, 1e-3), (2, 1.0, 0.0), (4, 1.2, 1e-2)],
+)
+def test_a_gaussian_feature_has_its_normalised_log_density_whatever_the_noise(
+    noise_ratio, noise_scale, noise_learning_rate
+):
+    truth, scores, detector = fitted_to(
+        GAUSSIAN,
+        noise_ratio=noise_ratio,
+        noise_scale=noise_scale,
+        noise_learning_rate=noise_learning_rate,
+    )
+    log_normaliser = np.log(np.mean(np.exp(scores - truth)))
+    assert abs(log_normaliser) < 0.05
+    assert np.corrcoef(scores, truth)[0, 1] > 0.999
+    spread = detector.module_.density.noise.spread.detach()
+    moved = (spread - noise_scale).abs().max().item()
+    assert moved > 0.01 if noise_learning_rate else moved < 1e-6
+
+
+def test_a_mixture_has_its_log_density_in_the_bulk():
+    truth, scores, detector = fitted_to(TwoGaussians(), max_steps=800)
+    bulk = truth > np.quantile(truth, 0.1)
+    assert np.abs(scores - truth)[bulk].mean() < 0.2
+    assert np.corrcoef(scores[bulk], truth[bulk])[0, 1] > 0.99
+    assert abs(np.log(np.mean(np.exp(scores - truth)))) < 0.05
+    # The noise alone, one Gaussian, does not know of the gap.
+    gap = rows_of(np.array([[-1.5, 1, 25, 0.3], [0.0, 1, 25, 0.3], [1.5, 1, 25, 0.3]]))
+    left, middle, right = detector.score_samples(gap)
+    assert middle < min(left, right) - 1
+
+
+def test_augmentation_raises_the_density_of_low_errors():
+    gain = []
+    for score_type in ("cnce", "cance"):
+        settings = {**QUICK, "features": "pca", "max_steps": 600, "learning_rate": 3e-3}
+        detector = CANCE(**settings, score_type=score_type).fit(curve(2000))
+        z = detector.module_.composite(torch.from_numpy(detector.units_.to_standard(curve(seed=1))))
+        low = torch.cat([z[:, :2], 0.01 * z[:, 2:]], dim=1)
+        density = detector.module_.density.log_density
+        gain.append((density(low) - density(z)).median().item())
+    assert gain[1] > gain[0] + 0.5
+
+
+# ---- stages ---------------------------------------------------------------------------------
+
+
+class States(Callback):
+    """Keeps copies of the parameters and buffers at the start and end of every stage."""
+
+    def __init__(self):
+        self.states = {}
+
+    def on_train_begin(self, net, **kwargs):
+        self.states[net.stage.name, "begin"] = self.copy(net)
+
+    def on_train_end(self, net, **kwargs):
+        self.states[net.stage.name, "end"] = self.copy(net)
+
+    def copy(self, net):
+        return {name: value.clone() for name, value in net.module_.state_dict().items()}
+
+    def moved(self, stage):
+        begin, end = self.states[stage, "begin"], self.states[stage, "end"]
+        return {name for name in begin if not torch.equal(begin[name], end[name])}
+
+
+def test_every_stage_trains_its_part_and_nothing_else():
+    states = States()
+    CANCE(**QUICK, callbacks=[states]).fit(curve())
+    parts = {
+        stage: {".".join(name.split(".")[:2]) for name in states.moved(stage)}
+        for stage in ("encoder", "decoder", "density")
+    }
+    assert parts["encoder"] == {"features.encoder", "features.decoder", "features.norm"}
+    assert parts["decoder"] == {"features.decoder"}
+    assert parts["density"] == {"density.network", "density.noise"}
+    assert {n for n in states.moved("density") if "noise" in n} == {"density.noise.psi"}
+
+
+def test_k_moves_and_is_never_below_1():
+    detector = CANCE(**{**QUICK, "noise_learning_rate": 0.5, "noise_scale": 1.1}).fit(curve())
+    spread = detector.module_.density.noise.spread.detach()
+    assert (spread >= 1).all() and ((spread - 1.1).abs() > 0.01).any()
+    spreads = detector.history_.dropna(subset="spread")["spread"]
+    assert spreads.nunique() > 1 and (spreads >= 1).all()
+
+
+def test_a_learning_rate_of_0_leaves_k_as_it_starts():
+    detector = CANCE(**QUICK, noise_learning_rate=0, noise_scale=2).fit(curve())
+    torch.testing.assert_close(detector.module_.density.noise.spread, torch.full((4,), 2.0))
+
+
+def test_every_stage_keeps_the_epoch_of_its_lowest_validation_loss():
+    states = States()
+    settings = {**QUICK, "encoder_steps": 400, "learning_rate": 1e-2, "callbacks": [states]}
+    detector = CANCE(**settings).fit(curve(60))
+    table = detector.history_
+    assert table["validation_loss"].notna().all()
+    best = table.loc[table.groupby("stage")["validation_loss"].idxmin()].set_index("stage")
+    last = table.groupby("stage")["epoch"].max()
+    # Sixty rows are soon learned by heart: the epoch kept is not the last.
+    assert (best["epoch"] <= last).all() and (best["epoch"] < last).any()
+
+
+def test_the_covariance_penalty_makes_latent_features_uncorrelated():
+    X = curve()
+    off = []
+    for penalty in (0.0, 10.0):
+        detector = CANCE(**{**QUICK, "covariance_penalty": penalty, "latent_dim": 3}).fit(X)
+        z = detector.module_.composite(torch.from_numpy(detector.units_.to_standard(X)))
+        correlation = np.corrcoef(z[:, :3].detach().T)
+        off.append(np.abs(correlation - np.eye(3)).max())
+        np.testing.assert_allclose(z[:, :3].detach().std(dim=0), np.ones(3), rtol=0.25)
+    assert off[1] < 0.1 < off[0]
+
+
+def test_rows_for_validation_take_no_part_in_gradients():
+    batches = []
+
+    class Batches(Callback):
+        def on_batch_begin(self, net, batch, **kwargs):
+            if net.stage.name == "encoder":
+                batches.append(batch)
+
+    X = curve(50)
+    detector = CANCE(**QUICK, callbacks=[Batches()], validation_fraction=0.3).fit(X)
+    seen = torch.unique(torch.cat(batches), dim=0)
+    assert len(seen) == 35
+    every = {tuple(row) for row in detector.units_.to_standard(X).tolist()}
+    assert {tuple(row) for row in seen.tolist()} < every
+
+
+def test_without_validation_rows_the_last_epoch_counts():
+    detector = CANCE(**QUICK, validation_fraction=0).fit(curve())
+    assert "validation_loss" not in detector.history_
+
+
+# ---- what scores ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("features", ["autoencoder", "pca"])
+@pytest.mark.parametrize("score_type", ["cance", "cnce", "latent", "error"])
+def test_anomalies_are_found_by_every_score(features, score_type):
+    X, far = curve(), curve(100, seed=1) + [6, -6, 6, -6, 6, -6]
+    detector = CANCE(**QUICK, features=features, score_type=score_type).fit(X)
+    scores = detector.score_samples(np.vstack([curve(100, seed=2), far]))
+    assert roc_auc_score(np.repeat([1, 0], 100), scores) > 0.97
+
+
+def test_error_is_the_mean_squared_error_and_has_no_density():
+    X = curve()
+    detector = CANCE(**QUICK, score_type="error").fit(X)
+    x = torch.from_numpy(detector.units_.to_standard(X))
+    with torch.no_grad():
+        error = (x - detector.module_.features(x)[1]).square().mean(dim=1)
+    np.testing.assert_allclose(detector.score_samples(X), -error, rtol=1e-4)
+    assert set(detector.history_["stage"]) == {"encoder", "decoder"}
+    assert detector.module_.density is None
+
+
+def test_latent_looks_at_latent_features_alone():
+    detector = CANCE(**QUICK, score_type="latent", features="pca", standardize=False).fit(curve())
+    components = detector.module_.features.components.numpy()
+    X = curve(50, seed=1)
+    # Moved across the principal components: the error grows, the latent features stay.
+    across = np.linalg.svd(components)[2][-1]
+    scores = detector.score_samples(X)
+    np.testing.assert_allclose(detector.score_samples(X + 3 * across), scores, rtol=1e-3, atol=1e-3)
+
+
+def test_error_of_principal_components_learns_by_its_first_fit_alone():
+    X = curve()
+    detector = CANCE(**QUICK, score_type="error", features="pca").fit(X)
+    before = detector.score_samples(X)
+    detector.partial_fit(X[:50])
+    np.testing.assert_array_equal(detector.score_samples(X), before)
+    assert detector.offset_ == np.percentile(before[:50], 10)
+
+
+# ---- features of others ---------------------------------------------------------------------
+
+
+def test_scikit_learns_pca_gives_the_scores_of_ours():
+    X = curve()
+    ours = CANCE(**QUICK, features="pca", standardize=False).fit(X)
+    theirs = CANCE(**QUICK, features=PCA(2), standardize=False).fit(X)
+    # Signs of components may differ, and with them the network's draw.
+    assert np.corrcoef(ours.score_samples(X), theirs.score_samples(X))[0, 1] > 0.95
+    z = [d.module_.composite(torch.from_numpy(X).float()).numpy() for d in (ours, theirs)]
+    np.testing.assert_allclose(np.abs(z[0]), np.abs(z[1]), rtol=1e-4, atol=1e-5)
+
+
+def test_an_estimator_is_cloned_and_a_frozen_one_taken_as_it_is():
+    X = curve()
+    unfitted = PCA(2)
+    CANCE(**QUICK, features=unfitted).fit(X)
+    assert not hasattr(unfitted, "components_")
+    elsewhere = PCA(2).fit(curve(seed=5) * [1, 1, 1, 1, 1, 9])
+    detector = CANCE(**QUICK, features=FrozenEstimator(elsewhere)).fit(X)
+    x = torch.from_numpy(detector.units_.to_standard(X))
+    code, _ = detector.module_.features(x)
+    np.testing.assert_allclose(code, elsewhere.transform(X), rtol=1e-3, atol=1e-4)
+
+
+def test_dagmm_cance_is_a_density_of_a_trained_dagmms_features():
+    X, far = curve(), curve(100, seed=1) + [6, -6, 6, -6, 6, -6]
+    dagmm = DAGMM(errors="mean", latent_dim=2, max_steps=100, random_state=0, device="cpu").fit(X)
+    features = FrozenEstimator(LatentFeatures(dagmm).fit(X))
+    detector = CANCE(**QUICK, features=features).fit(X)
+    x = torch.from_numpy(detector.units_.to_standard(X))
+    with torch.no_grad():
+        expected = features.estimator.detector_.module_(x)[0]
+        # Units of the same rows: DAGMM's own features, errors and all.
+        torch.testing.assert_close(
+            detector.module_.composite(x).float(), expected, rtol=1e-3, atol=1e-4
+        )
+    scores = detector.score_samples(np.vstack([curve(100, seed=2), far]))
+    assert roc_auc_score(np.repeat([1, 0], 100), scores) > 0.97
+
+
+def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
+    X = curve()
+    detector = CANCE(**QUICK, features=PCA(2)).fit(X)
+    twin = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(twin.score_samples(X), detector.score_samples(X))
+    before = twin.score_samples(X)
+    twin.partial_fit(curve(seed=1))
+    assert not np.array_equal(twin.score_samples(X), before)
+    with pytest.raises(TypeError, match="features=PCA.* cannot be saved"):
+        detector.save(tmp_path / "detector")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"features": "umap"}, "features.*Got 'umap' instead"),
+        ({"features": object()}, "'features' parameter.*implementing 'transform' and"),
+        ({"features": "pca", "latent_dim": 7}, "latent_dim=7 with features='pca' needs as many"),
+        ({"score_type": "density"}, "score_type.*Got 'density' instead"),
+        ({"estimation_sizes": (0,)}, r"estimation_sizes=\(0,\) must hold integers"),
+        ({"noise_scale": 0.5}, "noise_scale.*Got 0.5 instead"),
+        ({"noise_ratio": 0}, "noise_ratio.*Got 0 instead"),
+        ({"noise_learning_rate": -1}, "noise_learning_rate.*Got -1 instead"),
+        ({"validation_fraction": 1.0}, "validation_fraction.*Got 1.0 instead"),
+        ({"covariance_penalty": -1}, "covariance_penalty.*Got -1 instead"),
+    ],
+    ids=str,
+)
+def test_bad_parameters_are_refused_by_name(bad, message):
+    with pytest.raises(ValueError, match=message):
+        CANCE(**{**QUICK, **bad}).fit(curve(20))
+
+
+# ---- odd data -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(193, 274), (50, 500)], ids=str)
+@pytest.mark.parametrize("features", ["autoencoder", "pca"])
+def test_small_and_wide_tables_train(shape, features):
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(shape[0] + 100, 5))
+    X = latent @ rng.normal(size=(5, shape[1])) + 0.3 * rng.normal(size=(len(latent), shape[1]))
+    settings = {**QUICK, "latent_dim": None}
+    detector = CANCE(**settings, features=features).fit(X[: shape[0]])
+    assert np.isfinite(detector.history_.drop(columns="stage").fillna(0)).all(axis=None)
+    scores = detector.score_samples(np.vstack([X[shape[0] :], X[shape[0] :][:, ::-1]]))
+    assert np.isfinite(scores).all()
+    assert roc_auc_score(np.repeat([1, 0], 100), scores) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("X", "settings", "cause"),
+    [
+        (curve(7), {"latent_dim": 4, "features": "pca"}, "there were 6 rows for 6 features"),
+        (np.ones((50, 3)), {}, "the mean squared error.*did not vary"),
+        (curve()[:, [0, 0, 0, 1]], {"features": "pca", "latent_dim": 3}, "latent feature 2"),
+        (curve(), {"features": "pca", "latent_dim": 6}, "the mean squared error, the cosine"),
+    ],
+    ids=["few rows", "constant", "rank", "no error"],
+)
+def test_a_covariance_without_an_inverse_is_regularised_with_a_warning(X, settings, cause):
+    detector = CANCE(**{**QUICK, **settings})
+    with pytest.warns(LinAlgWarning, match=f"singular or ill-conditioned: .*{cause}"):
+        detector.fit(X)
+    far = np.vstack([X, X + 1e6, X * 1e12, 0 * X])
+    assert np.isfinite(detector.score_samples(far)).all()
+
+
+def test_sound_data_make_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CANCE(**QUICK).fit(curve())
+        CANCE(**QUICK, features="pca").fit(curve())
+
+
+def test_far_rows_keep_their_order():
+    detector = CANCE(**QUICK).fit(curve())
+    direction = np.array([1.0, -2, 3, -4, 5, -6])
+    scores = detector.score_samples(np.outer(10.0 ** np.arange(1, 9), direction))
+    assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
