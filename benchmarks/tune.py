@@ -15,7 +15,7 @@ import pandas as pd
 import typer
 from adbench import TUNED_ON
 
-from skgenad import EBM, MPDR, NAE, VAE, WAE, Autoencoder, Mahalanobis
+from skgenad import CANCE, EBM, MPDR, NAE, VAE, WAE, Autoencoder, Mahalanobis
 from skgenad.benchmark import open_suite, run_benchmark
 
 VARIANTS = {
@@ -58,6 +58,15 @@ VARIANTS = {
     "Mahalanobis": Mahalanobis(),
     "Mahalanobis auto": Mahalanobis(shrinkage="auto"),
     "NAE latent 10, 800 steps": NAE(latent_steps=10, max_steps=800),
+    "CANCE": CANCE(),
+    "CANCE leaky": CANCE(activation="leaky_relu"),
+    "CANCE K 1.1": CANCE(noise_scale=1.1),
+    "CANCE penalty 1": CANCE(covariance_penalty=1.0),
+    "CANCE rate 3e-3": CANCE(learning_rate=3e-3),
+    "CNCE": CANCE(score_type="cnce"),
+    "LatNCE": CANCE(score_type="latent"),
+    "CANCE error": CANCE(score_type="error"),
+    "CANCE PCA": CANCE(features="pca"),
 }
 SPLITS = {"clean": 1, "adbench": 2}
 

@@ -49,6 +49,9 @@ from ._nce import Degeneracy, NoiseContrast
 from ._networks import ACTIVATIONS
 from ._training import Stage, adam, adamw
 
+# Latent features unless asked otherwise: noise tells less and less apart in more dimensions.
+_MOST_FEATURES = 32
+
 
 class CANCEModule(nn.Module):
     """Features, the density over them, and what of it scores.
@@ -125,8 +128,8 @@ class CANCE(BaseGenerativeDetector):
     hidden_sizes : tuple of int, default=(128, 128)
         Widths of the encoder's hidden layers; the decoder mirrors them.
     latent_dim : int, default=None
-        Number of latent features of the autoencoder or of principal components. None: half of the
-        columns, rounded up, and at most 16. A transformer has its own.
+        Number of latent features. None: for the autoencoder as many as columns, for principal
+        components half of that, rounded up, and at most 32 for both. A transformer has its own.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="silu"
         Activation of all hidden layers.
     covariance_penalty : float, default=0.1
@@ -328,9 +331,11 @@ class CANCE(BaseGenerativeDetector):
     def _make_features(self, n_features: int) -> nn.Module:
         if not isinstance(self.features, str):
             return ExternalFeatures(clone(self.features, safe=False))
-        latent_dim = self.latent_dim or _default_latent_dim(n_features)
         if self.features == "autoencoder":
+            latent_dim = self.latent_dim or min(n_features, _MOST_FEATURES)
             return TwoStageAutoencoder(n_features, latent_dim, self.hidden_sizes, self.activation)
+        # As many as columns would leave no error.
+        latent_dim = self.latent_dim or min(-(-n_features // 2), _MOST_FEATURES)
         if latent_dim > n_features:
             raise ValueError(
                 f"latent_dim={latent_dim} with features='pca' needs as many columns; "
@@ -468,7 +473,3 @@ def _causes(found: Degeneracy, names: Sequence[str]) -> str:
 def _listed(places: Sequence[int], names: Sequence[str], most: int = 4) -> str:
     text = ", ".join(names[place] for place in places[:most])
     return text if len(places) <= most else f"{text} and {len(places) - most} more"
-
-
-def _default_latent_dim(n_features: int) -> int:
-    return min(-(-n_features // 2), 16)

@@ -90,7 +90,7 @@ def fitted_to(law, **parameters):
     settings = {
         **QUICK,
         "estimation_sizes": (64, 64),
-        "max_steps": 600,
+        "max_steps": 400,
         "learning_rate": 3e-3,
         "batch_size": 256,
         "features": Planted(),
@@ -133,7 +133,7 @@ def test_a_gaussian_feature_has_its_normalised_log_density_whatever_the_noise(
 
 
 def test_a_mixture_has_its_log_density_in_the_bulk():
-    truth, scores, detector = fitted_to(TwoGaussians(), max_steps=800)
+    truth, scores, detector = fitted_to(TwoGaussians(), max_steps=600)
     bulk = truth > np.quantile(truth, 0.1)
     assert np.abs(scores - truth)[bulk].mean() < 0.2
     assert np.corrcoef(scores[bulk], truth[bulk])[0, 1] > 0.99
@@ -147,7 +147,7 @@ def test_a_mixture_has_its_log_density_in_the_bulk():
 def test_augmentation_raises_the_density_of_low_errors():
     gain = []
     for score_type in ("cnce", "cance"):
-        settings = {**QUICK, "features": "pca", "max_steps": 600, "learning_rate": 3e-3}
+        settings = {**QUICK, "features": "pca", "max_steps": 300, "learning_rate": 3e-3}
         detector = CANCE(**settings, score_type=score_type).fit(curve(2000))
         z = detector.module_.composite(torch.from_numpy(detector.units_.to_standard(curve(seed=1))))
         low = torch.cat([z[:, :2], 0.01 * z[:, 2:]], dim=1)
@@ -364,6 +364,16 @@ def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
 def test_bad_parameters_are_refused_by_name(bad, message):
     with pytest.raises(ValueError, match=message):
         CANCE(**{**QUICK, **bad}).fit(curve(20))
+
+
+@pytest.mark.parametrize(
+    ("d", "features", "expected"),
+    [(1, "autoencoder", 1), (7, "autoencoder", 7), (50, "autoencoder", 32), (7, "pca", 4)],
+)
+def test_the_number_of_latent_features_follows_from_the_columns(d, features, expected):
+    module = CANCE(features=features)._make_module(d)
+    assert module.features.latent_dim == expected
+    assert module.density.network.layers[0].in_features == expected + 2
 
 
 # ---- odd data -------------------------------------------------------------------------------
