@@ -155,7 +155,7 @@ class CANCE(BaseGenerativeDetector):
         part in gradients.
     max_steps : int, default=1000
         Number of gradient steps of the density, whatever the number of rows.
-    learning_rate : float, default=1e-3
+    learning_rate : float, default=3e-3
         Learning rate of all stages at their start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
@@ -283,7 +283,7 @@ class CANCE(BaseGenerativeDetector):
         weight_decay: float = 0.01,
         validation_fraction: float = 0.2,
         max_steps: int = 1000,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
