@@ -44,6 +44,8 @@ __all__ = [
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
+# Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
+MOST_VALIDATION_ROWS = 4096
 # Constructor parameters that a detector without stages leaves out.
 GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 
@@ -316,14 +318,16 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         train, held_out = self._split_validation(rows)
         for stage in stages:
             inputs = inputs_of(module, stage, train)
+            validation = None if held_out is None else inputs_of(module, stage, held_out)
             if stage.before is not None and self._n_fits == 1:
-                stage.before(module, inputs)
+                both = inputs if validation is None else torch.cat([inputs, validation])
+                stage.before(module, both)
             tables.append(
                 run_stage(
                     module,
                     stage,
                     inputs,
-                    held_out=None if held_out is None else inputs_of(module, stage, held_out),
+                    held_out=validation,
                     batch_size=self.batch_size,
                     callbacks=self.callbacks or (),
                     verbose=self.verbose,
@@ -339,7 +343,9 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _split_validation(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows to train on, and those that choose the epoch of every stage."""
         n_held_out = int(getattr(self, "validation_fraction", 0) * len(rows))
-        if n_held_out == 0:
+        # Two rows to train on; and so many tell epochs apart that more would only cost.
+        n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
+        if n_held_out <= 0:
             return rows, None
         order = torch.randperm(len(rows), device=rows.device)
         return rows[order[n_held_out:]], rows[order[:n_held_out]]

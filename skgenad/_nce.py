@@ -23,8 +23,8 @@ from ._networks import MLP
 CONDITION_FLOOR = 1e-5
 # A feature varies if its standard deviation is beyond this share of its mean's size.
 _VARIES = 1e-6
-# Nearest that K comes to 1: softplus of minus infinity is no weight to keep.
-_NEAREST = 1e-9
+# Nearest to 1 that K starts: any nearer, and softplus has no slope to leave it by.
+_NEAREST = 1e-3
 # The network was trained within some units of 0; what it says this far away is no matter beside
 # the noise's density, but must be finite.
 _FARTHEST = 1e6
@@ -100,7 +100,8 @@ class GaussianNoise(nn.Module):
     def __init__(self, d: int, start: float) -> None:
         super().__init__()
         self.start = start
-        psi = math.log(math.expm1(max(start - 1, _NEAREST)))
+        above = max(start - 1, _NEAREST)
+        psi = above + math.log(-math.expm1(-above))
         self.psi = nn.Parameter(torch.full((d,), psi))
         self.register_buffer("mean", torch.zeros(d, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(d, dtype=torch.float64))
@@ -116,8 +117,8 @@ class GaussianNoise(nn.Module):
         mean, covariance = moments.means[0], moments.covariance
         deviation = covariance.diagonal().clamp_min(0).sqrt()
         varies = deviation > _VARIES * mean.abs() + torch.finfo(mean.dtype).tiny
-        # The unit of a feature that does not vary is its own.
-        scale = torch.where(varies, deviation, 1.0)
+        # What did not vary in training has varied where it differs by more than rounding.
+        scale = torch.where(varies, deviation, _VARIES * mean.abs().clamp_min(1))
         correlation = covariance / torch.outer(scale, scale)
         correlation[~varies] = 0
         correlation[:, ~varies] = 0

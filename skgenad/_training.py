@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -70,8 +70,8 @@ class Stage:
     energy_limit : float, default=inf
         A mean energy of the negatives beyond this, in either direction, counts as divergence.
     before : callable, optional
-        Called with the module and the stage's inputs before the stage when training starts anew,
-        not when it continues.
+        Called with the module and the stage's inputs, of the rows held out too, before the stage
+        when training starts anew, not when it continues.
     inputs : callable, optional
         Maps (module, rows) to the inputs, row by row, that batches are made of; default is the
         rows. For what the stage does not train and would else compute in every step.
@@ -283,8 +283,27 @@ class DivergenceGuard(Callback):
         raise StopStage
 
 
+class CosineRates(Callback):
+    """Lets the learning rates of all the stage's optimisers fall to 0 as half a cosine.
+
+    skorch's LRScheduler knows of one optimiser alone.
+    """
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Start from the rates as they are."""
+        self.schedulers_ = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=net.stage.n_steps)
+            for optimizer in net.stage.optimizers.values()
+        ]
+
+    def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Set the rates of the next step."""
+        for scheduler in self.schedulers_:
+            scheduler.step()
+
+
 class BestEpoch(Callback):
-    """Keeps the state of the epoch with the lowest validation loss; restores it at the end.
+    """Keeps the state with the lowest validation loss, of the start or an epoch; restores it.
 
     Random draws of a validation are the same in every epoch, so that epochs are told apart by the
     weights alone.
@@ -303,11 +322,15 @@ class BestEpoch(Callback):
         self.best_ = math.inf
         self.state_: tuple[dict, dict, list[dict]] | None = None
         self.seed_ = int(torch.randint(2**31, ()))
+        self._judge(net, self._loss(net))
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
         loss = self._loss(net)
         net.history.record("validation_loss", loss)
+        self._judge(net, loss)
+
+    def _judge(self, net: StageNet, loss: float) -> None:
         if loss < self.best_:  # NaN is not
             self.best_, self.state_ = loss, _training_state(net)
 
@@ -429,14 +452,7 @@ def run_stage(
     if stage.validate is not None and held_out is not None:
         own.append(BestEpoch(held_out))
     if stage.cosine:
-        own.append(
-            LRScheduler(
-                torch.optim.lr_scheduler.CosineAnnealingLR,
-                T_max=stage.n_steps,
-                step_every="batch",
-                event_name=None,
-            )
-        )
+        own.append(CosineRates())
     if stage.clip_norm is not None:
         own.append(GradientNormClipping(stage.clip_norm))
     if verbose:
