@@ -137,7 +137,7 @@ class GaussianNoise(nn.Module):
 
     def coordinates(self, z: Tensor) -> Tensor:
         """Noise coordinates (n, d) of features (n, d)."""
-        return (precise(z) - self.mean) / self.scale
+        return (precise(z) - precise(self.mean)) / precise(self.scale)
 
     def draw(self, n: int) -> Tensor:
         """Noise (n, d) of K = 1 in noise coordinates."""
@@ -155,8 +155,9 @@ class GaussianNoise(nn.Module):
             Diagonal of K.
         """
         scaled = (precise(u) / precise(spread)).T
-        whitened = torch.linalg.solve_triangular(self.factor, scaled, upper=False)
-        log_volume = (precise(spread) * self.scale * self.factor.diagonal()).log().sum()
+        factor = precise(self.factor)
+        whitened = torch.linalg.solve_triangular(factor, scaled, upper=False)
+        log_volume = (precise(spread) * precise(self.scale) * factor.diagonal()).log().sum()
         return -0.5 * whitened.square().sum(dim=0) - log_volume - 0.5 * len(scaled) * _LOG_2_PI
 
 
