@@ -160,13 +160,16 @@ def test_augmentation_raises_the_density_of_low_errors():
 
 
 class States(Callback):
-    """Keeps copies of the parameters and buffers at the start and end of every stage."""
+    """Keeps copies of the parameters and buffers at the start and end of stages and epochs."""
 
     def __init__(self):
         self.states = {}
 
     def on_train_begin(self, net, **kwargs):
         self.states[net.stage.name, "begin"] = self.copy(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.states[net.stage.name, len(net.history)] = self.copy(net)
 
     def on_train_end(self, net, **kwargs):
         self.states[net.stage.name, "end"] = self.copy(net)
@@ -205,6 +208,19 @@ def test_a_learning_rate_of_0_leaves_k_as_it_starts():
     torch.testing.assert_close(detector.module_.density.noise.spread, torch.full((4,), 2.0))
 
 
+def test_weight_decay_pulls_network_and_noise_to_0():
+    settings = {**QUICK, "features": "pca", "validation_fraction": 0, "max_steps": 20}
+    settings |= {"noise_scale": 4.0, "noise_learning_rate": 1e-2}
+    free, pulled = (
+        CANCE(**settings, weight_decay=decay).fit(curve(100)).module_.density for decay in (0, 50)
+    )
+    # Half of psi goes in a step at first, and 0 is a K of 1 + log 2.
+    assert (free.noise.spread > 3.5).all()
+    torch.testing.assert_close(pulled.noise.spread, torch.full((4,), 1.69), rtol=0, atol=0.1)
+    for one, other in zip(free.network.parameters(), pulled.network.parameters(), strict=True):
+        assert other.norm() < 0.6 * one.norm()
+
+
 def test_every_stage_keeps_the_epoch_of_its_lowest_validation_loss():
     states = States()
     settings = {**QUICK, "encoder_steps": 400, "learning_rate": 1e-2, "callbacks": [states]}
@@ -215,6 +231,10 @@ def test_every_stage_keeps_the_epoch_of_its_lowest_validation_loss():
     last = table.groupby("stage")["epoch"].max()
     # Sixty rows are soon learned by heart: the epoch kept is not the last.
     assert (best["epoch"] <= last).all() and (best["epoch"] < last).any()
+    for stage, epoch in best["epoch"].items():
+        torch.testing.assert_close(
+            states.states[stage, "end"], states.states[stage, epoch], rtol=0, atol=0
+        )
 
 
 def test_the_covariance_penalty_makes_latent_features_uncorrelated():
