@@ -478,7 +478,8 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         values = np.empty(len(X))
         for start in range(0, len(X), SCORING_CHUNK):
             rows = self.units_.to_standard(X[start : start + SCORING_CHUNK])
-            chunk = torch.zeros(SCORING_CHUNK, X.shape[1])
+            # Padded with one of them: what maps rows may know no others, as encoders of categories.
+            chunk = torch.from_numpy(rows[:1]).repeat(SCORING_CHUNK, 1)
             chunk[: len(rows)] = torch.from_numpy(rows)
             result = function(chunk.to(self.device_))
             values[start : start + len(rows)] = result[: len(rows)].cpu().numpy()

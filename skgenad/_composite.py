@@ -1,17 +1,14 @@
 """Composite features of a row: its latent features and how well they reconstruct it.
 
 What maps rows to latent features and back is an nn.Module with ``forward(x) -> (code, x')`` of rows
-in standard units, and `latent_dim`: a two-stage autoencoder, principal components, or an object
-with ``transform`` and ``inverse_transform``.
+in standard units, and `latent_dim`: a two-stage autoencoder, principal components, or an object of
+the user's (see :mod:`skgenad._external`).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +16,6 @@ from torch import Tensor, nn
 from ._device import precise
 from ._moments import TiedMoments
 from ._networks import MLP
-from ._scaling import StandardUnits
 
 _NORM_FLOOR = 1e-12
 _VARIANCE_FLOOR = 1e-5
@@ -194,61 +190,6 @@ class PrincipalComponents(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Principal components and reconstructions of rows."""
-        code = (precise(x) - self.mean) @ self.components.T
-        return code, code @ self.components + self.mean
-
-
-class ExternalFeatures(nn.Module):
-    """Latent features that an object computes, in the units of the data, with numpy.
-
-    Parameters
-    ----------
-    features : object
-        Has ``transform`` and ``inverse_transform``, and perhaps ``fit``.
-    """
-
-    def __init__(self, features: Any) -> None:
-        super().__init__()
-        self.features, self.latent_dim = features, 0
-
-    def fit(self, rows: Tensor, units: StandardUnits) -> None:
-        """Fit the object, if it can be, on rows (n, d_x) in standard units."""
-        self.units = units
-        if hasattr(self.features, "fit"):
-            # With y, as scikit-learn calls it in pipelines: some require that it is there.
-            self.features.fit(units.from_standard(rows.cpu().numpy()), None)
-        code, _ = self(rows[:1])
-        self.latent_dim = code.shape[1]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent features, and reconstructions in standard units."""
-        rows = self.units.from_standard(x.cpu().numpy())
-        code = self._checked(self.features.transform(rows), "transform", (len(rows), None))
-        back = self.features.inverse_transform(code)
-        back = self._checked(back, "inverse_transform", rows.shape)
-        both = code, self.units.to_standard(back)
-        one, other = (torch.from_numpy(np.ascontiguousarray(part)).to(x.device) for part in both)
-        return one, other
-
-    def _checked(self, values: Any, method: str, shape: tuple[int, int | None]) -> np.ndarray:
-        values = np.asarray(values, dtype=np.float64 if method == "inverse_transform" else None)
-        wanted = "(n, any)" if shape[1] is None else f"(n, {shape[1]})"
-        fits = values.ndim == 2 and len(values) == shape[0] and shape[1] in (None, values.shape[1])
-        name = f"features.{method} of {type(self.features).__name__}"
-        if not fits or values.shape[1] == 0:
-            raise ValueError(
-                f"{name} made an array of shape {values.shape} of n={shape[0]} rows; needed is a "
-                f"dense one of shape {wanted}."
-            )
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} made NaN or infinity; it must be finite for finite rows.")
-        return values.astype(np.float64, copy=False)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ExternalFeatures:
-        # The object is never trained again: copies of a detector in training can share it.
-        twin = ExternalFeatures(self.features)
-        memo[id(self)] = twin
-        twin.latent_dim, twin.training = self.latent_dim, self.training
-        if hasattr(self, "units"):
-            twin.units = copy.deepcopy(self.units, memo)
-        return twin
+        mean, components = precise(self.mean), precise(self.components)
+        code = (precise(x) - mean) @ components.T
+        return code, code @ components + mean

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 
 def resolve_device(name: str) -> torch.device:
@@ -28,6 +33,32 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def precise(x: torch.Tensor) -> torch.Tensor:
-    """`x` in float64 where its device has it; in its own type on MPS, which has not."""
-    return x if x.device.type == "mps" else x.double()
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64; MPS does not."""
+    return device.type != "mps"
+
+
+def precise(x: Tensor) -> Tensor:
+    """`x` in float64 where its device has it, else in its own type."""
+    return x.double() if has_float64(x.device) else x
+
+
+def on_device(values: NDArray, device: torch.device) -> Tensor:
+    """Put float64 values on a device, in float32 where it has no other."""
+    tensor = torch.from_numpy(values)
+    return (tensor if has_float64(device) else tensor.float()).to(device)
+
+
+class PreciseModule(nn.Module):
+    """A module with float64 buffers, its own or its parts', that moves to devices without.
+
+    There they become float32 and stay so; what computes with them takes them by :func:`precise`.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert everything; in float32 to a device without float64."""
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:
+            self.float()
+            return super()._apply(fn, recurse)

@@ -104,8 +104,8 @@ def _to_json(name: str, value: Any) -> Any:
     if isinstance(value, np.random.RandomState):
         return None
     raise TypeError(
-        f"Parameter {name}={value!r} cannot be saved: files hold numbers, strings and tuples, not "
-        "code. Use pickle for a detector with a factory of your own."
+        f"Parameter {name}={value!r} cannot be saved: files hold numbers, strings and tuples, "
+        "neither objects nor code. Use pickle for a detector with an object or factory of your own."
     )
 
 

@@ -36,32 +36,13 @@ def lognormal_mode(mean: Tensor, variance: Tensor) -> Tensor:
     return mean * (1 + (variance.sqrt() / positive(mean)).square()).pow(-1.5)
 
 
-class TruncatedNormal(NamedTuple):
-    """Normal distributions N(mode, scale^2), one for each feature, cut to [0, mode].
-
-    Attributes
-    ----------
-    mode, scale : Tensor of shape (k,)
-        Mean and standard deviation before the cut.
-    """
-
-    mode: Tensor
-    scale: Tensor
-
-    def sample(self, n: int) -> Tensor:
-        """Draw (n, k) values."""
-        scale = positive(self.scale)
-        low = torch.special.ndtr(-self.mode / scale)
-        uniform = torch.rand(n, len(self.mode), dtype=low.dtype, device=low.device)
-        values = self.mode + scale * torch.special.ndtri(low + (0.5 - low) * uniform)
-        return torch.minimum(values.clamp_min(0), self.mode)
-
-    def log_density(self, z: Tensor) -> Tensor:
-        """Log densities (n, k) of values (n, k), in nats; minus infinity outside."""
-        standard = (z - self.mode) / self.scale
-        mass = 0.5 - torch.special.ndtr(-self.mode / self.scale)
-        inside = -0.5 * standard.square() - 0.5 * _LOG_2_PI - (self.scale * mass).log()
-        return inside.where((z >= 0) & (z <= self.mode), -math.inf)
+def truncated_normal(n: int, mode: Tensor, scale: Tensor) -> Tensor:
+    """Draw (n, k) values of k normal distributions N(mode, scale^2), cut to [0, mode]."""
+    scale = positive(scale)
+    low = torch.special.ndtr(-mode / scale)
+    uniform = torch.rand(n, len(mode), dtype=low.dtype, device=low.device)
+    values = mode + scale * torch.special.ndtri(low + (0.5 - low) * uniform)
+    return torch.minimum(values.clamp_min(0), mode)
 
 
 class Degeneracy(NamedTuple):
@@ -138,7 +119,7 @@ class GaussianNoise(nn.Module):
 
     def coordinates(self, z: Tensor) -> Tensor:
         """Noise coordinates (n, d) of features (n, d)."""
-        return (precise(z) - self.mean) / self.scale
+        return (precise(z) - precise(self.mean)) / precise(self.scale)
 
     def draw(self, n: int) -> Tensor:
         """Noise (n, d) of K = 1 in noise coordinates."""
@@ -156,8 +137,9 @@ class GaussianNoise(nn.Module):
             Diagonal of K.
         """
         scaled = (precise(u) / precise(spread)).T
-        whitened = torch.linalg.solve_triangular(self.factor, scaled, upper=False)
-        log_volume = (precise(spread) * self.scale * self.factor.diagonal()).log().sum()
+        factor = precise(self.factor)
+        whitened = torch.linalg.solve_triangular(factor, scaled, upper=False)
+        log_volume = (precise(spread) * precise(self.scale) * factor.diagonal()).log().sum()
         return -0.5 * whitened.square().sum(dim=0) - log_volume - 0.5 * len(scaled) * _LOG_2_PI
 
 
@@ -222,7 +204,7 @@ class NoiseContrast(nn.Module):
         """Features with the last two redrawn from [0, mode] in about half of the rows (eq. 8)."""
         if not self.augment:
             return z
-        low = TruncatedNormal(self.mode, self.error_scale).sample(len(z))
+        low = truncated_normal(len(z), self.mode, self.error_scale)
         artificial = torch.rand(len(z), 1, device=z.device) < 0.5
         return torch.cat([z[:, :-2], torch.where(artificial, low, z[:, -2:])], dim=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,23 @@ def derived_seed(seed: int, call: int) -> int:
     still depends on nothing but the two numbers.
     """
     return int(np.random.SeedSequence([seed, call]).generate_state(1)[0])
+
+
+def seed_unseeded(estimator: Any, seed: int) -> None:
+    """Set those ``random_state`` parameters of an estimator, nested ones too, that are None.
+
+    An object without scikit-learn's parameters stays as it is.
+    """
+    if not (hasattr(estimator, "get_params") and hasattr(estimator, "set_params")):
+        return
+    draws = np.random.RandomState(seed)
+    parameters = estimator.get_params(deep=True)
+    states = sorted(n for n in parameters if n.rpartition("__")[2] == "random_state")
+    # A draw for each, so that setting one of them leaves the others what they were.
+    seeds = {name: draw_seed(draws) for name in states}
+    unset = {name: seeds[name] for name in states if parameters[name] is None}
+    if unset:
+        estimator.set_params(**unset)
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from scipy.linalg import LinAlgWarning
-from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
@@ -36,7 +35,6 @@ from ._base import (
 )
 from ._composite import (
     CHUNK,
-    ExternalFeatures,
     PrincipalComponents,
     TwoStageAutoencoder,
     composite_features,
@@ -44,7 +42,8 @@ from ._composite import (
     mean_squared_error,
     moments_of,
 )
-from ._device import precise
+from ._device import PreciseModule, precise
+from ._external import ExternalFeatures
 from ._nce import Degeneracy, NoiseContrast
 from ._networks import ACTIVATIONS
 from ._training import Stage, adam, adamw
@@ -53,7 +52,7 @@ from ._training import Stage, adam, adamw
 _MOST_FEATURES = 32
 
 
-class CANCEModule(nn.Module):
+class CANCEModule(PreciseModule):
     """Features, the density over them, and what of it scores.
 
     Parameters
@@ -91,12 +90,13 @@ class CANCEModule(nn.Module):
 
 
 def _shortened(values: Tensor) -> Tensor:
-    """`values` with the digits of float32 and the range of float64.
+    """`values` with the digits of float32 and the range of float64, where the device has that.
 
     The last bits of a small matrix product depend on a row's place in the batch.
     """
     if values.dtype != torch.float64:
-        return values
+        largest = torch.finfo(values.dtype).max
+        return values.clamp(-largest, largest)
     mantissa, exponent = torch.frexp(values)
     return torch.ldexp(mantissa.float().double(), exponent)
 
@@ -117,10 +117,12 @@ class CANCE(BaseGenerativeDetector):
         - "autoencoder": trained here, in two stages;
         - "pca": the leading principal components of the training rows;
         - an object with ``transform`` and ``inverse_transform``. If it has ``fit``, a clone of it
-          is fitted to the training rows; to use it as it is, wrap it in
-          ``sklearn.frozen.FrozenEstimator``. It is given rows in the units of X and returns such;
-          errors are measured in standardised units. :class:`~skgenad.preprocessing.LatentFeatures`
-          makes such an object of another detector.
+          is fitted to the training rows, and those of its ``random_state``, nested ones too, that
+          are None are set to seeds drawn from ours; to use it as it is, wrap it in
+          ``sklearn.frozen.FrozenEstimator``. It is given rows in the units of X and returns such,
+          but with the digits of float32: a category 2 may come as 1.9999999 unless
+          ``standardize=False``. Errors are measured in standardised units.
+          :class:`~skgenad.preprocessing.LatentFeatures` makes such an object of another detector.
     score_type : {"cance", "cnce", "latent", "error"}, default="cance"
         What scores. "cance": the density of the composite feature, trained with augmented errors;
         "cnce": the same without augmentation; "latent": the density of the latent features alone;
@@ -152,7 +154,7 @@ class CANCE(BaseGenerativeDetector):
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2
         Share of the training rows, in [0, 1), that choose the epoch of every stage and have no
-        part in gradients.
+        part in gradients. Principal components and transformers are fitted to them, too.
     max_steps : int, default=1000
         Number of gradient steps of the density, whatever the number of rows.
     learning_rate : float, default=3e-3
@@ -211,6 +213,9 @@ class CANCE(BaseGenerativeDetector):
     feature, with "cance" that of its mixture with augmented features (eq. 8 of [1]_), with
     "latent" that of the latent features. None is the density of the row. With "error" it is the
     negative mean squared error, in squared standardised units.
+
+    A row has no error where there are as many latent features as columns and nothing is lost: the
+    errors of ``features="pca"`` on a table of one column are 0, and so are all scores of "error".
 
     The noise has the mean and covariance of the training rows' features, summed over chunks of
     rows. Where the covariance cannot be inverted, as with fewer rows than features or features that
@@ -330,7 +335,7 @@ class CANCE(BaseGenerativeDetector):
 
     def _make_features(self, n_features: int) -> nn.Module:
         if not isinstance(self.features, str):
-            return ExternalFeatures(clone(self.features, safe=False))
+            return ExternalFeatures(self.features)
         if self.features == "autoencoder":
             latent_dim = self.latent_dim or min(n_features, _MOST_FEATURES)
             return TwoStageAutoencoder(n_features, latent_dim, self.hidden_sizes, self.activation)
@@ -361,7 +366,8 @@ class CANCE(BaseGenerativeDetector):
         if isinstance(features, PrincipalComponents):
             features.fit(rows)
         elif isinstance(features, ExternalFeatures):
-            features.fit(rows, self.units_)
+            names = getattr(self, "feature_names_in_", None)
+            features.fit(rows, self.units_, seed=self.seed_, names=names)
             self._add_density(module)
             module.to(rows.device)
 

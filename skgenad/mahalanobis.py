@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._base import (
     GRADIENT_PARAMETERS,
@@ -20,7 +19,7 @@ from ._base import (
     Real,
     StrOptions,
 )
-from ._device import precise
+from ._device import PreciseModule, precise
 from ._moments import TiedMoments
 from ._sampling import draw_rows
 from ._training import Stage
@@ -114,7 +113,7 @@ def squared_length(z: Tensor, matrix: Tensor) -> Tensor:
     return (z @ F.pad(matrix, (0, -matrix.shape[1] % _WIDTH))).square().sum(dim=1)
 
 
-class MahalanobisModule(nn.Module):
+class MahalanobisModule(PreciseModule):
     """Moments of the rows so far, in float64, and the matrices that turn rows into distances.
 
     Parameters
@@ -144,14 +143,6 @@ class MahalanobisModule(nn.Module):
             sizes |= {"centre": (d,), "background": (d, d)}
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MahalanobisModule:
-        """Move or convert all buffers; in float32 to a device without float64 (MPS)."""
-        try:
-            return super()._apply(fn, recurse)
-        except TypeError:
-            self.float()
-            return super()._apply(fn, recurse)
 
     @property
     def moments(self) -> TiedMoments:

@@ -10,6 +10,24 @@ def device(request):
     return request.config.getoption("--device")
 
 
+@pytest.fixture
+def without_float64(monkeypatch):
+    """Let the CPU be a device that refuses float64, as MPS does."""
+    apply = torch.nn.Module._apply
+
+    def refusing(module, fn, recurse=True):
+        def checked(tensor):
+            moved = fn(tensor)
+            if moved.dtype == torch.float64:
+                raise TypeError("no float64 here")
+            return moved
+
+        return apply(module, checked, recurse)
+
+    monkeypatch.setattr(torch.nn.Module, "_apply", refusing)
+    monkeypatch.setattr("skgenad._device.has_float64", lambda device: False)
+
+
 def _global_rng_states():
     numpy_state = np.random.get_state(legacy=True)
     states = {

@@ -1,4 +1,4 @@
-"""Composite features: errors, the normalised latent space, principal components, other objects."""
+"""Composite features: errors, the normalised latent space, principal components."""
 
 import copy
 
@@ -8,7 +8,6 @@ import torch
 from sklearn.decomposition import PCA
 
 from skgenad._composite import (
-    ExternalFeatures,
     LatentNorm,
     PrincipalComponents,
     TwoStageAutoencoder,
@@ -17,7 +16,6 @@ from skgenad._composite import (
     covariance_penalty,
     mean_squared_error,
 )
-from skgenad._scaling import StandardUnits
 
 
 def rows(n=200, d=5, seed=0):
@@ -143,60 +141,3 @@ def test_components_beyond_the_rank_are_0():
     components.fit(rows(d=2)[:, [0, 0, 1, 1]])
     code, _ = components(rows(d=4))
     assert (code[:, 2] == 0).all() and (code[:, :2] != 0).all()
-
-
-# ---- other objects --------------------------------------------------------------------------
-
-
-class Halves:
-    """The first two columns, of which all columns are made; in the units of the data."""
-
-    def transform(self, X):
-        self.seen = X
-        return X[:, :2]
-
-    def inverse_transform(self, Z):
-        return np.repeat(Z[:, :1], 4, axis=1)
-
-
-def test_an_object_sees_the_units_of_the_data_and_errors_are_in_standard_units():
-    X = np.random.default_rng(0).normal(size=(30, 4)) * [1, 10, 100, 1000] + 5
-    units = StandardUnits.of(X)
-    x = torch.from_numpy(units.to_standard(X))
-    features = ExternalFeatures(Halves())
-    features.fit(x, units)
-    assert features.latent_dim == 2
-    code, reconstruction = features(x)
-    np.testing.assert_allclose(features.features.seen, X, rtol=1e-5)
-    np.testing.assert_allclose(code, X[:, :2], rtol=1e-5)
-    expected = units.to_standard(np.repeat(X[:, :1], 4, axis=1))
-    np.testing.assert_allclose(reconstruction, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_copies_share_the_object_and_keep_the_units():
-    features = ExternalFeatures(Halves())
-    features.fit(rows(d=4), StandardUnits.identity(4))
-    twin = copy.deepcopy(features)
-    assert twin.features is features.features and twin.latent_dim == 2
-    assert torch.equal(twin(rows(d=4))[1], features(rows(d=4))[1])
-
-
-BAD = {
-    r"transform of Bad made an array of shape \(1,\) of n=1": (lambda X: X[:, 0], lambda Z: Z),
-    r"transform of Bad made an array of shape \(1, 0\)": (lambda X: X[:, :0], lambda Z: Z),
-    r"transform of Bad made NaN or infinity": (lambda X: X * np.nan, lambda Z: Z),
-    r"inverse_transform of Bad made .* \(1, 2\) of n=1 rows; needed .* \(n, 4\)": (
-        lambda X: X[:, :2],
-        lambda Z: Z,
-    ),
-}
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_what_an_object_returns_is_checked(message):
-    class Bad:
-        transform = staticmethod(BAD[message][0])
-        inverse_transform = staticmethod(BAD[message][1])
-
-    with pytest.raises(ValueError, match=message):
-        ExternalFeatures(Bad()).fit(rows(d=4), StandardUnits.identity(4))

@@ -5,6 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ._settings import VARIANT_IDS, VARIANTS, normal_rows, tiny
 
@@ -52,3 +55,57 @@ def test_a_pickle_holds_tensors_of_the_cpu_alone():
     assert state["module_"] is not before and detector.module_ is before
     moments = state["_moments"]["main"].values()
     assert all(value.device.type == "cpu" for moment in moments for value in moment.values())
+
+
+# Those that compute in float64 where they can.
+PRECISE = [
+    ("CANCE", {}),
+    ("CANCE", {"features": "pca"}),
+    ("CANCE", {"features": PCA(2)}),
+    ("CANCE", {"features": "pca", "score_type": "latent"}),
+    ("Mahalanobis", {"shrinkage": "auto"}),
+]
+precise_detectors = pytest.mark.parametrize(
+    ("name", "extra"), PRECISE, ids=["-".join([n, *map(str, e.values())]) for n, e in PRECISE]
+)
+
+
+class NoFloat64(TorchDispatchMode):
+    """Lets no operation of torch make float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [leaf.dtype for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        assert torch.float64 not in made, func
+        return out
+
+
+def types_of(module):
+    return {t.dtype for t in module.state_dict().values() if t.is_floating_point()}
+
+
+@precise_detectors
+def test_a_device_without_float64_trains_and_scores_in_float32(name, extra, without_float64):
+    X = normal_rows()
+    detector = tiny(name, **extra).fit(X)
+    assert types_of(detector.module_) == {torch.float32}
+    x = torch.from_numpy(detector.units_.to_standard(np.vstack([X, X + 1e15])))
+    # The object of another works in numpy, and its results come in as float64.
+    with torch.no_grad(), NoFloat64() if "PCA(" not in str(extra) else torch.no_grad():
+        energy = detector.module_.energy(x)
+    assert energy.dtype == torch.float32 and energy.isfinite().all()
+    assert np.isfinite(detector.partial_fit(X).score_samples(X)).all()
+
+
+@precise_detectors
+def test_what_lost_its_float64_scores_alike_where_there_is_one(name, extra, request):
+    X = normal_rows()
+    detector = tiny(name, **extra).fit(X)
+    scores = detector.score_samples(X)
+    request.getfixturevalue("without_float64")
+    detector.module_.to("cpu")
+    assert types_of(detector.module_) == {torch.float32}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skgenad._device.has_float64", lambda device: True)
+        np.testing.assert_allclose(detector.score_samples(X), scores, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(detector.score_samples(X), scores, rtol=1e-2, atol=1e-2)
