@@ -147,9 +147,10 @@ class CANCE(BaseGenerativeDetector):
         Draws of noise for each row of data, nu.
     noise_scale : float, default=1.5
         Entries of K, the noise's standard deviations as multiples of the features', at the start;
-        at least 1.
+        at least 1. (Next to 1, K starts at 1.001, or no gradient would move it.)
     noise_learning_rate : float, default=1e-3
-        AdamW's learning rate for K; 0 leaves K as it starts.
+        AdamW's learning rate for K at the start; it falls to 0 as the network's does. 0 leaves K
+        as it starts.
     weight_decay : float, default=0.01
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2

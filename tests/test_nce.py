@@ -147,10 +147,14 @@ def test_the_noises_density_is_that_of_its_gaussian(features):
     np.testing.assert_allclose(got, law.logpdf(z) - np.log(units).sum(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("start", [1.0, 1.001, 1.5, 30.0])
+@pytest.mark.parametrize("start", [1.0, 1.001, 1.5, 30.0, 1e6])
 def test_k_starts_where_it_was_told_to(start):
     noise = GaussianNoise(3, start)
-    torch.testing.assert_close(noise.spread, torch.full((3,), start))
+    # A little above 1 at the least, or no gradient would ever move it.
+    wanted = torch.full((3,), max(start, 1.001))
+    torch.testing.assert_close(noise.spread, wanted)
+    noise.spread.sum().backward()
+    assert (noise.psi.grad > 5e-4).all()
     assert (noise.spread >= 1).all() and noise.psi.isfinite().all()
 
 

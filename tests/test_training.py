@@ -118,7 +118,9 @@ def test_the_epoch_of_the_lowest_validation_loss_is_kept_with_its_buffers():
 
 def test_the_optimizers_moments_are_those_of_the_epoch_kept():
     module = nn.Linear(1, 1)
-    stage = stage_on(module, 250, validate=lambda module, x: x.sum())
+    # Worse than the first epoch is none but the start.
+    losses = iter([1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    stage = stage_on(module, 250, validate=lambda module, x: next(losses))
     run_stage(module, stage, torch.randn(4, 1), held_out=torch.zeros(1, 1), batch_size=2)
     assert stage.optimizers["main"].state[module.weight]["step"] == STEPS_PER_EPOCH
 
@@ -133,7 +135,32 @@ def test_validation_is_a_mean_over_rows_whatever_the_chunks(monkeypatch):
 
     stage = stage_on(nn.Linear(1, 1), 60, validate=mean)
     table = run_stage(nn.Linear(1, 1), stage, torch.ones(4, 1), held_out=held_out, batch_size=2)
-    assert table["validation_loss"].tolist() == [3, 3] and sizes == [2, 1, 2, 1]
+    # The start is judged, too.
+    assert table["validation_loss"].tolist() == [3, 3] and sizes == [2, 1] * 3
+
+
+def test_the_start_is_kept_where_every_epoch_is_worse():
+    module, table = run_drifting(150, target=-1.0)
+    assert module.weight.item() == 0 and module.count == 0
+    assert (table["validation_loss"] > 1).all()
+
+
+def test_the_rates_of_all_optimizers_fall_to_0():
+    module = nn.Linear(1, 1)
+    optimizers = {
+        "weight": torch.optim.SGD([module.weight], lr=1.0),
+        "bias": torch.optim.SGD([module.bias], lr=0.1),
+    }
+    rates = []
+
+    def objective(module, x):
+        rates.append([o.param_groups[0]["lr"] for o in optimizers.values()])
+        return {"loss": module(x).square().mean()}
+
+    stage = Stage("test", objective, optimizers, 4)
+    run_stage(module, stage, torch.ones(2, 1), batch_size=2)
+    cosine = 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    assert np.allclose(rates, [[c, 0.1 * c] for c in cosine])
 
 
 def test_random_draws_of_a_validation_are_the_same_in_every_epoch_and_cost_training_nothing():
