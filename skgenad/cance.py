@@ -155,7 +155,8 @@ class CANCE(BaseGenerativeDetector):
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2
         Share of the training rows, in [0, 1), that choose the epoch of every stage and have no
-        part in gradients. Principal components and transformers are fitted to them, too.
+        part in gradients: at most 4096 rows, and not the last two. Principal components and
+        transformers are fitted to them, too.
     max_steps : int, default=1000
         Number of gradient steps of the density, whatever the number of rows.
     learning_rate : float, default=3e-3
@@ -218,13 +219,20 @@ class CANCE(BaseGenerativeDetector):
     A row has no error where there are as many latent features as columns and nothing is lost: the
     errors of ``features="pca"`` on a table of one column are 0, and so are all scores of "error".
 
-    The noise has the mean and covariance of the training rows' features, summed over chunks of
-    rows. Where the covariance cannot be inverted, as with fewer rows than features or features that
+    The noise has the mean and covariance of the features of all training rows, those for
+    validation too, summed over chunks of rows. Where the covariance cannot be inverted, as with fewer rows than features or features that
     do not vary, its small eigenvalues are raised, and a ``scipy.linalg.LinAlgWarning`` says why.
 
+    An autoencoder reconstructs the rows that it was trained on better than others. On tables of
+    some hundred rows the difference can be large; new normal rows then lie where the density has
+    seen few, and scores rank rows but are no log densities of theirs. ``history_`` shows it: a
+    `validation_loss` of the last stage above log(1 + nu) + nu log(1 + 1 / nu), 3.14 for 8, is worse
+    than that of the noise itself. Principal components differ less.
+
     K and the network take their steps at the same time, from one gradient, in place of by turns as
-    in the paper. The epoch of the density is chosen by the loss against the noise of the start,
-    since losses against noises of different K cannot be compared. In two cases the paper is silent:
+    in the paper. A stage ends with its best epoch, or with its start if no epoch is better. That of
+    the density is chosen by the loss against the noise of the start, since losses against noises of
+    different K cannot be compared. In two cases the paper is silent:
     the network sees features in units of their standard deviation, and its output is a log ratio of
     densities, so that T is it less log nu.
 
