@@ -8,7 +8,6 @@ with ``transform`` and ``inverse_transform``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._device import precise
+from ._factories import Networks
 from ._moments import TiedMoments
-from ._networks import MLP
 from ._scaling import StandardUnits
 
 _NORM_FLOOR = 1e-12
@@ -126,21 +125,16 @@ class TwoStageAutoencoder(nn.Module):
 
     Parameters
     ----------
-    n_features, latent_dim : int
-        Dimensions of rows and of latent vectors.
-    hidden_sizes : sequence of int
-        Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : str
-        Activation of the hidden layers.
+    networks : Networks
+        Makes encoder and decoder.
+    latent_dim : int
+        Dimension of latent vectors.
     """
 
-    def __init__(
-        self, n_features: int, latent_dim: int, hidden_sizes: Sequence[int], activation: str
-    ) -> None:
+    def __init__(self, networks: Networks, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        sizes = [n_features, *hidden_sizes, latent_dim]
-        self.encoder, self.decoder = MLP(sizes, activation), MLP(sizes[::-1], activation)
+        self.encoder, self.decoder = networks.encoder(latent_dim), networks.decoder(latent_dim)
         self.norm = LatentNorm(latent_dim)
 
     def encode(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from skgenad._composite import (
     covariance_penalty,
     mean_squared_error,
 )
+from skgenad._factories import Networks
 from skgenad._scaling import StandardUnits
 
 
@@ -106,7 +107,7 @@ def test_a_batch_of_one_row_is_normalised_by_the_running_moments():
 
 
 def test_running_moments_move_in_the_first_stages_pass_alone():
-    net = TwoStageAutoencoder(5, 2, (8,), "silu").train()
+    net = TwoStageAutoencoder(Networks("mlp", (5,), 1.0, (8,), "silu"), 2).train()
     before = copy.deepcopy(net.state_dict())
     code, reconstruction = net(rows())
     assert code.shape == (200, 2) and reconstruction.shape == (200, 5)
