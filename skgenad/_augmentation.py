@@ -97,8 +97,8 @@ def greyscale(x: Tensor) -> Tensor:
     """Luminance in all channels; the mean of channels that are not red, green and blue."""
     if x.shape[1] != 3:
         return x.mean(dim=1, keepdim=True).expand_as(x)
-    weights = torch.tensor(_LUMINANCE, device=x.device, dtype=x.dtype)
-    return torch.einsum("nchw,c->nhw", x, weights)[:, None].expand_as(x)
+    red, green, blue = (w * x[:, c : c + 1] for c, w in enumerate(_LUMINANCE))
+    return (red + green + blue).expand_as(x)
 
 
 def turned_hue(x: Tensor, turn: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def turned_hue(x: Tensor, turn: Tensor) -> Tensor:
     sixths = 2 * at + (following - preceding) / chroma.clamp_min(torch.finfo(x.dtype).tiny)
     sixths = sixths + 6 * turn
     # Every channel is at its largest within a sixth of its own place and falls off linearly.
-    places = torch.tensor([0.0, 2.0, 4.0], device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
+    places = torch.arange(0, 6, 2, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
     distance = ((sixths - places + 3) % 6 - 3).abs()
     return value - chroma * (distance - 1).clamp(0, 1)
 

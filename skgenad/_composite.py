@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ._device import precise
 from ._factories import Networks
-from ._moments import TiedMoments
+from ._moments import TiedMoments, chunks_of
 from ._scaling import StandardUnits
 
 _NORM_FLOOR = 1e-12
@@ -26,8 +26,6 @@ _VARIANCE_FLOOR = 1e-5
 _MOMENTUM = 0.1
 # Squared error, as a share of the row's mean square, that is float32's rounding of a row.
 _ROUNDING = 1e-12
-# Rows of a pass that needs no gradient.
-CHUNK = 4096
 
 
 def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -71,7 +69,7 @@ def covariance_penalty(code: Tensor) -> Tensor:
 def moments_of(rows: Tensor) -> TiedMoments:
     """Count, mean and scatter of rows (n, d), chunk by chunk and in float64."""
     total: TiedMoments | None = None
-    for chunk in rows.split(CHUNK):
+    for chunk in chunks_of(rows):
         chunk = precise(chunk)
         part = TiedMoments.of(chunk, torch.ones_like(chunk[:, :1]))
         total = part if total is None else total.merge(part)

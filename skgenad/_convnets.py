@@ -45,26 +45,35 @@ class SpectralConv2d(SpectralWeight):
     Parameters
     ----------
     conv : nn.Conv2d
-        Gives weight, bias, stride and padding.
+        Gives weight, bias, stride, zero padding, dilation and groups.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv.weight, conv.bias)
+        if conv.padding_mode != "zeros":
+            raise ValueError(
+                f"spectral normalisation knows convolutions that are padded by zeros, got "
+                f"padding_mode={conv.padding_mode!r}. Pad by a layer of its own."
+            )
         self.stride, self.padding = conv.stride, conv.padding
+        self.dilation, self.groups = conv.dilation, conv.groups
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in, H, W) to (n, out, H', W')."""
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        how = (self.stride, self.padding, self.dilation, self.groups)
+        return F.conv2d(x, self.weight, self.bias, *how)
 
 
 def with_spectral_norm(module: nn.Module) -> nn.Module:
-    """Replace, in place, all linear and convolutional layers of `module`; return it."""
+    """Replace, in place, all linear layers and convolutions of images in `module`; return it."""
     if isinstance(module, nn.Linear):
         return SpectralLinear(module)
     if isinstance(module, nn.Conv2d):
         return SpectralConv2d(module)
     for name, child in module.named_children():
-        setattr(module, name, with_spectral_norm(child))
+        normalized = with_spectral_norm(child)
+        if normalized is not child:
+            setattr(module, name, normalized)
     return module
 
 

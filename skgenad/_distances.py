@@ -91,10 +91,8 @@ class StructuralDissimilarity(Distance):
                 f"image_shape={shape} is smaller. Use 'l2' or 'l1'."
             )
         self.shape = shape
-        offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
-        weights = torch.exp(-0.5 * (offsets / _SSIM_SIGMA).square())
-        window = (weights / weights.sum()).reshape(1, 1, 1, -1)
-        self.register_buffer("window", window, persistent=False)
+        # In the type that all devices have, and on the device before it is needed.
+        self.register_buffer("window", _gaussian_window(torch.float32), persistent=False)
 
     def similarity_map(self, x: Tensor, y: Tensor) -> Tensor:
         """SSIM (n, C, H - 10, W - 10) at every place of the window, of rows (n, d)."""
@@ -111,12 +109,21 @@ class StructuralDissimilarity(Distance):
         return ssim.reshape(-1, self.shape[0], *ssim.shape[2:])
 
     def _blurred(self, maps: Tensor) -> Tensor:
-        window = self.window.to(maps.dtype)
+        window = self.window
+        if maps.dtype != window.dtype:
+            window = _gaussian_window(maps.dtype).to(maps.device)
         return F.conv2d(F.conv2d(maps, window), window.transpose(2, 3))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distances (n,) of rows (n, d)."""
         return 1 - self.similarity_map(x, y).flatten(1).mean(dim=1)
+
+
+def _gaussian_window(dtype: torch.dtype) -> Tensor:
+    """Weights (1, 1, 1, 11) of one direction, whose sum is 1."""
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
+    weights = torch.exp(-0.5 * (offsets / _SSIM_SIGMA).square())
+    return (weights / weights.sum()).reshape(1, 1, 1, -1).to(dtype)
 
 
 def make_distance(name: str, shape: tuple[int, ...]) -> Distance:

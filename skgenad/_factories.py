@@ -90,7 +90,9 @@ def _steady(module: nn.Module) -> nn.Module:
     if type(module) is nn.Linear:
         return SteadyLinear.of(module)
     for name, child in module.named_children():
-        setattr(module, name, _steady(child))
+        steady = _steady(child)
+        if steady is not child:
+            setattr(module, name, steady)
     return module
 
 

@@ -35,7 +35,6 @@ from ._base import (
     check_sizes,
 )
 from ._composite import (
-    CHUNK,
     ExternalFeatures,
     PrincipalComponents,
     TwoStageAutoencoder,
@@ -46,6 +45,7 @@ from ._composite import (
 )
 from ._device import precise
 from ._images import IMAGE_CONSTRAINTS, networks_of
+from ._moments import chunks_of
 from ._nce import Degeneracy, NoiseContrast
 from ._networks import ACTIVATIONS
 from ._training import Stage, adam, adamw
@@ -81,7 +81,7 @@ class CANCEModule(nn.Module):
 
     def all_composites(self, rows: Tensor) -> Tensor:
         """:meth:`composite`, chunk by chunk."""
-        return torch.cat([self.composite(chunk) for chunk in rows.split(CHUNK)])
+        return torch.cat([self.composite(chunk) for chunk in chunks_of(rows)])
 
     def energy(self, x: Tensor) -> Tensor:
         """Minus the log density (n,) of the composite feature, or the mean squared error."""

@@ -120,8 +120,8 @@ _PAPER: dict[str, dict[str, Any]] = {
         "pretrain_steps": 15_640,
     },
 }
-# What is another for the scalar energy.
-_PAPER_SCALAR: dict[str, dict[str, Any]] = {
+# What is another for the scalar energy, and for all but the reconstruction error.
+_PAPER_OTHER: dict[str, dict[str, Any]] = {
     "adbench": {},
     "mnist": {
         "latent_steps": 2,
@@ -496,8 +496,8 @@ class MPDR(EnergyBasedDetector):
         ----------
         experiment : {"adbench", "mnist", "cifar10"}, default="adbench"
             Which of the paper's experiments. Rows of "adbench" should lie in [0, 1], as the
-            experiment's do; the others are on images. With ``energy="scalar"`` the settings of
-            the images' experiments are those of MPDR-S.
+            experiment's do; the others are on images. With ``energy="scalar"``, or one's own, the
+            settings on images are those of MPDR-S.
         **parameters
             Parameters that replace the paper's.
 
@@ -516,8 +516,8 @@ class MPDR(EnergyBasedDetector):
                 f"experiment={experiment!r} is none of those here: {', '.join(_PAPER)}."
             )
         settings = {**_PAPER_COMMON, **_PAPER[experiment]}
-        if parameters.get("energy") == "scalar":
-            settings |= _PAPER_SCALAR[experiment]
+        if parameters.get("energy", "reconstruction") != "reconstruction":
+            settings |= _PAPER_OTHER[experiment]
         return cls(**{**settings, **parameters})
 
     # ---- module ---------------------------------------------------------------------------
