@@ -55,13 +55,11 @@ class SpectralConv2d(SpectralWeight):
                 f"spectral normalisation knows convolutions that are padded by zeros, got "
                 f"padding_mode={conv.padding_mode!r}. Pad by a layer of its own."
             )
-        self.stride, self.padding = conv.stride, conv.padding
-        self.dilation, self.groups = conv.dilation, conv.groups
+        self.how: tuple[Any, ...] = (conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in, H, W) to (n, out, H', W')."""
-        how = (self.stride, self.padding, self.dilation, self.groups)
-        return F.conv2d(x, self.weight, self.bias, *how)
+        return F.conv2d(x, self.weight, self.bias, *self.how)
 
 
 def with_spectral_norm(module: nn.Module) -> nn.Module:

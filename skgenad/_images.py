@@ -160,10 +160,14 @@ def networks_of(detector: Any, n_features: int, kind: Any = None) -> Networks:
     `kind` stands in for the parameter `network`.
     """
     _check_width(detector)
-    image_shape = detector.image_shape
+    shape: tuple[int, ...] = (n_features,)
+    if detector.image_shape is not None:
+        shape = check_image_shape(detector.image_shape)
+    if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
+        raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
     return Networks(
         detector.network if kind is None else kind,
-        (n_features,) if image_shape is None else check_image_shape(image_shape),
+        shape,
         detector.network_width,
         detector.hidden_sizes,
         detector.activation,

@@ -16,6 +16,7 @@ from skgenad._scaling import PixelUnits
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, having, normal_rows, takes
+from .test_files import rewrite
 
 DETECTORS = having("image_shape")
 all_detectors = pytest.mark.parametrize("detector", DETECTORS, ids=lambda cls: cls.__name__)
@@ -392,6 +393,27 @@ class Wrong(Small):
 def test_factories_that_make_the_wrong_thing_are_told(part, error, message):
     with pytest.raises(error, match=message):
         on_images(Autoencoder, network=Wrong(part), network_width=1.0).fit(pixels())
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+BAD_DOCUMENTS = {
+    "does not fit image_shape": lambda d: d["parameters"].update(network="conv28"),
+    "does not make 64 columns": lambda d: d["parameters"].update(image_shape={"tuple": [1, 4, 8]}),
+    "units of shapes": lambda d: d.update(n_features_in=63),
+    "size mismatch": lambda d: d["parameters"].update(network_width=1 / 8),
+    "must be a str among": lambda d: d["parameters"].update(network="os.system"),
+    "must be .channels, height": lambda d: d["parameters"].update(image_shape=[8, 8]),
+}
+
+
+@pytest.mark.parametrize("message", BAD_DOCUMENTS)
+def test_files_that_do_not_fit_are_refused(message, tmp_path):
+    on_images(Autoencoder).fit(pixels()).save(tmp_path / "detector")
+    rewrite(tmp_path / "detector", BAD_DOCUMENTS[message])
+    with pytest.raises(ValueError, match=message):
+        Autoencoder.load(tmp_path / "detector")
 
 
 # ---- together -----------------------------------------------------------------------------------
