@@ -167,6 +167,34 @@ def _relu() -> nn.ReLU:
     return nn.ReLU(inplace=True)
 
 
+@torch.no_grad()
+def he_initialized(net: nn.Module) -> nn.Module:
+    """Draw the weights of `net` so that layers of ReLUs keep the scale of their input; return it.
+
+    He et al., 2015: N(0, 2 / fan) and no biases. With torch's own weights a signal shrinks with
+    every layer and the biases drown it: these networks then begin with hundreds of steps in
+    which they reconstruct nothing but the mean.
+    """
+    before: nn.Module | None = None
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / _fan(module, before)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        before = module
+    return net
+
+
+def _fan(layer: nn.Module, before: nn.Module | None) -> float:
+    """Count the inputs that an output of a layer sees."""
+    if not isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight[0].numel()  # type: ignore[index]
+    # On a single pixel, which a latent vector is, outputs see nothing but its channels.
+    alone = isinstance(before, nn.Unflatten)
+    taps = 1.0 if alone else math.prod(layer.kernel_size) / math.prod(layer.stride)
+    return layer.in_channels * max(1.0, taps)
+
+
 # ---- architectures --------------------------------------------------------------------------
 
 
@@ -180,6 +208,8 @@ class Architecture:
     """
 
     name: ClassVar[str]
+    #: Whether weights start as :func:`he_initialized` says; residual networks keep torch's.
+    he: ClassVar[bool] = True
     #: What heights and widths fit, in words.
     sizes: ClassVar[str]
 
@@ -216,12 +246,14 @@ class Architecture:
     def make_encoder(self, shape: Shape, latent_dim: int) -> nn.Module:
         """Make an encoder from (n, *shape) to (n, latent_dim)."""
         self.check(shape)
-        return self._encoder(shape, latent_dim)
+        net = self._encoder(shape, latent_dim)
+        return he_initialized(net) if self.he else net
 
     def make_decoder(self, latent_dim: int, shape: Shape) -> nn.Module:
         """Make a decoder from (n, latent_dim) to (n, *shape)."""
         self.check(shape)
-        return self._decoder(latent_dim, shape)
+        net = self._decoder(latent_dim, shape)
+        return he_initialized(net) if self.he else net
 
     def _encoder(self, shape: Any, latent_dim: int) -> nn.Module:
         raise NotImplementedError
@@ -247,6 +279,7 @@ class FCRes(Architecture):
     """NAE's FCRes2: five residual blocks of two linear layers, 256 and 1024 wide."""
 
     name = "fcres"
+    he = False
     n_blocks: ClassVar[int] = 5
 
     def check(self, shape: Shape) -> None:
@@ -442,6 +475,7 @@ class Conv32Big(Architecture):
     """
 
     name = "conv32big"
+    he = False
     sizes = "8k pixels from 16 on (16, 24, 32, ...)"
 
     def fits(self, side: int) -> bool:

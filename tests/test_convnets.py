@@ -151,7 +151,7 @@ OTHER_SHAPES = [
 
 @pytest.mark.parametrize(("name", "shape"), [*PAPER_SHAPES.items(), *OTHER_SHAPES])
 def test_gradients_reach_every_parameter(name, shape):
-    encoder, decoder = pair(name, shape, 5, 1 / 16)
+    encoder, decoder = pair(name, shape, 5, 1 / 4 if name == "conv" else 1 / 16)
     x = torch.rand(4, *shape)
     z = encoder(x)
     y = decoder(z)
@@ -302,6 +302,22 @@ def test_who_is_spectrally_normalised():
     plain = Networks("conv", (1, 8, 8), 1 / 16)
     assert not any(layers(plain.encoder(2)))
     assert all(layers(plain.encoder(1, spectral=True)))
+
+
+@pytest.mark.parametrize("name", ["conv", "conv28", "conv32", "cifar1", "conv64"])
+def test_signals_keep_their_scale_through_new_networks(name):
+    """Different images differ as much at the end as at the start, in the order of magnitude."""
+    shape = PAPER_SHAPES.get(name, (1, 28, 28))
+    encoder, decoder = pair(name, shape, 32, 1 / 8)
+    x, z = torch.randn(50, *shape), torch.randn(50, 32)
+    with torch.no_grad():
+        latent = encoder.eval()(x)
+        logits = decoder.eval()[:-1](z)
+    for out in (latent, logits):
+        assert 0.2 < out.std(dim=0).square().mean().sqrt() < 5
+    # With torch's own weights nearly all of it is the same for all images.
+    assert latent.std(dim=0).square().mean() > 0.05 * latent.square().mean()
+    assert not any(m.bias.any() for m in encoder.modules() if isinstance(m, nn.Conv2d))
 
 
 # ---- as maps of rows ------------------------------------------------------------------------
