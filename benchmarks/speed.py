@@ -5,6 +5,7 @@
     python benchmarks/speed.py score             # a million rows: share of a GEMM's rate, memory
     python benchmarks/speed.py fit --data-home DIR    # MPDR().fit against pyod's AutoEncoder().fit
     python benchmarks/speed.py detectors         # fit and score of every detector at its defaults
+    python benchmarks/speed.py conv              # one MPDR-R step on 28x28 images; scoring them
 
 Every command takes ``--quick`` and uses one thread. Rows go to ``results/speed/*.csv``, tables to
 ``results/speed.md``; `fit` goes on where it was stopped.
@@ -18,12 +19,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
 import typer
+from _conv_step import ConvStep, MultiplyAdds, PlainConvStep
 from _measure import gemm_rate, interleaved, load, save, write_report
 from _plain_mpdr import PlainMPDR, Settings
 from adbench import SETS
@@ -51,6 +54,8 @@ _TITLES = {
     "score": "Scoring",
     "fit": "Fit at the defaults",
     "detectors": "Every detector at its defaults",
+    "conv": "One MPDR-R training step on images",
+    "conv_score": "Scoring images",
 }
 
 
@@ -438,6 +443,81 @@ def detectors(quick: Quick = False) -> None:
         ],
     )
     _report()
+
+
+@app.command()
+def conv(quick: Quick = False) -> None:
+    """Time one MPDR-R step on MNIST's architecture against the plain one; score images."""
+    rounds = 2 if quick else 7
+    torch.manual_seed(0)
+    ours = ConvStep(torch.rand(128, 1, 28, 28))
+    with MultiplyAdds() as counted:
+        ours.step()
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    n_products = 20
+    cases = {
+        "plain: channels first, backward() in chains": PlainConvStep(ours).step,
+        "skgenad": ours.step,
+        "gemm": lambda: [a @ b for _ in range(n_products)],
+    }
+    seconds = interleaved(cases, rounds=rounds)
+    rate = n_products * 1024**3 / seconds.pop("gemm")
+    save(
+        "conv",
+        [
+            {
+                "step": name,
+                "s": seconds[name].median(),
+                "times skgenad": (seconds[name] / seconds["skgenad"]).median(),
+                "multiply-adds (1e9)": counted.total / 1e9,
+                "GEMM rate (1e9 multiply-adds/s)": rate.median() / 1e9,
+                "share of that rate": (counted.total / seconds[name] / rate).median(),
+            }
+            for name in seconds
+        ],
+    )
+    _score_images(10_000 if quick else 100_000)
+    _report()
+
+
+def _score_images(n: int) -> None:
+    """Time and peak memory of scoring `n` images of 28x28 bytes by the paper's network."""
+    short = {"manifold_steps": 1, "max_steps": 1, "latent_steps": 1, "visible_steps": 1}
+    detector = MPDR.from_paper("mnist", random_state=0, device="cpu", **short).fit(_bytes(128))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "detector"
+        detector.save(path)
+        command = [sys.executable, __file__, "peak-memory-images", str(path), str(n)]
+        peak = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    X = _bytes(2048)
+    seconds = interleaved({"score": lambda: detector.score_samples(X)}, rounds=3)["score"].median()
+    with MultiplyAdds() as counted, torch.no_grad():
+        detector.module_.energy(torch.rand(64, 784))
+    save(
+        "conv_score",
+        [
+            {
+                "images": n,
+                "us an image": 1e6 * seconds / len(X),
+                "1e9 multiply-adds/s": counted.total / 64 * len(X) / seconds / 1e9,
+                "peak MB above the input": peak,
+            }
+        ],
+    )
+
+
+def _bytes(n: int) -> NDArray:
+    return np.random.RandomState(0).randint(0, 256, (n, 1, 28, 28), dtype=np.uint8)
+
+
+@app.command(hidden=True)
+def peak_memory_images(path: Path, n: int) -> None:
+    """Print by how many MB the resident memory grows while a saved detector scores (Linux)."""
+    detector, X = MPDR.load(path), _bytes(n)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    detector.score_samples(X)
+    typer.echo(json.dumps(round((_status("VmHWM") - before) / 1024, 1)))
 
 
 @app.command()

@@ -19,17 +19,19 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._device import resolve_device
 from ._files import load_detector, save_detector
+from ._images import image_shape_of, validate_rows
 from ._random import derived_seed, draw_seed, seeded
-from ._scaling import StandardUnits
+from ._scaling import PixelUnits, StandardUnits
 from ._training import Stage, empty_history, inputs_of, run_stage
 
 __all__ = [
     "GRADIENT_PARAMETERS",
+    "IMAGE_CHUNK",
     "SCORING_CHUNK",
     "BaseGenerativeDetector",
     "Integral",
@@ -46,6 +48,8 @@ __all__ = [
 SCORING_CHUNK = 1024
 # Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
 MOST_VALIDATION_ROWS = 4096
+# The same for images, whose maps are many times larger than they are.
+IMAGE_CHUNK = 64
 # Constructor parameters that a detector without stages leaves out.
 GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 
@@ -84,6 +88,9 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     is true: `classes_` is there before the module is made, and the hooks are given the places of
     the rows' labels in it. One with a constructor parameter `validation_fraction` holds that share
     of the rows out of all its stages, for those that validate.
+
+    A detector with a constructor parameter `image_shape` takes images when that is given: arrays
+    (n, C, H, W), or the flat rows that they are everywhere inside, of pixels in [0, 1].
     """
 
     module_: Any
@@ -223,7 +230,11 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             raise
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset, **checks)
+        return validate_rows(self, X, image_shape=self._shape(reset), reset=reset, **checks)
+
+    def _shape(self, reset: bool) -> tuple[int, int, int] | None:
+        """Shape of images: that of the fit, whatever `set_params` was called with since."""
+        return image_shape_of(vars(self) if reset else self._fitted_parameters)
 
     def _validate_labelled(
         self, X: ArrayLike, y: ArrayLike | None, *, reset: bool, ensure_min_samples: int = 1
@@ -244,11 +255,11 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                 f"{name} with use_labels=True requires y to be passed, but the target y is None. "
                 "Pass the class of every row, or set use_labels=False."
             )
-        rows, classes = validate_data(
+        rows, classes = validate_rows(
             self,
             X,
             y,
-            dtype=[np.float64, np.float32],
+            image_shape=self._shape(reset),
             reset=reset,
             ensure_min_samples=ensure_min_samples,
         )
@@ -280,8 +291,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self._fitted_parameters = self.get_params(deep=False)
         self._fitted_parameters.pop("callbacks", None)  # of training alone; they may not pickle
         train, train_labels, held_out = self._split_calibration(X, labels)
-        standardize = self.standardize in ("auto", True)
-        self.units_ = StandardUnits.of(train) if standardize else StandardUnits.identity(X.shape[1])
+        self.units_ = self._units_of(train)
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
@@ -289,6 +299,14 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             self._before_training(module, rows, codes)
             self._run(module, self._stages(module), rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
+
+    def _units_of(self, rows: NDArray) -> StandardUnits:
+        """Units of training: those of the training rows (n, d), or theirs as they are."""
+        if getattr(self, "image_shape", None) is not None:
+            return PixelUnits(rows.shape[1])
+        if self.standardize in ("auto", True):
+            return StandardUnits.of(rows)
+        return StandardUnits.identity(rows.shape[1])
 
     def _to_device(self, labels: NDArray | None) -> Tensor | None:
         if labels is None:
@@ -475,11 +493,12 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     @torch.inference_mode()
     def _by_chunks(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
         """Values (n,) of a function that maps rows in standard units, (m, d), to (m,)."""
+        size = IMAGE_CHUNK if isinstance(self.units_, PixelUnits) else SCORING_CHUNK
         values = np.empty(len(X))
-        for start in range(0, len(X), SCORING_CHUNK):
-            rows = self.units_.to_standard(X[start : start + SCORING_CHUNK])
+        for start in range(0, len(X), size):
+            rows = self.units_.to_standard(X[start : start + size])
             # Padded with one of them: what maps rows may know no others, as encoders of categories.
-            chunk = torch.from_numpy(rows[:1]).repeat(SCORING_CHUNK, 1)
+            chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
             chunk[: len(rows)] = torch.from_numpy(rows)
             result = function(chunk.to(self.device_))
             values[start : start + len(rows)] = result[: len(rows)].cpu().numpy()

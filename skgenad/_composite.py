@@ -7,15 +7,13 @@ the user's (see :mod:`skgenad._external`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._device import precise
-from ._moments import TiedMoments
-from ._networks import MLP
+from ._factories import Networks
+from ._moments import TiedMoments, chunks_of
 
 _NORM_FLOOR = 1e-12
 _VARIANCE_FLOOR = 1e-5
@@ -23,8 +21,6 @@ _VARIANCE_FLOOR = 1e-5
 _MOMENTUM = 0.1
 # Squared error, as a share of the row's mean square, that is float32's rounding of a row.
 _ROUNDING = 1e-12
-# Rows of a pass that needs no gradient.
-CHUNK = 4096
 
 
 def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
@@ -68,7 +64,7 @@ def covariance_penalty(code: Tensor) -> Tensor:
 def moments_of(rows: Tensor) -> TiedMoments:
     """Count, mean and scatter of rows (n, d), chunk by chunk and in float64."""
     total: TiedMoments | None = None
-    for chunk in rows.split(CHUNK):
+    for chunk in chunks_of(rows):
         chunk = precise(chunk)
         part = TiedMoments.of(chunk, torch.ones_like(chunk[:, :1]))
         total = part if total is None else total.merge(part)
@@ -122,21 +118,16 @@ class TwoStageAutoencoder(nn.Module):
 
     Parameters
     ----------
-    n_features, latent_dim : int
-        Dimensions of rows and of latent vectors.
-    hidden_sizes : sequence of int
-        Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : str
-        Activation of the hidden layers.
+    networks : Networks
+        Makes encoder and decoder.
+    latent_dim : int
+        Dimension of latent vectors.
     """
 
-    def __init__(
-        self, n_features: int, latent_dim: int, hidden_sizes: Sequence[int], activation: str
-    ) -> None:
+    def __init__(self, networks: Networks, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        sizes = [n_features, *hidden_sizes, latent_dim]
-        self.encoder, self.decoder = MLP(sizes, activation), MLP(sizes[::-1], activation)
+        self.encoder, self.decoder = networks.encoder(latent_dim), networks.decoder(latent_dim)
         self.norm = LatentNorm(latent_dim)
 
     def encode(self, x: Tensor) -> Tensor:

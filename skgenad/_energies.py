@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ._networks import MLP, AutoencoderNet, mlp_autoencoder
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Take a module's parameters out of autograd for the length of a block."""
-    live = [p for p in module.parameters() if p.requires_grad]
-    for p in live:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in live:
-            p.requires_grad_(True)
+from ._distances import Distance, SquaredDistance, make_distance
+from ._factories import Networks
+from ._networks import MLP, AutoencoderNet, Map, frozen
 
 
 def energy_and_grad(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,57 +53,58 @@ def check_energy(module: Any, n_features: int) -> None:
         raise ValueError(f"energy(x) of 2 rows must have the shape (2,), got {shape}.")
 
 
-# Distances between a row and its reconstruction, as means over columns.
-DISTANCES = ("l2", "l1")
-
-
 class ReconstructionEnergy(nn.Module):
-    """Mean reconstruction error, E(x) = |x - g_d(g_e(x))|^2 / D or its L1 form.
+    """Reconstruction error, E(x) = c dist(x, g_d(g_e(x))), a mean over columns.
 
     Parameters
     ----------
     net : AutoencoderNet
         The autoencoder g.
-    distance : {"l2", "l1"}, default="l2"
-        Whether differences count by their squares or by their absolute values.
+    distance : Distance, optional
+        The distance; by default the squared one.
+    learn_scale : bool, default=False
+        Whether the factor c is a positive parameter that is trained, 1 at the start; else it is 1.
     """
 
-    def __init__(self, net: AutoencoderNet, distance: str = "l2") -> None:
+    def __init__(
+        self, net: AutoencoderNet, distance: Distance | None = None, learn_scale: bool = False
+    ) -> None:
         super().__init__()
-        self.net, self.distance = net, distance
+        self.net = net
+        self.distance = SquaredDistance() if distance is None else distance
+        self.log_scale = nn.Parameter(torch.zeros(())) if learn_scale else None
 
-    def _error(self, residual: Tensor) -> Tensor:
-        parts = residual.square() if self.distance == "l2" else residual.abs()
-        return parts.mean(dim=1)
+    def _scaled(self, values: Tensor) -> Tensor:
+        return values if self.log_scale is None else self.log_scale.exp() * values
+
+    def error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """Distances (n,) of rows from reconstructions of them, without the factor."""
+        return self.distance(x, reconstruction)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d)."""
-        return self._error(x - self.net(x))
+        return self._scaled(self.error(x, self.net(x)))
 
     @torch.no_grad()
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies and input gradient in closed form: v - J^T v for the distance's gradient v.
-
-        With r = x - g(x) it is (2 / D) r for L2 and sign(r) / D for L1.
-        """
+        """Energies and input gradient, by the slopes of the distance: v + J^T w."""
         z, pull_encoder = self.net.encode_and_pullback(x)
         reconstruction, pull_decoder = self.net.decode_and_pullback(z)
-        residual = x - reconstruction
-        slope, scale = (residual, 2) if self.distance == "l2" else (residual.sign(), 1)
-        gradient = (slope - pull_encoder(pull_decoder(slope))).mul_(scale / x.shape[1])
-        return self._error(residual), gradient
+        error, on_x, on_reconstruction = self.distance.value_and_slopes(x, reconstruction)
+        gradient = on_x.add_(pull_encoder(pull_decoder(on_reconstruction)))
+        return self._scaled(error), self._scaled(gradient)
 
 
 class ScalarEnergy(nn.Module):
-    """A perceptron with one output.
+    """A network with one output.
 
     Parameters
     ----------
-    net : MLP
-        Perceptron from (n, d) to (n, 1).
+    net : Map
+        Network from (n, d) to (n, 1).
     """
 
-    def __init__(self, net: MLP) -> None:
+    def __init__(self, net: Map) -> None:
         super().__init__()
         self.net = net
 
@@ -175,15 +163,19 @@ def masked_block(n_features: int) -> tuple[int, int]:
 
 
 def build_energy(
-    kind: str, n_features: int, latent_dim: int, hidden_sizes: Sequence[int], activation: str
+    kind: str,
+    networks: Networks,
+    latent_dim: int,
+    distance: str = "l2",
+    learn_scale: bool = False,
 ) -> nn.Module:
-    """Build one of the named energies ("reconstruction", "scalar" or "masked") for tables."""
+    """Build one of the named energies ("reconstruction", "scalar" or "masked")."""
     if kind == "reconstruction":
-        return ReconstructionEnergy(
-            mlp_autoencoder(n_features, latent_dim, hidden_sizes, activation)
-        )
+        net = networks.autoencoder(latent_dim)
+        return ReconstructionEnergy(net, make_distance(distance, networks.shape), learn_scale)
     if kind == "scalar":
-        return ScalarEnergy(MLP([n_features, *hidden_sizes, 1], activation, spectral=True))
-    start, stop = masked_block(n_features)
+        return ScalarEnergy(networks.encoder(1, spectral=True))
+    start, stop = masked_block(networks.n_features)
     width = stop - start
-    return MaskedEnergy(MLP([n_features - width, *hidden_sizes, width], activation), start, stop)
+    sizes = [networks.n_features - width, *networks.hidden_sizes, width]
+    return MaskedEnergy(MLP(sizes, networks.activation), start, stop)

@@ -26,7 +26,7 @@ from torch import nn
 
 from ._device import resolve_device
 from ._random import seeded
-from ._scaling import StandardUnits
+from ._scaling import PixelUnits, StandardUnits
 from ._training import empty_history
 
 if TYPE_CHECKING:
@@ -209,6 +209,8 @@ def _rebuild(
     detector.seed_, detector._n_fits = int(document["seed"]), int(document["n_fits"])
     detector.offset_ = float(document["offset"])
     detector.units_ = _take_units(arrays, detector.n_features_in_, float(document["tolerance"]))
+    if parameters.get("image_shape") is not None:
+        detector.units_ = PixelUnits(detector.n_features_in_)
     detector.calibration_scores_ = arrays.pop("calibration_scores", None)
     history = pd.read_json(StringIO(document["history"]), orient="split", precise_float=True)
     detector.history_ = history if len(history) else empty_history()

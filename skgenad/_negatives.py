@@ -14,6 +14,18 @@ from ._langevin import Bound, Langevin, ReplayBuffer, tempered
 _DIVERGENCE = 10.0
 # Negatives that are kept for plots.
 _KEPT = 1000
+# Noise of visible chains unless asked otherwise, for tables in standard units and for pixels.
+_TABLE_NOISE = 0.3
+_PIXEL_NOISE = 0.005
+# Factor on the gradient for pixels: that of IGEBM, NAE and MPDR.
+PIXEL_STEP = 10.0
+
+
+def visible_noise_of(detector: Any) -> float:
+    """Noise of the visible chains of a detector with the parameter `visible_noise`."""
+    if not isinstance(detector.visible_noise, str):
+        return detector.visible_noise
+    return _TABLE_NOISE if detector.image_shape is None else _PIXEL_NOISE
 
 
 class NegativesModule(nn.Module):
@@ -25,6 +37,8 @@ class NegativesModule(nn.Module):
         The energy E that is trained.
     n_features : int
         Number of columns.
+    pixels : bool, default=False
+        Whether columns are pixels: their range is [0, 1], whatever the rows are.
     """
 
     low: Tensor
@@ -32,9 +46,10 @@ class NegativesModule(nn.Module):
     mean_square: Tensor
     tempering: Tensor
 
-    def __init__(self, base: nn.Module, n_features: int) -> None:
+    def __init__(self, base: nn.Module, n_features: int, pixels: bool = False) -> None:
         super().__init__()
         self.base: Any = base
+        self.pixels = pixels
         self.register_buffer("low", torch.full((n_features,), -torch.inf))
         self.register_buffer("high", torch.full((n_features,), torch.inf))
         self.register_buffer("mean_square", torch.ones(()))
@@ -43,8 +58,8 @@ class NegativesModule(nn.Module):
 
     def set_range(self, rows: Tensor) -> None:
         """Take the range and the mean square of the training rows (n, d)."""
-        self.low.copy_(rows.min(dim=0).values)
-        self.high.copy_(rows.max(dim=0).values)
+        self.low.copy_(torch.zeros(()) if self.pixels else rows.min(dim=0).values)
+        self.high.copy_(torch.ones(()) if self.pixels else rows.max(dim=0).values)
         self.mean_square.copy_(rows.square().mean())
 
     def set_tempering(self, visible: Langevin) -> None:
@@ -57,8 +72,13 @@ class NegativesModule(nn.Module):
             self.tempering.fill_(visible.noise**2 / (2 * visible.step_size))
 
     def bounds(self, bounds: str | tuple[float, float] | None) -> tuple[Bound, Bound] | None:
-        """Bounds of visible chains: "data" is the range of each column, 1 wider on either side."""
-        return (self.low - 1, self.high + 1) if isinstance(bounds, str) else bounds
+        """Bounds of visible chains: "data" is the range of each column, 1 wider on either side.
+
+        That of pixels is [0, 1].
+        """
+        if not isinstance(bounds, str):
+            return bounds
+        return (0.0, 1.0) if self.pixels else (self.low - 1, self.high + 1)
 
     def energy_limit(self) -> float:
         """Level of the negatives' mean energy that means divergence."""

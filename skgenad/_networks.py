@@ -9,7 +9,8 @@ the two equal for every map and activation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,12 +53,25 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool, Callable[..., Te
 ACTIVATIONS = tuple(_ACTIVATIONS)
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Take a module's parameters out of autograd for the length of a block."""
+    live = [p for p in module.parameters() if p.requires_grad]
+    for p in live:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in live:
+            p.requires_grad_(True)
+
+
 class Map(nn.Module):
     """A differentiable map of rows, (n, d_in) -> (n, d_out)."""
 
     def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
         """Value (n, d_out) and the function that pulls (n, d_out) gradients back to (n, d_in)."""
-        with torch.enable_grad():
+        with torch.enable_grad(), frozen(self):
             x = x.detach().requires_grad_(True)
             y = self(x)
 
@@ -99,46 +113,95 @@ def tangent(v: Tensor, point: Tensor) -> Tensor:
     return torch.addcmul(v, point, (v * point).sum(dim=1, keepdim=True), value=-1)
 
 
-class SpectralLinear(nn.Module):
-    """Linear layer whose weight is divided by its largest singular value.
+def steady_linear(x: Tensor, weight: Tensor, bias: Tensor | None, training: bool) -> Tensor:
+    """Linear map (n, d_in) -> (n, d_out); a row's place changes no bit of it but in training.
+
+    Narrow products are made with columns of zeros beside them, which are then cut off.
+    """
+    missing = _NARROW - len(weight)
+    if training or missing <= 0:
+        return F.linear(x, weight, bias)
+    padded = None if bias is None else F.pad(bias, (0, missing))
+    return F.linear(x, F.pad(weight, (0, 0, 0, missing)), padded)[:, : len(weight)]
+
+
+class SteadyLinear(nn.Linear):
+    """Linear layer that scores a row alike wherever it is in the batch."""
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> SteadyLinear:
+        """Layer with the parameters of another."""
+        layer = cls(linear.in_features, linear.out_features, device="meta")
+        layer.weight, layer.bias = linear.weight, linear.bias
+        return layer.train(linear.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, in_features) to (n, out_features)."""
+        return steady_linear(x, self.weight, self.bias, self.training)
+
+
+class SpectralWeight(nn.Module):
+    """A layer's weight, divided by its largest singular value as a matrix (out, everything else).
 
     What torch's own parametrization makes of a layer cannot be pickled.
 
     Parameters
     ----------
-    in_features, out_features : int
-        Widths of input and output.
+    weight : Tensor of shape (out, ...)
+        Weight before the division, a parameter.
+    bias : Tensor of shape (out,) or None
+        Bias, a parameter.
     """
 
     left: Tensor
     right: Tensor
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        linear = nn.Linear(in_features, out_features)
-        self.out_features = out_features
-        self.raw_weight, self.bias = linear.weight, linear.bias
+        self.raw_weight, self.bias = weight, bias
         # Singular vectors by power iteration: many steps now, one more in each use in training.
-        self.register_buffer("left", torch.empty(out_features))
-        self.register_buffer("right", F.normalize(torch.randn(in_features), dim=0))
+        self.register_buffer("left", torch.empty(len(weight)))
+        n_right = weight[0].numel()
+        self.register_buffer("right", F.normalize(torch.randn(n_right), dim=0))
         self._iterate(15)
+
+    @property
+    def _matrix(self) -> Tensor:
+        """Weight (out, everything else) in an order that costs no copy with channels last."""
+        weight = self.raw_weight
+        return weight if weight.ndim == 2 else weight.movedim(1, -1).flatten(1)
 
     @torch.no_grad()
     def _iterate(self, n_steps: int) -> None:
+        matrix = self._matrix
         for _ in range(n_steps):
-            self.left = F.normalize(self.raw_weight @ self.right, dim=0, eps=_NORM_FLOOR)
-            self.right = F.normalize(self.left @ self.raw_weight, dim=0, eps=_NORM_FLOOR)
+            self.left = F.normalize(matrix @ self.right, dim=0, eps=_NORM_FLOOR)
+            self.right = F.normalize(self.left @ matrix, dim=0, eps=_NORM_FLOOR)
 
     @property
     def weight(self) -> Tensor:
-        """Normalised weight (out_features, in_features)."""
+        """Normalised weight."""
         if self.training:
             self._iterate(1)
-        return self.raw_weight / torch.dot(self.left, self.raw_weight @ self.right)
+        return self.raw_weight / torch.dot(self.left, self._matrix @ self.right)
+
+
+class SpectralLinear(SpectralWeight):
+    """Linear layer of spectral norm 1.
+
+    Parameters
+    ----------
+    linear : nn.Linear
+        Gives weight and bias.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.weight, linear.bias)
+        self.out_features = linear.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in_features) to (n, out_features)."""
-        return F.linear(x, self.weight, self.bias)
+        return steady_linear(x, self.weight, self.bias, self.training)
 
 
 class MLP(Map):
@@ -159,25 +222,17 @@ class MLP(Map):
     ) -> None:
         super().__init__()
         self.activation = activation
-        layer = SpectralLinear if spectral else nn.Linear
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.layers: Any = nn.ModuleList(layer(a, b) for a, b in pairs)
+        linear = (nn.Linear(a, b) for a, b in pairs)
+        self.layers: Any = nn.ModuleList(map(SpectralLinear, linear) if spectral else linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, sizes[0]) to (n, sizes[-1])."""
         activate = _ACTIVATIONS[self.activation][0]
         *hidden, last = self.layers
         for layer in hidden:
-            x = activate(self._linear(layer, x))
-        return self._linear(last, x)
-
-    def _linear(self, layer: nn.Linear | SpectralLinear, x: Tensor) -> Tensor:
-        """One layer; when scoring, with outputs enough that a row's place changes no bit."""
-        missing = _NARROW - layer.out_features
-        if self.training or missing <= 0:
-            return layer(x)
-        weight, bias = F.pad(layer.weight, (0, 0, 0, missing)), F.pad(layer.bias, (0, missing))
-        return F.linear(x, weight, bias)[:, : layer.out_features]
+            x = activate(steady_linear(x, layer.weight, layer.bias, self.training))
+        return steady_linear(x, last.weight, last.bias, self.training)
 
     @torch.no_grad()
     def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:

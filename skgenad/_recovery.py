@@ -5,6 +5,8 @@ The equations are those of Yoon et al., 2023; :mod:`skgenad.mpdr` lists them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -77,6 +79,8 @@ class RecoveryModule(NegativesModule):
     manifold_weight : float, optional
         Weight of the manifolds' log reconstruction error in what is scored, log E having the rest;
         without it E is scored.
+    pixels : bool, default=False
+        Whether columns are pixels.
     """
 
     def __init__(
@@ -88,8 +92,9 @@ class RecoveryModule(NegativesModule):
         replay_size: int = 0,
         replay_ratio: float = 0.95,
         manifold_weight: float | None = None,
+        pixels: bool = False,
     ) -> None:
-        super().__init__(base, n_features)
+        super().__init__(base, n_features, pixels)
         self.manifold_weight = manifold_weight
         self.manifolds: Any = nn.ModuleList(manifolds)
         self.latent_dims = latent_dims
@@ -112,6 +117,8 @@ class RecoveryModule(NegativesModule):
             return energy
         errors = [(x - net(x)).square().mean(dim=1) for net in self.manifolds]
         logs = torch.stack([(error + _TINY).log() for error in errors]).mean(dim=0)
+        # Rounding takes a similarity to a bit beyond 1.
+        energy = energy.clamp_min(0)
         return torch.lerp((energy + _TINY).log(), logs, self.manifold_weight)
 
     def uniform_latent(self, k: int, n: int) -> Tensor:
@@ -144,15 +151,17 @@ class RecoveryModule(NegativesModule):
         noise_range: tuple[float, float],
         latent: tuple[Langevin, float],
         visible: tuple[Langevin, float],
+        change: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Negatives (n, d) of a batch: perturbation, latent chain, visible chain (algorithm 1).
 
-        `latent` and `visible` are pairs of a chain and its gamma.
+        `latent` and `visible` are pairs of a chain and its gamma; `change` is made to rows (n, d)
+        half-way through the visible chain.
         """
         shares = x.tensor_split(len(self.manifolds))
         negatives = torch.cat(
             [
-                self._negatives_on(k, share, noise_range, latent, visible)
+                self._negatives_on(k, share, noise_range, latent, visible, change)
                 for k, share in enumerate(shares)
                 if len(share)
             ]
@@ -167,6 +176,7 @@ class RecoveryModule(NegativesModule):
         noise_range: tuple[float, float],
         latent: tuple[Langevin, float],
         visible: tuple[Langevin, float],
+        change: Callable[[Tensor], Tensor] | None,
     ) -> Tensor:
         (latent_chain, latent_gamma), (visible_chain, visible_gamma) = latent, visible
         target = self.perturb(k, x, noise_range)
@@ -177,7 +187,17 @@ class RecoveryModule(NegativesModule):
             start, target.z_noisy, target.weight = rows.split(
                 [start.shape[1], target.z_noisy.shape[1], 1], dim=1
             )
-        end = visible_chain.run(lambda x: target.visible(x, visible_gamma), start).x
+
+        def run(chain: Langevin, x: Tensor) -> Tensor:
+            return chain.run(lambda x: target.visible(x, visible_gamma), x).x
+
+        if change is None:
+            end = run(visible_chain, start)
+        else:
+            half = visible_chain.n_steps // 2
+            middle = run(replace(visible_chain, n_steps=half), start)
+            rest = replace(visible_chain, n_steps=visible_chain.n_steps - half)
+            end = run(rest, change(middle))
         if self.buffers_:
             self.buffers_[k].push(torch.cat([end, target.z_noisy, target.weight], dim=1))
         return end

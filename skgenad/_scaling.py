@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 # A column is constant if its standard deviation is below so many roundings of its mean: what
 # varies in it is rounding.
 _ROUNDINGS = 8
+# Pixels are in [0, 1] but for so much, which is rounding and is cut off.
+PIXEL_TOLERANCE = 1e-5
 # Far beyond any row that a score could still tell apart, far below float32's overflow when squared.
 _FARTHEST = 1e12
 
@@ -74,3 +76,25 @@ class StandardUnits:
     def log_scale(self) -> float:
         """Sum of the log scales of the columns that vary: what log densities in units of X lose."""
         return float(np.log(self.scale[self.scale > 0]).sum())
+
+
+class PixelUnits(StandardUnits):
+    """Units of pixels: [0, 1], in which uint8 counts 255ths.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of columns.
+    """
+
+    # Exactly what the same pixels in [0, 1] are in float32.
+    _LEVELS = (np.arange(256) / 255).astype(np.float32)
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(np.zeros(n_features), np.ones(n_features))
+
+    def to_standard(self, X: NDArray) -> NDArray:
+        """Rows (n, d) in [0, 1], float32."""
+        if X.dtype == np.uint8:
+            return self._LEVELS[X]
+        return np.clip(X, 0, 1).astype(np.float32, copy=False)

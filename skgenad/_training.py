@@ -21,11 +21,10 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ._moments import chunks_of
 from ._random import seeded
 
 STEPS_PER_EPOCH = 50
-# Held-out rows in one pass of a validation.
-_VALIDATION_CHUNK = 4096
 
 # Of the module, whatever its class, and a batch.
 Objective = Callable[[Any, Tensor], dict[str, Tensor]]
@@ -346,8 +345,7 @@ class BestEpoch(Callback):
         net.module_.eval()
         with seeded(self.seed_, self.inputs.device):
             losses = [
-                float(validate(net.module_, chunk)) * len(chunk)
-                for chunk in self.inputs.split(_VALIDATION_CHUNK)
+                float(validate(net.module_, chunk)) * len(chunk) for chunk in chunks_of(self.inputs)
             ]
         return sum(losses) / len(self.inputs)
 

@@ -16,31 +16,48 @@ from ._base import (
     StrOptions,
     check_sizes,
 )
+from ._distances import DISTANCES, make_distance
 from ._energies import ReconstructionEnergy
-from ._networks import ACTIVATIONS, default_latent_dim, mlp_autoencoder
+from ._images import IMAGE_CONSTRAINTS, networks_of
+from ._networks import ACTIVATIONS
 from ._training import Stage, adam, with_penalty
 
 
 class Autoencoder(BaseGenerativeDetector):
     """Detect anomalies by the reconstruction error of an autoencoder.
 
-    An encoder and a decoder, both multilayer perceptrons, are trained to reproduce the training
-    rows; rows unlike them are reproduced badly. With ``noise > 0`` Gaussian noise is added to the
-    input, but not to the target, in training: the denoising autoencoder.
+    An encoder and a decoder, multilayer perceptrons unless `network` says otherwise, are trained to
+    reproduce the training rows; rows unlike them are reproduced badly. With ``noise > 0`` Gaussian
+    noise is added to the input, but not to the target, in training: the denoising autoencoder.
 
     Parameters
     ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        Encoder and decoder: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
+        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
+        images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
     hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
     latent_dim : int, default=None
         Dimension of the latent space. None: the number of columns up to 100 columns, 70 % of it
-        beyond, and at least 2.
+        beyond, and at least 2; 32 for images.
     latent_space : {"sphere", "euclidean"}, default="sphere"
         Whether latent vectors are divided by their norm.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of perceptrons.
+    distance : {"l2", "l1", "ssim"}, default="l2"
+        Whether the error is the mean over columns of squared or of absolute differences or, for
+        images of at least 11 x 11 pixels, one minus their structural similarity (SSIM).
     noise : float, default=0.0
-        Standard deviation, in standardised units, of the noise added to inputs in training.
+        Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to
+        inputs in training.
     encoder_penalty : float, default=0.0
         Weight of the sum of the encoder's squared weights in the loss.
     max_steps : int, default=1000
@@ -50,7 +67,7 @@ class Autoencoder(BaseGenerativeDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -96,7 +113,7 @@ class Autoencoder(BaseGenerativeDetector):
     Notes
     -----
     ``score_samples`` is the negative mean over columns of the squared error, in squared
-    standardised units.
+    standardised units (for images, of pixels in [0, 1]), or the negative of the other distances.
 
     Examples
     --------
@@ -110,10 +127,12 @@ class Autoencoder(BaseGenerativeDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "latent_space": [StrOptions({"sphere", "euclidean"})],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "distance": [StrOptions(set(DISTANCES))],
         "noise": [Interval(Real, 0, None, closed="left")],
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -123,10 +142,14 @@ class Autoencoder(BaseGenerativeDetector):
     def __init__(
         self,
         *,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int | None = None,
         latent_space: str = "sphere",
         activation: str = "leaky_relu",
+        distance: str = "l2",
         noise: float = 0.0,
         encoder_penalty: float = 0.0,
         max_steps: int = 1000,
@@ -141,10 +164,14 @@ class Autoencoder(BaseGenerativeDetector):
         verbose: int = 0,
         callbacks: list[Any] | None = None,
     ) -> None:
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
         self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.latent_space = latent_space
         self.activation = activation
+        self.distance = distance
         self.noise = noise
         self.encoder_penalty = encoder_penalty
         self.max_steps = max_steps
@@ -161,12 +188,9 @@ class Autoencoder(BaseGenerativeDetector):
 
     def _make_module(self, n_features: int) -> ReconstructionEnergy:
         check_sizes("hidden_sizes", self.hidden_sizes)
-        latent_dim = self.latent_dim or default_latent_dim(n_features)
-        return ReconstructionEnergy(
-            mlp_autoencoder(
-                n_features, latent_dim, self.hidden_sizes, self.activation, self.latent_space
-            )
-        )
+        networks = networks_of(self, n_features)
+        net = networks.autoencoder(self.latent_dim or networks.latent_dim, self.latent_space)
+        return ReconstructionEnergy(net, make_distance(self.distance, networks.shape))
 
     def _stages(self, module: ReconstructionEnergy) -> list[Stage]:
         net = module.net
@@ -176,4 +200,4 @@ class Autoencoder(BaseGenerativeDetector):
 
     def _objective(self, module: ReconstructionEnergy, x: Tensor) -> dict[str, Tensor]:
         noisy = x + self.noise * torch.randn_like(x) if self.noise else x
-        return {"loss": (x - module.net(noisy)).square().mean()}
+        return {"loss": module.error(x, module.net(noisy)).mean()}

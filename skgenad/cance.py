@@ -34,7 +34,6 @@ from ._base import (
     check_sizes,
 )
 from ._composite import (
-    CHUNK,
     PrincipalComponents,
     TwoStageAutoencoder,
     composite_features,
@@ -44,6 +43,8 @@ from ._composite import (
 )
 from ._device import PreciseModule, precise
 from ._external import ExternalFeatures
+from ._images import IMAGE_CONSTRAINTS, networks_of
+from ._moments import chunks_of
 from ._nce import Degeneracy, NoiseContrast
 from ._networks import ACTIVATIONS
 from ._training import Stage, adam, adamw
@@ -79,7 +80,7 @@ class CANCEModule(PreciseModule):
 
     def all_composites(self, rows: Tensor) -> Tensor:
         """:meth:`composite`, chunk by chunk."""
-        return torch.cat([self.composite(chunk) for chunk in rows.split(CHUNK)])
+        return torch.cat([self.composite(chunk) for chunk in chunks_of(rows)])
 
     def energy(self, x: Tensor) -> Tensor:
         """Minus the log density (n,) of the composite feature, or the mean squared error."""
@@ -127,13 +128,24 @@ class CANCE(BaseGenerativeDetector):
         What scores. "cance": the density of the composite feature, trained with augmented errors;
         "cnce": the same without augmentation; "latent": the density of the latent features alone;
         "error": the mean squared error, without a density.
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        Encoder and decoder of ``features="autoencoder"``: "mlp", perceptrons; "fcres"; for images
+        "conv", "conv28", "conv32", "conv32big", "conv64" or "cifar1"; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
+        images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
     hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
     latent_dim : int, default=None
         Number of latent features. None: for the autoencoder as many as columns, for principal
         components half of that, rounded up, and at most 32 for both. A transformer has its own.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="silu"
-        Activation of all hidden layers.
+        Activation of all hidden layers of perceptrons.
     covariance_penalty : float, default=0.1
         Weight lambda of the mean squared covariance of different latent features in the first
         stage's loss.
@@ -164,7 +176,7 @@ class CANCE(BaseGenerativeDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -220,8 +232,9 @@ class CANCE(BaseGenerativeDetector):
     errors of ``features="pca"`` on a table of one column are 0, and so are all scores of "error".
 
     The noise has the mean and covariance of the features of all training rows, those for
-    validation too, summed over chunks of rows. Where the covariance cannot be inverted, as with fewer rows than features or features that
-    do not vary, its small eigenvalues are raised, and a ``scipy.linalg.LinAlgWarning`` says why.
+    validation too, summed over chunks of rows. Where the covariance cannot be inverted, as with
+    fewer rows than features or features that do not vary, its small eigenvalues are raised, and a
+    ``scipy.linalg.LinAlgWarning`` says why.
 
     An autoencoder reconstructs the rows that it was trained on better than others. On tables of
     some hundred rows the difference can be large; new normal rows then lie where the density has
@@ -258,6 +271,7 @@ class CANCE(BaseGenerativeDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "features": [
             StrOptions({"autoencoder", "pca"}),
             HasMethods(["transform", "inverse_transform"]),
@@ -284,6 +298,9 @@ class CANCE(BaseGenerativeDetector):
         *,
         features: Any = "autoencoder",
         score_type: str = "cance",
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int | None = None,
         activation: str = "silu",
@@ -310,6 +327,9 @@ class CANCE(BaseGenerativeDetector):
     ) -> None:
         self.features = features
         self.score_type = score_type
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
         self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.activation = activation
@@ -347,7 +367,7 @@ class CANCE(BaseGenerativeDetector):
             return ExternalFeatures(self.features)
         if self.features == "autoencoder":
             latent_dim = self.latent_dim or min(n_features, _MOST_FEATURES)
-            return TwoStageAutoencoder(n_features, latent_dim, self.hidden_sizes, self.activation)
+            return TwoStageAutoencoder(networks_of(self, n_features), latent_dim)
         # As many as columns would leave no error.
         latent_dim = self.latent_dim or min(-(-n_features // 2), _MOST_FEATURES)
         if latent_dim > n_features:

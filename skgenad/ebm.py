@@ -33,9 +33,10 @@ from ._base import (
 )
 from ._energies import ScalarEnergy
 from ._energy_based import EnergyBasedDetector
+from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._langevin import Langevin, ReplayBuffer
-from ._negatives import NegativesModule
-from ._networks import ACTIVATIONS, MLP
+from ._negatives import PIXEL_STEP, NegativesModule, visible_noise_of
+from ._networks import ACTIVATIONS
 from ._objectives import contrastive_loss
 from ._sampling import draw_rows
 from ._training import Stage, adam
@@ -59,6 +60,8 @@ class ScalarModule(NegativesModule):
         Rows that are kept for "pcd".
     replay_ratio : float
         Share of its chains that start from them.
+    pixels : bool, default=False
+        Whether columns are pixels.
     """
 
     def __init__(
@@ -68,8 +71,9 @@ class ScalarModule(NegativesModule):
         sampling: str,
         replay_size: int,
         replay_ratio: float,
+        pixels: bool = False,
     ) -> None:
-        super().__init__(base, n_features)
+        super().__init__(base, n_features, pixels)
         persistent = sampling == "pcd"
         self.replayed = ReplayBuffer(replay_size, replay_ratio, n_features) if persistent else None
 
@@ -86,17 +90,28 @@ class ScalarModule(NegativesModule):
 class EBM(EnergyBasedDetector):
     """Detect anomalies by a feed-forward energy trained by maximum likelihood.
 
-    A perceptron with one output is the energy E of a density exp(-E) / Omega: it is lowered at the
+    A network with one output is the energy E of a density exp(-E) / Omega: it is lowered at the
     training rows and raised at negatives, rows that Langevin chains find likely under E itself.
     With chains that go on from step to step this is IGEBM; with chains that start at the rows,
     contrastive divergence.
 
     Parameters
     ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        The energy, an encoder with one output: "mlp", perceptrons; "fcres"; for images "conv",
+        "conv28", "conv32", "conv32big", "conv64" or "cifar1"; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
+        images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
     hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers.
+        Widths of the hidden layers of a perceptron.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of a perceptron.
     spectral : bool, default=False
         Whether the weight of every layer is divided by its largest singular value, as in the paper.
         An energy then changes by at most 1 per standardised unit, too little for the log density of
@@ -115,9 +130,11 @@ class EBM(EnergyBasedDetector):
         Factor on its gradient. "auto" is ``visible_noise ** 2 / 2``, that of Langevin dynamics: for
         short steps the chain's limit is exp(-E), so that E is learned as minus a log density in
         nats, whatever the number of columns. Any other step s stands for the density exp(-E / T)
-        with the temperature ``T = visible_noise ** 2 / (2 * s)``.
-    visible_noise : float, default=0.3
-        Standard deviation of its noise, in standardised units. Details of the density finer than
+        with the temperature ``T = visible_noise ** 2 / (2 * s)``. For images "auto" is 10, the
+        paper's.
+    visible_noise : float or "auto", default="auto"
+        Standard deviation of its noise, in standardised units; "auto" is 0.3 for tables and 0.005
+        for images. Details of the density finer than
         this are blurred; > 0 for the step size "auto".
     visible_clip : float, default=None
         Each component of its gradient is clamped to [-visible_clip, visible_clip].
@@ -126,8 +143,8 @@ class EBM(EnergyBasedDetector):
         then end nearer to the modes than exp(-E) says.
     bounds : "data", (float, float) or None, default="data"
         What chains are clamped to: the range of each training column widened by 1 on either side,
-        two numbers, or nothing; in the units of training (a column's standard deviation, or those
-        of X with ``standardize=False``).
+        for images [0, 1], two numbers, or nothing; in the units of training (a column's standard
+        deviation, or those of X with ``standardize=False``).
     metropolis : bool, default=False
         Whether a chain accepts or rejects its steps by Metropolis-Hastings, so that its limit is
         exp(-E) for any step size. It then rejects what lies beyond the bounds instead of clamping
@@ -150,7 +167,7 @@ class EBM(EnergyBasedDetector):
     batch_size : int, default=128
         Rows in a gradient step, and chains.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -213,7 +230,8 @@ class EBM(EnergyBasedDetector):
     The density is one over the region that chains can reach. Beyond the bounds, or with "cd" far
     from the rows, a perceptron's energy is an extrapolation and may fall again.
 
-    The paper has images only, and chains with a far lower temperature; the defaults are ours.
+    The paper has images only, and chains with a far lower temperature; the defaults for tables are
+    ours.
 
     References
     ----------
@@ -232,13 +250,14 @@ class EBM(EnergyBasedDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "hidden_sizes": [tuple, list],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "spectral": ["boolean"],
         "sampling": [StrOptions({"cd", "pcd"})],
         "visible_steps": [Interval(Integral, 0, None, closed="left")],
         "visible_step_size": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "visible_noise": [Interval(Real, 0, None, closed="left")],
+        "visible_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "visible_clip": [Interval(Real, 0, None, closed="neither"), None],
         "anneal": ["boolean"],
         "bounds": [StrOptions({"data"}), tuple, list, None],
@@ -254,13 +273,16 @@ class EBM(EnergyBasedDetector):
     def __init__(
         self,
         *,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
         hidden_sizes: tuple[int, ...] = (128, 128),
         activation: str = "leaky_relu",
         spectral: bool = False,
         sampling: str = "pcd",
         visible_steps: int = 10,
         visible_step_size: float | str = "auto",
-        visible_noise: float = 0.3,
+        visible_noise: float | str = "auto",
         visible_clip: float | None = None,
         anneal: bool = False,
         bounds: str | tuple[float, float] | None = "data",
@@ -281,6 +303,9 @@ class EBM(EnergyBasedDetector):
         verbose: int = 0,
         callbacks: list[Any] | None = None,
     ) -> None:
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
         self.hidden_sizes = hidden_sizes
         self.activation = activation
         self.spectral = spectral
@@ -310,9 +335,15 @@ class EBM(EnergyBasedDetector):
 
     def _make_module(self, n_features: int) -> ScalarModule:
         self._check_combinations()
-        sizes = [n_features, *self.hidden_sizes, 1]
-        base = ScalarEnergy(MLP(sizes, self.activation, self.spectral))
-        module = ScalarModule(base, n_features, self.sampling, self.replay_size, self.replay_ratio)
+        networks = networks_of(self, n_features)
+        module = ScalarModule(
+            ScalarEnergy(networks.encoder(1, self.spectral)),
+            n_features,
+            self.sampling,
+            self.replay_size,
+            self.replay_ratio,
+            pixels=self.image_shape is not None,
+        )
         self._chain(module, 0)  # refuses what cannot go together before anything is trained
         return module
 
@@ -320,7 +351,8 @@ class EBM(EnergyBasedDetector):
         """Raise ValueError for values that are possible alone but not together."""
         check_sizes("hidden_sizes", self.hidden_sizes)
         check_bounds(self.bounds)
-        if self.visible_step_size == "auto" and self.visible_noise == 0:
+        relative = self.visible_step_size == "auto" and self.image_shape is None
+        if relative and self.visible_noise == 0:
             raise ValueError(
                 "visible_step_size='auto' is visible_noise ** 2 / 2, which is 0 for "
                 "visible_noise=0: chains would stay where they start. Give it a number."
@@ -356,13 +388,15 @@ class EBM(EnergyBasedDetector):
 
     def _step_size(self) -> float:
         step = self.visible_step_size
-        return self.visible_noise**2 / 2 if isinstance(step, str) else step
+        if not isinstance(step, str):
+            return step
+        return visible_noise_of(self) ** 2 / 2 if self.image_shape is None else PIXEL_STEP
 
     def _chain(self, module: ScalarModule, n_steps: int) -> Langevin:
         return Langevin(
             n_steps,
             self._step_size(),
-            self.visible_noise,
+            visible_noise_of(self),
             bounds=module.bounds(self.bounds),
             clip=self.visible_clip,
             anneal=self.anneal,
@@ -413,7 +447,7 @@ class EBM(EnergyBasedDetector):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Rows in the units of X.
+            Rows in the units of X; of images flat rows in [0, 1].
         """
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 

@@ -19,6 +19,7 @@ manifold's own reconstruction error.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,6 +30,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ._augmentation import AUGMENTATIONS, augmented, check_augmentation
 from ._base import (
     SCORING_CHUNK,
     BaseGenerativeDetector,
@@ -40,10 +42,13 @@ from ._base import (
     check_pair,
     check_sizes,
 )
+from ._distances import DISTANCES
 from ._energies import ReconstructionEnergy, build_energy, check_energy, energy_and_grad
 from ._energy_based import EnergyBasedDetector
+from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._langevin import Langevin
-from ._networks import ACTIVATIONS, default_latent_dim, identity_manifold, mlp_autoencoder
+from ._negatives import PIXEL_STEP, visible_noise_of
+from ._networks import ACTIVATIONS, identity_manifold
 from ._objectives import contrastive_loss
 from ._random import seeded
 from ._recovery import RecoveryModule
@@ -55,24 +60,77 @@ _RELATIVE_STEP = 0.2
 # Rows drawn on the manifold for `on_manifold_score`, at least.
 _MANIFOLD_ROWS = 1000
 
-_PAPER = {
-    "hidden_sizes": (1024, 1024),
+_PAPER_COMMON: dict[str, Any] = {
     "noise_range": (0.05, 0.3),
-    "latent_steps": 1,
-    "latent_step_size": 0.1,
-    "latent_noise": 0.05,
     "latent_gamma": 1e-4,
-    "visible_steps": 5,
     "visible_step_size": 10.0,
-    "visible_noise": 0.1,
-    "visible_gamma": 1e-4,
-    "bounds": None,
     "score_type": "energy",
-    "energy_init": "pretrain",
     "manifold_learning_rate": 1e-4,
     "learning_rate": 1e-4,
     "schedule": "constant",
-    "standardize": False,
+}
+_PAPER: dict[str, dict[str, Any]] = {
+    "adbench": {
+        "hidden_sizes": (1024, 1024),
+        "latent_steps": 1,
+        "latent_step_size": 0.1,
+        "latent_noise": 0.05,
+        "visible_steps": 5,
+        "visible_noise": 0.1,
+        "visible_gamma": 1e-4,
+        "bounds": None,
+        "energy_init": "pretrain",
+        "standardize": False,
+    },
+    "mnist": {
+        "image_shape": (1, 28, 28),
+        "network": "conv28",
+        "manifold_dims": 32,
+        "latent_dim": 32,
+        "latent_steps": 5,
+        "latent_step_size": 0.1,
+        "latent_noise": 0.02,
+        "visible_steps": 5,
+        "visible_noise": 0.005,
+        "encoder_penalty": 1e-4,
+        "energy_init": "manifold",
+        "learn_scale": True,
+        # 30 and 50 passes over 54,000 images
+        "manifold_steps": 12_660,
+        "max_steps": 21_100,
+        "learning_rate": 1e-5,
+    },
+    "cifar10": {
+        "image_shape": (3, 32, 32),
+        "network": "cifar1",
+        "energy_network": "conv32big",
+        "manifold_dims": (32, 64, 128),
+        "latent_dim": 128,
+        "latent_steps": 10,
+        "latent_step_size": 0.1,
+        "latent_noise": 0.01,
+        "visible_steps": 20,
+        "visible_noise": 0.005,
+        "encoder_penalty": 1e-5,
+        "energy_init": "pretrain",
+        "replay_size": 10_000,
+        "augmentation": ("flip", "crop", "jitter", "grey"),
+        # 40 passes over 50,000 images, twice
+        "manifold_steps": 15_640,
+        "pretrain_steps": 15_640,
+    },
+}
+# What is another for the scalar energy, and for all but the reconstruction error.
+_PAPER_OTHER: dict[str, dict[str, Any]] = {
+    "adbench": {},
+    "mnist": {
+        "latent_steps": 2,
+        "latent_step_size": 0.05,
+        "energy_init": "random",
+        "learn_scale": False,
+        "learning_rate": 1e-4,
+    },
+    "cifar10": {"energy_init": "random"},
 }
 
 
@@ -90,10 +148,10 @@ class MPDR(EnergyBasedDetector):
         The energy E that is trained:
 
         - "reconstruction" (MPDR-R): mean squared reconstruction error of an autoencoder;
-        - "scalar" (MPDR-S): a perceptron with one output and spectral normalisation; less
+        - "scalar" (MPDR-S): a network with one output and spectral normalisation; less
           dependable on tables, where a short training can even rank upside down;
         - "masked" (MPDR-IDNN): mean squared error of the middle fifth of the columns, predicted
-          from the others; it needs at least 2 columns;
+          from the others by a perceptron; it needs at least 2 columns;
         - a callable that maps the number of columns to an ``nn.Module`` with
           ``energy(x) -> (n,)``.
     manifold : {"autoencoder", "identity"}, default="autoencoder"
@@ -104,15 +162,35 @@ class MPDR(EnergyBasedDetector):
     manifold_dims : int or tuple of int, default=None
         Latent dimension of the manifold, or of each manifold of an ensemble, among which every
         batch is split evenly. None: one with the number of columns up to 100 columns, 70 % of it
-        beyond, at least 2.
+        beyond, at least 2; 32 for images.
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        Encoders and decoders of manifolds, and of the energy unless `energy_network`
+        says otherwise: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
+        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
+        images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
+    energy_network : str or object, default=None
+        What `network` is, for the energy alone; None is `network`.
     hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of encoders (decoders mirror them) and of the energy.
+        Widths of the hidden layers of perceptrons: encoders (decoders mirror them) and energy.
     latent_dim : int, default=None
         Latent dimension of the reconstruction energy; None as in `manifold_dims`.
     latent_space : {"sphere", "euclidean"}, default="sphere"
         Latent space of the manifolds.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of perceptrons.
+    distance : {"l2", "l1", "ssim"}, default="l2"
+        What error the reconstruction energy is: the mean over columns of squared or of absolute
+        differences or, for images of at least 11 x 11 pixels, one minus their structural similarity
+        (SSIM). Manifolds are trained on squared differences.
+    learn_scale : bool, default=False
+        Whether the reconstruction energy has a positive factor that is trained with it.
     noise_range : (float, float), default=(0.05, 0.3)
         Interval from which each row's latent noise magnitude sigma is drawn uniformly; > 0.
     latent_steps : int, default=1
@@ -129,16 +207,17 @@ class MPDR(EnergyBasedDetector):
         Steps of the visible chain.
     visible_step_size : float or "auto", default="auto"
         Factor on its gradient; "auto" is 0.1 times the number of columns over which the energy is
-        a mean (of the masked block for "masked", of the table for the others).
-    visible_noise : float, default=0.3
-        Standard deviation of its noise, in standardised units.
+        a mean (of the masked block for "masked", of the table for the others), and 10 for images.
+    visible_noise : float or "auto", default="auto"
+        Standard deviation of its noise, in standardised units; "auto" is 0.3 for tables and 0.005
+        for images.
     visible_gamma : float, default=0.0
         Factor gamma on the log-probability of the perturbation in its energy. The paper has 1e-4 on
         tables and 0 on images; 0 saves the encoder's part of every step.
     bounds : "data", (float, float) or None, default="data"
         What the visible chain is clamped to: the range of each training column widened by 1 on
-        either side, two numbers, or nothing; in the units of training (a column's standard
-        deviation, or those of X with ``standardize=False``).
+        either side, for images [0, 1], two numbers, or nothing; in the units of training (a
+        column's standard deviation, or those of X with ``standardize=False``).
     metropolis : bool, default=False
         Whether the visible chain accepts or rejects its steps by Metropolis-Hastings. It then
         rejects what lies beyond the bounds instead of clamping it, and needs
@@ -155,6 +234,11 @@ class MPDR(EnergyBasedDetector):
         Rows that the replay buffer of visible chains keeps for each manifold; 0 is no buffer.
     replay_ratio : float, default=0.95
         Share, in [0, 1], of visible chains that start from the buffer when there is one.
+    augmentation : str, tuple of str or callable, default=None
+        How images are changed half-way through the visible chain, in this order: "flip" (mirrored,
+        with a probability of 1/2), "crop" (8 to 100 % of the image enlarged), "jitter" (brightness,
+        contrast, saturation and hue) and "grey", each with a probability of 1/5; or a callable of
+        tensors (n, C, H, W), which keeps their shape. It needs ``visible_gamma=0``.
     energy_init : {"auto", "manifold", "pretrain", "random"}, default="auto"
         Where the energy starts: a copy of the first manifold (reconstruction energy only);
         trained to reconstruct (or to predict the masked block) for `pretrain_steps`; or random
@@ -163,7 +247,8 @@ class MPDR(EnergyBasedDetector):
     score_type : {"auto", "combined", "energy"}, default="auto"
         What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
         manifolds' reconstruction error, a hedge for data on which one of them fails; "auto" is
-        "combined" for the reconstruction energy on autoencoder manifolds and "energy" otherwise.
+        "combined" for the reconstruction energy on autoencoder manifolds of tables and "energy"
+        otherwise.
     manifold_weight : float, default=1/3
         Weight, in [0, 1], of the manifolds' log error in the combined score; log E has the rest.
     manifold_steps : int, default=700
@@ -181,7 +266,7 @@ class MPDR(EnergyBasedDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -235,8 +320,8 @@ class MPDR(EnergyBasedDetector):
     energies, or minus the weighted mean of the two logarithms with the combined score. Constant
     factors depend on training, so scores of two detectors are not comparable.
 
-    The defaults are for tables; :meth:`from_paper` has the settings of the paper's experiment on
-    ADBench.
+    The defaults are for tables; :meth:`from_paper` has the settings of the paper's experiments on
+    ADBench, MNIST and CIFAR-10.
 
     References
     ----------
@@ -255,13 +340,17 @@ class MPDR(EnergyBasedDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "energy": [StrOptions({"reconstruction", "scalar", "masked"}), callable],
         "manifold": [StrOptions({"autoencoder", "identity"})],
         "manifold_dims": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
         "hidden_sizes": [tuple, list],
+        "energy_network": [*IMAGE_CONSTRAINTS["network"], None],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "latent_space": [StrOptions({"sphere", "euclidean"})],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "distance": [StrOptions(set(DISTANCES))],
+        "learn_scale": ["boolean"],
         "noise_range": [tuple, list],
         "latent_steps": [Interval(Integral, 0, None, closed="left")],
         "latent_step_size": [Interval(Real, 0, None, closed="left")],
@@ -270,7 +359,7 @@ class MPDR(EnergyBasedDetector):
         "latent_gamma": [Interval(Real, 0, None, closed="left")],
         "visible_steps": [Interval(Integral, 0, None, closed="left")],
         "visible_step_size": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "visible_noise": [Interval(Real, 0, None, closed="left")],
+        "visible_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "visible_gamma": [Interval(Real, 0, None, closed="left")],
         "bounds": [StrOptions({"data"}), tuple, list, None],
         "metropolis": ["boolean"],
@@ -279,6 +368,7 @@ class MPDR(EnergyBasedDetector):
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "replay_size": [Interval(Integral, 0, None, closed="left")],
         "replay_ratio": [Interval(Real, 0, 1, closed="both")],
+        "augmentation": [StrOptions(set(AUGMENTATIONS)), tuple, list, callable, None],
         "energy_init": [StrOptions({"auto", "manifold", "pretrain", "random"})],
         "score_type": [StrOptions({"auto", "combined", "energy"})],
         "manifold_weight": [Interval(Real, 0, 1, closed="both")],
@@ -296,10 +386,16 @@ class MPDR(EnergyBasedDetector):
         energy: str | Callable[[int], nn.Module] = "reconstruction",
         manifold: str = "autoencoder",
         manifold_dims: int | tuple[int, ...] | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
+        energy_network: Any = None,
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int | None = None,
         latent_space: str = "sphere",
         activation: str = "leaky_relu",
+        distance: str = "l2",
+        learn_scale: bool = False,
         noise_range: tuple[float, float] = (0.05, 0.3),
         latent_steps: int = 1,
         latent_step_size: float = 0.1,
@@ -308,7 +404,7 @@ class MPDR(EnergyBasedDetector):
         latent_gamma: float = 1e-4,
         visible_steps: int = 5,
         visible_step_size: float | str = "auto",
-        visible_noise: float = 0.3,
+        visible_noise: float | str = "auto",
         visible_gamma: float = 0.0,
         bounds: str | tuple[float, float] | None = "data",
         metropolis: bool = False,
@@ -317,6 +413,7 @@ class MPDR(EnergyBasedDetector):
         row_noise: float = 0.0,
         replay_size: int = 0,
         replay_ratio: float = 0.95,
+        augmentation: Any = None,
         energy_init: str = "auto",
         score_type: str = "auto",
         manifold_weight: float = 1 / 3,
@@ -339,10 +436,16 @@ class MPDR(EnergyBasedDetector):
         self.energy = energy
         self.manifold = manifold
         self.manifold_dims = manifold_dims
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
+        self.energy_network = energy_network
         self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.latent_space = latent_space
         self.activation = activation
+        self.distance = distance
+        self.learn_scale = learn_scale
         self.noise_range = noise_range
         self.latent_steps = latent_steps
         self.latent_step_size = latent_step_size
@@ -360,6 +463,7 @@ class MPDR(EnergyBasedDetector):
         self.encoder_penalty = encoder_penalty
         self.replay_size = replay_size
         self.replay_ratio = replay_ratio
+        self.augmentation = augmentation
         self.energy_init = energy_init
         self.score_type = score_type
         self.manifold_weight = manifold_weight
@@ -380,14 +484,20 @@ class MPDR(EnergyBasedDetector):
         self.callbacks = callbacks
 
     @classmethod
-    def from_paper(cls, **parameters: Any) -> Self:
-        """Make a detector with the paper's settings for ADBench (section 4.5, Table 7).
+    def from_paper(cls, experiment: str = "adbench", **parameters: Any) -> Self:
+        """Make a detector with the paper's settings of an experiment (Tables 7 and 8, appendix B).
 
-        Numbers of steps and the batch size, which the paper does not give, are our defaults. The
-        rows should lie in [0, 1], as the experiment's do.
+        What the paper does not give is ours: for "adbench" the numbers of steps and the batch size;
+        for "cifar10" the steps and the learning rate of the energy, its latent dimension, the size
+        of the replay buffer and the place of the augmentation, half-way through the visible chain.
+        It also changes the images that its manifolds are trained on, which ours do not.
 
         Parameters
         ----------
+        experiment : {"adbench", "mnist", "cifar10"}, default="adbench"
+            Which of the paper's experiments. Rows of "adbench" should lie in [0, 1], as the
+            experiment's do; the others are on images. With ``energy="scalar"``, or one's own, the
+            settings on images are those of MPDR-S.
         **parameters
             Parameters that replace the paper's.
 
@@ -395,8 +505,20 @@ class MPDR(EnergyBasedDetector):
         -------
         detector : MPDR
             Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of these.
         """
-        return cls(**{**_PAPER, **parameters})
+        if experiment not in _PAPER:
+            raise ValueError(
+                f"experiment={experiment!r} is none of those here: {', '.join(_PAPER)}."
+            )
+        settings = {**_PAPER_COMMON, **_PAPER[experiment]}
+        if parameters.get("energy", "reconstruction") != "reconstruction":
+            settings |= _PAPER_OTHER[experiment]
+        return cls(**{**settings, **parameters})
 
     # ---- module ---------------------------------------------------------------------------
 
@@ -406,38 +528,43 @@ class MPDR(EnergyBasedDetector):
         if self.manifold == "identity":
             manifolds = [identity_manifold()]
         else:
-            manifolds = [
-                mlp_autoencoder(
-                    n_features, d, self.hidden_sizes, self.activation, self.latent_space
-                )
-                for d in dims
-            ]
-        if callable(self.energy):
-            base = self.energy(n_features)
-        else:
-            latent_dim = self.latent_dim or default_latent_dim(n_features)
-            base = build_energy(
-                self.energy, n_features, latent_dim, self.hidden_sizes, self.activation
-            )
+            networks = networks_of(self, n_features)
+            manifolds = [networks.autoencoder(d, self.latent_space) for d in dims]
+        base = self._make_energy(n_features)
         combined = self.score_type == "combined" or (
             self.score_type == "auto"
             and self.energy == "reconstruction"
             and self.manifold == "autoencoder"
+            and self.image_shape is None
         )
         check_energy(base, n_features)
         weight = self.manifold_weight if combined else None
         module = RecoveryModule(
-            base, manifolds, n_features, dims, self.replay_size, self.replay_ratio, weight
+            base,
+            manifolds,
+            n_features,
+            dims,
+            self.replay_size,
+            self.replay_ratio,
+            weight,
+            pixels=self.image_shape is not None,
         )
         self._chains(module)  # refuses what cannot go together before anything is trained
         return module
+
+    def _make_energy(self, n_features: int) -> nn.Module:
+        if callable(self.energy):
+            return self.energy(n_features)
+        networks = networks_of(self, n_features, self.energy_network)
+        latent_dim = self.latent_dim or networks.latent_dim
+        return build_energy(self.energy, networks, latent_dim, self.distance, self.learn_scale)
 
     def _latent_dims(self, n_features: int) -> tuple[int, ...]:
         if self.manifold == "identity":
             return (n_features,)
         dims = self.manifold_dims
         if dims is None:
-            return (default_latent_dim(n_features),)
+            return (networks_of(self, n_features).latent_dim,)
         return tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
 
     def _check_combinations(self, n_features: int) -> None:
@@ -459,6 +586,14 @@ class MPDR(EnergyBasedDetector):
         if not 0 < low <= high < np.inf:
             raise ValueError(f"noise_range={self.noise_range!r} must be finite and above 0.")
         check_bounds(self.bounds)
+        check_augmentation(self.augmentation, self.image_shape)
+        if self.augmentation is not None and self.visible_gamma > 0:
+            raise ValueError(
+                f"augmentation={self.augmentation!r} moves rows away from what they were perturbed "
+                f"to; with visible_gamma={self.visible_gamma} they would be drawn back. Set "
+                "visible_gamma=0."
+            )
+        self._check_energy_parameters()
         if self.energy == "masked" and n_features < 2:
             raise ValueError(
                 "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
@@ -467,7 +602,7 @@ class MPDR(EnergyBasedDetector):
             raise ValueError(
                 "energy_init='manifold' copies the first manifold's weights: it needs "
                 "energy='reconstruction', manifold='autoencoder', a spherical latent space and the "
-                "same latent dimension for both."
+                "same network and the same latent dimension for both."
             )
         if self.score_type == "combined" and (
             self.manifold == "identity" or self.energy not in ("reconstruction", "masked")
@@ -478,14 +613,29 @@ class MPDR(EnergyBasedDetector):
                 "score_type='energy'."
             )
 
+    def _check_energy_parameters(self) -> None:
+        """Raise ValueError for parameters of another energy than the one that is trained."""
+        if self.energy != "reconstruction" and (self.distance != "l2" or self.learn_scale):
+            raise ValueError(
+                f"distance={self.distance!r} and learn_scale={self.learn_scale} are those of "
+                f"energy='reconstruction'; got energy={self.energy!r}. Leave them 'l2' and False."
+            )
+        kind = self.network if self.energy_network is None else self.energy_network
+        if self.energy == "masked" and not (isinstance(kind, str) and kind == "mlp"):
+            raise ValueError(
+                "energy='masked' is a perceptron on columns; set energy_network='mlp', or another "
+                "energy."
+            )
+
     def _can_copy(self, n_features: int) -> bool:
         """Whether the energy is a network of the first manifold's shape."""
         return (
             self.energy == "reconstruction"
             and self.manifold == "autoencoder"
             and self.latent_space == "sphere"
+            and self.energy_network in (None, self.network)
             and self._latent_dims(n_features)[0]
-            == (self.latent_dim or default_latent_dim(n_features))
+            == (self.latent_dim or networks_of(self, n_features).latent_dim)
         )
 
     def _before_training(self, module: RecoveryModule, rows: Tensor, labels: Tensor | None) -> None:
@@ -542,7 +692,7 @@ class MPDR(EnergyBasedDetector):
 
     def _energy_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
         x = _noisy(x, self.row_noise)
-        negatives = module.negatives(x, self.noise_range, *self._chains(module))
+        negatives = module.negatives(x, self.noise_range, *self._chains(module), self._change())
         return contrastive_loss(
             module.base,
             x,
@@ -551,11 +701,20 @@ class MPDR(EnergyBasedDetector):
             penalize_data=self.energy == "scalar",
         )
 
+    def _change(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what changes rows half-way through the visible chain."""
+        if self.augmentation is None or self.image_shape is None:
+            return None
+        return partial(augmented, augmentation=self.augmentation, image_shape=self.image_shape)
+
     def _chains(
         self, module: RecoveryModule, n_steps: int | None = None
     ) -> tuple[tuple[Langevin, float], tuple[Langevin, float]]:
         """Latent and visible chain, each with its gamma; `n_steps` replaces both lengths."""
         step = self.visible_step_size
+        if isinstance(step, str):
+            tables = self.image_shape is None
+            step = _RELATIVE_STEP / 2 * module.n_averaged if tables else PIXEL_STEP
         latent = Langevin(
             self.latent_steps if n_steps is None else n_steps,
             self.latent_step_size,
@@ -565,8 +724,8 @@ class MPDR(EnergyBasedDetector):
         )
         visible = Langevin(
             self.visible_steps if n_steps is None else n_steps,
-            _RELATIVE_STEP / 2 * module.n_averaged if isinstance(step, str) else step,
-            self.visible_noise,
+            step,
+            visible_noise_of(self),
             bounds=module.bounds(self.bounds),
             metropolis=self.metropolis,
         )
@@ -598,7 +757,7 @@ class MPDR(EnergyBasedDetector):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Rows in the units of X.
+            Rows in the units of X; of images flat rows in [0, 1].
         """
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 

@@ -16,10 +16,11 @@ from sklearn.base import (
 )
 from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 from torch import nn
 
 from ._base import SCORING_CHUNK
+from ._images import image_shape_of, validate_rows
 
 __all__ = ["LatentFeatures"]
 
@@ -88,7 +89,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self : object
             The fitted transformer.
         """
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        rows = self._validate(X, reset=True, ensure_min_samples=2)
         self.detector_ = clone(self.detector).fit(rows, y)
         self._n_features_out = self._encode(rows[:1]).shape[1]
         return self
@@ -107,7 +108,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Float64, with the digits of float32.
         """
         check_is_fitted(self)
-        return self._encode(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
+        return self._encode(self._validate(X, reset=False))
 
     def inverse_transform(self, X: ArrayLike) -> NDArray:
         """Rows that the decoder makes of latent features.
@@ -131,6 +132,11 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             )
         decode = _autoencoder(self.detector_).decode
         return self.detector_.units_.from_standard(self._by_chunks(codes, decode))
+
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
+        parameters = (self.detector if reset else self.detector_).get_params(deep=False)
+        shape = image_shape_of(parameters)
+        return validate_rows(self, X, image_shape=shape, reset=reset, **checks)
 
     def _encode(self, rows: NDArray) -> NDArray:
         encode = _autoencoder(self.detector_).encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +21,9 @@ from ._base import (
     check_sizes,
 )
 from ._device import precise
-from ._networks import ACTIVATIONS, MLP, default_latent_dim
+from ._factories import Networks
+from ._images import IMAGE_CONSTRAINTS, networks_of
+from ._networks import ACTIVATIONS
 from ._sampling import PriorSamplingMixin
 from ._training import Stage, adam
 
@@ -47,12 +49,10 @@ class VAEModule(nn.Module):
 
     Parameters
     ----------
-    n_features, latent_dim : int
-        Dimensions of x and z.
-    hidden_sizes : sequence of int
-        Widths of the encoder's hidden layers; the decoder mirrors them.
-    activation : str
-        Their activation.
+    networks : Networks
+        Makes encoder and decoder.
+    latent_dim : int
+        Dimension of z.
     sigma : float or None
         Standard deviation of the likelihood; None to learn it.
     score_type : {"reconstruction", "elbo", "likelihood"}
@@ -69,18 +69,16 @@ class VAEModule(nn.Module):
 
     def __init__(
         self,
-        n_features: int,
+        networks: Networks,
         latent_dim: int,
-        hidden_sizes: Sequence[int],
-        activation: str,
         sigma: float | None,
         score_type: str,
         n_importance_samples: int,
     ) -> None:
         super().__init__()
         self.learns_variance, self.score_type = sigma is None, score_type
-        self.encoder = MLP([n_features, *hidden_sizes, 2 * latent_dim], activation)
-        self.decoder = MLP([latent_dim, *reversed(hidden_sizes), n_features], activation)
+        n_features = networks.n_features
+        self.encoder, self.decoder = networks.encoder(2 * latent_dim), networks.decoder(latent_dim)
         self.register_buffer("variance", torch.tensor([1.0 if sigma is None else sigma**2]))
         self.register_buffer("n_steps", torch.zeros(1))
         self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
@@ -205,19 +203,30 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
 
     The model is p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I) with a decoder f; an encoder gives the
     mean and the variances of q(z | x), a diagonal Gaussian that stands for the posterior. Both are
-    multilayer perceptrons, trained to raise the evidence lower bound (ELBO)
+    trained to raise the evidence lower bound (ELBO)
 
     E_q[log p(x | z)] - beta * KL(q(z | x) | N(0, I)) <= log p(x)    (for beta = 1).
 
     Parameters
     ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        Encoder and decoder: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
+        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
+        images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
     hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
     latent_dim : int, default=None
         Dimension of the latent space, which is Euclidean. None: the number of columns up to 100
-        columns, 70 % of it beyond, and at least 2.
+        columns, 70 % of it beyond, and at least 2; 32 for images.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of perceptrons.
     sigma : float or None, default=None
         Standard deviation, in standardised units, of the likelihood p(x | z). None: learned, one
         for all columns.
@@ -240,7 +249,7 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -327,6 +336,7 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -342,6 +352,9 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
     def __init__(
         self,
         *,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int | None = None,
         activation: str = "leaky_relu",
@@ -362,6 +375,9 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
         verbose: int = 0,
         callbacks: list[Any] | None = None,
     ) -> None:
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
         self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.activation = activation
@@ -384,11 +400,10 @@ class VAE(PriorSamplingMixin, BaseGenerativeDetector):
 
     def _make_module(self, n_features: int) -> VAEModule:
         check_sizes("hidden_sizes", self.hidden_sizes)
+        networks = networks_of(self, n_features)
         return VAEModule(
-            n_features,
-            self.latent_dim or default_latent_dim(n_features),
-            self.hidden_sizes,
-            self.activation,
+            networks,
+            self.latent_dim or networks.latent_dim,
             self.sigma,
             self.score_type,
             self.n_importance_samples,

@@ -17,8 +17,9 @@ from ._base import (
     check_sizes,
 )
 from ._energies import ReconstructionEnergy
+from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._kernels import KERNELS, make_kernel, median_scale, unbiased_mmd
-from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
+from ._networks import ACTIVATIONS, AutoencoderNet
 from ._sampling import PriorSamplingMixin
 from ._training import Stage, adam
 
@@ -71,16 +72,27 @@ class WAE(PriorSamplingMixin, BaseGenerativeDetector):
     |x - x'|^2 / D + mmd_weight * MMD^2(encoded rows, N(0, I)),
 
     averaged over the batch, with the maximum mean discrepancy (MMD) of the batch's latent vectors
-    and as many draws from the prior. Encoder and decoder are multilayer perceptrons without noise.
+    and as many draws from the prior. Encoder and decoder have no noise.
 
     Parameters
     ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        Encoder and decoder: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
+        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
+        images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
     hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
     latent_dim : int, default=4
         Dimension of the latent space, which is Euclidean.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of perceptrons.
     mmd_weight : float, default=0.1
         Weight of the squared MMD in the loss.
     kernel : {"rbf", "imq"}, default="rbf"
@@ -94,7 +106,7 @@ class WAE(PriorSamplingMixin, BaseGenerativeDetector):
     batch_size : int, default=128
         Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left out.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -168,6 +180,7 @@ class WAE(PriorSamplingMixin, BaseGenerativeDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -180,6 +193,9 @@ class WAE(PriorSamplingMixin, BaseGenerativeDetector):
     def __init__(
         self,
         *,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int = 4,
         activation: str = "leaky_relu",
@@ -197,6 +213,9 @@ class WAE(PriorSamplingMixin, BaseGenerativeDetector):
         verbose: int = 0,
         callbacks: list[Any] | None = None,
     ) -> None:
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
         self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.activation = activation
@@ -216,9 +235,7 @@ class WAE(PriorSamplingMixin, BaseGenerativeDetector):
 
     def _make_module(self, n_features: int) -> WAEModule:
         check_sizes("hidden_sizes", self.hidden_sizes)
-        net = mlp_autoencoder(
-            n_features, self.latent_dim, self.hidden_sizes, self.activation, "euclidean"
-        )
+        net = networks_of(self, n_features).autoencoder(self.latent_dim, "euclidean")
         return WAEModule(net, self.latent_dim, self.kernel)
 
     def _stages(self, module: WAEModule) -> list[Stage]:

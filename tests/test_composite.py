@@ -16,6 +16,7 @@ from skgenad._composite import (
     covariance_penalty,
     mean_squared_error,
 )
+from skgenad._factories import Networks
 
 
 def rows(n=200, d=5, seed=0):
@@ -104,7 +105,7 @@ def test_a_batch_of_one_row_is_normalised_by_the_running_moments():
 
 
 def test_running_moments_move_in_the_first_stages_pass_alone():
-    net = TwoStageAutoencoder(5, 2, (8,), "silu").train()
+    net = TwoStageAutoencoder(Networks("mlp", (5,), 1.0, (8,), "silu"), 2).train()
     before = copy.deepcopy(net.state_dict())
     code, reconstruction = net(rows())
     assert code.shape == (200, 2) and reconstruction.shape == (200, 5)

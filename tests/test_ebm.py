@@ -303,6 +303,7 @@ def test_spectral_normalisation_keeps_energies_from_changing_by_more_than_1_per_
 
 BASE = {"visible_steps": 4, "max_steps": 20}
 EFFECTS = [
+    {"network": "fcres", "network_width": 1 / 16},
     {"hidden_sizes": (16,)},
     {"activation": "tanh"},
     {"spectral": True},
@@ -342,6 +343,7 @@ def test_every_option_changes_the_scores(option, plain_scores):
 
 def test_every_option_of_training_is_among_them():
     elsewhere = {"contamination", "calibration_fraction", "warm_start", "device", "verbose"}
+    elsewhere |= {"image_shape"}  # test_images.py
     tried = {name for option in EFFECTS for name in option}
     assert set(EBM().get_params()) - elsewhere - {"callbacks"} == tried
 

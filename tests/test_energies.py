@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from skgenad._distances import make_distance
 from skgenad._energies import (
     MaskedEnergy,
     ReconstructionEnergy,
@@ -13,8 +14,13 @@ from skgenad._energies import (
     frozen,
     masked_block,
 )
+from skgenad._factories import Networks
 from skgenad._networks import ACTIVATIONS, MLP, mlp_autoencoder
 from skgenad._recovery import RecoveryModule
+
+
+def perceptrons(d, hidden_sizes, activation):
+    return Networks("mlp", (d,), 1.0, hidden_sizes, activation)
 
 
 class Quartic(nn.Module):
@@ -31,10 +37,12 @@ class Quartic(nn.Module):
 def energies(activation="tanh"):
     """Name -> energy of 6 columns in double precision."""
     found = {
-        kind: build_energy(kind, 6, 4, (8, 7), activation)
+        kind: build_energy(kind, perceptrons(6, (8, 7), activation), 4)
         for kind in ("reconstruction", "scalar", "masked")
     }
-    found["l1"] = ReconstructionEnergy(mlp_autoencoder(6, 4, (8,), activation), "l1")
+    net = mlp_autoencoder(6, 4, (8,), activation)
+    found["l1"] = ReconstructionEnergy(net, make_distance("l1", (6,)), learn_scale=True)
+    found["l1"].log_scale.data.fill_(0.3)
     found["euclidean"] = ReconstructionEnergy(mlp_autoencoder(6, 4, (8,), activation, "euclidean"))
     found["custom"] = Quartic()
     return {name: energy.double().eval() for name, energy in found.items()}
@@ -81,7 +89,7 @@ def test_frozen_gives_every_parameter_back_as_it_was():
 
 
 def test_reconstruction_energy_is_a_mean_over_columns():
-    energy = build_energy("reconstruction", 6, 4, (8,), "relu")
+    energy = build_energy("reconstruction", perceptrons(6, (8,), "relu"), 4)
     x = torch.randn(3, 6)
     by_hand = (x - energy.net(x)).square().sum(dim=1) / 6
     torch.testing.assert_close(energy.energy(x), by_hand)
@@ -110,7 +118,7 @@ def test_masked_block_is_the_middle_fifth(n_features, block):
     ],
 )
 def test_build_energy_knows_its_names(kind, cls):
-    assert isinstance(build_energy(kind, 6, 4, (8,), "relu"), cls)
+    assert isinstance(build_energy(kind, perceptrons(6, (8,), "relu"), 4), cls)
 
 
 @pytest.mark.parametrize("name", energies())
@@ -145,7 +153,7 @@ def test_noise_per_row_lies_in_its_range():
 def test_an_ensemble_splits_a_batch_evenly(monkeypatch):
     manifolds = [mlp_autoencoder(4, d, (8,)) for d in (2, 3, 4)]
     module = RecoveryModule(
-        build_energy("reconstruction", 4, 4, (8,), "relu"), manifolds, 4, (2, 3, 4)
+        build_energy("reconstruction", perceptrons(4, (8,), "relu"), 4), manifolds, 4, (2, 3, 4)
     )
     seen = {}
 

@@ -16,6 +16,8 @@ from torch import nn
 
 from skgenad import MPDR
 from skgenad._energies import build_energy, masked_block
+from skgenad._factories import Networks
+from skgenad._networks import SpectralWeight
 from skgenad._recovery import RecoveryModule
 from skgenad._training import DivergenceWarning, StopStage
 from skgenad.datasets import eight_gaussians_log_density, make_eight_gaussians
@@ -578,7 +580,7 @@ def test_masked_block_is_the_middle_fifth(n_features, block):
 
 
 def test_masked_energy_is_the_error_of_the_block_predicted_from_all_other_columns():
-    energy = build_energy("masked", 10, 4, (16,), "tanh")
+    energy = build_energy("masked", Networks("mlp", (10,), 1.0, (16,), "tanh"), 4)
     x = torch.randn(7, 10, requires_grad=True)
     rest = torch.cat([x[:, :4], x[:, 6:]], dim=1)
     value = energy.energy(x)
@@ -828,6 +830,36 @@ def test_from_paper_is_table_7_and_section_4_5_literally():
         "bounds": None,
     }
     assert {name: parameters[name] for name in wanted} == wanted
+
+
+TABLE_7 = {
+    ("mnist", "reconstruction"): (5, 0.1, 0.02, 5, 10, 0.005),
+    ("mnist", "scalar"): (2, 0.05, 0.02, 5, 10, 0.005),
+    ("cifar10", "reconstruction"): (10, 0.1, 0.01, 20, 10, 0.005),
+    ("cifar10", "scalar"): (10, 0.1, 0.01, 20, 10, 0.005),
+}
+
+
+@pytest.mark.parametrize(("experiment", "energy"), TABLE_7)
+def test_from_paper_has_the_experiments_on_images(experiment, energy):
+    steps = {"manifold_steps": 1, "pretrain_steps": 1, "max_steps": 2, "batch_size": 6}
+    detector = MPDR.from_paper(experiment, energy=energy, network_width=1 / 32, **steps)
+    names = "latent_steps latent_step_size latent_noise visible_steps visible_step_size"
+    names += " visible_noise"
+    got = tuple(getattr(detector, name) for name in names.split())
+    assert got == TABLE_7[experiment, energy]
+    assert (detector.latent_gamma, detector.visible_gamma) == (1e-4, 0.0)
+    reconstructs_digits = (experiment, energy) == ("mnist", "reconstruction")
+    assert detector.learn_scale == reconstructs_digits
+    assert detector.learning_rate == (1e-5 if reconstructs_digits else 1e-4)
+    X = np.random.RandomState(0).rand(8, *detector.image_shape).astype(np.float32)
+    detector.set_params(latent_steps=1, visible_steps=2, random_state=0, device="cpu").fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+    assert detector.module_.latent_dims == ((32,) if experiment == "mnist" else (32, 64, 128))
+    spectral = [m for m in detector.module_.base.modules() if isinstance(m, SpectralWeight)]
+    assert bool(spectral) == (energy == "scalar" or experiment == "cifar10")
+    with pytest.raises(ValueError, match="adbench, mnist, cifar10"):
+        MPDR.from_paper("imagenet")
 
 
 def test_from_paper_takes_other_parameters_and_is_a_detector_of_the_class():

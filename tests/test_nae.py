@@ -289,6 +289,7 @@ def test_a_density_that_was_fitted_is_that_of_the_rows():
 # ---- options -----------------------------------------------------------------------------------
 
 OTHER = {
+    "network": "fcres",
     "hidden_sizes": (16,),
     "latent_dim": 2,
     "latent_space": "euclidean",
@@ -334,6 +335,7 @@ def test_every_parameter_changes_what_is_learned(X, name):
 def test_no_parameter_was_forgotten():
     elsewhere = {"latent_penalty", "temperature_learning_rate", "contamination", "warm_start"}
     elsewhere |= {"calibration_fraction", "device", "verbose", "callbacks"}
+    elsewhere |= {"image_shape", "network_width"}  # test_images.py
     assert set(NAE().get_params()) == set(OTHER) | elsewhere
 
 
@@ -388,17 +390,27 @@ def test_the_encoders_penalty_shrinks_its_weights(X):
     assert sizes[1] < 0.8 * sizes[0]
 
 
-@pytest.mark.parametrize("experiment", ["2d", "mnist", "cifar10"])
+@pytest.mark.parametrize("experiment", ["2d", "mnist", "cifar10", "celeba"])
 def test_the_papers_settings_train(experiment):
-    rows = np.random.RandomState(0).rand(60, 5)
-    short = {"hidden_sizes": (8,), "pretrain_steps": 2, "max_steps": 2, "random_state": 0}
-    detector = NAE.from_paper(experiment, **short).fit(rows)
+    short = {"pretrain_steps": 2, "max_steps": 2, "batch_size": 4, "random_state": 0}
+    if experiment == "2d":
+        rows = np.random.RandomState(0).rand(60, 2)
+        detector = NAE.from_paper(experiment, hidden_sizes=(8,), **short).fit(rows)
+        assert detector.standardize is False and detector.network == "mlp"
+    else:
+        detector = NAE.from_paper(experiment, network_width=1 / 32, **short)
+        rows = np.random.RandomState(0).rand(8, *detector.image_shape)
+        detector.fit(rows)
+        networks = {"mnist": "conv28", "cifar10": "conv32", "celeba": "conv64"}
+        assert detector.network == networks[experiment]
     assert np.isfinite(detector.score_samples(rows)).all()
-    assert not detector.standardize and detector.learning_rate == 1e-5
+    assert detector.learning_rate == 1e-5
+    assert detector.encoder_penalty == (1e-4 if experiment in ("mnist", "cifar10") else 0)
     table_11 = {
         "2d": (0.005, 0.1, 10, 0.005, 0.1, 30, False, None, True, True),
         "mnist": (0.2, 0.05, 10, 10, 0.05, 50, True, 0.01, False, False),
         "cifar10": (1, 0.02, 20, 10, 0.02, 40, True, 0.01, False, False),
+        "celeba": (1, 0.02, 20, 10, 0.02, 40, True, 0.01, False, False),
     }
     names = "latent_step_size latent_noise latent_steps visible_step_size visible_noise"
     names += " visible_steps anneal visible_clip train_temperature metropolis"
@@ -406,7 +418,7 @@ def test_the_papers_settings_train(experiment):
 
 
 def test_the_paper_has_no_such_experiment():
-    with pytest.raises(ValueError, match="2d, mnist, cifar10"):
+    with pytest.raises(ValueError, match="2d, mnist, cifar10, celeba"):
         NAE.from_paper("tables")
 
 

@@ -151,7 +151,7 @@ def test_default_latent_dimension(n_features, expected):
 
 
 def test_spectral_layers_are_those_of_torch():
-    ours = SpectralLinear(5, 4)
+    ours = SpectralLinear(nn.Linear(5, 4))
     theirs = spectral_norm(nn.Linear(5, 4))
     theirs.parametrizations.weight.original.data = ours.raw_weight.data.clone()
     theirs.parametrizations.weight[0]._u.copy_(ours.left)

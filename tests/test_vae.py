@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from skgenad import VAE
+from skgenad._factories import Networks
 from skgenad.vae import VAEModule, normal_kl
 
 QUICK = {
@@ -31,6 +32,10 @@ def factor_rows(n, seed=0, d=6):
     return rng.randn(n, 2) @ loadings + 0.5 * rng.randn(n, d) + np.arange(d)
 
 
+def perceptrons(d, hidden_sizes, activation):
+    return Networks("mlp", (d,), 1.0, hidden_sizes, activation)
+
+
 def ring_rows(n, seed=0):
     rng = np.random.RandomState(seed)
     t = 2 * np.pi * rng.rand(n)
@@ -48,7 +53,7 @@ def probabilistic_pca(X, n_components, n_importance_samples=8, score_type="likel
     loadings = pca.components_.T * np.sqrt(pca.explained_variance_ - variance)
     inverse = 1 / (pca.explained_variance_)  # of M, which is diagonal
     module = VAEModule(
-        X.shape[1], n_components, (), "relu", None, score_type, n_importance_samples
+        perceptrons(X.shape[1], (), "relu"), n_components, None, score_type, n_importance_samples
     ).double()
     to_mean = inverse[:, None] * loadings.T
     nothing = np.zeros_like(to_mean)
@@ -171,7 +176,7 @@ def test_the_divergence_in_closed_form_is_that_of_torch_and_of_monte_carlo():
 
 @torch.no_grad()
 def test_weights_are_those_of_the_densities_written_out():
-    module = VAEModule(3, 2, (8,), "tanh", 0.7, "elbo", 4).double().eval()
+    module = VAEModule(perceptrons(3, (8,), "tanh"), 2, 0.7, "elbo", 4).double().eval()
     x = torch.randn(6, 3).double()
     mean, log_variance = module.posterior(x)
     q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
@@ -189,7 +194,7 @@ def test_weights_are_those_of_the_densities_written_out():
 
 def test_the_loss_is_the_negative_elbo():
     # The same expectation, once with the divergence in closed form and once by its samples.
-    module = VAEModule(3, 2, (8,), "tanh", 0.7, "elbo", 4000).eval()
+    module = VAEModule(perceptrons(3, (8,), "tanh"), 2, 0.7, "elbo", 4000).eval()
     x = torch.randn(1, 3)
     with torch.no_grad():
         module.encoder.layers[-1].bias += torch.tensor([1.0, -1.0, -1.0, 0.5])
@@ -240,7 +245,7 @@ def test_the_noise_of_few_samples_is_the_first_of_that_of_many_and_training_is_t
 
 
 def test_noise_looks_like_noise():
-    noise = VAEModule(3, 50, (), "relu", None, "elbo", 400).noise
+    noise = VAEModule(perceptrons(3, (), "relu"), 50, None, "elbo", 400).noise
     assert noise.mean().abs() < 0.03 and abs(noise.std() - 1) < 0.03
     assert (noise @ noise.T / 50 - torch.eye(400)).abs().max() < 0.9
 
@@ -417,7 +422,7 @@ def test_the_learned_sigma_is_the_noise_in_the_data(unit):
 
 
 def test_the_average_error_weighs_all_batches_at_first_and_the_last_ones_later():
-    module = VAEModule(1, 1, (), "relu", None, "elbo", 1)
+    module = VAEModule(perceptrons(1, (), "relu"), 1, None, "elbo", 1)
     for step, error in enumerate((4.0, 2.0, 9.0), start=1):
         module.n_steps += 1
         module._average(torch.tensor(error))

@@ -1,0 +1,199 @@
+"""What makes a detector's networks: perceptrons, a named architecture, or a factory of one's own.
+
+A factory is any object with two methods:
+
+    make_encoder(shape, latent_dim) -> nn.Module     (n, *shape) -> (n, latent_dim)
+    make_decoder(latent_dim, shape) -> nn.Module     (n, latent_dim) -> (n, *shape)
+
+where `shape` is (d,) for tables of d columns and (C, H, W) for images. The architectures of
+:mod:`skgenad._convnets` are such objects. What they make sees images as images; rows are flat
+everywhere else, and :class:`RowEncoder` and :class:`RowDecoder` stand between the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._convnets import ARCHITECTURES, Shape, with_spectral_norm
+from ._networks import (
+    MLP,
+    AutoencoderNet,
+    Identity,
+    Map,
+    Sphere,
+    SteadyLinear,
+    default_latent_dim,
+)
+
+# What a detector's parameter `network` may be called.
+NETWORKS = ("mlp", *ARCHITECTURES)
+# Latent dimension for images unless asked otherwise: MPDR's for MNIST.
+_IMAGE_LATENT_DIM = 32
+
+
+class RowEncoder(Map):
+    """An encoder of (n, *shape) for flat rows.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Maps (n, *shape) to (n, d_z).
+    shape : tuple of int
+        (d,) or (C, H, W).
+    """
+
+    def __init__(self, net: nn.Module, shape: Shape) -> None:
+        super().__init__()
+        self.net, self.shape = _prepared(net), shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map rows (n, d) to latent vectors (n, d_z)."""
+        if len(self.shape) == 3:
+            x = x.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
+        return self.net(x)
+
+
+class RowDecoder(Map):
+    """A decoder to (n, *shape) that makes flat rows.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Maps (n, d_z) to (n, *shape).
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = _prepared(net)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map latent vectors (n, d_z) to rows (n, d)."""
+        return self.net(z).flatten(1)
+
+
+def _prepared(net: nn.Module) -> nn.Module:
+    """Make a network fast and its scores steady, without changing what it computes.
+
+    Weights of convolutions get their channels last, which CPUs are far faster with.
+    """
+    return _steady(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _steady(module: nn.Module) -> nn.Module:
+    """Replace, in place, linear layers by such that know no difference between places."""
+    if type(module) is nn.Linear:
+        return SteadyLinear.of(module)
+    for name, child in module.named_children():
+        steady = _steady(child)
+        if steady is not child:
+            setattr(module, name, steady)
+    return module
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Makes the networks of one detector for rows of one shape.
+
+    Parameters
+    ----------
+    kind : str or object
+        "mlp", the name of an architecture, or a factory.
+    shape : tuple of int
+        (d,) for tables, (C, H, W) for images.
+    width : float, default=1.0
+        Factor on the numbers of channels of an architecture.
+    hidden_sizes : sequence of int, default=()
+        Widths of the hidden layers of perceptrons.
+    activation : str, default="leaky_relu"
+        Their activation.
+
+    Raises
+    ------
+    ValueError
+        If the architecture does not take the shape.
+    """
+
+    kind: Any
+    shape: Shape
+    width: float = 1.0
+    hidden_sizes: Sequence[int] = ()
+    activation: str = "leaky_relu"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.kind, str) and self.kind in ARCHITECTURES:
+            self._factory.check(self.shape)
+
+    @property
+    def is_mlp(self) -> bool:
+        """Whether the networks are perceptrons on columns."""
+        return isinstance(self.kind, str) and self.kind == "mlp"
+
+    @property
+    def n_features(self) -> int:
+        """Length of a flat row."""
+        return math.prod(self.shape)
+
+    @property
+    def latent_dim(self) -> int:
+        """Latent dimension unless asked otherwise."""
+        return _IMAGE_LATENT_DIM if len(self.shape) == 3 else default_latent_dim(self.n_features)
+
+    @property
+    def _factory(self) -> Any:
+        named = isinstance(self.kind, str)
+        return ARCHITECTURES[self.kind](self.width) if named else self.kind
+
+    def encoder(self, n_outputs: int, spectral: bool = False) -> Map:
+        """Make a network from rows (n, d) to (n, n_outputs), of spectral norms of 1 if asked."""
+        if self.is_mlp:
+            sizes = [self.n_features, *self.hidden_sizes, n_outputs]
+            return MLP(sizes, self.activation, spectral)
+        net = self._made("make_encoder", self.shape, n_outputs)
+        encoder = RowEncoder(with_spectral_norm(net) if spectral else net, self.shape)
+        self._check("make_encoder", encoder, self.n_features, n_outputs)
+        return encoder
+
+    def decoder(self, latent_dim: int) -> Map:
+        """Make a network from latent vectors (n, latent_dim) to rows (n, d)."""
+        if self.is_mlp:
+            sizes = [latent_dim, *reversed(self.hidden_sizes), self.n_features]
+            return MLP(sizes, self.activation)
+        decoder = RowDecoder(self._made("make_decoder", latent_dim, self.shape))
+        self._check("make_decoder", decoder, latent_dim, self.n_features)
+        return decoder
+
+    def autoencoder(self, latent_dim: int, latent_space: str = "sphere") -> AutoencoderNet:
+        """Make encoder and decoder with a "sphere" or "euclidean" latent space."""
+        latent = Sphere() if latent_space == "sphere" else Identity()
+        return AutoencoderNet(self.encoder(latent_dim), self.decoder(latent_dim), latent)
+
+    def _made(self, method: str, *arguments: Any) -> nn.Module:
+        """Ask the factory for a module."""
+        module = getattr(self._factory, method)(*arguments)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"{type(self.kind).__name__}.{method} must make an nn.Module, got "
+                f"{type(module).__name__}."
+            )
+        return module
+
+    def _check(self, method: str, net: Map, n_inputs: int, n_outputs: int) -> None:
+        """Raise ValueError unless what a user's factory made maps two rows as it should."""
+        if isinstance(self.kind, str):
+            return
+        was_training = net.training
+        with torch.no_grad():
+            y = net.eval()(torch.zeros(2, n_inputs))
+        net.train(was_training)
+        if y.shape != (2, n_outputs):
+            wanted = (2, n_outputs) if method == "make_encoder" else (2, *self.shape)
+            raise ValueError(
+                f"the network of {type(self.kind).__name__}.{method} maps 2 rows to an array of "
+                f"{tuple(y.shape)}, needed is {wanted}."
+            )

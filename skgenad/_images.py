@@ -1,0 +1,186 @@
+"""Images as rows: what the detectors that take ``image_shape`` accept, and what they say if not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import validate_data
+
+from ._factories import NETWORKS, Networks
+from ._scaling import PIXEL_TOLERANCE
+
+# Constructor parameters of the detectors that take images.
+IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
+    "image_shape": [tuple, list, None],
+    "network": [StrOptions(set(NETWORKS)), HasMethods(["make_encoder", "make_decoder"])],
+    "network_width": [Interval(Real, 0, None, closed="neither")],
+}
+
+Shape = tuple[int, int, int]
+
+
+def check_image_shape(shape: Sequence[int]) -> Shape:
+    """Return (C, H, W); raise ValueError unless `shape` is three integers of at least 1."""
+    if len(shape) != 3 or not all(isinstance(n, Integral) and n >= 1 for n in shape):
+        raise ValueError(
+            f"image_shape={shape!r} must be (channels, height, width), three integers of at least "
+            "1; for example (1, 28, 28)."
+        )
+    channels, height, width = (int(n) for n in shape)
+    return channels, height, width
+
+
+def image_shape_of(parameters: Mapping[str, Any]) -> Shape | None:
+    """Shape of the images that a detector's parameters ask for, checked; None for tables."""
+    shape = parameters.get("image_shape")
+    if shape is not None and parameters["standardize"] is True:
+        raise ValueError(
+            "standardize=True cannot be combined with image_shape: pixels stay in [0, 1]. Use "
+            "standardize='auto', or image_shape=None for rows that are not images."
+        )
+    return None if shape is None else check_image_shape(shape)
+
+
+def validate_rows(
+    estimator: Any, X: Any, *arrays: Any, image_shape: Shape | None, reset: bool, **checks: Any
+) -> Any:
+    """Check rows, or images that are brought to rows, and `arrays`, as scikit-learn does.
+
+    Pixels come back as they are, uint8 too, which is converted chunk by chunk.
+    """
+    if image_shape is None:
+        _refuse_images(X)
+        types: list[type] = [np.float64, np.float32]
+        return validate_data(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+    rows = _flat_rows(X, image_shape)
+    types = [np.float32, np.float64, np.uint8]
+    checked = validate_data(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
+    rows = checked[0] if arrays else checked
+    if rows.shape[1] != math.prod(image_shape):
+        raise ValueError(
+            f"X has {rows.shape[1]} features, but image_shape={image_shape} means "
+            f"{math.prod(image_shape)}. Correct image_shape, or pass images.reshape(n, -1)."
+        )
+    _check_pixels(rows, getattr(X, "dtype", None))
+    return checked
+
+
+def _refuse_images(X: Any) -> None:
+    if len(getattr(X, "shape", ())) == 4:
+        raise ValueError(
+            f"X of shape {tuple(X.shape)} has 4 dimensions, which are those of images. Pass "
+            f"image_shape={tuple(X.shape[1:])} to a detector that takes images, or flat rows."
+        )
+
+
+def _flat_rows(X: Any, image_shape: Shape) -> Any:
+    """Bring images (n, C, H, W) to rows without a copy.
+
+    Leaves what is not in three or four dimensions to scikit-learn's checks.
+    """
+    if isinstance(X, (list, tuple)) or (
+        isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+    ):
+        X = _stacked(X, image_shape)
+    shape = tuple(getattr(X, "shape", ()))
+    if len(shape) not in (3, 4):
+        return X
+    if shape[1:] != image_shape:
+        raise ValueError(_mismatch(shape, image_shape))
+    return np.asarray(X).reshape(len(X), -1)
+
+
+def _stacked(images: Any, image_shape: Shape) -> Any:
+    """One array of a list of arrays of one size; a list of anything else as it is."""
+    if not len(images) or not all(hasattr(image, "shape") for image in images):
+        return images
+    shapes = sorted({tuple(image.shape) for image in images})
+    if len(shapes) == 1:
+        return np.stack(list(images))
+    listed = ", ".join(map(str, shapes[:4])) + (" and others" if len(shapes) > 4 else "")
+    raise ValueError(
+        f"X holds images of {len(shapes)} different shapes: {listed}. A detector wants all in "
+        f"image_shape={image_shape}: resize or crop them first."
+    )
+
+
+def _mismatch(shape: tuple[int, ...], image_shape: Shape) -> str:
+    """Say what is wrong with an array of `shape` and what to do about it."""
+    channels, height, width = image_shape
+    got = f"X has the shape {shape}, but image_shape={image_shape} wants (n, {channels}, "
+    got += f"{height}, {width})"
+    if shape[1:] == (height, width, channels):
+        return f"{got}: the channels are last. Pass X.transpose(0, 3, 1, 2)."
+    if len(shape) == 4 and shape[2:] == (height, width):
+        return (
+            f"{got}: {shape[1]} channels in place of {channels}. Convert the images, or set "
+            f"image_shape={tuple(shape[1:])}."
+        )
+    if shape[1:] == (height, width) and channels == 1:
+        return f"{got}: the axis of the channel is missing. Pass X[:, None]."
+    if shape == image_shape:
+        return f"{got}: it is a single image. Pass X[None]."
+    if len(shape) == 4:
+        return f"{got}. Resize the images, or set image_shape={tuple(shape[1:])}."
+    return f"{got} or flat rows (n, {math.prod(image_shape)})."
+
+
+def _check_pixels(X: NDArray, kind: np.dtype | None) -> None:
+    """Raise ValueError unless pixels lie in [0, 1]; uint8, a scale of its own, always does.
+
+    `kind` is the type that the values had before they were converted, if it is known.
+    """
+    if X.dtype == np.uint8:
+        return
+    low, high = float(X.min()), float(X.max())
+    if -PIXEL_TOLERANCE <= low and high <= 1 + PIXEL_TOLERANCE:
+        return
+    got = f"X holds values from {low:.6g} to {high:.6g}"
+    if isinstance(kind, np.dtype) and np.issubdtype(kind, np.integer):
+        raise ValueError(
+            f"{got} of type {kind}; with image_shape, integers other than uint8 must be 0 or 1. "
+            "Pass X.astype(np.uint8) if they are pixels in 0 to 255, which is divided by 255, or "
+            "scale them to [0, 1]."
+        )
+    raise ValueError(
+        f"{got}; with image_shape, pixels must lie in [0, 1]. Scale them, for example X / 255, or "
+        "pass uint8 in 0 to 255, which is divided by 255."
+    )
+
+
+def networks_of(detector: Any, n_features: int, kind: Any = None) -> Networks:
+    """Find what makes the networks that a detector's parameters ask for.
+
+    `kind` stands in for the parameter `network`.
+    """
+    _check_width(detector)
+    shape: tuple[int, ...] = (n_features,)
+    if detector.image_shape is not None:
+        shape = check_image_shape(detector.image_shape)
+    if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
+        raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
+    return Networks(
+        detector.network if kind is None else kind,
+        shape,
+        detector.network_width,
+        detector.hidden_sizes,
+        detector.activation,
+    )
+
+
+def _check_width(detector: Any) -> None:
+    """Raise ValueError for a width that no network takes."""
+    kinds = (detector.network, getattr(detector, "energy_network", None))
+    if detector.network_width == 1 or any(isinstance(k, str) and k != "mlp" for k in kinds):
+        return
+    name = kinds[0] if isinstance(kinds[0], str) else type(kinds[0]).__name__
+    raise ValueError(
+        f"network_width={detector.network_width!r} is a factor on the channels of a named "
+        f"architecture, and network={name!r} has widths of its own. Set network_width=1.0."
+    )

@@ -1,0 +1,470 @@
+"""Images as input: what is accepted, what it means, what is refused; factories of networks."""
+
+import copy
+import pickle
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from skgenad import CANCE, MPDR, Autoencoder
+from skgenad._base import IMAGE_CHUNK
+from skgenad._scaling import PixelUnits
+from skgenad.preprocessing import LatentFeatures
+
+from ._settings import TINY, having, normal_rows, takes
+from .test_files import rewrite
+
+DETECTORS = having("image_shape")
+all_detectors = pytest.mark.parametrize("detector", DETECTORS, ids=lambda cls: cls.__name__)
+NETWORK = {"network": "conv", "network_width": 1 / 16}
+SHAPE = (1, 8, 8)
+
+
+def on_images(detector, shape=SHAPE, **parameters):
+    """Make a detector of images with its quick settings, some of them replaced."""
+    settings = {**TINY[detector.__name__], "image_shape": shape, **NETWORK}
+    quick = {"latent_dim": 2, "manifold_dims": 2, "visible_steps": 2, "estimation_sizes": (8,)}
+    steps = ("max_steps", "manifold_steps", "pretrain_steps", "encoder_steps", "decoder_steps")
+    quick |= dict.fromkeys(steps, 4)
+    settings |= {key: value for key, value in quick.items() if takes(detector, key)}
+    return detector(**{**settings, **parameters})
+
+
+def pixels(n=40, shape=SHAPE, seed=0):
+    """Images (n, C, H, W) of type uint8: a bright blob somewhere, and noise."""
+    rng = np.random.RandomState(seed)
+    c, h, w = shape
+    y, x = np.mgrid[:h, :w]
+    centres = rng.uniform(2, min(h, w) - 2, (n, 2, 1, 1))
+    blob = np.exp(-((y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2) / 4)
+    images = 200 * blob[:, None].repeat(c, axis=1) + 50 * rng.rand(n, c, h, w)
+    return images.astype(np.uint8)
+
+
+# ---- what is accepted, and means the same -------------------------------------------------------
+
+
+@all_detectors
+def test_arrays_rows_and_types_of_the_same_images_mean_the_same(detector):
+    X = pixels(shape=(3, 5, 6))
+    fitted = on_images(detector, (3, 5, 6)).fit(X)
+    scores = fitted.score_samples(X)
+    assert scores.dtype == np.float64 and scores.shape == (40,) and np.isfinite(scores).all()
+    unit = X / 255
+    same = {
+        "flat uint8": X.reshape(40, -1),
+        "float64": unit,
+        "flat float64": unit.reshape(40, -1),
+        "float32": (X / 255).astype(np.float32),
+        "a list": list(unit),
+        "an object array": _objects(unit),
+        "nested lists": unit.reshape(40, -1).tolist(),
+        "a table": pd.DataFrame(X.reshape(40, -1)),
+        "not contiguous": np.ascontiguousarray(X.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        "a tensor": torch.from_numpy(X),
+    }
+    for name, images in same.items():
+        np.testing.assert_array_equal(fitted.score_samples(images), scores, err_msg=name)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.predict(unit.reshape(40, -1)))
+    for images in (unit, X.reshape(40, -1)):
+        again = on_images(detector, (3, 5, 6)).fit(images)
+        np.testing.assert_array_equal(again.score_samples(X), scores)
+
+
+def _objects(images):
+    array = np.empty(len(images), dtype=object)
+    array[:] = list(images)
+    return array
+
+
+def test_levels_of_uint8_are_bitwise_those_of_floats():
+    levels = np.arange(256, dtype=np.uint8)[None]
+    units = PixelUnits(256)
+    expected = (levels.astype(np.float64) / 255).astype(np.float32)
+    np.testing.assert_array_equal(units.to_standard(levels), expected)
+    np.testing.assert_array_equal(units.to_standard(levels / 255), expected)
+    np.testing.assert_array_equal(units.to_standard(levels / np.float32(255)), expected)
+
+
+@all_detectors
+def test_every_method_takes_images(detector, tmp_path):
+    X = pixels()
+    fitted = on_images(detector, calibration_fraction=0.25).fit(X)
+    scores = fitted.score_samples(X)
+    np.testing.assert_array_equal(fitted.anomaly_score(X), -scores)
+    np.testing.assert_array_equal(fitted.decision_function(X), scores - fitted.offset_)
+    assert set(fitted.p_value(X)) <= {k / 11 for k in range(1, 12)}
+    assert fitted.n_features_in_ == 64
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(X), scores)
+    fitted.save(tmp_path / "detector")
+    loaded = detector.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), scores)
+    np.testing.assert_array_equal(loaded.score_samples(X / 255), scores)
+    for name in ("energy", "log_density"):
+        method = getattr(fitted, name, None)
+        if callable(method):
+            np.testing.assert_array_equal(method(X), method((X / 255).reshape(40, -1)))
+    fitted.partial_fit(X)
+    assert not np.array_equal(fitted.score_samples(X), scores)
+    fitted.set_params(warm_start=True).fit(X.reshape(40, -1))
+    assert len(np.unique(on_images(detector).fit_predict(X))) == 2
+
+
+@pytest.mark.parametrize("detector", [d for d in DETECTORS if hasattr(d, "sample")])
+def test_samples_are_flat_rows(detector):
+    rows = on_images(detector).fit(pixels()).sample(3, random_state=0)
+    assert rows.shape == (3, 64) and np.isfinite(rows).all()
+    if detector.__name__ != "VAE":  # whose likelihood is normal
+        assert rows.min() >= 0 and rows.max() <= 1
+
+
+@all_detectors
+def test_any_split_and_order_of_images_gives_the_same_bits(detector):
+    fitted = on_images(detector).fit(pixels())
+    X = pixels(IMAGE_CHUNK + 20, seed=1)
+    scores = fitted.score_samples(X)
+    order = np.random.RandomState(0).permutation(len(X))
+    np.testing.assert_array_equal(fitted.score_samples(X[order]), scores[order])
+    for part in (slice(5, 6), slice(0, 3), slice(50, 80)):
+        np.testing.assert_array_equal(fitted.score_samples(X[part]), scores[part])
+
+
+@all_detectors
+@pytest.mark.parametrize("network", ["mlp", "fcres"])
+def test_dense_networks_take_images_and_tables(detector, network):
+    width = {} if network == "mlp" else {"network_width": 1 / 16}
+    settings = {"network": network, "network_width": 1.0, **width}
+    assert np.isfinite(on_images(detector, **settings).fit(pixels()).score_samples(pixels())).all()
+    table = on_images(detector, shape=None, **settings).fit(normal_rows())
+    assert np.isfinite(table.score_samples(normal_rows())).all()
+
+
+@pytest.mark.parametrize("detector", [Autoencoder, MPDR])
+def test_an_image_of_noise_is_found(detector):
+    longer = {"max_steps": 150, "learning_rate": 5e-3}
+    if detector is MPDR:
+        longer |= {"manifold_steps": 150, "max_steps": 10, "learning_rate": 1e-4}
+    fitted = on_images(detector, **longer).fit(pixels(300))
+    noise = np.random.RandomState(3).randint(0, 256, (20, *SHAPE)).astype(np.uint8)
+    normal = fitted.score_samples(pixels(50, seed=9))
+    assert np.median(fitted.score_samples(noise)) < np.quantile(normal, 0.1)
+
+
+# ---- units ------------------------------------------------------------------------------------
+
+
+@all_detectors
+def test_pixels_are_not_standardised(detector):
+    X = pixels()
+    fitted = on_images(detector).fit(X)
+    rows = X.reshape(40, -1)
+    np.testing.assert_allclose(fitted.units_.to_standard(rows), rows / 255, rtol=1e-6)
+    same = on_images(detector, standardize=False).fit(X)
+    np.testing.assert_array_equal(same.score_samples(X), fitted.score_samples(X))
+    with pytest.raises(ValueError, match="standardize=True cannot be combined with image_shape"):
+        on_images(detector, standardize=True).fit(X)
+
+
+@pytest.mark.parametrize("detector", having("bounds", "image_shape"), ids=lambda c: c.__name__)
+def test_visible_chains_stay_in_the_range_of_pixels(detector):
+    X = 0.4 + 0.1 * np.random.RandomState(0).rand(40, *SHAPE)
+    fitted = on_images(detector, visible_noise=3.0).fit(X)
+    negatives = fitted.negatives_
+    assert negatives.min() == 0 and negatives.max() == 1
+    low, high = fitted.module_.low, fitted.module_.high
+    assert (low == 0).all() and (high == 1).all()
+    free = on_images(detector, visible_noise=0.5, bounds=None).fit(X)
+    assert free.negatives_.min() < -0.2 and free.negatives_.max() > 1.2
+
+
+@pytest.mark.parametrize(
+    "detector", having("visible_noise", "image_shape"), ids=lambda c: c.__name__
+)
+def test_chains_on_images_are_the_papers_unless_asked_otherwise(detector):
+    made = on_images(detector)
+    module = made._make_module(64)
+    chains = made._chain(module, 5) if hasattr(made, "_chain") else made._chains(module)[1]
+    visible = chains[0] if isinstance(chains, tuple) else chains
+    assert (visible.step_size, visible.noise, visible.bounds) == (10.0, 0.005, (0.0, 1.0))
+
+
+def test_rounding_beyond_the_range_is_cut_off():
+    X = (pixels() / 255).astype(np.float32)
+    detector = on_images(Autoencoder).fit(X)
+    X[0, 0, 0, 0] = 1
+    beyond = X.copy()
+    beyond[0, 0, 0, 0] = np.nextafter(np.float32(1), np.float32(2))
+    np.testing.assert_array_equal(detector.score_samples(beyond), detector.score_samples(X))
+
+
+def test_what_was_set_after_the_fit_does_not_change_what_rows_mean():
+    X = pixels()
+    detector = on_images(Autoencoder).fit(X)
+    scores = detector.score_samples(X)
+    detector.set_params(image_shape=(4, 4, 4))
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+UNIT = np.random.RandomState(0).rand(6, 1, 8, 8)
+COLOUR = np.random.RandomState(0).rand(6, 3, 8, 9)
+BAD_IMAGES = [
+    (SHAPE, UNIT.transpose(0, 2, 3, 1), r"channels are last. Pass X.transpose\(0, 3, 1, 2\)"),
+    ((3, 8, 9), COLOUR.transpose(0, 2, 3, 1), "channels are last"),
+    (SHAPE, COLOUR[..., :8], r"3 channels in place of 1. Convert .* image_shape=\(3, 8, 8\)"),
+    ((3, 8, 8), UNIT, "1 channels in place of 3"),
+    (
+        SHAPE,
+        UNIT[:, :, :7],
+        r"\(6, 1, 7, 8\), .* Resize the images, or set image_shape=\(1, 7, 8\)",
+    ),
+    (SHAPE, UNIT[:, 0], r"axis of the channel is missing. Pass X\[:, None\]"),
+    ((3, 8, 9), COLOUR[0], r"it is a single image. Pass X\[None\]"),
+    ((3, 8, 9), UNIT[:, 0], r"shape \(6, 8, 8\), .* or flat rows \(n, 216\)"),
+    (SHAPE, [UNIT[0], UNIT[1, :, :7]], r"2 different shapes: \(1, 7, 8\), \(1, 8, 8\).*resize"),
+    (
+        SHAPE,
+        UNIT.reshape(6, -1)[:, :60],
+        r"X has 60 features, but image_shape=\(1, 8, 8\) means 64",
+    ),
+    (SHAPE, 255 * UNIT, r"values from .* to 25.*pixels must lie in \[0, 1\]. Scale them"),
+    (SHAPE, UNIT - 0.5, r"values from -0.4"),
+    (SHAPE, (255 * UNIT).astype(np.int64), "of type int64; with image_shape, integers other than"),
+    (SHAPE, (255 * UNIT).astype(np.int16), r"Pass X.astype\(np.uint8\)"),
+    (SHAPE, np.where(UNIT > 0.9, np.nan, UNIT), "Input X contains NaN"),
+    ((8, 8), UNIT, r"image_shape=\(8, 8\) must be \(channels, height, width\)"),
+    ((1, 8, 0), UNIT, r"image_shape=\(1, 8, 0\) must be"),
+    ((1, 8, 8.0), UNIT, "three integers"),
+    (64, UNIT, "image_shape.*Got 64 instead"),
+]
+
+
+@pytest.mark.parametrize(("shape", "X", "message"), BAD_IMAGES)
+@pytest.mark.parametrize("detector", [Autoencoder, CANCE])
+def test_bad_images_are_refused_by_name(detector, shape, X, message):
+    unfitted = on_images(detector, shape)
+    with pytest.raises(ValueError, match=message):
+        unfitted.fit(X)
+    assert not hasattr(unfitted, "module_") and not hasattr(unfitted, "n_features_in_")
+
+
+@all_detectors
+def test_a_fitted_detector_refuses_them_too(detector):
+    fitted = on_images(detector).fit(pixels())
+    for method in (fitted.score_samples, fitted.predict, fitted.partial_fit):
+        with pytest.raises(ValueError, match="channels are last"):
+            method(UNIT.transpose(0, 2, 3, 1))
+        with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+            method(2 + UNIT)
+
+
+@pytest.mark.parametrize("cls", [Autoencoder, *having("errors")])
+def test_images_without_image_shape_are_told_about_it(cls):
+    with pytest.raises(
+        ValueError, match=r"image_shape=\(1, 8, 8\) to a detector that takes images"
+    ):
+        cls().fit(UNIT)
+
+
+@all_detectors
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"network": "resnet"}, "network.*'resnet' instead"),
+        ({"network": nn.Linear(2, 2)}, "network"),
+        ({"network_width": 0}, "network_width.*Got 0 instead"),
+        ({"network": "mlp", "network_width": 0.5}, "network='mlp' has widths of its own"),
+        (
+            {"network": "conv28", "network_width": 1.0},
+            "does not fit image_shape=.1, 8, 8.: height 8",
+        ),
+        ({"image_shape": None}, "network='conv' is for images"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(detector, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        on_images(detector, **parameters).fit(pixels().reshape(40, -1) / 255)
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+
+def test_scoring_converts_bytes_chunk_by_chunk():
+    """Its arrays beyond the input are those of a chunk and the scores, whatever the rows."""
+    detector = on_images(Autoencoder, (1, 28, 28)).fit(pixels(20, (1, 28, 28)))
+    peaks = []
+    for n in (200, 1800):
+        X = np.zeros((n, 1, 28, 28), np.uint8)
+        detector.score_samples(X[:100])
+        tracemalloc.start()
+        detector.score_samples(X)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    chunk = IMAGE_CHUNK * 28 * 28 * 4
+    # Float32 copies of all would take 5 million bytes; scores take 8 bytes each, a few times.
+    assert peaks[1] - peaks[0] < 1600 * 8 * 10
+    assert peaks[1] < 3 * chunk + 1800 * 8 * 10
+
+
+def test_the_network_sees_chunks_of_one_size(monkeypatch):
+    detector = on_images(Autoencoder).fit(pixels())
+    seen, energy = [], detector.module_.energy
+    monkeypatch.setattr(detector.module_, "energy", lambda x: seen.append(x.shape) or energy(x))
+    detector.score_samples(pixels(2 * IMAGE_CHUNK + 1))
+    assert seen == [(IMAGE_CHUNK, 64)] * 3
+
+
+# ---- factories of one's own ---------------------------------------------------------------------
+
+
+class Small:
+    """Networks for images and tables, written without any of the package's pieces."""
+
+    def make_encoder(self, shape, latent_dim):
+        self.shape_seen = shape
+        n = int(np.prod(shape))
+        return nn.Sequential(nn.Flatten(), nn.Linear(n, 10), nn.Tanh(), nn.Linear(10, latent_dim))
+
+    def make_decoder(self, latent_dim, shape):
+        n = int(np.prod(shape))
+        return nn.Sequential(nn.Linear(latent_dim, n), nn.Unflatten(1, shape))
+
+
+class SeesImages(Small):
+    def make_encoder(self, shape, latent_dim):
+        channels, height, width = shape
+        conv = nn.Conv2d(channels, 4, 3, padding=1)
+        flat = nn.Linear(4 * height * width, latent_dim)
+        return nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), flat)
+
+
+@all_detectors
+@pytest.mark.parametrize("factory", [Small, SeesImages])
+def test_a_factory_of_ones_own_makes_the_networks(detector, factory, tmp_path):
+    X = pixels(IMAGE_CHUNK + 10)
+    fitted = on_images(detector, network=factory(), network_width=1.0).fit(X)
+    scores = fitted.score_samples(X)
+    assert np.isfinite(scores).all() and len(np.unique(scores)) > 20
+    order = np.random.RandomState(0).permutation(len(X))
+    np.testing.assert_array_equal(fitted.score_samples(X[order]), scores[order])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(X), scores)
+    np.testing.assert_array_equal(copy.deepcopy(fitted).score_samples(X), scores)
+    with pytest.raises(TypeError, match="network=<.*cannot be saved: files hold numbers.*pickle"):
+        fitted.save(tmp_path / "detector")
+
+
+@all_detectors
+def test_a_factory_makes_networks_for_tables(detector):
+    X = normal_rows()
+    fitted = on_images(detector, None, network=Small(), network_width=1.0).fit(X)
+    assert np.isfinite(fitted.score_samples(X)).all()
+
+
+class Wrong(Small):
+    def __init__(self, part):
+        self.part = part
+
+    def make_encoder(self, shape, latent_dim):
+        return super().make_encoder(shape, latent_dim + (self.part == "encoder"))
+
+    def make_decoder(self, latent_dim, shape):
+        if self.part == "function":
+            return torch.sigmoid
+        return super().make_decoder(latent_dim, (2, *shape) if self.part == "decoder" else shape)
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        (
+            "encoder",
+            ValueError,
+            r"Wrong.make_encoder maps 2 rows to .*\(2, 3\), needed is \(2, 2\)",
+        ),
+        ("decoder", ValueError, r"Wrong.make_decoder maps .*\(2, 128\), needed is \(2, 1, 8, 8\)"),
+        ("function", TypeError, "Wrong.make_decoder must make an nn.Module, got builtin"),
+    ],
+)
+def test_factories_that_make_the_wrong_thing_are_told(part, error, message):
+    with pytest.raises(error, match=message):
+        on_images(Autoencoder, network=Wrong(part), network_width=1.0).fit(pixels())
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+BAD_DOCUMENTS = {
+    "does not fit image_shape": lambda d: d["parameters"].update(network="conv28"),
+    "does not make 64 columns": lambda d: d["parameters"].update(image_shape={"tuple": [1, 4, 8]}),
+    "units of shapes": lambda d: d.update(n_features_in=63),
+    "size mismatch": lambda d: d["parameters"].update(network_width=1 / 8),
+    "must be a str among": lambda d: d["parameters"].update(network="os.system"),
+    "must be .channels, height": lambda d: d["parameters"].update(image_shape=[8, 8]),
+}
+
+
+@pytest.mark.parametrize("message", BAD_DOCUMENTS)
+def test_files_that_do_not_fit_are_refused(message, tmp_path):
+    on_images(Autoencoder).fit(pixels()).save(tmp_path / "detector")
+    rewrite(tmp_path / "detector", BAD_DOCUMENTS[message])
+    with pytest.raises(ValueError, match=message):
+        Autoencoder.load(tmp_path / "detector")
+
+
+# ---- together -----------------------------------------------------------------------------------
+
+
+def test_mpdr_may_have_another_network_for_its_energy():
+    X = pixels()
+    detector = on_images(MPDR, network="mlp", energy_network="conv").fit(X)
+    kinds = [type(net.encoder).__name__ for net in detector.module_.manifolds]
+    assert kinds == ["MLP"] and type(detector.module_.base.net.encoder).__name__ == "RowEncoder"
+    assert "pretrain" in set(detector.history_.stage)
+    same = on_images(MPDR, energy_network="conv").fit(X)
+    assert "pretrain" not in set(same.history_.stage)
+    with pytest.raises(ValueError, match="same network"):
+        on_images(MPDR, network="mlp", energy_network="conv", energy_init="manifold").fit(X)
+    with pytest.raises(ValueError, match="energy='masked' is a perceptron on columns"):
+        on_images(MPDR, energy="masked").fit(X)
+    assert on_images(MPDR, energy="masked", energy_network="mlp").fit(X).score_samples(X).shape
+
+
+def test_a_learned_scale_is_a_factor_of_the_energy():
+    X = pixels()
+    detector = on_images(MPDR, learn_scale=True, learning_rate=1e-2).fit(X)
+    base = detector.module_.base
+    scale = base.log_scale.exp().item()
+    assert scale > 0 and scale != 1
+    rows = torch.from_numpy(detector.units_.to_standard(X.reshape(40, -1)))
+    with torch.no_grad():
+        error = (rows - base.net(rows)).square().mean(dim=1)
+    np.testing.assert_allclose(-detector.score_samples(X), scale * error.numpy(), rtol=1e-4)
+
+
+def test_scores_of_images_are_energies_and_not_combinations():
+    assert on_images(MPDR).fit(pixels()).module_.manifold_weight is None
+    assert on_images(MPDR, score_type="combined").fit(pixels()).module_.manifold_weight is not None
+
+
+def test_latent_features_of_images():
+    X = pixels()
+    features = LatentFeatures(on_images(Autoencoder)).fit(X)
+    codes = features.transform(X)
+    assert codes.shape == (40, 2)
+    np.testing.assert_array_equal(features.transform((X / 255).reshape(40, -1)), codes)
+    rows = features.inverse_transform(codes)
+    assert rows.shape == (40, 64) and rows.min() >= 0 and rows.max() <= 1
+    with pytest.raises(ValueError, match="channels are last"):
+        features.transform(UNIT.transpose(0, 2, 3, 1))
+    fitted = on_images(CANCE, features=LatentFeatures(on_images(Autoencoder))).fit(X)
+    assert np.isfinite(fitted.score_samples(X)).all()
+
+
+def test_principal_components_take_images():
+    fitted = on_images(CANCE, features="pca").fit(pixels())
+    assert np.isfinite(fitted.score_samples(pixels())).all()
