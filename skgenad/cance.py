@@ -220,8 +220,9 @@ class CANCE(BaseGenerativeDetector):
     errors of ``features="pca"`` on a table of one column are 0, and so are all scores of "error".
 
     The noise has the mean and covariance of the features of all training rows, those for
-    validation too, summed over chunks of rows. Where the covariance cannot be inverted, as with fewer rows than features or features that
-    do not vary, its small eigenvalues are raised, and a ``scipy.linalg.LinAlgWarning`` says why.
+    validation too, summed over chunks of rows. Where the covariance cannot be inverted, as with
+    fewer rows than features or features that do not vary, its small eigenvalues are raised, and a
+    ``scipy.linalg.LinAlgWarning`` says why.
 
     An autoencoder reconstructs the rows that it was trained on better than others. On tables of
     some hundred rows the difference can be large; new normal rows then lie where the density has
