@@ -137,6 +137,8 @@ class TwoStageAutoencoder(nn.Module):
         self.latent_dim = latent_dim
         sizes = [n_features, *hidden_sizes, latent_dim]
         self.encoder, self.decoder = MLP(sizes, activation), MLP(sizes[::-1], activation)
+        # The norm takes it away again. Its gradient is rounding, which Adam would take steps of.
+        self.encoder.layers[-1].bias.requires_grad_(False)
         self.norm = LatentNorm(latent_dim)
 
     def encode(self, x: Tensor) -> Tensor:
