@@ -128,6 +128,10 @@ class TwoStageAutoencoder(nn.Module):
         super().__init__()
         self.latent_dim = latent_dim
         self.encoder, self.decoder = networks.encoder(latent_dim), networks.decoder(latent_dim)
+        last = [part for part in self.encoder.modules() if not any(part.children())][-1]
+        if isinstance(last, nn.Linear) and last.bias is not None:
+            # The norm takes it away again. Its gradient is rounding, which Adam would take steps of.
+            last.bias.requires_grad_(False)
         self.norm = LatentNorm(latent_dim)
 
     def encode(self, x: Tensor) -> Tensor:

@@ -49,6 +49,18 @@ def on_device(values: NDArray, device: torch.device) -> Tensor:
     return (tensor if has_float64(device) else tensor.float()).to(device)
 
 
+def shortened(values: Tensor) -> Tensor:
+    """`values` with the digits of float32 and the range of float64, where the device has that.
+
+    For scores: the last bits of a small matrix product depend on a row's place in the batch.
+    """
+    if values.dtype != torch.float64:
+        largest = torch.finfo(values.dtype).max
+        return values.clamp(-largest, largest)
+    mantissa, exponent = torch.frexp(values)
+    return torch.ldexp(mantissa.float().double(), exponent)
+
+
 class PreciseModule(nn.Module):
     """A module with float64 buffers, its own or its parts', that moves to devices without.
 

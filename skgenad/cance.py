@@ -41,7 +41,7 @@ from ._composite import (
     mean_squared_error,
     moments_of,
 )
-from ._device import PreciseModule, precise
+from ._device import PreciseModule, precise, shortened
 from ._external import ExternalFeatures
 from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._moments import chunks_of
@@ -86,20 +86,8 @@ class CANCEModule(PreciseModule):
         """Minus the log density (n,) of the composite feature, or the mean squared error."""
         z = self.composite(x)
         if self.density is None:
-            return _shortened(z[:, -2])
-        return -_shortened(self.density.log_density(z))
-
-
-def _shortened(values: Tensor) -> Tensor:
-    """`values` with the digits of float32 and the range of float64, where the device has that.
-
-    The last bits of a small matrix product depend on a row's place in the batch.
-    """
-    if values.dtype != torch.float64:
-        largest = torch.finfo(values.dtype).max
-        return values.clamp(-largest, largest)
-    mantissa, exponent = torch.frexp(values)
-    return torch.ldexp(mantissa.float().double(), exponent)
+            return shortened(z[:, -2])
+        return -shortened(self.density.log_density(z))
 
 
 class CANCE(BaseGenerativeDetector):

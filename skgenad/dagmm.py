@@ -21,7 +21,7 @@ from ._base import (
     check_sizes,
 )
 from ._composite import cosine_dissimilarity, mean_squared_error
-from ._device import precise
+from ._device import precise, shortened
 from ._moments import Mixture, positive
 from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
 from ._training import Stage, adam
@@ -143,11 +143,11 @@ class DAGMMModule(nn.Module):
         """Energies (n,) of rows (n, d_x) under the mixture that was kept.
 
         The last bits of a small matrix product depend on a row's place in the batch. Computed in
-        float64 and rounded to float32, energies do not.
+        float64 and rounded to float32's digits, energies do not.
         """
         state = {name: precise(value) for name, value in self.state_dict(keep_vars=True).items()}
         z, _ = functional_call(self, state, (precise(x),))
-        return mixture_energy(z, state["phi"], state["mu"], state["factors"]).to(x.dtype)
+        return shortened(mixture_energy(z, state["phi"], state["mu"], state["factors"]))
 
 
 class DAGMM(BaseGenerativeDetector):

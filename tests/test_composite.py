@@ -142,3 +142,13 @@ def test_components_beyond_the_rank_are_0():
     components.fit(rows(d=2)[:, [0, 0, 1, 1]])
     code, _ = components(rows(d=4))
     assert (code[:, 2] == 0).all() and (code[:, :2] != 0).all()
+
+
+def test_what_the_norm_takes_away_is_not_trained():
+    net = TwoStageAutoencoder(Networks("mlp", (3,), 1.0, (4,), "silu"), 2)
+    x = rows(50, 3)
+    code, reconstruction = net.by_batch(x)
+    (mean_squared_error(x, reconstruction).sum() + code.pow(3).sum()).backward()
+    last = net.encoder.layers[-1].bias
+    assert last.grad is None
+    assert all(p.grad is not None for p in net.parameters() if p is not last)

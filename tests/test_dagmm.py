@@ -156,7 +156,7 @@ def test_energy_has_an_input_gradient_and_leaves_parameters_alone(module):
     x = torch.randn(6, 5)
     energy, gradient = energy_and_grad(module, x)
     step = 1e-2 * torch.eye(5)[2]
-    slope = (module.energy(x + step) - module.energy(x - step)).detach() / 2e-2
+    slope = (module.energy(x + step) - module.energy(x - step)).detach().float() / 2e-2
     torch.testing.assert_close(gradient[:, 2], slope, rtol=2e-2, atol=1e-3)
     assert energy.shape == (6,)
     assert all(p.grad is None for p in module.parameters())

@@ -145,6 +145,11 @@ def test_the_start_is_kept_where_every_epoch_is_worse():
     assert (table["validation_loss"] > 1).all()
 
 
+def test_the_start_is_not_kept_where_it_may_not_be():
+    module, _ = run_drifting(150, target=-1.0, keep_start=False)
+    assert module.count == STEPS_PER_EPOCH
+
+
 def test_the_rates_of_all_optimizers_fall_to_0():
     module = nn.Linear(1, 1)
     optimizers = {
