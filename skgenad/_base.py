@@ -346,8 +346,6 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                     stage,
                     inputs,
                     held_out=validation,
-                    # Rows that training goes on with are to have an effect.
-                    keep_start=self._n_fits == 1,
                     batch_size=self.batch_size,
                     callbacks=self.callbacks or (),
                     verbose=self.verbose,

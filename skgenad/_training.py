@@ -302,7 +302,7 @@ class CosineRates(Callback):
 
 
 class BestEpoch(Callback):
-    """Keeps the state with the lowest validation loss; restores it at the end.
+    """Keeps the state of the epoch with the lowest validation loss; restores it at the end.
 
     Random draws of a validation are the same in every epoch, so that epochs are told apart by the
     weights alone.
@@ -311,28 +311,21 @@ class BestEpoch(Callback):
     ----------
     inputs : Tensor of shape (m, d)
         Inputs of the rows held out.
-    keep_start : bool
-        Whether the state at the start may be the one kept, or only that of an epoch.
     """
 
-    def __init__(self, inputs: Tensor, keep_start: bool) -> None:
-        self.inputs, self.keep_start = inputs, keep_start
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Forget an earlier stage."""
         self.best_ = math.inf
         self.state_: tuple[dict, dict, list[dict]] | None = None
         self.seed_ = int(torch.randint(2**31, ()))
-        if self.keep_start:
-            self._judge(net, self._loss(net))
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
         loss = self._loss(net)
         net.history.record("validation_loss", loss)
-        self._judge(net, loss)
-
-    def _judge(self, net: StageNet, loss: float) -> None:
         if loss < self.best_:  # NaN is not
             self.best_, self.state_ = loss, _training_state(net)
 
@@ -418,7 +411,6 @@ def run_stage(
     rows: Tensor,
     *,
     held_out: Tensor | None = None,
-    keep_start: bool = True,
     batch_size: int,
     callbacks: Iterable[Any] = (),
     verbose: int = 0,
@@ -435,8 +427,6 @@ def run_stage(
         The stage's inputs of the training rows, on the module's device.
     held_out : Tensor of shape (m, d), optional
         Those of the rows that choose the epoch, if the stage validates.
-    keep_start : bool, default=True
-        Whether they may choose the start.
     batch_size : int
         Rows in a batch.
     callbacks : iterable of skorch callbacks
@@ -454,7 +444,7 @@ def run_stage(
         return pd.DataFrame()
     own: list[Any] = [DivergenceGuard()]
     if stage.validate is not None and held_out is not None:
-        own.append(BestEpoch(held_out, keep_start))
+        own.append(BestEpoch(held_out))
     if stage.cosine:
         own.append(CosineRates())
     if stage.clip_norm is not None:

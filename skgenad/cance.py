@@ -231,9 +231,8 @@ class CANCE(BaseGenerativeDetector):
     than that of the noise itself. Principal components differ less.
 
     K and the network take their steps at the same time, from one gradient, in place of by turns as
-    in the paper. A stage ends with its best epoch, or with its start if no epoch is better. That of
-    the density is chosen by the loss against the noise of the start, since losses against noises of
-    different K cannot be compared. In two cases the paper is silent:
+    in the paper. The epoch of the density is chosen by the loss against the noise of the start,
+    since losses against noises of different K cannot be compared. In two cases the paper is silent:
     the network sees features in units of their standard deviation, and its output is a log ratio of
     densities, so that T is it less log nu.
 
