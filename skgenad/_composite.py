@@ -130,7 +130,7 @@ class TwoStageAutoencoder(nn.Module):
         self.encoder, self.decoder = networks.encoder(latent_dim), networks.decoder(latent_dim)
         last = [part for part in self.encoder.modules() if not any(part.children())][-1]
         if isinstance(last, nn.Linear) and last.bias is not None:
-            # The norm takes it away again. Its gradient is rounding, which Adam would take steps of.
+            # The norm takes it away again. Its gradient is rounding, and Adam would follow that.
             last.bias.requires_grad_(False)
         self.norm = LatentNorm(latent_dim)
 
