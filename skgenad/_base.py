@@ -46,10 +46,10 @@ __all__ = [
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
-# Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
-MOST_VALIDATION_ROWS = 4096
 # The same for images, whose maps are many times larger than they are.
 IMAGE_CHUNK = 64
+# Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
+MOST_VALIDATION_ROWS = 4096
 # Constructor parameters that a detector without stages leaves out.
 GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 

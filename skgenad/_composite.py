@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._device import precise
+from ._distances import mean_squared_error
 from ._factories import Networks
 from ._moments import TiedMoments, chunks_of
 
@@ -21,11 +22,6 @@ _VARIANCE_FLOOR = 1e-5
 _MOMENTUM = 0.1
 # Squared error, as a share of the row's mean square, that is float32's rounding of a row.
 _ROUNDING = 1e-12
-
-
-def mean_squared_error(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean over columns of the squared differences, (n,): |x - x'|^2 / d."""
-    return (x - reconstruction).square().mean(dim=1)
 
 
 def cosine_dissimilarity(x: Tensor, reconstruction: Tensor) -> Tensor:

@@ -31,12 +31,17 @@ class Distance(nn.Module):
         return value.detach(), on_x, on_y
 
 
+def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Mean over columns of the squared differences, (n,): |x - y|^2 / d."""
+    return (x - y).square().mean(dim=1)
+
+
 class SquaredDistance(Distance):
     """Mean over columns of the squared differences."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distances (n,) of rows (n, d)."""
-        return (x - y).square().mean(dim=1)
+        return mean_squared_error(x, y)
 
     def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In closed form: 2 / D times the difference."""

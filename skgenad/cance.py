@@ -38,10 +38,10 @@ from ._composite import (
     TwoStageAutoencoder,
     composite_features,
     covariance_penalty,
-    mean_squared_error,
     moments_of,
 )
 from ._device import PreciseModule, precise, shortened
+from ._distances import mean_squared_error
 from ._external import ExternalFeatures
 from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._moments import chunks_of

@@ -20,8 +20,9 @@ from ._base import (
     StrOptions,
     check_sizes,
 )
-from ._composite import cosine_dissimilarity, mean_squared_error
+from ._composite import cosine_dissimilarity
 from ._device import precise, shortened
+from ._distances import mean_squared_error
 from ._moments import Mixture, positive
 from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
 from ._training import Stage, adam

@@ -14,8 +14,8 @@ from skgenad._composite import (
     composite_features,
     cosine_dissimilarity,
     covariance_penalty,
-    mean_squared_error,
 )
+from skgenad._distances import mean_squared_error
 from skgenad._factories import Networks
 
 
