@@ -8,6 +8,7 @@ from .ebm import EBM
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
+from .pwae import PWAE
 from .vae import VAE
 from .wae import WAE
 
@@ -18,6 +19,7 @@ __all__ = [
     "EBM",
     "MPDR",
     "NAE",
+    "PWAE",
     "VAE",
     "WAE",
     "Autoencoder",
