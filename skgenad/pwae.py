@@ -45,6 +45,7 @@ from ._networks import ACTIVATIONS, MLP, Map, steady_linear
 from ._objectives import random_directions, sliced_wasserstein
 from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
+from ._reconstruction import AnomalyMapMixin
 from ._training import Stage, adam
 
 # Of a patch of an image, unless asked otherwise.
@@ -173,13 +174,161 @@ class PWAEModule(nn.Module):
         return excess.amax(dim=1) if self.combine == "max" else excess.sum(dim=1)
 
 
-class PWAE(BaseGenerativeDetector):
-    """Detect anomalies by a patch-wise Wasserstein autoencoder.
+class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
+    """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
+
+    An image is cut into patches. One encoder, which is not told where a patch lies, maps each to a
+    latent vector; a decoder sees those of all patches, laid out as they lie in the image, and
+    reconstructs it whole. The latent vectors of each place follow a prior of its own, a Student t
+    distribution, in the sliced Wasserstein distance; they depend on the image and not on the draws
+    from the prior, by the Hilbert-Schmidt independence criterion; and a linear layer that sees them
+    shuffled must tell in which order, the jigsaw puzzle. An image is as anomalous as the worst of
+    the errors of the whole and of its patches is large, in units of what these are on training
+    images that were held out.
 
     Parameters
     ----------
-    TODO : int
-        Todo.
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255. A row of a table is an image (1, 1, n_features), whose
+        patches are blocks of neighbouring columns.
+    network : str or object, default="auto"
+        Encoder of a patch: "mlp", a perceptron; "fcres"; for images "conv", "conv28", "conv32",
+        "conv32big", "conv64" or "cifar1"; or an object with ``make_encoder(shape, latent_dim)``,
+        whose `shape` is that of a patch, for example of a pretrained network. "auto": "conv" for
+        images and "mlp" for tables. The guide to images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the hidden layers of the encoder if it is a perceptron, and reversed of the
+        decoder of tables.
+    latent_dim : int, default=None
+        Dimension of a patch's latent vector. None: 32 for images, the block's columns for tables.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of the hidden layers of perceptrons.
+    decoder_channels : int, default=128
+        Channels of the decoder's first maps for images; three blocks of upsampling, convolution,
+        batch normalisation and ReLU halve them. Tables have a perceptron.
+    grid_size : int, default=3
+        Patches along each side of an image, n: n x n in all. Where a side does not divide, the
+        first patches are a pixel longer. Tables have n^2 blocks of columns. Never more than there
+        are pixels or columns.
+    n_permutations : int, default=1000
+        Permutations of the K patches that the jigsaw puzzle has, chosen to differ in many places;
+        at most K!.
+    degrees_of_freedom : float, default=5.0
+        Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1.
+    n_projections : int, default=50
+        Directions of the sliced Wasserstein distance, drawn anew in each step.
+    hsic_weight : float, default=1e-5
+        Weight lambda_1 of ``nHSIC(Z', Z) - beta * nHSIC(X, Z)`` beside the mean squared error.
+    hsic_beta : float, default=0.1
+        The factor beta in it.
+    swd_weight : float, default=1e-4
+        Weight lambda_2 of the sum over patches of the sliced Wasserstein distance.
+    jigsaw_weight : float, default=1e-3
+        Weight lambda_3 of the jigsaw puzzle's cross-entropy.
+    combine : {"max", "sum"}, default="max"
+        Whether an image's energy is the largest of its normalised errors, or their sum.
+    optimizer : {"adam", "sgd"}, default="adam"
+        "adam", whose learning rate falls to 0 as half a cosine; or "sgd" with a momentum of 0.9,
+        whose learning rate falls by (1 + 10 p)^(-0.75) with the share p of the steps.
+    validation_fraction : float, default=0.2
+        Share of the training rows, in [0, 1), whose errors are the units of scores and which have
+        no part in gradients: at most 4096 rows, and not the last two. If that makes fewer than
+        10, the rows that were trained on count, too, though their errors are lower.
+    max_steps : int, default=1000
+        Number of gradient steps, whatever the number of rows.
+    learning_rate : float, default=2e-3
+        Learning rate at the start.
+    batch_size : int, default=32
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does, but for images.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches, draws from the prior, puzzles and the choice of the rows held out.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss and its parts before weighting
+        (reconstruction, hsic, swd, jigsaw; solved, the share of puzzles that were solved), seconds.
+    module_ : nn.Module
+        The trained network, with ``energy(x)`` in standardised units, ``errors(x)``, and their
+        units ``center`` and ``spread``: the whole first, then patch by patch.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Autoencoder : The reconstruction error of the whole image.
+    WAE : A Wasserstein autoencoder of the whole image, with one Gaussian prior.
+
+    Notes
+    -----
+    An error e is the root of the mean squared difference between a row and its reconstruction, of
+    the whole or over one patch; over held-out rows it has a mean m and a standard deviation s.
+    ``score_samples`` is the negative of the largest (e - m) / s, or of their sum, without a unit.
+    So a single threshold stands for those of eq. 21 to 23, all as many deviations above the mean.
+
+    The paper's loss has the squared error of an image as a whole; here it is the mean over columns,
+    as in the authors' public code, and weights count against it. It leaves open the order of the
+    Wasserstein distance (here squared distances, order 2), the kernel's bandwidth (here the median
+    distance in the batch) and the regulariser of nHSIC (here 1e-5); in which order the decoder sees
+    the patches (here in place), and how they become one map: here a linear layer makes a map of
+    each latent vector. The permutations are the same in every fit. :meth:`from_paper` has the
+    settings of its experiments.
+
+    Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, measure the units of the
+    errors anew, on the new rows held out, unless there are fewer than 10 rows for it.
+
+    References
+    ----------
+    Zhang, Chen, Wang, Cao, Wu and Yang, "P-WAE: generalized patch-Wasserstein autoencoder for
+    anomaly screening", arXiv:2108.03815.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import PWAE
+    >>> rng = np.random.RandomState(0)
+    >>> waves = np.sin(np.arange(12) + rng.uniform(0, 6, (60, 1, 1, 1)))
+    >>> images = 0.5 + 0.3 * np.tile(waves, (1, 1, 12, 1)) + 0.02 * rng.rand(60, 1, 12, 12)
+    >>> detector = PWAE(image_shape=(1, 12, 12), decoder_channels=16, max_steps=60, random_state=0)
+    >>> detector = detector.fit(images[:50])
+    >>> broken = images[50:51].copy()
+    >>> broken[0, 0, 4:8, 4:8] = 1
+    >>> detector.predict(broken)
+    array([-1])
+    >>> detector.anomaly_map(broken)[0].argmax() in range(4 * 12, 8 * 12)
+    True
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -273,7 +422,23 @@ class PWAE(BaseGenerativeDetector):
 
     @classmethod
     def from_paper(cls, **parameters: Any) -> Self:
-        """Make a detector with the paper's settings (section IV.A)."""
+        """Make a detector with the paper's settings (section IV.A).
+
+        The paper's encoder is a ResNet-50 that was trained on ImageNet, whose features have 2048
+        dimensions; ``network`` takes a factory of it. What the paper does not give is ours: the
+        number of steps and the batch size, and the decoder's channels.
+
+        Parameters
+        ----------
+        **parameters
+            Parameters that replace the paper's, such as ``image_shape=(3, 1008, 300)`` for its
+            capsules.
+
+        Returns
+        -------
+        detector : PWAE
+            Not fitted.
+        """
         return cls(**{**_PAPER, **parameters})
 
     # ---- module ---------------------------------------------------------------------------
