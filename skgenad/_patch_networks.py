@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -69,4 +70,5 @@ class PatchDecoder(nn.Module):
         """Images (n, C, H, W) of latent vectors (n, n_patches * latent_dim)."""
         maps = self.unfold(z.reshape(-1, self.latent_dim))
         patches = maps.view(len(z), -1, *self.map_shape)
-        return self.blocks(tiled(patches, *self.grid_sides))
+        laid = tiled(patches, *self.grid_sides)
+        return self.blocks(laid.contiguous(memory_format=torch.channels_last))
