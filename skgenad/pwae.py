@@ -207,7 +207,7 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         Dimension of a patch's latent vector. None: 32 for images, the block's columns for tables.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
         Activation of the hidden layers of perceptrons.
-    decoder_channels : int, default=128
+    decoder_channels : int, default=64
         Channels of the decoder's first maps for images; three blocks of upsampling, convolution,
         batch normalisation and ReLU halve them. Tables have a perceptron.
     grid_size : int, default=3
@@ -301,7 +301,7 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
     The paper's loss has the squared error of an image as a whole; here it is the mean over columns,
     as in the authors' public code, and weights count against it. It leaves open the order of the
     Wasserstein distance (here squared distances, order 2), the kernel's bandwidth (here the median
-    distance in the batch) and the regulariser of nHSIC (here 1e-5); in which order the decoder sees
+    distance in the batch) and the regulariser of nHSIC (here 0.1); in which order the decoder sees
     the patches (here in place), and how they become one map: here a linear layer makes a map of
     each latent vector. The permutations are the same in every fit. :meth:`from_paper` has the
     settings of its experiments.
@@ -366,7 +366,7 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         hidden_sizes: tuple[int, ...] = (128, 128),
         latent_dim: int | None = None,
         activation: str = "leaky_relu",
-        decoder_channels: int = 128,
+        decoder_channels: int = 64,
         grid_size: int = 3,
         n_permutations: int = 1000,
         degrees_of_freedom: float = 5.0,
