@@ -402,7 +402,7 @@ def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
     ("bad", "message"),
     [
         ({"features": "umap"}, "features.*Got 'umap' instead"),
-        ({"features": object()}, "'features' parameter.*implementing 'transform' and"),
+        ({"features": 3}, "'features' parameter.*implementing 'transform' and"),
         ({"features": "pca", "latent_dim": 7}, "latent_dim=7 with features='pca' needs as many"),
         ({"score_type": "density"}, "score_type.*Got 'density' instead"),
         ({"estimation_sizes": (0,)}, r"estimation_sizes=\(0,\) must hold integers"),
