@@ -47,6 +47,7 @@ from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._moments import chunks_of
 from ._nce import Degeneracy, NoiseContrast
 from ._networks import ACTIVATIONS
+from ._reconstruction import AnomalyMapMixin
 from ._training import Stage, adam, adamw
 
 # Latent features unless asked otherwise: noise tells less and less apart in more dimensions.
@@ -82,6 +83,10 @@ class CANCEModule(PreciseModule):
         """:meth:`composite`, chunk by chunk."""
         return torch.cat([self.composite(chunk) for chunk in chunks_of(rows)])
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d_x) of rows (n, d_x)."""
+        return shortened(self.features(x)[1])
+
     def energy(self, x: Tensor) -> Tensor:
         """Minus the log density (n,) of the composite feature, or the mean squared error."""
         z = self.composite(x)
@@ -90,7 +95,7 @@ class CANCEModule(PreciseModule):
         return -shortened(self.density.log_density(z))
 
 
-class CANCE(BaseGenerativeDetector):
+class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the density of latent features and reconstruction errors.
 
     An autoencoder, principal components or a transformer of one's own map a row to latent features

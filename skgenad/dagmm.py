@@ -25,6 +25,7 @@ from ._device import precise, shortened
 from ._distances import mean_squared_error
 from ._moments import Mixture, positive
 from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
+from ._reconstruction import ReconstructionMixin
 from ._training import Stage, adam
 
 # Smallest |x|, in standardised units, that a row's error is divided by: a row at the mean of all
@@ -146,12 +147,20 @@ class DAGMMModule(nn.Module):
         The last bits of a small matrix product depend on a row's place in the batch. Computed in
         float64 and rounded to float32's digits, energies do not.
         """
-        state = {name: precise(value) for name, value in self.state_dict(keep_vars=True).items()}
+        state = _precise_state(self)
         z, _ = functional_call(self, state, (precise(x),))
         return shortened(mixture_energy(z, state["phi"], state["mu"], state["factors"]))
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d_x) of rows (n, d_x), with float32's digits for the same reason."""
+        return shortened(functional_call(self.net, _precise_state(self.net), (precise(x),)))
 
-class DAGMM(BaseGenerativeDetector):
+
+def _precise_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: precise(value) for name, value in module.state_dict(keep_vars=True).items()}
+
+
+class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
     """Detect anomalies with a deep autoencoding Gaussian mixture model (Zong et al., 2018).
 
     A compression network, an autoencoder, maps a row x to a code and a reconstruction x'. Code,

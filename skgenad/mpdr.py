@@ -51,6 +51,7 @@ from ._negatives import PIXEL_STEP, visible_noise_of
 from ._networks import ACTIVATIONS, identity_manifold
 from ._objectives import contrastive_loss
 from ._random import seeded
+from ._reconstruction import AnomalyMapMixin
 from ._recovery import RecoveryModule
 from ._sampling import draw_rows
 from ._training import Stage, adam, with_penalty
@@ -134,7 +135,7 @@ _PAPER_OTHER: dict[str, dict[str, Any]] = {
 }
 
 
-class MPDR(EnergyBasedDetector):
+class MPDR(AnomalyMapMixin, EnergyBasedDetector):
     """Detect anomalies by an energy trained to recover data perturbed along a manifold.
 
     First an autoencoder, the manifold, is trained on the rows. Then rows are moved along it, short
@@ -730,6 +731,14 @@ class MPDR(EnergyBasedDetector):
             metropolis=self.metropolis,
         )
         return (latent, self.latent_gamma), (visible, self.visible_gamma)
+
+    def _check_reconstruction(self) -> bool:
+        energy = getattr(self, "_fitted_parameters", vars(self))["energy"]
+        if energy != "reconstruction":
+            raise AttributeError(
+                f"MPDR with energy={energy!r} has no reconstruction; energy='reconstruction' has."
+            )
+        return True
 
     # ---- what a trained energy offers -----------------------------------------------------
 
