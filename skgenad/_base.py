@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,17 +13,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import Tags
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ._contract import BaseDetector
 from ._device import resolve_device
 from ._files import load_detector, save_detector
-from ._images import image_shape_of, validate_rows
+from ._images import Shape, image_shape_of
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import PixelUnits, StandardUnits
 from ._training import Stage, empty_history, inputs_of, run_stage
@@ -75,7 +72,7 @@ def check_bounds(bounds: str | Sequence[float] | None) -> None:
         check_pair("bounds", bounds)
 
 
-class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseGenerativeDetector(BaseDetector):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns an ``nn.Module`` with
@@ -94,20 +91,16 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """
 
     module_: Any
-    classes_: NDArray
-    calibration_scores_: NDArray | None
     history_: pd.DataFrame
 
     _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
 
     _parameter_constraints: ClassVar[dict] = {
+        **BaseDetector._parameter_constraints,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "standardize": [StrOptions({"auto"}), "boolean"],
-        "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "calibration_fraction": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
         "device": [str],
-        "random_state": ["random_state"],
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
@@ -218,69 +211,9 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return self.fit(X, y).predict(X)
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Give back the state from before the block if it does not end well."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
-        return validate_rows(self, X, image_shape=self._shape(reset), reset=reset, **checks)
-
-    def _shape(self, reset: bool) -> tuple[int, int, int] | None:
+    def _shape(self, reset: bool) -> Shape | None:
         """Shape of images: that of the fit, whatever `set_params` was called with since."""
         return image_shape_of(vars(self) if reset else self._fitted_parameters)
-
-    def _validate_labelled(
-        self, X: ArrayLike, y: ArrayLike | None, *, reset: bool, ensure_min_samples: int = 1
-    ) -> tuple[NDArray, NDArray | None]:
-        """Rows, and the places of their labels in `classes_`, which `reset` sets anew."""
-        name, uses_labels = type(self).__name__, bool(getattr(self, "use_labels", False))
-        if not reset and uses_labels != hasattr(self, "classes_"):
-            raise ValueError(
-                f"use_labels={uses_labels}, but this {name} was fitted with use_labels="
-                f"{not uses_labels}. Set it back, or fit from the start (warm_start=False)."
-            )
-        if not uses_labels:
-            if reset:
-                self.__dict__.pop("classes_", None)
-            return self._validate(X, reset=reset, ensure_min_samples=ensure_min_samples), None
-        if y is None:
-            raise ValueError(
-                f"{name} with use_labels=True requires y to be passed, but the target y is None. "
-                "Pass the class of every row, or set use_labels=False."
-            )
-        rows, classes = validate_rows(
-            self,
-            X,
-            y,
-            image_shape=self._shape(reset),
-            reset=reset,
-            ensure_min_samples=ensure_min_samples,
-        )
-        check_classification_targets(classes)
-        return rows, self._encode(classes, reset=reset)
-
-    def _encode(self, y: NDArray, *, reset: bool) -> NDArray:
-        """Places of labels in `classes_`; `reset` makes these the classes of `y`."""
-        encoder = LabelEncoder()
-        seen = encoder.fit(y).classes_
-        if reset:
-            self.classes_ = seen
-        known = set(self.classes_.tolist())
-        unknown = [label for label in seen.tolist() if label not in known]
-        if unknown:
-            raise ValueError(
-                f"y holds the classes {unknown}, which the first fit did not see: it saw "
-                f"{self.classes_.tolist()}. Leave their rows out, or fit anew on all classes."
-            )
-        encoder.classes_ = self.classes_
-        return encoder.transform(y)
 
     def _fit_from_start(self, X: NDArray, labels: NDArray | None) -> None:
         """All stages on a new module."""
@@ -368,124 +301,7 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         order = torch.randperm(len(rows), device=rows.device)
         return rows[order[n_held_out:]], rows[order[:n_held_out]]
 
-    def _split_calibration(
-        self, X: NDArray, labels: NDArray | None
-    ) -> tuple[NDArray, NDArray | None, NDArray | None]:
-        """Rows to train on, their labels, and rows held out."""
-        if self.calibration_fraction == 0:
-            return X, labels, None
-        n_held_out = int(np.ceil(self.calibration_fraction * len(X)))
-        if len(X) - n_held_out < 2:
-            raise ValueError(
-                f"calibration_fraction={self.calibration_fraction} leaves "
-                f"{len(X) - n_held_out} of {len(X)} rows to train on; at least 2 are needed."
-            )
-        order = np.random.RandomState(self.seed_).permutation(len(X))
-        train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        return X[train], None if labels is None else labels[train], X[held_out]
-
-    def _set_offset(self, X: NDArray) -> None:
-        """Flag the share `contamination` of the rows held out, or of `X` if none were."""
-        held_out = self.calibration_scores_
-        scores = self._score(X) if held_out is None else held_out
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
-
     # ---- score ----------------------------------------------------------------------------
-
-    def score_samples(self, X: ArrayLike) -> NDArray:
-        """Score rows; higher is more normal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows in the units of the training rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Float64, the negative of the method's energy. A row's score depends on that row alone.
-        """
-        check_is_fitted(self)
-        return self._score(self._validate(X, reset=False))
-
-    def anomaly_score(self, X: ArrayLike) -> NDArray:
-        """Negative of :meth:`score_samples`: higher is more anomalous.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Float64.
-        """
-        return -self.score_samples(X)
-
-    def decision_function(self, X: ArrayLike) -> NDArray:
-        """Scores shifted so that 0 is the threshold: ``score_samples(X) - offset_``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Negative for rows that `predict` calls anomalies.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: ArrayLike) -> NDArray:
-        """Label rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Of int.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
-
-    def p_value(self, X: ArrayLike) -> NDArray:
-        """Split-conformal p-values of the hypothesis that a row is normal.
-
-        The p-value of a row is ``(1 + #{held-out rows that score no higher}) / (n_held_out + 1)``.
-        Flagging rows with a p-value of at most alpha flags a normal row with a probability of at
-        most alpha, whatever the model and its quality.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n_samples,)
-            In (0, 1].
-
-        Raises
-        ------
-        ValueError
-            If no rows were held out of training (``calibration_fraction=0``), or the model has
-            been trained on since then.
-        """
-        check_is_fitted(self)
-        held_out = self.calibration_scores_
-        if held_out is None:
-            raise ValueError(
-                "p_value needs rows held out of training: fit with calibration_fraction > 0 "
-                f"(it is {self.calibration_fraction}), and without partial_fit or warm_start "
-                "after that."
-            )
-        below = np.searchsorted(held_out, self.score_samples(X), side="right")
-        return (1 + below) / (1 + len(held_out))
 
     def _score(self, X: NDArray) -> NDArray:
         return -self._by_chunks(X, self.module_.energy)
@@ -551,11 +367,6 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             parameter or weights of other names or shapes.
         """
         return load_detector(cls, Path(path), device)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = bool(getattr(self, "use_labels", False))
-        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

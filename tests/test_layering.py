@@ -25,7 +25,16 @@ TENSORS = (
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
     1: {"_training"},
-    2: {"_base", "_energy_based", "_external", "_files", "_grid", "_images", "_sampling"},
+    2: {
+        "_base",
+        "_contract",
+        "_energy_based",
+        "_external",
+        "_files",
+        "_grid",
+        "_images",
+        "_sampling",
+    },
     3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
     4: {
         "metrics",
