@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,13 +26,14 @@ from ._files import load_detector, save_detector
 from ._images import Shape, image_shape_of
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import PixelUnits, StandardUnits
-from ._training import Stage, empty_history, inputs_of, run_stage
+from ._training import Objective, Stage, empty_history, inputs_of, run_stage
 
 __all__ = [
     "GRADIENT_PARAMETERS",
     "IMAGE_CHUNK",
     "SCORING_CHUNK",
     "BaseGenerativeDetector",
+    "ExtraObjective",
     "Integral",
     "Interval",
     "Real",
@@ -47,6 +50,8 @@ SCORING_CHUNK = 1024
 IMAGE_CHUNK = 64
 # Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
 MOST_VALIDATION_ROWS = 4096
+# What is called in place of a stage's objective, with that, the module and a batch.
+ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 # Constructor parameters that a detector without stages leaves out.
 GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 
@@ -91,6 +96,7 @@ class BaseGenerativeDetector(BaseDetector):
     """
 
     module_: Any
+    units_: StandardUnits
     history_: pd.DataFrame
 
     _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
@@ -165,6 +171,60 @@ class BaseGenerativeDetector(BaseDetector):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
+    def fit_from(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        start: BaseGenerativeDetector | None = None,
+        extra_objective: ExtraObjective | None = None,
+    ) -> Self:
+        """Fit from another detector's weights, to more than the detector's own loss.
+
+        For detectors that are trained by gradients. `LikelihoodRatio` trains with it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        start : detector, default=None
+            Fitted, of this class. Its units of columns are taken, and its weights and all else
+            that its module holds; what this detector's module has beyond that begins as in `fit`.
+        extra_objective : callable, default=None
+            Called in each step of the last stage as ``extra_objective(objective, module, batch)``
+            in place of the stage's ``objective(module, batch)``. It returns a dict of scalars:
+            "loss" is back-propagated, and the rest goes to `history_`. A loss that depends on no
+            parameter skips the batch.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If the detector is not trained by gradients, or `start` is of another architecture.
+        """
+        name = type(self).__name__
+        if not self.trained_by_gradients:
+            raise ValueError(f"{name} is not trained by gradients: use fit.")
+        if start is not None and type(start) is not type(self):
+            raise ValueError(f"start is a {type(start).__name__}; pass a fitted {name}.")
+        with self._all_or_nothing():
+            X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+            self._fit_from_start(X, labels, start, extra_objective)
+            self._set_offset(X)
+        return self
+
+    @property
+    def trained_by_gradients(self) -> bool:
+        """Whether training has stages of gradient steps."""
+        return set(GRADIENT_PARAMETERS) <= set(self._get_param_names())
+
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from one more batch of rows.
 
@@ -215,8 +275,14 @@ class BaseGenerativeDetector(BaseDetector):
         """Shape of images: that of the fit, whatever `set_params` was called with since."""
         return image_shape_of(vars(self) if reset else self._fitted_parameters)
 
-    def _fit_from_start(self, X: NDArray, labels: NDArray | None) -> None:
-        """All stages on a new module."""
+    def _fit_from_start(
+        self,
+        X: NDArray,
+        labels: NDArray | None,
+        start: BaseGenerativeDetector | None = None,
+        extra_objective: ExtraObjective | None = None,
+    ) -> None:
+        """All stages on a new module, or on a copy of the one of `start`."""
         self.device_ = resolve_device(self.device)
         self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
@@ -224,13 +290,22 @@ class BaseGenerativeDetector(BaseDetector):
         self._fitted_parameters = self.get_params(deep=False)
         self._fitted_parameters.pop("callbacks", None)  # of training alone; they may not pickle
         train, train_labels, held_out = self._split_calibration(X, labels)
-        self.units_ = self._units_of(train)
+        self.units_ = self._units_of(train) if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
             codes = self._to_device(train_labels)
-            self._before_training(module, rows, codes)
-            self._run(module, self._stages(module), rows, codes)
+            if start is None:
+                self._before_training(module, rows, codes)
+            else:
+                _take_state(module, start.module_)
+            stages = self._stages(module)
+            if start is not None:
+                stages = [dataclasses.replace(stage, before=None) for stage in stages]
+            if extra_objective is not None:
+                objective = partial(extra_objective, stages[-1].objective)
+                stages[-1] = dataclasses.replace(stages[-1], objective=objective)
+            self._run(module, stages, rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
@@ -268,8 +343,11 @@ class BaseGenerativeDetector(BaseDetector):
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
         for stage in stages:
-            inputs = inputs_of(module, stage, train)
-            validation = None if held_out is None else inputs_of(module, stage, held_out)
+            inputs, validation = (
+                None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
+                for part in (train, held_out)
+            )
+            assert inputs is not None
             if stage.before is not None and self._n_fits == 1:
                 both = inputs if validation is None else torch.cat([inputs, validation])
                 stage.before(module, both)
@@ -291,15 +369,15 @@ class BaseGenerativeDetector(BaseDetector):
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
         self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
 
-    def _split_validation(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows to train on, and those that choose the epoch of every stage."""
+    def _split_validation(self, rows: Tensor) -> tuple[Tensor | slice, Tensor | None]:
+        """Where the rows to train on are, and those that choose the epoch of every stage."""
         n_held_out = int(getattr(self, "validation_fraction", 0) * len(rows))
         # Two rows to train on; and so many tell epochs apart that more would only cost.
         n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
-            return rows, None
+            return slice(None), None
         order = torch.randperm(len(rows), device=rows.device)
-        return rows[order[n_held_out:]], rows[order[:n_held_out]]
+        return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
 
@@ -389,6 +467,23 @@ class BaseGenerativeDetector(BaseDetector):
 def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
     """Optimisers of the last stage, if there is one."""
     return stages[-1].optimizers if stages else {}
+
+
+def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
+    return None if labels is None else labels[part]
+
+
+def _take_state(module: nn.Module, other: nn.Module) -> None:
+    """Give a module all that another holds; what it has beyond that stays."""
+    ours, theirs = module.state_dict(), other.state_dict()
+    strange = [n for n, v in theirs.items() if n not in ours or ours[n].shape != v.shape]
+    if strange:
+        raise ValueError(
+            f"start has another architecture: its {strange[0]} of shape "
+            f"{tuple(theirs[strange[0]].shape)} has no place here. Use the same parameters, and "
+            "rows of as many columns."
+        )
+    module.load_state_dict(ours | theirs)
 
 
 def _on_cpu(moments: Any) -> Any:
