@@ -64,7 +64,7 @@ OPTIONAL_MODULES = {"_pyod_interface": {"pyod"}, "benchmark._app": {"typer"}}
 FORKS = {"_random": {"torch"}, "compat": {"numpy", "torch"}}
 
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
-IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-posthocs": "scikit_posthocs"}
+IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-posthocs": "scikit_posthocs", "pillow": "PIL"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -76,8 +76,9 @@ def import_names(requirements: list[str]) -> set[str]:
 CORE = import_names(PROJECT["dependencies"])
 EXTRAS = {extra: import_names(names) for extra, names in PROJECT["optional-dependencies"].items()}
 ALWAYS_THERE = {"joblib", "filelock"}  # scikit-learn and torch cannot do without
-OPTIONAL = (EXTRAS["bench"] | EXTRAS["dask"]) - CORE - ALWAYS_THERE
-DECLARED = CORE | EXTRAS["bench"] | EXTRAS["dask"]
+ALL_EXTRAS = EXTRAS["bench"] | EXTRAS["dask"] | EXTRAS["images"]
+OPTIONAL = ALL_EXTRAS - CORE - ALWAYS_THERE
+DECLARED = CORE | ALL_EXTRAS
 
 
 class Import(NamedTuple):

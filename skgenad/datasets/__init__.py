@@ -1,13 +1,17 @@
 """Data sets for anomaly detection: fetched, shipped with scikit-learn, drawn, or your own files.
 
-Everywhere `target`, or `y`, is 1 for an anomaly and 0 for a normal row.
+`target`, or `y`, is 1 for an anomaly and 0 for a normal row; in the image sets with classes (MNIST
+and its like, CIFAR-10, SVHN, Omniglot) it is the class, and what is normal is yours to say.
 """
 
 from skgenad.datasets._adbench import fetch_adbench, list_adbench
 from skgenad.datasets._builtin import list_builtin, load_builtin
+from skgenad.datasets._colour_images import fetch_cifar10, fetch_svhn
 from skgenad.datasets._fetch import get_data_home
 from skgenad.datasets._kddcup99 import fetch_kddcup99_dagmm
+from skgenad.datasets._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
 from skgenad.datasets._npz import list_folder, load_folder, load_npz
+from skgenad.datasets._omniglot import fetch_omniglot
 from skgenad.datasets._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
 from skgenad.datasets._toy import (
     make_eight_gaussians,
@@ -27,7 +31,13 @@ __all__ = [
     "fetch_abalone",
     "fetch_adbench",
     "fetch_arrhythmia",
+    "fetch_cifar10",
+    "fetch_fashion_mnist",
     "fetch_kddcup99_dagmm",
+    "fetch_kmnist",
+    "fetch_mnist",
+    "fetch_omniglot",
+    "fetch_svhn",
     "fetch_thyroid",
     "get_data_home",
     "list_adbench",
