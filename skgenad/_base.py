@@ -215,6 +215,10 @@ class BaseGenerativeDetector(BaseDetector):
             raise ValueError(f"start is a {type(start).__name__}; pass a fitted {name}.")
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+            if start is not None and start.n_features_in_ != X.shape[1]:
+                raise ValueError(
+                    f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
+                )
             self._fit_from_start(X, labels, start, extra_objective)
             self._set_offset(X)
         return self
@@ -302,7 +306,7 @@ class BaseGenerativeDetector(BaseDetector):
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
-            if extra_objective is not None:
+            if extra_objective is not None and stages:
                 objective = partial(extra_objective, stages[-1].objective)
                 stages[-1] = dataclasses.replace(stages[-1], objective=objective)
             self._run(module, stages, rows, codes)
@@ -475,15 +479,16 @@ def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
 
 def _take_state(module: nn.Module, other: nn.Module) -> None:
     """Give a module all that another holds; what it has beyond that stays."""
-    ours, theirs = module.state_dict(), other.state_dict()
-    strange = [n for n, v in theirs.items() if n not in ours or ours[n].shape != v.shape]
-    if strange:
+    try:
+        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+        problem = f"there is no place for its {strange[0]}" if strange else ""
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+    if problem:
         raise ValueError(
-            f"start has another architecture: its {strange[0]} of shape "
-            f"{tuple(theirs[strange[0]].shape)} has no place here. Use the same parameters, and "
-            "rows of as many columns."
+            f"start has another architecture ({problem}). Give both detectors the same parameters, "
+            "and rows of as many columns."
         )
-    module.load_state_dict(ours | theirs)
 
 
 def _on_cpu(moments: Any) -> Any:

@@ -149,7 +149,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         scores : ndarray of shape (n_samples,)
-            Float64, the negative of the method's energy. A row's score depends on that row alone.
+            Float64, in the unit that the detector's notes name. A row's score depends on that row
+            alone.
         """
         check_is_fitted(self)
         return self._score(self._validate(X, reset=False))

@@ -33,18 +33,18 @@ class PNGModel:
         self.image_shape = image_shape
         require("PIL.Image", extra="images")  # rather here than after a training
 
-    def fit(self, X: Any) -> Self:
+    def fit(self, X: Any, y: None = None) -> Self:
         """Learn nothing: the model is what it is."""
         return self
 
     def log_density(self, X: NDArray) -> NDArray:
         """Log densities (n,), in nats, of flat pixels (n, d), uint8 or in [0, 1].
 
-        Pixels are rounded to 255ths. A file is the code of one of 256^d images; a density over
-        [0, 1]^d that is constant in each one's cell is larger than its probability by 256^d.
+        Pixels are rounded to 255ths. A file is the code of one image of that grid. Its probability
+        is spread over a cell of 1/255 in each pixel, which makes a density larger by 255^d.
         """
         pixels = X if X.dtype == np.uint8 else np.rint(255 * X.clip(0, 1)).astype(np.uint8)
-        level = X.shape[1] * math.log(256)
+        level = X.shape[1] * math.log(255)
         return np.array([level - 8 * math.log(2) * self._n_bytes(row) for row in pixels])
 
     def _n_bytes(self, row: NDArray) -> int:

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "skgenad"
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
     "_augmentation _composite _convnets _device _distances _energies _factories _kernels "
-    "_langevin _moments _nce _negatives _networks _objectives _random _recovery _scaling"
+    "_langevin _moments _nce _negatives _networks _objectives _png _random _recovery _scaling"
 )
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
@@ -33,6 +33,7 @@ LAYERS = {
         "_files",
         "_grid",
         "_images",
+        "_outliers",
         "_sampling",
     },
     3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
@@ -42,6 +43,7 @@ LAYERS = {
         "benchmark",
         "compat",
         "inspection",
+        "likelihood_ratio",
         "preprocessing",
         "_pyod_interface",
     },
