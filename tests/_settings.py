@@ -6,6 +6,7 @@ import numpy as np
 
 import skgenad
 from skgenad._base import BaseGenerativeDetector
+from skgenad._contract import BaseDetector
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
@@ -50,6 +51,9 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "LikelihoodRatio": {
+        "random_state": 0,
+    },
     "MPDR": {
         "hidden_sizes": (16, 16),
         "visible_steps": 2,
@@ -93,6 +97,13 @@ DETECTORS = [
     for name in skgenad.__all__
     if inspect.isclass(thing := getattr(skgenad, name))
     and issubclass(thing, BaseGenerativeDetector)
+]
+
+# Those of two models, too.
+EVERY = [
+    thing
+    for name in skgenad.__all__
+    if inspect.isclass(thing := getattr(skgenad, name)) and issubclass(thing, BaseDetector)
 ]
 
 # Every detector, and some once more for each piece that changes what is computed or kept.

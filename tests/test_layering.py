@@ -20,19 +20,21 @@ PACKAGE = ROOT / "skgenad"
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
     "_augmentation _composite _convnets _device _distances _energies _factories _kernels "
-    "_langevin _moments _nce _negatives _networks _objectives _random _recovery _scaling"
+    "_langevin _moments _nce _negatives _networks _objectives _png _random _recovery _scaling"
 )
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
     1: {"_training"},
     2: {
         "_base",
+        "_contract",
         "_energy_based",
         "_external",
         "_files",
         "_grid",
         "_images",
         "_reconstruction",
+        "_outliers",
         "_sampling",
     },
     3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
@@ -42,6 +44,7 @@ LAYERS = {
         "benchmark",
         "compat",
         "inspection",
+        "likelihood_ratio",
         "preprocessing",
         "_pyod_interface",
     },
