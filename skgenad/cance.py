@@ -411,9 +411,10 @@ class CANCE(BaseGenerativeDetector):
             ),
             Stage(
                 "decoder",
-                lambda module, x: {"loss": _decoder_loss(module, x)},
+                lambda module, inputs: {"loss": _decoder_loss(module, inputs)},
                 on(features.decoder.parameters()),
                 self.decoder_steps,
+                inputs=_with_codes,
                 validate=_decoder_loss,
             ),
         ]
@@ -451,9 +452,14 @@ class CANCE(BaseGenerativeDetector):
         return mean_squared_error(x, reconstruction).mean() + penalty
 
 
-def _decoder_loss(module: CANCEModule, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        code = module.features.encode(x)
+def _with_codes(module: CANCEModule, rows: Tensor) -> Tensor:
+    """Latent features of rows and the rows, side by side: a frozen encoder is asked once."""
+    encode = module.features.encode
+    return torch.cat([torch.cat([encode(x), x], dim=1) for x in chunks_of(rows)])
+
+
+def _decoder_loss(module: CANCEModule, inputs: Tensor) -> Tensor:
+    code, x = inputs.tensor_split([module.features.latent_dim], dim=1)
     return mean_squared_error(x, module.features.decode(code)).mean()
 
 

@@ -232,6 +232,45 @@ def test_every_stage_trains_its_part_and_nothing_else(watched):
     assert {n for n in states.moved("density") if "noise" in n} == {"density.noise.psi"}
 
 
+class Encodings(Callback):
+    """Counts the encoder's passes during each stage."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def on_train_begin(self, net, **kwargs):
+        self.counts[net.stage.name] = 0
+        self.hook = net.module_.features.encoder.register_forward_hook(
+            lambda *_: self.count(net.stage.name)
+        )
+
+    def count(self, stage):
+        self.counts[stage] += 1
+
+    def on_train_end(self, net, **kwargs):
+        self.hook.remove()
+
+
+def test_the_frozen_encoder_is_not_asked_in_every_step_of_the_decoder():
+    encodings = Encodings()
+    CANCE(**{**QUICK, **BRIEF, "callbacks": [encodings]}).fit(curve(50))
+    # A pass for each of ten steps, and one for the rows held out.
+    assert encodings.counts == {"encoder": 11, "decoder": 0, "density": 0}
+
+
+def test_the_decoder_is_judged_by_the_errors_of_rows_held_out(watched):
+    detector, X, _, batches = watched
+    rows = torch.from_numpy(detector.units_.to_standard(X))
+    seen = {tuple(row) for row in torch.cat(batches).tolist()}
+    held_out = torch.stack([row for row in rows if tuple(row.tolist()) not in seen])
+    assert len(held_out) == 15
+    with torch.no_grad():
+        error = detector.module_.composite(held_out)[:, -2].mean()
+    table = detector.history_
+    best = table[table["stage"] == "decoder"]["validation_loss"].min()
+    assert best == pytest.approx(error.item(), rel=1e-4)
+
+
 def test_k_moves_and_is_never_below_1():
     settings = {**QUICK, "features": "pca", "noise_learning_rate": 0.5, "noise_scale": 1.1}
     detector = CANCE(**settings).fit(curve())
