@@ -1,5 +1,6 @@
 """CANCE: exact densities, what moves in which stage, ablations, odd data."""
 
+import copy
 import functools
 import pickle
 import warnings
@@ -258,17 +259,25 @@ def test_the_frozen_encoder_is_not_asked_in_every_step_of_the_decoder():
     assert encodings.counts == {"encoder": 11, "decoder": 0, "density": 0}
 
 
-def test_the_decoder_is_judged_by_the_errors_of_rows_held_out(watched):
-    detector, X, _, batches = watched
+@pytest.mark.parametrize("stage", ["encoder", "decoder"])
+def test_epochs_of_the_autoencoder_are_judged_by_the_loss_of_rows_held_out(watched, stage):
+    detector, X, states, batches = watched
     rows = torch.from_numpy(detector.units_.to_standard(X))
     seen = {tuple(row) for row in torch.cat(batches).tolist()}
     held_out = torch.stack([row for row in rows if tuple(row.tolist()) not in seen])
     assert len(held_out) == 15
+    module = copy.deepcopy(detector.module_)
+    module.load_state_dict(states.states[stage, "end"])
     with torch.no_grad():
-        error = detector.module_.composite(held_out)[:, -2].mean()
+        z = module.composite(held_out)
+    expected = z[:, -2].mean()
+    if stage == "encoder":
+        covariance = (z[:, 0] * z[:, 1]).mean() - z[:, 0].mean() * z[:, 1].mean()
+        assert covariance**2 > 1e-3 * expected
+        expected += detector.covariance_penalty * covariance**2
     table = detector.history_
-    best = table[table["stage"] == "decoder"]["validation_loss"].min()
-    assert best == pytest.approx(error.item(), rel=1e-4)
+    best = table[table["stage"] == stage]["validation_loss"].min()
+    assert best == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_k_moves_and_is_never_below_1():
