@@ -150,7 +150,7 @@ class CANCE(BaseGenerativeDetector):
         at least 1. (Next to 1, K starts at 1.001, or no gradient would move it.)
     noise_learning_rate : float, default=1e-3
         AdamW's learning rate for K at the start; it falls to 0 as the network's does. 0 leaves K
-        as it starts.
+        as it starts. By the default K moves little, some 0.2 at most from 1.5 (see Notes).
     weight_decay : float, default=0.01
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2
@@ -229,6 +229,12 @@ class CANCE(BaseGenerativeDetector):
     seen few, and scores rank rows but are no log densities of theirs. ``history_`` shows it: a
     `validation_loss` of the last stage above log(1 + nu) + nu log(1 + 1 / nu), 3.14 for 8, is worse
     than that of the noise itself. Principal components differ less.
+
+    The paper says that AdamW trains K, but neither where K starts nor at which rate. K is
+    1 + softplus(psi), and AdamW's steps are about as long as its rate: those of the default, 1000
+    that fall from 1e-3 to 0, add up to 0.5 in psi at most, which is 0.2 in K. The spread of the
+    noise is then more a choice, `noise_scale`, than learned; `history_` has it as `spread`. Longer
+    training and larger rates let it move further.
 
     K and the network take their steps at the same time, from one gradient, in place of by turns as
     in the paper. The epoch of the density is chosen by the loss against the noise of the start,

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback
 
 from skgenad import CANCE, DAGMM
+from skgenad._nce import GaussianNoise
 from skgenad.preprocessing import LatentFeatures
 
 QUICK = {
@@ -143,6 +144,7 @@ def test_a_gaussian_feature_has_its_normalised_log_density_whatever_the_noise(
     log_normaliser = np.log(np.mean(np.exp(scores - truth)))
     assert abs(log_normaliser) < 0.05
     assert np.corrcoef(scores, truth)[0, 1] > 0.999
+    assert detector.module_.density.noise_ratio == noise_ratio
     spread = detector.module_.density.noise.spread.detach()
     moved = (spread - noise_scale).abs().max().item()
     assert moved > 0.01 if noise_learning_rate else moved < 1.1e-3
@@ -287,6 +289,16 @@ def test_k_moves_and_is_never_below_1():
     assert (spread >= 1).all() and ((spread - 1.1).abs() > 0.01).any()
     spreads = detector.history_.dropna(subset="spread")["spread"]
     assert spreads.nunique() > 1 and (spreads >= 1).all()
+
+
+def test_k_moves_no_further_than_its_rates_add_up_to():
+    # As 1000 steps at the default rate, that fall to 0: 0.5 in psi.
+    settings = {**QUICK, "features": "pca", "validation_fraction": 0, "weight_decay": 0}
+    detector = CANCE(**settings, noise_learning_rate=1e-2).fit(curve())
+    noise = detector.module_.density.noise
+    moved = (noise.psi - GaussianNoise(4, 1.5).psi).abs().detach()
+    assert (moved < 0.55).all() and moved.max() > 0.1
+    assert ((noise.spread - 1.5).abs() < 0.25).all()
 
 
 def test_a_learning_rate_of_0_leaves_k_as_it_starts():
