@@ -20,7 +20,8 @@ PACKAGE = ROOT / "skgenad"
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
     "_augmentation _composite _convnets _device _distances _energies _factories _kernels "
-    "_langevin _moments _nce _negatives _networks _objectives _png _random _recovery _scaling"
+    "_langevin _logistics _moments _nce _negatives _networks _objectives _pixelcnn _png "
+    "_random _recovery _scaling"
 )
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
