@@ -9,6 +9,7 @@ from .likelihood_ratio import LikelihoodRatio
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
+from .pixelcnn import PixelCNN
 from .vae import VAE
 from .wae import WAE
 
@@ -25,4 +26,5 @@ __all__ = [
     "DivergenceWarning",
     "LikelihoodRatio",
     "Mahalanobis",
+    "PixelCNN",
 ]

@@ -298,6 +298,13 @@ class Autoregression(nn.Module):
             each = mixture.log_density(places)
         return each.flatten(1).sum(dim=1)
 
+    def contributions(self, x: Tensor) -> Tensor:
+        """Log densities of rows (n, d) as those of one scale, (n, 1)."""
+        return self.log_prob(x)[:, None]
+
+    def initialize(self, x: Tensor) -> None:
+        """Set nothing: only flows depend on data before they are trained."""
+
     def sample(self, n: int) -> Tensor:
         """Draw rows (n, d), one place after the other."""
         return torch.cat(

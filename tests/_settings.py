@@ -74,6 +74,15 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "PixelCNN": {
+        "hidden": 4,
+        "n_components": 2,
+        "max_steps": 30,
+        "learning_rate": 1e-2,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "VAE": {
         "hidden_sizes": (16, 16),
         "latent_dim": 2,
