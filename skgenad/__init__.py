@@ -5,6 +5,7 @@ from .autoencoder import Autoencoder
 from .cance import CANCE
 from .dagmm import DAGMM
 from .ebm import EBM
+from .glow import Glow
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
@@ -22,5 +23,6 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "DivergenceWarning",
+    "Glow",
     "Mahalanobis",
 ]
