@@ -5,6 +5,7 @@ from .autoencoder import Autoencoder
 from .cance import CANCE
 from .dagmm import DAGMM
 from .ebm import EBM
+from .glow import Glow
 from .likelihood_ratio import LikelihoodRatio
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
@@ -24,6 +25,7 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "DivergenceWarning",
+    "Glow",
     "LikelihoodRatio",
     "Mahalanobis",
     "PixelCNN",

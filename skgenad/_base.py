@@ -390,15 +390,17 @@ class BaseGenerativeDetector(BaseDetector):
 
     @torch.inference_mode()
     def _by_chunks(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
-        """Values (n,) of a function that maps rows in standard units, (m, d), to (m,)."""
+        """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...)."""
         size = IMAGE_CHUNK if isinstance(self.units_, PixelUnits) else SCORING_CHUNK
-        values = np.empty(len(X))
+        values = np.empty(0)
         for start in range(0, len(X), size):
             rows = self.units_.to_standard(X[start : start + size])
             # Padded with one of them: what maps rows may know no others, as encoders of categories.
             chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
             chunk[: len(rows)] = torch.from_numpy(rows)
             result = function(chunk.to(self.device_))
+            if start == 0:
+                values = np.empty((len(X), *result.shape[1:]))
             values[start : start + len(rows)] = result[: len(rows)].cpu().numpy()
         return values
 

@@ -188,7 +188,7 @@ class PixelCNN(FlowDetector):
 
     >>> images = 255 * np.random.RandomState(0).randint(0, 2, (50, 1, 4, 4)).astype(np.uint8)
     >>> detector = PixelCNN(
-    ...     image_shape=(1, 4, 4), hidden=8, scales=1, max_steps=60, learning_rate=0.02, random_state=0
+    ...     image_shape=(1, 4, 4), hidden=8, scales=1, max_steps=60, random_state=0
     ... ).fit(images)
     >>> bits = np.log2(255) - detector.log_density(images).mean() / (16 * np.log(2))
     >>> bool(0.5 < bits < 2)

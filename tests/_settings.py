@@ -47,6 +47,14 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "Glow": {
+        "steps": 2,
+        "hidden": 16,
+        "max_steps": 20,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "Mahalanobis": {
         "random_state": 0,
         "device": "cpu",
@@ -127,6 +135,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "error"}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "spectral": True}),
+    ("Glow", {"affine": False}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),
