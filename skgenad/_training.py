@@ -118,6 +118,15 @@ def adamw(
     )
 
 
+def adamax(
+    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Adamax:
+    """Adamax over all parameters at once; it has no fused form."""
+    return torch.optim.Adamax(
+        list(parameters), lr=learning_rate, weight_decay=weight_decay, foreach=True
+    )
+
+
 def _can_be_fused(groups: list[Any]) -> bool:
     flat = [
         p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])

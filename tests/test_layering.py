@@ -19,8 +19,9 @@ PACKAGE = ROOT / "skgenad"
 # A subpackage counts as one module. `skgenad/__init__.py` imports what it likes and is open to
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
-    "_augmentation _composite _convnets _device _distances _energies _factories _kernels "
-    "_langevin _moments _nce _negatives _networks _objectives _png _random _recovery _scaling"
+    "_augmentation _composite _convnets _couplings _densities _device _distances _energies "
+    "_factories _flow_layers _flows _kernels _langevin _logistics _moments _nce _negatives "
+    "_networks _objectives _pixelcnn _png _random _recovery _scaling"
 )
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
@@ -31,13 +32,26 @@ LAYERS = {
         "_energy_based",
         "_external",
         "_files",
+        "_flow_detector",
         "_grid",
         "_images",
         "_reconstruction",
         "_outliers",
         "_sampling",
     },
-    3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
+    3: {
+        "autoencoder",
+        "cance",
+        "mpdr",
+        "dagmm",
+        "ebm",
+        "glow",
+        "mahalanobis",
+        "nae",
+        "pixelcnn",
+        "vae",
+        "wae",
+    },
     4: {
         "metrics",
         "datasets",
