@@ -11,6 +11,7 @@ from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
 from .pixelcnn import PixelCNN
+from .pwae import PWAE
 from .vae import VAE
 from .wae import WAE
 
@@ -21,6 +22,7 @@ __all__ = [
     "EBM",
     "MPDR",
     "NAE",
+    "PWAE",
     "VAE",
     "WAE",
     "Autoencoder",

@@ -89,7 +89,7 @@ class BaseGenerativeDetector(BaseDetector):
     A detector with a constructor parameter `use_labels` gets the classes of normal rows when that
     is true: `classes_` is there before the module is made, and the hooks are given the places of
     the rows' labels in it. One with a constructor parameter `validation_fraction` holds that share
-    of the rows out of all its stages, for those that validate.
+    of the rows out of all its stages, for those that validate and for :meth:`_set_score_units`.
 
     A detector with a constructor parameter `image_shape` takes images when that is given: arrays
     (n, C, H, W), or the flat rows that they are everywhere inside, of pixels in [0, 1].
@@ -139,6 +139,15 @@ class BaseGenerativeDetector(BaseDetector):
         """Store in the module's buffers what depends on the trained weights and `rows`.
 
         Called with the module in evaluation mode, after every training, continued ones included.
+        """
+
+    def _set_score_units(  # noqa: B027
+        self, module: Any, train: Tensor, held_out: Tensor | None
+    ) -> None:
+        """Store in the module's buffers the units of what it scores by, after every training.
+
+        `train` are the rows that the stages saw, `held_out` those that `validation_fraction` kept
+        from them, None if there are none.
         """
 
     # ---- fit ------------------------------------------------------------------------------
@@ -368,6 +377,7 @@ class BaseGenerativeDetector(BaseDetector):
             )
         module.eval()
         self._after_training(module, rows, labels)
+        self._set_score_units(module, rows[train], None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()

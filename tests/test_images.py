@@ -286,7 +286,7 @@ def test_images_without_image_shape_are_told_about_it(cls):
         ({"network": "mlp", "network_width": 0.5}, "network='mlp' has widths of its own"),
         (
             {"network": "conv28", "network_width": 1.0},
-            "does not fit image_shape=.1, 8, 8.: height 8",
+            "does not fit image_shape=.1, [83], [83].: height [83]",  # PWAE's sees patches
         ),
         ({"image_shape": None}, "network='conv' is for images"),
     ],
