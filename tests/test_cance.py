@@ -489,6 +489,21 @@ def test_the_number_of_latent_features_follows_from_the_columns(d, features, exp
     assert module.density.network.layers[0].in_features == expected + 2
 
 
+def test_the_parts_are_made_as_asked():
+    settings = {"hidden_sizes": (9,), "latent_dim": 3, "estimation_sizes": (7, 5)}
+    settings |= {"activation": "tanh", "noise_ratio": 3, "noise_scale": 2.0}
+    module = CANCE(**settings)._make_module(4)
+
+    def widths(net):
+        return [layer.weight.shape[1] for layer in net.layers]
+
+    features, density = module.features, module.density
+    nets = {features.encoder: [4, 9], features.decoder: [3, 9], density.network: [5, 7, 5]}
+    for net, expected in nets.items():
+        assert widths(net) == expected and net.activation == "tanh"
+    assert density.noise_ratio == 3 and density.noise.start == 2.0
+
+
 # ---- odd data -------------------------------------------------------------------------------
 
 
