@@ -14,6 +14,12 @@ from skgenad.datasets._mvtec import load_mvtec
 from skgenad.datasets._npz import list_folder, load_folder, load_npz
 from skgenad.datasets._omniglot import fetch_omniglot
 from skgenad.datasets._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
+from skgenad.datasets._synthetic_images import (
+    make_chimera_mnist,
+    make_constant_images,
+    make_half_mnist,
+    make_noise_images,
+)
 from skgenad.datasets._textures import make_textures
 from skgenad.datasets._toy import (
     make_eight_gaussians,
@@ -50,8 +56,12 @@ __all__ = [
     "load_mvtec",
     "load_npz",
     "local_anomalies_log_density",
+    "make_chimera_mnist",
+    "make_constant_images",
     "make_eight_gaussians",
+    "make_half_mnist",
     "make_local_anomalies",
+    "make_noise_images",
     "make_ring",
     "make_textures",
     "make_two_clusters",
