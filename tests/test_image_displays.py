@@ -57,14 +57,10 @@ def as_drawn(images):
 def everything_fits(display):
     """Tell whether all that is drawn lies inside of the figure."""
     figure = display.figure_
-    figure.draw_without_rendering()
+    for _ in range(2):  # the layout may move things the second time
+        figure.draw_without_rendering()
     box, whole = figure.get_tightbbox(), figure.bbox_inches
-    return (
-        box.x0 >= -0.01
-        and box.y0 >= -0.01
-        and box.x1 <= whole.width + 0.01
-        and box.y1 <= whole.height + 0.01
-    )
+    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.width and box.y1 <= whole.height
 
 
 # ---- AnomalyMapDisplay --------------------------------------------------------------------

@@ -243,7 +243,8 @@ class AnomalyMapDisplay:
 
     def _colorbar(self, maps: NDArray) -> Any:
         name = f"{self.estimator_name}: " if self.estimator_name else ""
-        place = {"ax": list(self.axes_.ravel()), "aspect": 8 * len(maps) + 12}
+        # Beside the last panels: beside all, the layout would cut off what is written on the left.
+        place = {"ax": list(self.axes_[:, 3]), "aspect": 8 * len(maps) + 12}
         extend = extend_of(self.maps_[0].norm, maps)
         return self.figure_.colorbar(
             self.maps_[0], label=f"{name}error of a pixel", extend=extend, **place
