@@ -60,8 +60,11 @@ def anomalies_of_cifar10(data_home: Path | None) -> list[tuple[str, Make]]:
     shape = (3, 32, 32)
     return [
         ("SVHN", lambda: fetch_svhn(subset="test", data_home=data_home, return_X_y=True)[0]),
-        ("Constant", lambda: make_constant_images(MOST, image_shape=shape, random_state=0)),
-        ("Grey", lambda: _grey(MOST)),
+        (
+            "Constant",
+            lambda: make_constant_images(MOST, image_shape=shape, colour=True, random_state=0),
+        ),
+        ("Grey", lambda: make_constant_images(MOST, image_shape=shape, random_state=0)),
         ("Noise", lambda: make_noise_images(MOST, image_shape=shape, random_state=0)),
         ("Fashion", lambda: _on_32(_fashion(data_home))),
         ("MNIST", lambda: _on_32(_digits(data_home))),
@@ -85,10 +88,6 @@ def _fashion(data_home: Path | None) -> NDArray:
 
 def _digits(data_home: Path | None) -> NDArray:
     return fetch_mnist(subset="test", data_home=data_home, return_X_y=True)[0]
-
-
-def _grey(n: int) -> NDArray:
-    return make_constant_images(n, image_shape=(1, 32, 32), random_state=0).repeat(3, axis=1)
 
 
 def _on_32(images: NDArray) -> NDArray:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -27,15 +26,13 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import typer
-from _measure import machine
-from joblib import Parallel, delayed
+from _rows import Rows, interval
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from skgenad import CANCE, DAGMM, Mahalanobis
 from skgenad.benchmark import make_split, split_rows
@@ -52,7 +49,7 @@ from skgenad.datasets import (
 from skgenad.metrics import f1_at_contamination
 from skgenad.preprocessing import LatentFeatures
 
-RESULTS = Path(__file__).parent / "results" / "cance_tables"
+ROWS = Rows("cance_tables", ("experiment", "set", "seed", "method"))
 Make = Callable[[int], Any]
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -222,30 +219,26 @@ def _split(name: str, X: NDArray, y: NDArray, seed: int) -> tuple[NDArray, NDArr
     return split.train_index, split.test_index
 
 
-def _cells(experiment: str) -> Iterator[tuple[str, int, str]]:
-    plan = EXPERIMENTS[experiment]
-    for seed in plan.seeds:
-        for name in plan.sets:
-            for method in plan.methods:
-                yield name, seed, method
+def _cells(experiments: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
+    for experiment in experiments:
+        plan = EXPERIMENTS[experiment]
+        for seed in plan.seeds:
+            for name in plan.sets:
+                for method in plan.methods:
+                    yield experiment, name, seed, method
 
 
 def _compute(
-    experiment: str, name: str, seed: int, method: str, data_home: Path | None
-) -> dict[str, Any]:
+    experiment: str, name: str, seed: int, method: str, *, data_home: Path | None
+) -> list[dict[str, Any]]:
     X, y = _rows_of(name, data_home)
     train, test = _split(name, X, y, seed)
-    with threadpool_limits(1):
-        start = time.process_time()
-        detector = EXPERIMENTS[experiment].methods[method](seed).fit(X[train])
-        seconds = time.process_time() - start
-        scores = -detector.score_samples(X[test])
+    start = time.process_time()
+    detector = EXPERIMENTS[experiment].methods[method](seed).fit(X[train])
+    seconds = time.process_time() - start
+    scores = -detector.score_samples(X[test])
     threshold = np.sort(scores)[-y[test].sum()]
-    return {
-        "experiment": experiment,
-        "set": name,
-        "method": method,
-        "seed": seed,
+    row: dict[str, Any] = {
         "f1": f1_at_contamination(y[test], scores),
         "auroc": roc_auc_score(y[test], scores),
         "n_train": len(train),
@@ -253,14 +246,8 @@ def _compute(
         "n_anomalies": int(y[test].sum()),
         "tied": int((scores == threshold).sum()) - 1,
         "fit_seconds": seconds,
-        "machine": machine(),
-        "date": date.today().isoformat(),
     }
-
-
-def _read() -> pd.DataFrame:
-    path = RESULTS / "rows.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    return [row]
 
 
 @app.command()
@@ -270,26 +257,7 @@ def run(
     jobs: Annotated[int, typer.Option(help="Fits at a time; KDDCUP99 takes 2 GB each.")] = 2,
 ) -> None:
     """Compute what is missing of the results."""
-    known = _read()
-    done = set() if known.empty else {tuple(r) for r in known[_KEY].itertuples(index=False)}
-    todo = [
-        (experiment, *cell)
-        for experiment in only.split(",")
-        for cell in _cells(experiment)
-        if (experiment, *cell) not in done
-    ]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "rows.csv"
-    cells = Parallel(jobs, return_as="generator_unordered")(
-        delayed(_compute)(*cell, data_home) for cell in todo
-    )
-    for row in tqdm(cells, total=len(todo)):
-        pd.DataFrame([row]).to_csv(
-            path, mode="a", header=not path.exists(), index=False, float_format="%.6g"
-        )
-
-
-_KEY = ["experiment", "set", "seed", "method"]
+    ROWS.run(_cells(only.split(",")), partial(_compute, data_home=data_home), jobs)
 
 
 @app.command()
@@ -338,7 +306,7 @@ _PAIRS = (("CANCE", "CNCE"), ("CNCE", "LatNCE"), ("CNCE", "Error"), ("CANCE", "E
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    rows = _read()
+    rows = ROWS.read()
     text = [
         "# CANCE's tables",
         f"`python benchmarks/cance_tables.py run` and `tables`, {rows['date'].max()}, "
@@ -355,9 +323,7 @@ def tables() -> None:
         part = rows[rows["experiment"].isin(experiments)]
         if len(part):
             text += write(part)
-    path = RESULTS.with_suffix(".md")
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    typer.echo(f"wrote {path}")
+    typer.echo(f"wrote {ROWS.report(text)}")
 
 
 def _ties(rows: pd.DataFrame) -> str:
@@ -372,19 +338,12 @@ def _ties(rows: pd.DataFrame) -> str:
     )
 
 
-def _interval(values: pd.Series) -> str:
-    if len(values) < 2:
-        return "".join(f"{value:.3f}" for value in values)
-    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return f"{values.mean():.3f} [{values.mean() - half:.3f}, {values.mean() + half:.3f}]"
-
-
 def _means(rows: pd.DataFrame, sets: Iterable[str], metric: str, paper: dict[str, str]) -> str:
     """Write a line per method, a column per set; `paper` has a line more or a column more."""
     lines = []
     for method in dict.fromkeys(rows["method"]):
         cells = [rows[(rows["method"] == method) & (rows["set"] == s)][metric] for s in sets]
-        lines.append([method, *(_interval(cell) for cell in cells)])
+        lines.append([method, *(interval(cell) for cell in cells)])
     if set(paper) == set(sets):
         lines.append(["CANCE in the paper (mean ± sd)", *(paper[s] for s in sets)])
         return table([metric.upper(), *sets], lines)
@@ -452,7 +411,7 @@ def _differences(rows: pd.DataFrame, sets: list[str], metric: str) -> str:
             wide = rows[rows["set"] == name].pivot(index="seed", columns="method", values=metric)
             gap = wide[one] - wide[other]
             p = stats.wilcoxon(gap).pvalue if gap.any() else 1.0
-            line.append(f"{_interval(gap)}, p {p:.3f}")
+            line.append(f"{interval(gap)}, p {p:.3f}")
         lines.append(line)
     return table([f"{metric.upper()}, Wilcoxon's p", *sets], lines)
 
