@@ -50,6 +50,37 @@ def contrastive_loss(
     }
 
 
+def ratio_loss(log_in: Tensor, log_general: Tensor, temperature: float) -> Tensor:
+    """Cross-entropies (n,) of calling outliers outliers by the likelihood ratio.
+
+    -log sigmoid((log p_g - log p_in) / T): equation 2 of hierarchical flows, without its weight.
+
+    Parameters
+    ----------
+    log_in, log_general : Tensor of shape (n,)
+        Log densities of the outliers under the model that is trained and under the other, in the
+        same units.
+    temperature : float
+        T, in nats.
+    """
+    return F.softplus((log_in - log_general) / temperature)
+
+
+def margin_loss(log_data: Tensor, log_outliers: Tensor, margin: float) -> Tensor:
+    """Hinges (n,) on how far outliers are below data in log density, max(0, m + log q - log p).
+
+    The loss of Hendrycks et al. (2019) that hierarchical flows compare with.
+
+    Parameters
+    ----------
+    log_data, log_outliers : Tensor of shape (n,)
+        Log densities, log p and log q, in pairs.
+    margin : float
+        Wanted difference m, in nats.
+    """
+    return F.relu(margin + log_outliers - log_data)
+
+
 def random_directions(n: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
     """Draw `n` directions (n, dim), uniformly from the unit sphere."""
     return F.normalize(torch.randn(n, dim, device=device), dim=1)

@@ -6,6 +6,7 @@ import numpy as np
 
 import skgenad
 from skgenad._base import BaseGenerativeDetector
+from skgenad._contract import BaseDetector
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
@@ -46,9 +47,20 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "Glow": {
+        "steps": 2,
+        "hidden": 16,
+        "max_steps": 20,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "Mahalanobis": {
         "random_state": 0,
         "device": "cpu",
+    },
+    "LikelihoodRatio": {
+        "random_state": 0,
     },
     "MPDR": {
         "hidden_sizes": (16, 16),
@@ -66,6 +78,15 @@ TINY = {
         "visible_steps": 2,
         "pretrain_steps": 10,
         "max_steps": 10,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "PixelCNN": {
+        "hidden": 4,
+        "n_components": 2,
+        "max_steps": 30,
+        "learning_rate": 1e-2,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -105,6 +126,13 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
+# Those of two models, too.
+EVERY = [
+    thing
+    for name in skgenad.__all__
+    if inspect.isclass(thing := getattr(skgenad, name)) and issubclass(thing, BaseDetector)
+]
+
 # Every detector, and some once more for each piece that changes what is computed or kept.
 VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("MPDR", {"energy": "scalar"}),
@@ -117,6 +145,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "error"}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "spectral": True}),
+    ("Glow", {"affine": False}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),

@@ -38,9 +38,9 @@ def test_hsic_is_the_direct_formula():
     h = np.eye(n) - np.ones((n, n)) / n
     direct = np.trace(slow_gram(x) @ h @ slow_gram(z) @ h) / n**2
     assert hsic(x, z).item() == pytest.approx(direct, rel=1e-6)
-    # With expectations in place of matrices: E ab + E a E b - 2 E[E a E b].
-    a, b = slow_gram(x), slow_gram(z)
-    by_means = (a * b).mean() + a.mean() * b.mean() - 2 * (a.mean(axis=1) * b.mean(axis=1)).mean()
+    # With expectations in place of matrices: E km + E k E m - 2 E[E k E m].
+    k, m = slow_gram(x), slow_gram(z)
+    by_means = (k * m).mean() + k.mean() * m.mean() - 2 * (k.mean(axis=1) * m.mean(axis=1)).mean()
     assert hsic(x, z).item() == pytest.approx(by_means, rel=1e-6)
 
 

@@ -5,7 +5,18 @@ takes what was computed, ``plot`` draws it again, and what was drawn is in attri
 an underscore. They need matplotlib, which the extra "plot" installs.
 """
 
+from ._anomaly_map import AnomalyMapDisplay
 from ._course import TrainingDisplay
 from ._energy import EnergyDisplay
+from ._reconstruction import ReconstructionDisplay
+from ._samples import SamplesDisplay
+from ._scales import ScaleDisplay
 
-__all__ = ["EnergyDisplay", "TrainingDisplay"]
+__all__ = [
+    "AnomalyMapDisplay",
+    "EnergyDisplay",
+    "ReconstructionDisplay",
+    "SamplesDisplay",
+    "ScaleDisplay",
+    "TrainingDisplay",
+]

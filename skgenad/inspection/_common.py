@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -52,3 +54,28 @@ def divided(ax: Axes, shape: tuple[int, int]) -> GridSpecFromSubplotSpec:
         )
     ax.set_axis_off()
     return place.subgridspec(*shape)
+
+
+def extend_of(norm: Any, values: NDArray) -> str:
+    """At which ends of a colour bar values lie beyond it."""
+    below, above = values.min() < norm.vmin, values.max() > norm.vmax
+    return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+
+
+def transformed(before: list[Pipeline], X: Any) -> Any:
+    """Rows as the detector behind these steps of pipelines takes them."""
+    for steps in before:
+        X = steps.transform(X)
+    return X
+
+
+def method_of(detector: Any, name: str, display: str) -> Callable[..., Any]:
+    """Find a method of a detector; raise TypeError if it does not have it."""
+    try:
+        return getattr(detector, name)
+    except AttributeError as error:
+        reason = f" ({error.__cause__})" if error.__cause__ else ""
+        raise TypeError(
+            f"{display} needs a detector with {name}, or a Pipeline or search that ends in one; "
+            f"got {type(detector).__name__}{reason}."
+        ) from error

@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state, check_scalar
 
 from .._extras import require
 from .._grid import check_axis
-from ._common import VERMILION, new_axes
+from ._common import VERMILION, extend_of, new_axes
 from ._plane import Plane
 
 if TYPE_CHECKING:
@@ -323,9 +323,7 @@ class EnergyDisplay:
         return self.ax_.scatter(x, y, **{"label": label, **style, **(kwargs or {})})
 
     def _colorbar(self) -> Any:
-        norm, values = self.surface_.norm, np.asarray(self.values)
-        below, above = values.min() < norm.vmin, values.max() > norm.vmax
-        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+        extend = extend_of(self.surface_.norm, np.asarray(self.values))
         name = f"{self.estimator_name} " if self.estimator_name else ""
         label = f"{name}energy, $-$score_samples (low is normal)"
         if self.response == "density":
