@@ -41,7 +41,7 @@ def scenes(n, seed=0, defect=False):
 
 
 def scenes_detector(**parameters):
-    longer = {"max_steps": 200, "learning_rate": 5e-3, "n_permutations": 50}
+    longer = {"max_steps": 200, "learning_rate": 5e-3, "n_permutations": 50, "jigsaw_weight": 0.01}
     return PWAE(**{**QUICK, **longer, **parameters})
 
 
@@ -132,14 +132,13 @@ def test_the_prior_draws_latent_vectors_to_their_places():
 # ---- puzzle ---------------------------------------------------------------------------------
 
 
-def test_the_jigsaw_puzzle_is_solved_on_structured_images():
-    detector = scenes_detector(jigsaw_weight=0.1).fit(scenes(150)[0])
+def test_the_jigsaw_puzzle_is_solved_on_structured_images(fitted):
     # A 50th is chance.
-    assert detector.history_.solved.iloc[-1] > 0.8
-    new = standard(detector, scenes(60, seed=1)[0])
+    assert fitted.history_.solved.iloc[-1] > 0.8
+    new = standard(fitted, scenes(60, seed=1)[0])
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        _, solved = detector.module_.jigsaw(detector.module_.encode(new))
+        _, solved = fitted.module_.jigsaw(fitted.module_.encode(new))
     assert solved > 0.8
 
 
