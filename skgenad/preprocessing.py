@@ -151,7 +151,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
 
-def _autoencoder(detector: Any) -> nn.Module:
+def _autoencoder(detector: Any) -> Any:
     """Find the one module of a fitted detector with ``encode`` and ``decode``."""
     module = getattr(detector, "module_", None)
     module = getattr(module, "base", module)

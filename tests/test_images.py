@@ -263,7 +263,7 @@ def test_a_fitted_detector_refuses_them_too(detector):
             method(2 + UNIT)
 
 
-@pytest.mark.parametrize("cls", [Autoencoder, *having("errors")])
+@pytest.mark.parametrize("cls", [Autoencoder, *having("shrinkage")])
 def test_images_without_image_shape_are_told_about_it(cls):
     with pytest.raises(
         ValueError, match=r"image_shape=\(1, 8, 8\) to a detector that takes images"
