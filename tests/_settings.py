@@ -7,6 +7,7 @@ import numpy as np
 import skgenad
 from skgenad._base import BaseGenerativeDetector
 from skgenad._contract import BaseDetector
+from skgenad._factories import Networks
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
@@ -182,3 +183,9 @@ def normal_rows(n=60, d=4, seed=0):
     rng = np.random.RandomState(seed)
     mixing = rng.randn(d, d)
     return rng.randn(n, d) @ mixing * np.logspace(-2, 3, d) + np.linspace(-5, 5, d)
+
+
+def mlp_autoencoder(d, latent_dim, hidden_sizes, activation="leaky_relu", latent_space="sphere"):
+    """Make an autoencoder of perceptrons for rows of `d` columns."""
+    networks = Networks("mlp", (d,), hidden_sizes=hidden_sizes, activation=activation)
+    return networks.autoencoder(latent_dim, latent_space)
