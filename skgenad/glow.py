@@ -69,6 +69,9 @@ class Glow(FlowDetector):
     score_type : {"likelihood", "last_scale"} or int, default="likelihood"
         What is scored: the log likelihood log p, the contribution of the last scale to it or, for
         an integer from 1 to the number of scales, that of another.
+    use_labels : bool, default=False
+        Whether `y` holds the classes of the rows in `fit` and `partial_fit`; if not, it is ignored.
+        The codes of the last scale then have a mode for each class.
     scales : int, default=None
         Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
         images, 1 for patches and for tables, which have no more.
@@ -132,6 +135,8 @@ class Glow(FlowDetector):
     module_ : nn.Module
         The trained flow, with ``log_prob(x)``, ``contributions(x)`` and ``energy(x)`` in
         standardised units.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with ``use_labels=True``.
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
@@ -162,6 +167,10 @@ class Glow(FlowDetector):
     and do not depend on each other (S1.3). What depends on data is set by the training rows, up to
     4,096 of them or about a million numbers, before the first step. A table of one column has
     nothing to couple: its steps bend it by a sum of sigmoids with positive weights.
+
+    With ``use_labels=True`` the last scale's codes are a mixture of unit Gaussians of equal weight,
+    a mode with a learned mean for each class (section 3.2 of [1]_). Training raises the likelihood
+    of a row under the mode of its class, and scores are those of the mixture.
 
     A column that was constant in training has no density. The likelihood is that of the other
     columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
@@ -201,6 +210,7 @@ class Glow(FlowDetector):
             StrOptions({"likelihood", "last_scale"}),
             Interval(Integral, 1, None, closed="left"),
         ],
+        "use_labels": ["boolean"],
         "scales": [Interval(Integral, 1, None, closed="left"), None],
         "steps": [Interval(Integral, 1, None, closed="left")],
         "hidden": [Interval(Integral, 1, None, closed="left")],
@@ -220,6 +230,7 @@ class Glow(FlowDetector):
         *,
         image_shape: tuple[int, int, int] | None = None,
         score_type: str | int = "likelihood",
+        use_labels: bool = False,
         scales: int | None = None,
         steps: int = 8,
         hidden: int = 128,
@@ -244,6 +255,7 @@ class Glow(FlowDetector):
     ) -> None:
         self.image_shape = image_shape
         self.score_type = score_type
+        self.use_labels = use_labels
         self.scales = scales
         self.steps = steps
         self.hidden = hidden
@@ -308,7 +320,13 @@ class Glow(FlowDetector):
     def _make_module(self, n_features: int) -> FlowDensity:
         self._check_combinations()
         if self.image_shape is None:
-            make = partial(_column_flow, n_steps=self.steps, hidden=self.hidden, affine=self.affine)
+            make = partial(
+                _column_flow,
+                n_steps=self.steps,
+                hidden=self.hidden,
+                affine=self.affine,
+                n_classes=self._n_classes,
+            )
             return ColumnDensity(make, n_features, self._scored(1))
         shape = check_image_shape(self.image_shape)
         if np.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
@@ -326,7 +344,13 @@ class Glow(FlowDetector):
             return PatchFlow(shape, size, flow), n_scales
         n_scales = self.scales or _IMAGE_SCALES
         kind = "conv" if self.coupling == "auto" else self.coupling
-        return Flow(shape, n_scales, self.steps, self.hidden, kind, self.affine), n_scales
+        settings = (n_scales, self.steps, self.hidden, kind, self.affine, self._n_classes)
+        return Flow(shape, *settings), n_scales
+
+    @property
+    def _n_classes(self) -> int | None:
+        """Number of modes of the last scale's codes."""
+        return len(self.classes_) if self.use_labels else None
 
     def _scored(self, n_scales: int) -> int | None:
         """Place of the scale whose contribution is the score; None for the sum of all."""
@@ -344,6 +368,11 @@ class Glow(FlowDetector):
     def _check_combinations(self) -> None:
         """Raise ValueError for values that are possible alone but not together."""
         check_augmentation(self.augmentation, self.image_shape)
+        if self.use_labels and self.coupling == "patch":
+            raise ValueError(
+                "use_labels=True gives the codes of an image a mode for its class, but those of "
+                "coupling='patch' are of its patches. Use another coupling."
+            )
         if self.patch_size is not None and self.coupling != "patch":
             raise ValueError(
                 f"patch_size={self.patch_size} is the size of the patches of coupling='patch', but "
@@ -370,12 +399,25 @@ class Glow(FlowDetector):
             return []
         optimizers = {"main": adamax(parameters, self.learning_rate, self.weight_decay)}
         cosine = self.schedule == "cosine"
-        return [Stage("flow", self._objective, optimizers, self.max_steps, cosine=cosine)]
+        return [
+            Stage(
+                "flow",
+                self._objective,
+                optimizers,
+                self.max_steps,
+                cosine=cosine,
+                labelled=self.use_labels,
+            )
+        ]
 
-    def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
+    def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
+        x = batch[:, :-1] if self.use_labels else batch
         if self.augmentation is not None and self.image_shape is not None:
             x = augmented(x, self.augmentation, self.image_shape)
-        return super()._objective(module, x)
+        if not self.use_labels:
+            return super()._objective(module, x)
+        own = batch[:, -1:].long()
+        return {"loss": -module.class_log_probs(x).gather(1, own).mean()}
 
     # ---- what was learned -----------------------------------------------------------------
 
@@ -399,6 +441,8 @@ class Glow(FlowDetector):
         return parts
 
 
-def _column_flow(n_columns: int, n_steps: int, hidden: int, affine: bool) -> Flow:
+def _column_flow(
+    n_columns: int, n_steps: int, hidden: int, affine: bool, n_classes: int | None
+) -> Flow:
     """Make the flow of so many columns of a table."""
-    return Flow((n_columns,), 1, n_steps, hidden, "dense", affine)
+    return Flow((n_columns,), 1, n_steps, hidden, "dense", affine, n_classes)
