@@ -5,9 +5,13 @@ from .autoencoder import Autoencoder
 from .cance import CANCE
 from .dagmm import DAGMM
 from .ebm import EBM
+from .glow import Glow
+from .likelihood_ratio import LikelihoodRatio
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
+from .pixelcnn import PixelCNN
+from .pwae import PWAE
 from .vae import VAE
 from .wae import WAE
 
@@ -18,9 +22,13 @@ __all__ = [
     "EBM",
     "MPDR",
     "NAE",
+    "PWAE",
     "VAE",
     "WAE",
     "Autoencoder",
     "DivergenceWarning",
+    "Glow",
+    "LikelihoodRatio",
     "Mahalanobis",
+    "PixelCNN",
 ]

@@ -1,7 +1,8 @@
-"""Random changes of images that leave them images: flip, resized crop, colour jitter, greyscale.
+"""Random changes of images that leave them images: flip, shift, resized crop, jitter, greyscale.
 
 All take (n, C, H, W) in [0, 1] and return the same. Every image is changed on its own, with the
-probability of the change; the settings are those of MPDR on CIFAR-10, which are SimCLR's.
+probability of the change; the settings are those of MPDR on CIFAR-10, which are SimCLR's, and for
+shifts those of Glow.
 """
 
 from __future__ import annotations
@@ -35,6 +36,27 @@ def _in_some(changed: Tensor, x: Tensor, probability: float) -> Tensor:
 def flipped(x: Tensor, probability: float = 0.5) -> Tensor:
     """Mirror images, left to right."""
     return _in_some(x.flip(3), x, probability)
+
+
+def shifted(x: Tensor, probability: float = 1.0, largest: float = 0.1) -> Tensor:
+    """Move images by whole pixels, up to a share `largest` of their height and width each way.
+
+    What comes in is 0. Small images are moved by a pixel, at least, at most.
+    """
+    n, channels, height, width = x.shape
+    device = x.device
+    most_y, most_x = (max(1, round(largest * size)) for size in (height, width))
+    padded = F.pad(x, (most_x, most_x, most_y, most_y))
+    from_y = torch.randint(2 * most_y + 1, (n, 1), device=device) + torch.arange(
+        height, device=device
+    )
+    from_x = torch.randint(2 * most_x + 1, (n, 1), device=device) + torch.arange(
+        width, device=device
+    )
+    image = torch.arange(n, device=device)[:, None, None, None]
+    channel = torch.arange(channels, device=device)[:, None, None]
+    moved = padded[image, channel, from_y[:, None, :, None], from_x[:, None, None, :]]
+    return _in_some(moved, x, probability)
 
 
 def cropped(
@@ -122,6 +144,7 @@ def turned_hue(x: Tensor, turn: Tensor) -> Tensor:
 
 AUGMENTATIONS: dict[str, Change] = {
     "flip": flipped,
+    "shift": shifted,
     "crop": cropped,
     "jitter": jittered,
     "grey": greyed,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,26 +15,25 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import Tags
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ._contract import BaseDetector
 from ._device import resolve_device
 from ._files import load_detector, save_detector
-from ._images import image_shape_of, validate_rows
+from ._images import Shape, image_shape_of
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import PixelUnits, StandardUnits
-from ._training import Stage, empty_history, inputs_of, run_stage
+from ._training import Objective, Stage, empty_history, inputs_of, run_stage
 
 __all__ = [
     "GRADIENT_PARAMETERS",
     "IMAGE_CHUNK",
     "SCORING_CHUNK",
     "BaseGenerativeDetector",
+    "ExtraObjective",
     "Integral",
     "Interval",
     "Real",
@@ -51,6 +51,8 @@ SCORING_CHUNK = 1024
 IMAGE_CHUNK, _IMAGE_CHUNK_NUMBERS = 64, 2**21
 # Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
 MOST_VALIDATION_ROWS = 4096
+# What is called in place of a stage's objective, with that, the module and a batch.
+ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 # Constructor parameters that a detector without stages leaves out.
 GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 
@@ -76,7 +78,7 @@ def check_bounds(bounds: str | Sequence[float] | None) -> None:
         check_pair("bounds", bounds)
 
 
-class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseGenerativeDetector(BaseDetector):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns an ``nn.Module`` with
@@ -88,27 +90,24 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     A detector with a constructor parameter `use_labels` gets the classes of normal rows when that
     is true: `classes_` is there before the module is made, and the hooks are given the places of
     the rows' labels in it. One with a constructor parameter `validation_fraction` holds that share
-    of the rows out of all its stages, for those that validate.
+    of the rows out of all its stages, for those that validate and for :meth:`_set_score_units`.
 
     A detector with a constructor parameter `image_shape` takes images when that is given: arrays
     (n, C, H, W), or the flat rows that they are everywhere inside, of pixels in [0, 1].
     """
 
     module_: Any
-    classes_: NDArray
-    calibration_scores_: NDArray | None
+    units_: StandardUnits
     history_: pd.DataFrame
 
     _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
 
     _parameter_constraints: ClassVar[dict] = {
+        **BaseDetector._parameter_constraints,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "standardize": [StrOptions({"auto"}), "boolean"],
-        "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "calibration_fraction": [Interval(Real, 0, 1, closed="left")],
         "warm_start": ["boolean"],
         "device": [str],
-        "random_state": ["random_state"],
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
@@ -143,6 +142,15 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Called with the module in evaluation mode, after every training, continued ones included.
         """
 
+    def _set_score_units(  # noqa: B027
+        self, module: Any, train: Tensor, held_out: Tensor | None
+    ) -> None:
+        """Store in the module's buffers the units of what it scores by, after every training.
+
+        `train` are the rows that the stages saw, `held_out` those that `validation_fraction` kept
+        from them, None if there are none.
+        """
+
     # ---- fit ------------------------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -171,6 +179,64 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
                 self._fit_from_start(X, labels)
             self._set_offset(X)
         return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_from(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        start: BaseGenerativeDetector | None = None,
+        extra_objective: ExtraObjective | None = None,
+    ) -> Self:
+        """Fit from another detector's weights, to more than the detector's own loss.
+
+        For detectors that are trained by gradients. `LikelihoodRatio` trains with it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        start : detector, default=None
+            Fitted, of this class. Its units of columns are taken, and its weights and all else
+            that its module holds; what this detector's module has beyond that begins as in `fit`.
+        extra_objective : callable, default=None
+            Called in each step of the last stage as ``extra_objective(objective, module, batch)``
+            in place of the stage's ``objective(module, batch)``. It returns a dict of scalars:
+            "loss" is back-propagated, and the rest goes to `history_`. A loss that depends on no
+            parameter skips the batch.
+
+        Returns
+        -------
+        self : object
+            The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            If the detector is not trained by gradients, or `start` is of another architecture.
+        """
+        name = type(self).__name__
+        if not self.trained_by_gradients:
+            raise ValueError(f"{name} is not trained by gradients: use fit.")
+        if start is not None and type(start) is not type(self):
+            raise ValueError(f"start is a {type(start).__name__}; pass a fitted {name}.")
+        with self._all_or_nothing():
+            X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+            if start is not None and start.n_features_in_ != X.shape[1]:
+                raise ValueError(
+                    f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
+                )
+            self._fit_from_start(X, labels, start, extra_objective)
+            self._set_offset(X)
+        return self
+
+    @property
+    def trained_by_gradients(self) -> bool:
+        """Whether training has stages of gradient steps."""
+        return set(GRADIENT_PARAMETERS) <= set(self._get_param_names())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
@@ -219,72 +285,18 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return self.fit(X, y).predict(X)
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Give back the state from before the block if it does not end well."""
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
-    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
-        return validate_rows(self, X, image_shape=self._shape(reset), reset=reset, **checks)
-
-    def _shape(self, reset: bool) -> tuple[int, int, int] | None:
+    def _shape(self, reset: bool) -> Shape | None:
         """Shape of images: that of the fit, whatever `set_params` was called with since."""
         return image_shape_of(vars(self) if reset else self._fitted_parameters)
 
-    def _validate_labelled(
-        self, X: ArrayLike, y: ArrayLike | None, *, reset: bool, ensure_min_samples: int = 1
-    ) -> tuple[NDArray, NDArray | None]:
-        """Rows, and the places of their labels in `classes_`, which `reset` sets anew."""
-        name, uses_labels = type(self).__name__, bool(getattr(self, "use_labels", False))
-        if not reset and uses_labels != hasattr(self, "classes_"):
-            raise ValueError(
-                f"use_labels={uses_labels}, but this {name} was fitted with use_labels="
-                f"{not uses_labels}. Set it back, or fit from the start (warm_start=False)."
-            )
-        if not uses_labels:
-            if reset:
-                self.__dict__.pop("classes_", None)
-            return self._validate(X, reset=reset, ensure_min_samples=ensure_min_samples), None
-        if y is None:
-            raise ValueError(
-                f"{name} with use_labels=True requires y to be passed, but the target y is None. "
-                "Pass the class of every row, or set use_labels=False."
-            )
-        rows, classes = validate_rows(
-            self,
-            X,
-            y,
-            image_shape=self._shape(reset),
-            reset=reset,
-            ensure_min_samples=ensure_min_samples,
-        )
-        check_classification_targets(classes)
-        return rows, self._encode(classes, reset=reset)
-
-    def _encode(self, y: NDArray, *, reset: bool) -> NDArray:
-        """Places of labels in `classes_`; `reset` makes these the classes of `y`."""
-        encoder = LabelEncoder()
-        seen = encoder.fit(y).classes_
-        if reset:
-            self.classes_ = seen
-        known = set(self.classes_.tolist())
-        unknown = [label for label in seen.tolist() if label not in known]
-        if unknown:
-            raise ValueError(
-                f"y holds the classes {unknown}, which the first fit did not see: it saw "
-                f"{self.classes_.tolist()}. Leave their rows out, or fit anew on all classes."
-            )
-        encoder.classes_ = self.classes_
-        return encoder.transform(y)
-
-    def _fit_from_start(self, X: NDArray, labels: NDArray | None) -> None:
-        """All stages on a new module."""
+    def _fit_from_start(
+        self,
+        X: NDArray,
+        labels: NDArray | None,
+        start: BaseGenerativeDetector | None = None,
+        extra_objective: ExtraObjective | None = None,
+    ) -> None:
+        """All stages on a new module, or on a copy of the one of `start`."""
         self.device_ = resolve_device(self.device)
         self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
@@ -292,13 +304,22 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         self._fitted_parameters = self.get_params(deep=False)
         self._fitted_parameters.pop("callbacks", None)  # of training alone; they may not pickle
         train, train_labels, held_out = self._split_calibration(X, labels)
-        self.units_ = self._units_of(train)
+        self.units_ = self._units_of(train) if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
             codes = self._to_device(train_labels)
-            self._before_training(module, rows, codes)
-            self._run(module, self._stages(module), rows, codes)
+            if start is None:
+                self._before_training(module, rows, codes)
+            else:
+                _take_state(module, start.module_)
+            stages = self._stages(module)
+            if start is not None:
+                stages = [dataclasses.replace(stage, before=None) for stage in stages]
+            if extra_objective is not None and stages:
+                objective = partial(extra_objective, stages[-1].objective)
+                stages[-1] = dataclasses.replace(stages[-1], objective=objective)
+            self._run(module, stages, rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
@@ -336,8 +357,11 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
         for stage in stages:
-            inputs = inputs_of(module, stage, train)
-            validation = None if held_out is None else inputs_of(module, stage, held_out)
+            inputs, validation = (
+                None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
+                for part in (train, held_out)
+            )
+            assert inputs is not None
             if stage.before is not None and self._n_fits == 1:
                 both = inputs if validation is None else torch.cat([inputs, validation])
                 stage.before(module, both)
@@ -354,139 +378,23 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             )
         module.eval()
         self._after_training(module, rows, labels)
+        self._set_score_units(module, rows[train], None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
         self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
 
-    def _split_validation(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows to train on, and those that choose the epoch of every stage."""
+    def _split_validation(self, rows: Tensor) -> tuple[Tensor | slice, Tensor | None]:
+        """Where the rows to train on are, and those that choose the epoch of every stage."""
         n_held_out = int(getattr(self, "validation_fraction", 0) * len(rows))
         # Two rows to train on; and so many tell epochs apart that more would only cost.
         n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
-            return rows, None
+            return slice(None), None
         order = torch.randperm(len(rows), device=rows.device)
-        return rows[order[n_held_out:]], rows[order[:n_held_out]]
-
-    def _split_calibration(
-        self, X: NDArray, labels: NDArray | None
-    ) -> tuple[NDArray, NDArray | None, NDArray | None]:
-        """Rows to train on, their labels, and rows held out."""
-        if self.calibration_fraction == 0:
-            return X, labels, None
-        n_held_out = int(np.ceil(self.calibration_fraction * len(X)))
-        if len(X) - n_held_out < 2:
-            raise ValueError(
-                f"calibration_fraction={self.calibration_fraction} leaves "
-                f"{len(X) - n_held_out} of {len(X)} rows to train on; at least 2 are needed."
-            )
-        order = np.random.RandomState(self.seed_).permutation(len(X))
-        train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        return X[train], None if labels is None else labels[train], X[held_out]
-
-    def _set_offset(self, X: NDArray) -> None:
-        """Flag the share `contamination` of the rows held out, or of `X` if none were."""
-        held_out = self.calibration_scores_
-        scores = self._score(X) if held_out is None else held_out
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+        return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
-
-    def score_samples(self, X: ArrayLike) -> NDArray:
-        """Score rows; higher is more normal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows in the units of the training rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Float64, the negative of the method's energy. A row's score depends on that row alone.
-        """
-        check_is_fitted(self)
-        return self._score(self._validate(X, reset=False))
-
-    def anomaly_score(self, X: ArrayLike) -> NDArray:
-        """Negative of :meth:`score_samples`: higher is more anomalous.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Float64.
-        """
-        return -self.score_samples(X)
-
-    def decision_function(self, X: ArrayLike) -> NDArray:
-        """Scores shifted so that 0 is the threshold: ``score_samples(X) - offset_``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Negative for rows that `predict` calls anomalies.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: ArrayLike) -> NDArray:
-        """Label rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Of int.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
-
-    def p_value(self, X: ArrayLike) -> NDArray:
-        """Split-conformal p-values of the hypothesis that a row is normal.
-
-        The p-value of a row is ``(1 + #{held-out rows that score no higher}) / (n_held_out + 1)``.
-        Flagging rows with a p-value of at most alpha flags a normal row with a probability of at
-        most alpha, whatever the model and its quality.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n_samples,)
-            In (0, 1].
-
-        Raises
-        ------
-        ValueError
-            If no rows were held out of training (``calibration_fraction=0``), or the model has
-            been trained on since then.
-        """
-        check_is_fitted(self)
-        held_out = self.calibration_scores_
-        if held_out is None:
-            raise ValueError(
-                "p_value needs rows held out of training: fit with calibration_fraction > 0 "
-                f"(it is {self.calibration_fraction}), and without partial_fit or warm_start "
-                "after that."
-            )
-        below = np.searchsorted(held_out, self.score_samples(X), side="right")
-        return (1 + below) / (1 + len(held_out))
 
     def _score(self, X: NDArray) -> NDArray:
         return -self._by_chunks(X, self.module_.energy)
@@ -570,11 +478,6 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         return load_detector(cls, Path(path), device)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = bool(getattr(self, "use_labels", False))
-        return tags
-
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "module_" in state and state["device_"].type != "cpu":
@@ -596,6 +499,24 @@ class BaseGenerativeDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
     """Optimisers of the last stage, if there is one."""
     return stages[-1].optimizers if stages else {}
+
+
+def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
+    return None if labels is None else labels[part]
+
+
+def _take_state(module: nn.Module, other: nn.Module) -> None:
+    """Give a module all that another holds; what it has beyond that stays."""
+    try:
+        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+        problem = f"there is no place for its {strange[0]}" if strange else ""
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+    if problem:
+        raise ValueError(
+            f"start has another architecture ({problem}). Give both detectors the same parameters, "
+            "and rows of as many columns."
+        )
 
 
 def _on_cpu(moments: Any) -> Any:

@@ -19,6 +19,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 from tqdm.auto import tqdm
 
 from ._moments import chunks_of
@@ -56,7 +57,8 @@ class Stage:
         Name in the history and on the progress bar.
     objective : callable
         Maps (module, batch) to a dict of scalars; "loss" is back-propagated, the rest goes to the
-        history. A part called "negative_energy" is watched by the divergence guard.
+        history. A part called "negative_energy" is watched by the divergence guard. A loss that
+        depends on no parameter, as :func:`skipped` returns, skips the batch.
     optimizers : mapping of str to Optimizer
         What the stage trains; the learning rate of the first follows `schedule`. A parameter in
         none of them is frozen.
@@ -64,6 +66,9 @@ class Stage:
         Number of gradient steps.
     cosine : bool, default=True
         Whether the learning rate falls to 0 as half a cosine; else it is constant.
+    decay : callable, optional
+        Factor on the learning rate at the share p of the steps, from 0 at the first one to below 1;
+        in place of the cosine.
     clip_norm : float, optional
         Largest norm of the gradient of all parameters.
     energy_limit : float, default=inf
@@ -77,6 +82,8 @@ class Stage:
     validate : callable, optional
         Maps (module, inputs) to a loss of shape (), the mean over rows. Where rows were held out,
         the stage ends with the state of the epoch in which their loss was lowest.
+    labelled : bool, default=False
+        Whether inputs have one column more, the place of the row's class among the classes.
     """
 
     name: str
@@ -84,11 +91,18 @@ class Stage:
     optimizers: Mapping[str, torch.optim.Optimizer]
     n_steps: int
     cosine: bool = True
+    decay: Callable[[float], float] | None = None
     clip_norm: float | None = None
     energy_limit: float = float("inf")
     before: Callable[[Any, Tensor], None] | None = None
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
+    labelled: bool = False
+
+
+def skipped(batch: Tensor) -> dict[str, Tensor]:
+    """Parts of an objective that lets no gradient step be made of a batch."""
+    return {"loss": batch.new_zeros(())}
 
 
 def adam(
@@ -106,6 +120,15 @@ def adamw(
     group = list(parameters)
     return torch.optim.AdamW(
         group, lr=learning_rate, weight_decay=weight_decay, fused=_can_be_fused(group)
+    )
+
+
+def adamax(
+    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Adamax:
+    """Adamax over all parameters at once; it has no fused form."""
+    return torch.optim.Adamax(
+        list(parameters), lr=learning_rate, weight_decay=weight_decay, foreach=True
     )
 
 
@@ -198,6 +221,8 @@ class StageNet(NeuralNet):
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         parts = self.stage.objective(self.module_, batch)
+        if not parts["loss"].requires_grad:
+            return {"loss": parts["loss"], "parts": {}, "y_pred": parts["loss"]}
         parts["loss"].backward()
         self.notify("on_grad_computed", named_parameters=self._named_parameters, batch=batch)
         for optimizer in optimizers:
@@ -211,19 +236,21 @@ class StageNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(True)
-        start, count = time.perf_counter(), 0
+        start, count, n_skipped = time.perf_counter(), 0, 0
         sums: dict[str, Tensor] = {}
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             for name, value in step["parts"].items():
                 value = value.detach()
-                sums[name] = sums[name] + value if count else value
+                sums[name] = sums[name] + value if name in sums else value
             count += 1
+            n_skipped += not step["parts"]
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        for name, value in sums.items():
+        # Where all were skipped there is no loss, which the divergence guard takes for a bad one.
+        for name, value in (sums or {"loss": torch.tensor(math.nan)}).items():
             name = f"{prefix}_loss" if name == "loss" else name
-            self.history.record(name, float(value) / count)
+            self.history.record(name, float(value) / max(1, count - n_skipped))
         self.history.record(f"{prefix}_batch_count", count)
         self.history.record("seconds", time.perf_counter() - start)
 
@@ -282,22 +309,25 @@ class DivergenceGuard(Callback):
         raise StopStage
 
 
-class CosineRates(Callback):
-    """Lets the learning rates of all the stage's optimisers fall to 0 as half a cosine.
+class FallingRates(Callback):
+    """Lets the learning rates of all the stage's optimisers fall: half a cosine, or the decay.
 
     skorch's LRScheduler knows of one optimiser alone.
     """
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Start from the rates as they are."""
+        n_steps, decay = net.stage.n_steps, net.stage.decay
         self.schedulers_ = [
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=net.stage.n_steps)
+            lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
+            if decay is None
+            else lr_scheduler.LambdaLR(optimizer, lambda step: decay(step / n_steps))
             for optimizer in net.stage.optimizers.values()
         ]
 
     def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Set the rates of the next step."""
-        for scheduler in self.schedulers_:
+        """Set the rates of the next step; a batch that was skipped made none."""
+        for scheduler in self.schedulers_ if kwargs["parts"] else ():
             scheduler.step()
 
 
@@ -396,13 +426,18 @@ class ProgressBar(Callback):
         self.bar_.close()
 
 
-def inputs_of(module: nn.Module, stage: Stage, rows: Tensor) -> Tensor:
-    """Map rows (n, d_x) to what a stage is trained on, (n, d)."""
-    if stage.inputs is None:
+def inputs_of(
+    module: nn.Module, stage: Stage, rows: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """Map rows (n, d_x) with `labels` (n,) to what a stage is trained on, (n, d)."""
+    if stage.inputs is not None:
+        module.eval()
+        with torch.no_grad():
+            rows = stage.inputs(module, rows)
+    if not stage.labelled:
         return rows
-    module.eval()
-    with torch.no_grad():
-        return stage.inputs(module, rows)
+    assert labels is not None
+    return torch.column_stack([rows, labels.to(rows)])
 
 
 def run_stage(
@@ -445,8 +480,8 @@ def run_stage(
     own: list[Any] = [DivergenceGuard()]
     if stage.validate is not None and held_out is not None:
         own.append(BestEpoch(held_out))
-    if stage.cosine:
-        own.append(CosineRates())
+    if stage.cosine or stage.decay is not None:
+        own.append(FallingRates())
     if stage.clip_norm is not None:
         own.append(GradientNormClipping(stage.clip_norm))
     if verbose:

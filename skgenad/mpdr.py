@@ -236,9 +236,10 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         Share, in [0, 1], of visible chains that start from the buffer when there is one.
     augmentation : str, tuple of str or callable, default=None
         How images are changed half-way through the visible chain, in this order: "flip" (mirrored,
-        with a probability of 1/2), "crop" (8 to 100 % of the image enlarged), "jitter" (brightness,
-        contrast, saturation and hue) and "grey", each with a probability of 1/5; or a callable of
-        tensors (n, C, H, W), which keeps their shape. It needs ``visible_gamma=0``.
+        with a probability of 1/2), "shift" (moved by up to a tenth of its height and width),
+        "crop" (8 to 100 % of the image enlarged), "jitter" (brightness, contrast, saturation and
+        hue) and "grey", each of these three with a probability of 1/5; or a callable of tensors
+        (n, C, H, W), which keeps their shape. It needs ``visible_gamma=0``.
     energy_init : {"auto", "manifold", "pretrain", "random"}, default="auto"
         Where the energy starts: a copy of the first manifold (reconstruction energy only);
         trained to reconstruct (or to predict the masked block) for `pretrain_steps`; or random

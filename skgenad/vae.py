@@ -183,7 +183,7 @@ class VAEModule(nn.Module):
             total = total + log_weight
         return total / len(self.noise)
 
-    def log_likelihood(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor) -> Tensor:
         """Importance-weighted bounds (n,) of log p(x): the log of the mean weight."""
         weights = self.log_weights(x)
         total = next(weights)
@@ -198,7 +198,7 @@ class VAEModule(nn.Module):
         """
         if self.score_type == "reconstruction":
             return mean_squared_error(x, self.reconstruct(x))
-        bound = self.elbo(x) if self.score_type == "elbo" else self.log_likelihood(x)
+        bound = self.elbo(x) if self.score_type == "elbo" else self.log_prob(x)
         departure = precise(x - self.settled(x)).square().sum(dim=1)
         return 0.5 * departure / precise(self.variance) - bound
 
@@ -451,4 +451,4 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        return self._by_chunks(X, self.module_.log_likelihood) - self.units_.log_scale
+        return self._by_chunks(X, self.module_.log_prob) - self.units_.log_scale

@@ -6,6 +6,7 @@ import numpy as np
 
 import skgenad
 from skgenad._base import BaseGenerativeDetector
+from skgenad._contract import BaseDetector
 from skgenad._factories import Networks
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
@@ -47,9 +48,20 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "Glow": {
+        "steps": 2,
+        "hidden": 16,
+        "max_steps": 20,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "Mahalanobis": {
         "random_state": 0,
         "device": "cpu",
+    },
+    "LikelihoodRatio": {
+        "random_state": 0,
     },
     "MPDR": {
         "hidden_sizes": (16, 16),
@@ -67,6 +79,25 @@ TINY = {
         "visible_steps": 2,
         "pretrain_steps": 10,
         "max_steps": 10,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "PixelCNN": {
+        "hidden": 4,
+        "n_components": 2,
+        "max_steps": 30,
+        "learning_rate": 1e-2,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "PWAE": {
+        "hidden_sizes": (16, 16),
+        "decoder_channels": 8,
+        "n_permutations": 20,
+        "n_projections": 5,
+        "max_steps": 30,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -96,6 +127,13 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
+# Those of two models, too.
+EVERY = [
+    thing
+    for name in skgenad.__all__
+    if inspect.isclass(thing := getattr(skgenad, name)) and issubclass(thing, BaseDetector)
+]
+
 # Every detector, and some once more for each piece that changes what is computed or kept.
 VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("MPDR", {"energy": "scalar"}),
@@ -108,10 +146,13 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "error"}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "spectral": True}),
+    ("Glow", {"affine": False}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),
     ("NAE", {"train_temperature": True, "metropolis": True}),
+    ("PWAE", {"combine": "sum"}),
+    ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
     ("WAE", {"kernel": "imq"}),

@@ -16,6 +16,7 @@ from skgenad._augmentation import (
     greyed,
     greyscale,
     jittered,
+    shifted,
     turned_hue,
 )
 from skgenad._langevin import Langevin
@@ -36,7 +37,8 @@ def test_images_go_in_and_come_out(change, channels):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("change", AUGMENTATIONS.values())
+# A shift may be by nothing.
+@pytest.mark.parametrize("change", [AUGMENTATIONS[n] for n in AUGMENTATIONS if n != "shift"])
 def test_probability_is_the_share_of_images_that_change(change):
     x = images(2000, 3, 4, 4)
     assert torch.equal(change(x, probability=0.0), x)
@@ -49,6 +51,29 @@ def test_no_strength_is_no_change():
     crop = cropped(x, 1.0, scale=(1.0, 1.0), ratios=(1.0, 1.0))
     torch.testing.assert_close(crop, x)
     torch.testing.assert_close(jittered(x, 1.0, 0.0, 0.0, 0.0, 0.0), x)
+
+
+def test_shifts_move_whole_images_and_bring_in_zeros():
+    x = 0.5 + images(400, 3, 20, 30) / 2
+    y = shifted(x)
+    moves = set()
+    for before, after in zip(x, y, strict=True):
+        inside = (after > 0).all(dim=0)
+        rows, columns = inside.any(dim=1).nonzero()[:, 0], inside.any(dim=0).nonzero()[:, 0]
+        height, width = len(rows), len(columns)
+        assert inside.sum() == height * width  # a rectangle
+        # What is there now was there, somewhere in the corner on the other side.
+        top, left = int(rows[0]), int(columns[0])
+        from_top, from_left = 0 if top else 20 - height, 0 if left else 30 - width
+        kept = before[:, from_top : from_top + height, from_left : from_left + width]
+        assert torch.equal(after[:, top : top + height, left : left + width], kept)
+        moves.add((top - from_top, left - from_left))
+    down, right = zip(*moves, strict=True)
+    assert set(down) == set(range(-2, 3)) and set(right) == set(range(-3, 4))
+    assert len(moves) == 35
+    half = shifted(x, probability=0.5)
+    assert 0.3 < (half == x).flatten(1).all(dim=1).double().mean() < 0.7
+    assert torch.equal(shifted(x, probability=0.0), x)
 
 
 def test_flips_are_involutions():
@@ -177,7 +202,7 @@ def test_augmentation_changes_what_is_learned_and_no_row_leaves_the_range():
     ("parameters", "message"),
     [
         ({"augmentation": "blur"}, "augmentation.*'blur'"),
-        ({"augmentation": ("flip", "blur")}, "must be a callable or one or more of flip, crop"),
+        ({"augmentation": ("flip", "blur")}, "must be a callable or one or more of flip, shift"),
         ({"augmentation": ()}, "must be a callable or one or more of"),
         ({"augmentation": "grey"}, r"'grey' takes the colour .*=\(1, 8, 8\) has 1 ch"),
         ({"augmentation": "flip", "visible_gamma": 0.1}, "Set visible_gamma=0"),

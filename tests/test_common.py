@@ -12,23 +12,23 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from ._settings import DETECTORS, TINY, normal_rows, tiny
+from ._settings import EVERY, TINY, normal_rows, tiny
 
-all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+all_detectors = pytest.mark.parametrize("detector", EVERY)
 
 
 def test_every_public_detector_has_quick_settings():
-    assert DETECTORS
-    assert {detector.__name__ for detector in DETECTORS} <= set(TINY)
+    assert EVERY
+    assert {detector.__name__ for detector in EVERY} <= set(TINY)
 
 
 def test_no_check_is_left_out():
     # Without this variable scikit-learn skips one of the checks below.
     assert os.environ["SCIPY_ARRAY_API"] == "1"
-    assert all(not tiny(detector).__sklearn_tags__()._skip_test for detector in DETECTORS)
+    assert all(not tiny(detector).__sklearn_tags__()._skip_test for detector in EVERY)
 
 
-@parametrize_with_checks([tiny(detector) for detector in DETECTORS])
+@parametrize_with_checks([tiny(detector) for detector in EVERY])
 def test_passes_scikit_learns_check(estimator, check):
     try:
         check(estimator)

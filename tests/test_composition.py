@@ -16,7 +16,7 @@ from skgenad.metrics import (
     on_manifold_scorer,
 )
 
-from ._settings import DETECTORS, having, normal_rows, tiny
+from ._settings import DETECTORS, EVERY, having, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 
@@ -29,7 +29,7 @@ def labelled():
     return X, y
 
 
-@all_detectors
+@pytest.mark.parametrize("detector", EVERY)
 def test_a_pipeline_is_its_steps_one_after_the_other(detector):
     X = normal_rows()
     steps = [("scale", StandardScaler()), ("reduce", PCA(3)), ("detect", tiny(detector))]

@@ -14,9 +14,10 @@ from sklearn.metrics import roc_auc_score
 from skgenad import MPDR, Autoencoder
 from skgenad._base import SCORING_CHUNK
 
-from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, takes, tiny
+from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, takes, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
+every_detector = pytest.mark.parametrize("detector", EVERY)
 all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
 
 
@@ -116,7 +117,7 @@ def test_scoring_changes_nothing_in_the_detector(name, extra):
 # ---- threshold ------------------------------------------------------------------------------
 
 
-@all_detectors
+@every_detector
 @pytest.mark.parametrize("contamination", [0.02, 0.1, 0.25, 0.5])
 def test_contamination_is_the_share_that_is_flagged(detector, contamination):
     X = normal_rows(200)
@@ -196,7 +197,7 @@ def test_calibration_must_leave_rows_to_train_on():
 # ---- life of a detector ---------------------------------------------------------------------
 
 
-@all_detectors
+@every_detector
 def test_nothing_works_before_fit(detector):
     X = normal_rows()
     unfitted = tiny(detector)
@@ -242,14 +243,14 @@ def test_a_clone_is_unfitted_and_fits_the_same(name, extra):
     np.testing.assert_array_equal(twin.fit(X).score_samples(X), detector.score_samples(X))
 
 
-@all_detectors
+@every_detector
 def test_a_pickle_holds_no_optimizer_graph_or_training_rows(detector):
     small, large = (tiny(detector).fit(normal_rows(n)) for n in (50, 5000))
     sizes = [len(pickle.dumps(fitted)) for fitted in (small, large)]
     assert sizes[1] < sizes[0] + 1000
 
 
-@all_detectors
+@every_detector
 def test_metadata_routing_may_be_on(detector):
     X = normal_rows()
     with sklearn.config_context(enable_metadata_routing=True):

@@ -13,7 +13,7 @@ from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
 
 import skgenad
-from skgenad._base import BaseGenerativeDetector
+from skgenad._contract import BaseDetector
 
 # Checks of `numpydoc.validate` that must pass; the others are matters of taste.
 CHECKS = {
@@ -72,7 +72,7 @@ METHODS = [
 DETECTORS = [
     thing
     for thing in OBJECTS.values()
-    if inspect.isclass(thing) and issubclass(thing, BaseGenerativeDetector)
+    if inspect.isclass(thing) and issubclass(thing, BaseDetector)
 ]
 
 

@@ -19,29 +19,48 @@ PACKAGE = ROOT / "skgenad"
 # A subpackage counts as one module. `skgenad/__init__.py` imports what it likes and is open to
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
-    "_augmentation _composite _convnets _device _distances _energies _factories _kernels "
-    "_langevin _moments _nce _negatives _networks _objectives _random _recovery _scaling"
+    "_augmentation _composite _convnets _couplings _densities _device _distances _energies "
+    "_factories _flow_layers _flows _hsic _kernels _langevin _logistics _moments _nce "
+    "_negatives _networks _objectives _patch_networks _patches _pixelcnn _png _random "
+    "_recovery _scaling"
 )
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
     1: {"_training"},
     2: {
         "_base",
+        "_contract",
         "_energy_based",
         "_external",
         "_files",
+        "_flow_detector",
         "_grid",
         "_images",
         "_reconstruction",
+        "_outliers",
         "_sampling",
     },
-    3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "mahalanobis", "nae", "vae", "wae"},
+    3: {
+        "autoencoder",
+        "cance",
+        "mpdr",
+        "dagmm",
+        "ebm",
+        "glow",
+        "mahalanobis",
+        "nae",
+        "pixelcnn",
+        "pwae",
+        "vae",
+        "wae",
+    },
     4: {
         "metrics",
         "datasets",
         "benchmark",
         "compat",
         "inspection",
+        "likelihood_ratio",
         "preprocessing",
         "_pyod_interface",
     },
@@ -64,7 +83,7 @@ OPTIONAL_MODULES = {"_pyod_interface": {"pyod"}, "benchmark._app": {"typer"}}
 FORKS = {"_random": {"torch"}, "compat": {"numpy", "torch"}}
 
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
-IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-posthocs": "scikit_posthocs"}
+IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-posthocs": "scikit_posthocs", "pillow": "PIL"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -76,8 +95,9 @@ def import_names(requirements: list[str]) -> set[str]:
 CORE = import_names(PROJECT["dependencies"])
 EXTRAS = {extra: import_names(names) for extra, names in PROJECT["optional-dependencies"].items()}
 ALWAYS_THERE = {"joblib", "filelock"}  # scikit-learn and torch cannot do without
-OPTIONAL = (EXTRAS["bench"] | EXTRAS["dask"]) - CORE - ALWAYS_THERE
-DECLARED = CORE | EXTRAS["bench"] | EXTRAS["dask"]
+ALL_EXTRAS = EXTRAS["bench"] | EXTRAS["dask"] | EXTRAS["images"]
+OPTIONAL = ALL_EXTRAS - CORE - ALWAYS_THERE
+DECLARED = CORE | ALL_EXTRAS
 
 
 class Import(NamedTuple):

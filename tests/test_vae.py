@@ -88,7 +88,7 @@ def test_bounds_are_the_log_likelihood_where_the_posterior_is_exact(
     x = torch.from_numpy(factor_rows(50, seed=1) * 3)
     exact = pca.score_samples(x.numpy())
     np.testing.assert_allclose(module.elbo(x), exact, rtol=1e-10)
-    np.testing.assert_allclose(module.log_likelihood(x), exact, rtol=1e-10)
+    np.testing.assert_allclose(module.log_prob(x), exact, rtol=1e-10)
     np.testing.assert_allclose(module.energy(x), -exact, rtol=1e-10)
 
 
@@ -107,7 +107,7 @@ def test_the_importance_weighted_bound_rises_with_k_to_the_exact_log_likelihood(
     for size in (1, 2, 4, 16, 64, 256):
         parts = []
         for module.noise in noise.split(size):
-            parts.append(module.log_likelihood(x).mean().item())
+            parts.append(module.log_prob(x).mean().item())
         bounds.append(np.mean(parts))
     exact = pca.score_samples(x.numpy()).mean()
     assert (np.diff(bounds) > 0).all()
@@ -189,7 +189,7 @@ def test_weights_are_those_of_the_densities_written_out():
         torch.testing.assert_close(log_weight, expected, rtol=1e-6, atol=1e-6)
     weights = torch.stack(list(module.log_weights(x)))
     torch.testing.assert_close(module.elbo(x), weights.mean(dim=0))
-    torch.testing.assert_close(module.log_likelihood(x), weights.exp().mean(dim=0).log())
+    torch.testing.assert_close(module.log_prob(x), weights.exp().mean(dim=0).log())
 
 
 def test_the_loss_is_the_negative_elbo():
@@ -215,10 +215,10 @@ def test_the_elbo_is_never_above_the_importance_weighted_bound(ring):
     module = copy.deepcopy(ring.module_)
     module.noise = module.noise[:10]
     x = torch.randn(1000, 2) * 2
-    gap = module.log_likelihood(x) - module.elbo(x)
+    gap = module.log_prob(x) - module.elbo(x)
     assert gap.min() > 0 and gap.max() < 1e6
     module.noise = module.noise[:1]
-    torch.testing.assert_close(module.log_likelihood(x), module.elbo(x), rtol=0, atol=0)
+    torch.testing.assert_close(module.log_prob(x), module.elbo(x), rtol=0, atol=0)
 
 
 @torch.no_grad()
@@ -229,7 +229,7 @@ def test_the_bound_of_a_trained_vae_rises_with_k(ring):
     for size in (1, 4, 16, 64, 256):
         parts = []
         for module.noise in noise.split(size):
-            parts.append(module.log_likelihood(x).mean().item())
+            parts.append(module.log_prob(x).mean().item())
         means.append(np.mean(parts))
     assert (np.diff(means) > 0).all() and means[-1] - means[0] > 0.05
 

@@ -1,14 +1,26 @@
 """Data sets for anomaly detection: fetched, shipped with scikit-learn, drawn, or your own files.
 
-Everywhere `target`, or `y`, is 1 for an anomaly and 0 for a normal row.
+`target`, or `y`, is 1 for an anomaly and 0 for a normal row; in the image sets with classes (MNIST
+and its like, CIFAR-10, SVHN, Omniglot) it is the class, and what is normal is yours to say.
 """
 
 from skgenad.datasets._adbench import fetch_adbench, list_adbench
 from skgenad.datasets._builtin import list_builtin, load_builtin
+from skgenad.datasets._colour_images import fetch_cifar10, fetch_svhn
 from skgenad.datasets._fetch import get_data_home
 from skgenad.datasets._kddcup99 import fetch_kddcup99_dagmm
+from skgenad.datasets._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
+from skgenad.datasets._mvtec import load_mvtec
 from skgenad.datasets._npz import list_folder, load_folder, load_npz
+from skgenad.datasets._omniglot import fetch_omniglot
 from skgenad.datasets._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
+from skgenad.datasets._synthetic_images import (
+    make_chimera_mnist,
+    make_constant_images,
+    make_half_mnist,
+    make_noise_images,
+)
+from skgenad.datasets._textures import make_textures
 from skgenad.datasets._toy import (
     make_eight_gaussians,
     make_local_anomalies,
@@ -27,7 +39,13 @@ __all__ = [
     "fetch_abalone",
     "fetch_adbench",
     "fetch_arrhythmia",
+    "fetch_cifar10",
+    "fetch_fashion_mnist",
     "fetch_kddcup99_dagmm",
+    "fetch_kmnist",
+    "fetch_mnist",
+    "fetch_omniglot",
+    "fetch_svhn",
     "fetch_thyroid",
     "get_data_home",
     "list_adbench",
@@ -35,11 +53,17 @@ __all__ = [
     "list_folder",
     "load_builtin",
     "load_folder",
+    "load_mvtec",
     "load_npz",
     "local_anomalies_log_density",
+    "make_chimera_mnist",
+    "make_constant_images",
     "make_eight_gaussians",
+    "make_half_mnist",
     "make_local_anomalies",
+    "make_noise_images",
     "make_ring",
+    "make_textures",
     "make_two_clusters",
     "ring_log_density",
     "two_clusters_log_density",

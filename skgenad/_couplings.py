@@ -1,0 +1,167 @@
+"""Coupling layers: one part of a row is changed as a network of the other part says.
+
+Which network it is makes the difference between Glow's variants: convolutions see the pixels
+around (S1.1), perceptrons all of the row (S2.2). A row of one number has no other part:
+:class:`Elementwise` bends it by a learned monotone function.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._device import precise
+from ._flow_layers import FlowLayer, row_sums
+from ._networks import MLP
+
+# Scales are sigmoid(raw + 2), near 1 at the start: Glow's published code.
+_RAW_AT_START = 2.0
+# Rows farther from 0 than this, in units of the batch that initialised the flow, are as far as it
+# for the networks: what they say stays finite through any number of layers.
+_FARTHEST_SEEN = 1e3
+_BISECTIONS = 60
+
+
+class Coupling(FlowLayer):
+    """Affine or additive coupling: x = (x_a, x_b) -> (x_a, (x_b + t(x_a)) s(x_a)).
+
+    Parameters
+    ----------
+    net : nn.Module
+        Maps x_a to t and, if the coupling is affine, as many numbers r with s = sigmoid(r).
+    n_kept : int
+        Channels or columns of x_a, the first ones.
+    affine : bool
+        Whether there is s, which is below 1; else it is 1.
+    """
+
+    def __init__(self, net: nn.Module, n_kept: int, affine: bool) -> None:
+        super().__init__()
+        self.net, self.n_kept, self.affine = net, n_kept, affine
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        kept, moved = x.split([self.n_kept, x.shape[1] - self.n_kept], dim=1)
+        return kept, moved
+
+    def _coefficients(self, kept: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Shift t and, if there is one, log s."""
+        out = self.net(kept)
+        if not self.affine:
+            return out, None
+        shift, raw = out.chunk(2, dim=1)
+        if self.training:
+            return shift, F.logsigmoid(raw)
+        return shift, F.logsigmoid(precise(raw)).to(raw.dtype)
+
+    def _exp(self, x: Tensor) -> Tensor:
+        return x.exp() if self.training else precise(x).exp().to(x.dtype)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Change the second part."""
+        kept, moved = self._halves(x)
+        shift, log_scale = self._coefficients(kept)
+        moved = moved + shift
+        if log_scale is None:
+            return torch.cat([kept, moved], dim=1), x.new_zeros(())
+        moved = moved * self._exp(log_scale)
+        return torch.cat([kept, moved], dim=1), row_sums(log_scale, self.training)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Change it back."""
+        kept, moved = self._halves(y)
+        shift, log_scale = self._coefficients(kept)
+        if log_scale is not None:
+            moved = moved / self._exp(log_scale)
+        return torch.cat([kept, moved - shift], dim=1)
+
+
+def _start_as_identity(last: nn.Conv2d | nn.Linear, affine: bool) -> None:
+    """Let a network's last layer say no shift and a scale near 1, whatever the input."""
+    assert last.bias is not None
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    if affine:
+        nn.init.constant_(last.bias[len(last.bias) // 2 :], _RAW_AT_START)
+
+
+def conv_coupling(n_channels: int, hidden: int, affine: bool) -> Coupling:
+    """Coupling of images by convolutions 3x3, 1x1 and 3x3 with `hidden` channels between."""
+    n_kept = n_channels // 2
+    n_moved = n_channels - n_kept
+    last = nn.Conv2d(hidden, (1 + affine) * n_moved, 3, padding=1)
+    _start_as_identity(last, affine)
+    net = nn.Sequential(
+        nn.Conv2d(n_kept, hidden, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden, hidden, 1),
+        nn.ReLU(inplace=True),
+        last,
+    )
+    return Coupling(net, n_kept, affine)
+
+
+class Conditioner(MLP):
+    """Perceptron with two hidden layers of ReLUs that sees no number farther from 0 than some."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, sizes[0]) to (n, sizes[-1])."""
+        return super().forward(x.clamp(-_FARTHEST_SEEN, _FARTHEST_SEEN))
+
+
+def dense_coupling(n_features: int, hidden: int, affine: bool) -> Coupling:
+    """Coupling of rows of at least two numbers by a perceptron (S2.2)."""
+    n_kept = -(-n_features // 2)
+    net = Conditioner([n_kept, hidden, hidden, (1 + affine) * (n_features - n_kept)], "relu")
+    _start_as_identity(net.layers[-1], affine)
+    return Coupling(net, n_kept, affine)
+
+
+class Elementwise(FlowLayer):
+    """Every column by itself: y = x + sum_k a_k tanh((x - c_k) / w_k) with a_k, w_k > 0.
+
+    It is steeper than 1 around the c_k, which draws probability there, and the identity plus a
+    constant far away.
+
+    Parameters
+    ----------
+    n_features : int
+        Number of columns.
+    n_units : int
+        Number of terms K.
+    """
+
+    def __init__(self, n_features: int, n_units: int) -> None:
+        super().__init__()
+        centres = torch.linspace(-2, 2, n_units).repeat(n_features, 1)
+        self.centres = nn.Parameter(centres)
+        self.log_heights = nn.Parameter(torch.full_like(centres, -3.0))
+        self.log_widths = nn.Parameter(torch.full_like(centres, -1.0))
+
+    def _terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and slopes (n, d) of the sum."""
+        x = x if self.training else precise(x)
+        heights, widths = self.log_heights.exp(), self.log_widths.exp()
+        bends = torch.tanh((x[:, :, None] - self.centres) / widths)
+        slopes = (1 - bends.square()) * (heights / widths)
+        return (bends * heights).sum(dim=2), slopes.sum(dim=2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Bend the columns of (n, d)."""
+        value, slope = self._terms(x)
+        y = (x + value).to(x.dtype)
+        log_slope = slope.log1p()
+        if not self.training:
+            log_slope = log_slope.to(x.dtype)
+        return y, row_sums(log_slope, self.training)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Find by bisection what :meth:`forward` maps to `y`."""
+        target = precise(y)
+        reach = precise(self.log_heights).exp().sum(dim=1)
+        low, high = target - reach, target + reach
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            below = middle + self._terms(middle)[0] < target
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (0.5 * (low + high)).to(y.dtype)

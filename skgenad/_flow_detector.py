@@ -1,0 +1,47 @@
+"""What the detectors share whose module is a density made of a flow."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from ._base import BaseGenerativeDetector
+from ._densities import FlowDensity
+from ._sampling import PriorSamplingMixin
+
+__all__ = ["FlowDetector"]
+
+
+class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
+    """Base of the detectors with a module of :class:`~skgenad._densities.FlowDensity`."""
+
+    module_: FlowDensity
+
+    def _before_training(self, module: FlowDensity, rows: Tensor, labels: Tensor | None) -> None:
+        module.initialize(rows)
+
+    def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
+        return {"loss": -module.log_prob(x).mean()}
+
+    def log_density(self, X: ArrayLike) -> NDArray:
+        """Log density of rows.
+
+        The density is that of the columns that varied in training; what the others hold has no
+        part in it. Densities in the units of X can be compared between detectors, which scores
+        in standardised units cannot. Images are in units of pixels in [0, 1], in whatever type
+        they come.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Float64, in nats, in the units of X.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        return self._by_chunks(X, self.module_.log_prob) - self.units_.log_scale

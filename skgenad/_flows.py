@@ -1,0 +1,339 @@
+"""Flows: invertible maps to standard normal codes, at one scale or several (Glow).
+
+At scale i the representation h_{i-1} is squeezed and goes through steps of normalisation, mixing
+and coupling. One half of the outcome, normalised once more, is the code z_i; the other is h_i, what
+the next scale gets; at the last scale all is code. The codes are independent, so that
+
+    log p(x) = sum_i c_i(x),    c_i(x) = log N(z_i; 0, I) + log |det d(h_i, z_i) / d h_{i-1}|.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._couplings import Elementwise, conv_coupling, dense_coupling
+from ._device import precise
+from ._flow_layers import (
+    ActNorm,
+    Chain,
+    Flatten,
+    FlowLayer,
+    NormalizedConv,
+    NormalizedRotation,
+    Squeeze,
+    row_sums,
+)
+
+Shape = tuple[int, ...]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+def conv_step(n_channels: int, hidden: int, affine: bool) -> FlowLayer:
+    """Make a step of Glow: activation normalisation, 1x1 convolution, coupling (S1.1)."""
+    return Chain([NormalizedConv(n_channels), conv_coupling(n_channels, hidden, affine)])
+
+
+def dense_step(n_features: int, hidden: int, affine: bool) -> FlowLayer:
+    """Make a step of dense Glow: normalisation, fixed rotation, coupling (S2.2).
+
+    With one column there is nothing to mix or to couple.
+    """
+    if n_features == 1:
+        return Chain([ActNorm((1,)), Elementwise(1, max(1, hidden // 8))])
+    return Chain([NormalizedRotation(n_features), dense_coupling(n_features, hidden, affine)])
+
+
+class Scale(nn.Module):
+    """One scale: steps, after which a part of the outcome is code and the rest goes on.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (d,) or (C, H, W) of what the scale gets.
+    n_steps, hidden : int
+        Number of steps and width of their networks.
+    coupling : {"conv", "dense"}
+        Kind of the steps.
+    affine : bool
+        Whether couplings scale besides shifting.
+    is_last : bool
+        Whether all of the outcome is code.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        n_steps: int,
+        hidden: int,
+        coupling: str,
+        affine: bool,
+        is_last: bool,
+    ) -> None:
+        super().__init__()
+        self.is_image = len(shape) == 3
+        if self.is_image:
+            channels, height, width = shape
+            shape = (4 * channels, height // 2, width // 2)
+        layers: list[FlowLayer] = [Squeeze()] if self.is_image else []
+        if coupling == "conv":
+            layers += [conv_step(shape[0], hidden, affine) for _ in range(n_steps)]
+        else:
+            n_features = math.prod(shape)
+            layers += [Flatten(shape)] if self.is_image else []
+            layers += [dense_step(n_features, hidden, affine) for _ in range(n_steps)]
+        # Images stay flat between dense steps.
+        self.flatten = Flatten(shape) if self.is_image and coupling == "dense" else None
+        self.steps = Chain(layers)
+        self.n_passed_on = 0 if is_last else shape[0] // 2
+        self.passed_shape: Shape = (self.n_passed_on, *shape[1:])
+        self.code_shape: Shape = (shape[0] - self.n_passed_on, *shape[1:])
+        self.code_norm = ActNorm(self.code_shape)
+
+    def _split(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """h_i and the code before its normalisation."""
+        if self.flatten is not None:
+            y = self.flatten.inverse(y)
+        return y[:, : self.n_passed_on], y[:, self.n_passed_on :]
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return h_i, z_i and the log-determinant of both."""
+        y, log_det = self.steps(h)
+        passed, code = self._split(y)
+        z, of_norm = self.code_norm(code)
+        return passed, z, log_det + of_norm
+
+    def inverse(self, passed: Tensor, z: Tensor) -> Tensor:
+        """Find h_{i-1} of h_i and z_i."""
+        y = torch.cat([passed, self.code_norm.inverse(z)], dim=1)
+        if self.flatten is not None:
+            y = y.flatten(1)
+        return self.steps.inverse(y)
+
+    def initialize(self, h: Tensor) -> Tensor:
+        """Set what depends on data from `h`; return h_i."""
+        passed, code = self._split(self.steps.initialize(h))
+        self.code_norm.initialize(code)
+        return passed
+
+
+class ClassPrior(nn.Module):
+    """Mixture of unit Gaussians, a mode for each class, all of one weight (section 3.2).
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of modes K.
+    shape : tuple of int
+        Shape of codes.
+    """
+
+    def __init__(self, n_classes: int, shape: Shape) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.zeros(n_classes, *shape))
+
+    def log_probs(self, z: Tensor, training: bool) -> Tensor:
+        """Log densities (n, K) of codes (n, ...) under each mode."""
+        modes = [standard_normal_log_prob(z - mean, training) for mean in self.means]
+        return torch.stack(modes, dim=1)
+
+    def sample(self, n: int) -> Tensor:
+        """Draw codes (n, ...)."""
+        means = self.means[torch.randint(len(self.means), (n,), device=self.means.device)]
+        return means + torch.randn_like(means)
+
+
+class Flow(nn.Module):
+    """A flow with one or several scales; the codes are standard normal.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (d,) or (C, H, W) of rows.
+    n_scales, n_steps, hidden : int
+        Numbers of scales and of steps in each, width of the networks. Rows of shape (d,) have one
+        scale.
+    coupling : {"conv", "dense"}
+        Kind of the steps; rows of shape (d,) have "dense" ones.
+    affine : bool, default=True
+        Whether couplings scale besides shifting.
+    n_classes : int or None, default=None
+        Number of modes of the last scale's codes, whose means are learned; None: they are standard
+        normal as all others.
+
+    Raises
+    ------
+    ValueError
+        If height or width cannot be halved so often.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        n_scales: int,
+        n_steps: int,
+        hidden: int,
+        coupling: str,
+        affine: bool = True,
+        n_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if len(shape) == 3:
+            check_divisible(shape, 2**n_scales, f"scales={n_scales}")
+        self.shape, scales = shape, []
+        for i in range(n_scales):
+            is_last = i == n_scales - 1
+            scales.append(Scale(shape, n_steps, hidden, coupling, affine, is_last))
+            shape = scales[-1].passed_shape
+        self.scales: Any = nn.ModuleList(scales)
+        self.prior = None if n_classes is None else ClassPrior(n_classes, scales[-1].code_shape)
+        if coupling == "conv":
+            # CPUs are far faster with channels last.
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _as_input(self, x: Tensor) -> Tensor:
+        """Rows (n, d) in the flow's shape."""
+        return x.unflatten(1, self.shape) if len(self.shape) == 3 else x
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Codes z_i of rows (n, d), each (n, ...), and the log-determinants of the scales."""
+        h, codes, log_dets = self._as_input(x), [], []
+        for scale in self.scales:
+            h, z, log_det = scale(h)
+            codes.append(z)
+            log_dets.append(log_det)
+        return codes, log_dets
+
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
+        """Rows (n, d) of codes."""
+        h = codes[-1][:, :0]
+        for scale, z in zip(reversed(self.scales), reversed(codes), strict=True):
+            h = scale.inverse(h, z)
+        return h.flatten(1)
+
+    def contributions(self, x: Tensor) -> Tensor:
+        """Contributions c_i, in nats, (n, n_scales), of rows (n, d)."""
+        *earlier, modes = self._parts(x)
+        last = modes[:, 0]
+        if self.prior is not None:
+            last = torch.logsumexp(modes, dim=1) - math.log(modes.shape[1])
+        return torch.stack([*earlier, last], dim=1)
+
+    def class_log_probs(self, x: Tensor) -> Tensor:
+        """Log densities (n, K), in nats, of rows (n, d) under each class's mode."""
+        *earlier, modes = self._parts(x)
+        return modes + torch.stack(earlier).sum(dim=0)[:, None] if earlier else modes
+
+    def _parts(self, x: Tensor) -> list[Tensor]:
+        """Contributions of the scales, (n,); of the last one under each mode, (n, K)."""
+        codes, log_dets = self.encode(x)
+        parts = [standard_normal_log_prob(z, self.training) for z in codes[:-1]]
+        if self.prior is None:
+            modes = standard_normal_log_prob(codes[-1], self.training)[:, None]
+        else:
+            modes = self.prior.log_probs(codes[-1], self.training)
+        of_last = log_dets[-1][:, None] if log_dets[-1].ndim else log_dets[-1]
+        return [p + d for p, d in zip(parts, log_dets, strict=False)] + [modes + of_last]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log densities (n,), in nats, of rows (n, d)."""
+        return self.contributions(x).sum(dim=1)
+
+    def sample(self, n: int) -> Tensor:
+        """Draw `n` rows (n, d)."""
+        like = next(self.parameters())
+        shapes = [scale.code_shape for scale in self.scales]
+        draw = [torch.randn(n, *s, device=like.device, dtype=like.dtype) for s in shapes]
+        if self.prior is not None:
+            draw[-1] = self.prior.sample(n)
+        return self.decode(draw)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Set what depends on data from rows (n, d): all layers normalise them."""
+        h = self._as_input(x)
+        for scale in self.scales:
+            h = scale.initialize(h)
+
+
+def standard_normal_log_prob(z: Tensor, training: bool) -> Tensor:
+    """Log densities (n,) of codes (n, ...)."""
+    # In float64 the squares of far codes do not overflow.
+    squares = (z if training else precise(z)).square()
+    return -0.5 * (row_sums(squares, training) + z[0].numel() * _LOG_2PI)
+
+
+class PatchFlow(nn.Module):
+    """A flow of square patches: an image's log density is the sum of its patches' (S2.1).
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        C, H and W of images.
+    patch_size : int
+        Height and width of patches, which do not overlap.
+    flow : Flow
+        Flow of patches.
+
+    Raises
+    ------
+    ValueError
+        If patches do not fill the image.
+    """
+
+    def __init__(self, shape: Shape, patch_size: int, flow: Flow) -> None:
+        super().__init__()
+        check_divisible(shape, patch_size, f"patch_size={patch_size}")
+        self.shape, self.patch_size, self.flow = shape, patch_size, flow
+        self.n_patches = shape[1] * shape[2] // patch_size**2
+
+    def patches(self, x: Tensor) -> Tensor:
+        """Patches (n * n_patches, d_patch) of rows (n, d)."""
+        channels, height, width = self.shape
+        size = self.patch_size
+        x = x.view(len(x), channels, height // size, size, width // size, size)
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(len(x) * self.n_patches, -1)
+
+    def images(self, patches: Tensor) -> Tensor:
+        """Rows (n, d) of patches (n * n_patches, d_patch)."""
+        channels, height, width = self.shape
+        size = self.patch_size
+        x = patches.view(-1, height // size, width // size, channels, size, size)
+        return x.permute(0, 3, 1, 4, 2, 5).flatten(1)
+
+    def contributions(self, x: Tensor) -> Tensor:
+        """Contributions of the scales, in nats, (n, n_scales), of rows (n, d)."""
+        parts = self.flow.contributions(self.patches(x))
+        return parts.unflatten(0, (len(x), self.n_patches)).sum(dim=1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log densities (n,), in nats, of rows (n, d)."""
+        return self.contributions(x).sum(dim=1)
+
+    def sample(self, n: int) -> Tensor:
+        """Draw `n` rows (n, d)."""
+        return self.images(self.flow.sample(n * self.n_patches))
+
+    def initialize(self, x: Tensor) -> None:
+        """Set what depends on data from rows (n, d)."""
+        self.flow.initialize(self.patches(x))
+
+
+def check_divisible(shape: Shape, divisor: int, cause: str) -> None:
+    """Raise ValueError unless `divisor` divides height and width; name the next sizes that fit."""
+    _, height, width = shape
+    if height % divisor == 0 and width % divisor == 0:
+        return
+    up = [divisor * -(-n // divisor) for n in (height, width)]
+    down = [max(divisor, divisor * (n // divisor)) for n in (height, width)]
+    sizes = " or ".join(f"{h} x {w}" for h, w in sorted({tuple(down), tuple(up)}))
+    raise ValueError(
+        f"{cause} needs images whose height and width are multiples of {divisor}; "
+        f"image_shape={tuple(shape)} has {height} x {width}. Pad or crop images to {sizes}, or "
+        f"lower {cause.partition('=')[0]}."
+    )

@@ -1,0 +1,161 @@
+"""A loss on known outliers beside a detector's own, in every step of its last stage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._base import BaseGenerativeDetector
+from ._objectives import margin_loss, ratio_loss
+from ._training import Objective, RowBatches, skipped
+
+# A batch that would lose a larger share of its rows is skipped (S4.3 of hierarchical flows).
+_MOST_REMOVED = 0.75
+
+
+class OutlierObjective:
+    """For ``fit_from(extra_objective=)``: outliers get a low log density.
+
+    Rows of data and outliers whose log density is not finite are left out of a step, and a batch
+    that loses more than 75 % of its rows is skipped. The module must have ``log_prob(x) -> (n,)``,
+    in nats and standardised units, that can be differentiated.
+
+    Parameters
+    ----------
+    detector : BaseGenerativeDetector
+        The one that is trained.
+    outliers : ndarray of shape (n, d)
+        Rows in the units of X.
+    log_other : ndarray of shape (n,)
+        Their log densities under the other model, in nats, in the units of X.
+    kind : {"ratio", "margin"}
+        Which loss.
+    temperature, weight : float
+        T in nats, and the factor of the loss; that of the margin loss is weight / T, the largest
+        slope of the other.
+    log_general : callable, optional
+        Log densities (n,) of rows (n, d), both in the units of X, under the general model. With it
+        rows of the other classes are outliers of each class.
+    """
+
+    def __init__(
+        self,
+        detector: BaseGenerativeDetector,
+        outliers: NDArray,
+        log_other: NDArray,
+        kind: str,
+        temperature: float,
+        weight: float,
+        log_general: Callable[[NDArray], NDArray] | None = None,
+    ) -> None:
+        self.detector, self.outliers, self.log_other = detector, outliers, log_other
+        self.kind, self.temperature, self.weight = kind, temperature, weight
+        self.log_general = log_general
+        self._batches: Iterator[Tensor] | None = None
+
+    def __call__(self, objective: Objective, module: Any, batch: Tensor) -> dict[str, Tensor]:
+        """Parts of the loss of a batch."""
+        if self._batches is None:
+            self._begin(module, batch)
+        parts = objective(module, batch)
+        if not parts["loss"].isfinite():
+            finite = self._log_prob(module, self._rows(batch)).isfinite()
+            if _too_few(finite):
+                return skipped(batch)
+            batch = batch[finite]
+            parts = objective(module, batch)
+        ours = self._outlier_loss(module, batch)
+        if ours is None or not parts["loss"].isfinite():
+            return skipped(batch)
+        loss = parts["loss"] + sum(ours.values())
+        return {**parts, **ours, "loss": loss}
+
+    def _begin(self, module: Any, batch: Tensor) -> None:
+        """Bring the outliers to the detector's units, which it has by now, and its device."""
+        if not hasattr(module, "log_prob"):
+            raise ValueError(
+                f"outlier_loss needs a log density that can be differentiated, and the module of "
+                f"{type(self.detector).__name__} has no log_prob. Use another detector, or "
+                "outlier_loss=None."
+            )
+        units = self.detector.units_
+        rows = torch.from_numpy(units.to_standard(self.outliers)).to(batch.device)
+        log_other = torch.from_numpy(self.log_other.astype(np.float32)).to(batch.device)
+        self._data = rows, log_other
+        index = RowBatches(torch.arange(len(rows), device=rows.device), len(batch), sys.maxsize)
+        self._batches = _endless(index)
+
+    def _rows(self, batch: Tensor) -> Tensor:
+        """Rows (n, d) of a batch, which may have a column of classes besides."""
+        return batch[:, : self.outliers.shape[1]]
+
+    def _log_density(self, module: Any, x: Tensor) -> Tensor:
+        return module.log_prob(x) - self.detector.units_.log_scale
+
+    @torch.no_grad()
+    def _log_prob(self, module: Any, x: Tensor) -> Tensor:
+        return module.log_prob(x)
+
+    def _outlier_loss(self, module: Any, batch: Tensor) -> dict[str, Tensor] | None:
+        """Weighted losses, by their names in the history; None to skip the batch."""
+        assert self._batches is not None
+        index = next(self._batches)
+        rows, log_other = (tensor[index] for tensor in self._data)
+        log_trained = self._log_density(module, rows)
+        finite = log_trained.isfinite() & log_other.isfinite()
+        if _too_few(finite):
+            return None
+        if not finite.all():
+            # Computed anew: the gradient at a log density of -inf is NaN even with a factor of 0.
+            rows, log_other = rows[finite], log_other[finite]
+            log_trained = self._log_density(module, rows)
+            if not log_trained.isfinite().all():
+                return None
+        if self.kind == "margin":
+            return self._margin(module, self._rows(batch), log_trained)
+        loss = ratio_loss(log_trained, log_other, self.temperature).mean()
+        losses = {"outlier_loss": self.weight * loss}
+        if self.log_general is not None:
+            losses["class_loss"] = self.weight * self._class_loss(module, batch)
+        return losses
+
+    def _margin(self, module: Any, x: Tensor, log_outliers: Tensor) -> dict[str, Tensor] | None:
+        """Margin of a nat per column; the level of data is left to the detector's own loss."""
+        log_data = self._log_prob(module, x) - self.detector.units_.log_scale
+        log_data = log_data[log_data.isfinite()]
+        n = min(len(log_data), len(log_outliers))
+        if n == 0:
+            return None
+        hinges = margin_loss(log_data[:n], log_outliers[:n], float(x.shape[1]))
+        return {"outlier_loss": self.weight / self.temperature * hinges.mean()}
+
+    def _class_loss(self, module: Any, batch: Tensor) -> Tensor:
+        """Rows of a class are outliers of the modes of all others (section 3.2)."""
+        assert self.log_general is not None
+        x, codes = self._rows(batch), batch[:, -1:].long()
+        original = self.detector.units_.from_standard(x.cpu().numpy())
+        log_general = torch.from_numpy(self.log_general(original)).to(x)[:, None]
+        log_modes = module.class_log_probs(x)
+        finite = log_modes.isfinite().all(dim=1) & log_general[:, 0].isfinite()
+        if not finite.all():
+            codes, log_general = codes[finite], log_general[finite]
+            log_modes = module.class_log_probs(x[finite])
+        others = torch.arange(log_modes.shape[1], device=x.device) != codes
+        log_modes = log_modes - self.detector.units_.log_scale
+        losses = ratio_loss(log_modes, log_general, self.temperature)[others]
+        return losses.mean() if len(losses) else x.new_zeros(())
+
+
+def _endless(batches: RowBatches) -> Iterator[Tensor]:
+    while True:
+        yield from batches
+
+
+def _too_few(finite: Tensor) -> bool:
+    return float(finite.float().mean()) < 1 - _MOST_REMOVED

@@ -1,0 +1,448 @@
+"""Glow: a flow of images at several scales, or of tables; its likelihood, or one scale's part."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from ._augmentation import AUGMENTATIONS, augmented, check_augmentation
+from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
+from ._densities import ColumnDensity, FlowDensity, PixelDensity
+from ._flow_detector import FlowDetector
+from ._flows import Flow, PatchFlow
+from ._images import check_image_shape
+from ._training import Stage, adamax
+
+# S1.1, S4.1 and the public code that the paper's training follows: hidden widths and batches. The
+# numbers of training images are those of the data sets.
+_PAPER_COMMON: dict[str, Any] = {
+    "image_shape": (3, 32, 32),
+    "scales": 3,
+    "steps": 32,
+    "hidden": 512,
+    "coupling": "conv",
+    "learning_rate": 5e-4,
+    "weight_decay": 5e-5,
+    "schedule": "constant",
+    "batch_size": 64,
+}
+_COLOUR = {"augmentation": ("shift", "flip")}
+_GREY = {"augmentation": "shift", "image_shape": (1, 32, 32)}
+_PAPER: dict[str, tuple[int, dict[str, Any]]] = {
+    "cifar10": (50_000, _COLOUR),
+    "cifar100": (50_000, _COLOUR),
+    "svhn": (73_257, {"augmentation": "shift"}),
+    "mnist": (60_000, _GREY),
+    "fashion_mnist": (60_000, _GREY),
+}
+_PAPER_EPOCHS = 250
+# S2.1 and S2.2.
+_PAPER_COUPLING: dict[str, dict[str, Any]] = {
+    "conv": {},
+    "dense": {"coupling": "dense", "steps": 8},
+    "patch": {"coupling": "patch", "scales": 1},
+}
+
+_IMAGE_SCALES, _PATCH_SIZE, _LEVELS = 3, 8, 256
+
+
+class Glow(FlowDetector):
+    """Detect anomalies by the likelihood of a normalizing flow, or by what its last scale adds.
+
+    An invertible network maps rows to codes z that are standard normal: the density of a row is
+    that of its code times the volume by which the map stretches. Glow does so at several scales of
+    an image. Each has codes of its own, so that the log likelihood is a sum with a part of every
+    scale. Early scales, which see local structure that all images share, make up most of it; the
+    last one sees what is in the picture [1]_.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    score_type : {"likelihood", "last_scale"} or int, default="likelihood"
+        What is scored: the log likelihood log p, the contribution of the last scale to it or, for
+        an integer from 1 to the number of scales, that of another.
+    use_labels : bool, default=False
+        Whether `y` holds the classes of the rows in `fit` and `partial_fit`; if not, it is ignored.
+        The codes of the last scale then have a mode for each class.
+    scales : int, default=None
+        Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
+        images, 1 for patches and for tables, which have no more.
+    steps : int, default=8
+        Number of steps (normalisation, mixing, coupling) of each scale.
+    hidden : int, default=128
+        Width of the two hidden layers of the networks in couplings.
+    coupling : {"auto", "conv", "dense", "patch"}, default="auto"
+        What couplings see: "conv" the pixels around; "dense" the whole row; "patch" the pixels
+        around inside of square patches, which are taken for independent. "auto" is "conv" for
+        images and "dense" for tables, which have no other.
+    affine : bool, default=True
+        Whether couplings scale besides shifting. Without, the map stretches all rows alike.
+    patch_size : int, default=None
+        Height and width of the patches of ``coupling="patch"``; None: 8.
+    levels : int, default=None
+        Number of levels that pixels have, at least 2; None: 256. In training uniform noise of the
+        width of a level is added to pixels, in scoring its mean.
+    augmentation : str, tuple of str or callable, default=None
+        How images are changed in every step of training: "flip" (mirrored, with a probability of
+        1/2), "shift" (moved by up to a tenth of its height and width, with zeros coming in), "crop"
+        (8 to 100 % of the image enlarged), "jitter" (brightness, contrast, saturation and hue) and
+        "grey", each of the last three with a probability of 1/5; or a callable of tensors
+        (n, C, H, W), which keeps their shape.
+    max_steps : int, default=1000
+        Number of gradient steps, whatever the number of rows.
+    learning_rate : float, default=2e-3
+        Adamax's learning rate at the start.
+    schedule : {"cosine", "constant"}, default="cosine"
+        Whether the learning rate falls to 0 as half a cosine or stays.
+    weight_decay : float, default=5e-5
+        Weight of all parameters in the gradients that Adamax gets.
+    batch_size : int, default=128
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does, but for images.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches and noise.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss (mean of -log p, in nats, in
+        standardised units), seconds.
+    module_ : nn.Module
+        The trained flow, with ``log_prob(x)``, ``contributions(x)`` and ``energy(x)`` in
+        standardised units.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with ``use_labels=True``.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    NormalizingFlow : A neural spline flow for tables.
+    VAE : A lower bound of the likelihood of a model with fewer latent dimensions.
+
+    Notes
+    -----
+    ``score_samples`` is log p(x), or the contribution of a scale to it (eq. 3 of [1]_), in nats,
+    in standardised units; for images in units of pixels in [0, 1]. Bits per dimension, which
+    papers report, are ``np.log2(255) - log_density(X) / (n_features * np.log(2))``.
+
+    A step is activation normalisation, an invertible 1x1 convolution (the dense variant: a fixed
+    random rotation of the whole row, S2.2) and a coupling
+    x_b -> (x_b + t(x_a)) sigmoid(r(x_a)). Codes are normalised once more, each number by itself,
+    and do not depend on each other (S1.3). What depends on data is set by the training rows, up to
+    4,096 of them or about a million numbers, before the first step. A table of one column has
+    nothing to couple: its steps bend it by a sum of sigmoids with positive weights.
+
+    With ``use_labels=True`` the last scale's codes are a mixture of unit Gaussians of equal weight,
+    a mode with a learned mean for each class (section 3.2 of [1]_). Training raises the likelihood
+    of a row under the mode of its class, and scores are those of the mixture.
+
+    A column that was constant in training has no density. The likelihood is that of the other
+    columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
+    costs 5,000 nats.
+
+    References
+    ----------
+    .. [1] R. T. Schirrmeister et al. Understanding Anomaly Detection with Deep Invertible Networks
+       through Hierarchies of Distributions and Features. NeurIPS 2020.
+       https://arxiv.org/abs/2006.10848
+    .. [2] D. P. Kingma and P. Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions.
+       NeurIPS 2018. https://arxiv.org/abs/1807.03039
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import Glow
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = Glow(steps=2, max_steps=100, random_state=0).fit(X)
+    >>> detector.predict(np.full((1, 5), 20.0))
+    array([-1])
+
+    Small images, and what each of two scales adds to their log likelihood:
+
+    >>> images = np.random.RandomState(0).randint(0, 256, (50, 1, 8, 8)).astype(np.uint8)
+    >>> detector = Glow(
+    ...     image_shape=(1, 8, 8), scales=2, steps=2, hidden=8, max_steps=10, random_state=0
+    ... ).fit(images)
+    >>> detector.scale_contributions(images).shape
+    (50, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseGenerativeDetector._parameter_constraints,
+        "image_shape": [tuple, list, None],
+        "score_type": [
+            StrOptions({"likelihood", "last_scale"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "use_labels": ["boolean"],
+        "scales": [Interval(Integral, 1, None, closed="left"), None],
+        "steps": [Interval(Integral, 1, None, closed="left")],
+        "hidden": [Interval(Integral, 1, None, closed="left")],
+        "coupling": [StrOptions({"auto", "conv", "dense", "patch"})],
+        "affine": ["boolean"],
+        "patch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "levels": [Interval(Integral, 2, None, closed="left"), None],
+        "augmentation": [StrOptions(set(AUGMENTATIONS)), tuple, list, callable, None],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "schedule": [StrOptions({"cosine", "constant"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+        score_type: str | int = "likelihood",
+        use_labels: bool = False,
+        scales: int | None = None,
+        steps: int = 8,
+        hidden: int = 128,
+        coupling: str = "auto",
+        affine: bool = True,
+        patch_size: int | None = None,
+        levels: int | None = None,
+        augmentation: Any = None,
+        max_steps: int = 1000,
+        learning_rate: float = 2e-3,
+        schedule: str = "cosine",
+        weight_decay: float = 5e-5,
+        batch_size: int = 128,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.image_shape = image_shape
+        self.score_type = score_type
+        self.use_labels = use_labels
+        self.scales = scales
+        self.steps = steps
+        self.hidden = hidden
+        self.coupling = coupling
+        self.affine = affine
+        self.patch_size = patch_size
+        self.levels = levels
+        self.augmentation = augmentation
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    @classmethod
+    def from_paper(cls, experiment: str = "cifar10", **parameters: Any) -> Self:
+        """Make a detector with the paper's settings of an experiment (S1.1, S2, S4.1).
+
+        The number of steps is 250 passes over the data set's training images. Of ``coupling`` there
+        are "conv", "dense" (S2.2: 8 steps for each scale) and "patch" (S2.1: one scale). The paper
+        does not give the width 512 of convolutional couplings, the batches of 64 and the shifts
+        by up to a tenth; they are those of the public code that its training follows. Images of
+        28 x 28 must be brought to 32 x 32 first.
+
+        Parameters
+        ----------
+        experiment : {"cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"}, default="cifar10"
+            Data set of the paper's experiments.
+        **parameters
+            Parameters that replace the paper's.
+
+        Returns
+        -------
+        detector : Glow
+            Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the paper has no such experiment.
+        """
+        if experiment not in _PAPER:
+            raise ValueError(
+                f"experiment={experiment!r} is none of the paper's: {', '.join(_PAPER)}."
+            )
+        n_images, settings = _PAPER[experiment]
+        batch_size = parameters.get("batch_size", _PAPER_COMMON["batch_size"])
+        length = {"max_steps": _PAPER_EPOCHS * n_images // batch_size}
+        variant = _PAPER_COUPLING.get(parameters.get("coupling", "conv"), {})
+        return cls(**{**_PAPER_COMMON, **settings, **length, **variant, **parameters})
+
+    # ---- module ---------------------------------------------------------------------------
+
+    def _make_module(self, n_features: int) -> FlowDensity:
+        self._check_combinations()
+        if self.image_shape is None:
+            make = partial(
+                _column_flow,
+                n_steps=self.steps,
+                hidden=self.hidden,
+                affine=self.affine,
+                n_classes=self._n_classes,
+            )
+            return ColumnDensity(make, n_features, self._scored(1))
+        shape = check_image_shape(self.image_shape)
+        if np.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
+            raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
+        flow, n_scales = self._image_flow(shape)
+        return PixelDensity(flow, n_features, self.levels or _LEVELS, self._scored(n_scales))
+
+    def _image_flow(self, shape: tuple[int, int, int]) -> tuple[Flow | PatchFlow, int]:
+        """Make the flow of images, and say how many scales it has."""
+        if self.coupling == "patch":
+            size = self.patch_size or _PATCH_SIZE
+            n_scales = self.scales or 1
+            patch = (shape[0], size, size)
+            flow = Flow(patch, n_scales, self.steps, self.hidden, "conv", self.affine)
+            return PatchFlow(shape, size, flow), n_scales
+        n_scales = self.scales or _IMAGE_SCALES
+        kind = "conv" if self.coupling == "auto" else self.coupling
+        settings = (n_scales, self.steps, self.hidden, kind, self.affine, self._n_classes)
+        return Flow(shape, *settings), n_scales
+
+    @property
+    def _n_classes(self) -> int | None:
+        """Number of modes of the last scale's codes."""
+        return len(self.classes_) if self.use_labels else None
+
+    def _scored(self, n_scales: int) -> int | None:
+        """Place of the scale whose contribution is the score; None for the sum of all."""
+        if self.score_type == "likelihood":
+            return None
+        if self.score_type == "last_scale":
+            return n_scales - 1
+        if int(self.score_type) > n_scales:
+            raise ValueError(
+                f"score_type={self.score_type!r} is the contribution of a scale, but there "
+                f"are {n_scales}. Choose one of them, 'last_scale' or 'likelihood'."
+            )
+        return int(self.score_type) - 1
+
+    def _check_combinations(self) -> None:
+        """Raise ValueError for values that are possible alone but not together."""
+        check_augmentation(self.augmentation, self.image_shape)
+        if self.use_labels and self.coupling == "patch":
+            raise ValueError(
+                "use_labels=True gives the codes of an image a mode for its class, but those of "
+                "coupling='patch' are of its patches. Use another coupling."
+            )
+        if self.patch_size is not None and self.coupling != "patch":
+            raise ValueError(
+                f"patch_size={self.patch_size} is the size of the patches of coupling='patch', but "
+                f"coupling={self.coupling!r}. Leave it None."
+            )
+        if self.image_shape is not None:
+            return
+        for name, value, allowed in (
+            ("coupling", self.coupling, ("auto", "dense")),
+            ("scales", self.scales, (None, 1)),
+            ("levels", self.levels, (None,)),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"{name}={value!r} is for images: give image_shape=(channels, height, width), "
+                    f"or set {name}={allowed[0]!r} for tables."
+                )
+
+    # ---- training -------------------------------------------------------------------------
+
+    def _stages(self, module: FlowDensity) -> list[Stage]:
+        parameters = list(module.parameters())
+        if not parameters:  # a table of constants
+            return []
+        optimizers = {"main": adamax(parameters, self.learning_rate, self.weight_decay)}
+        cosine = self.schedule == "cosine"
+        return [
+            Stage(
+                "flow",
+                self._objective,
+                optimizers,
+                self.max_steps,
+                cosine=cosine,
+                labelled=self.use_labels,
+            )
+        ]
+
+    def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
+        x = batch[:, :-1] if self.use_labels else batch
+        if self.augmentation is not None and self.image_shape is not None:
+            x = augmented(x, self.augmentation, self.image_shape)
+        if not self.use_labels:
+            return super()._objective(module, x)
+        own = batch[:, -1:].long()
+        return {"loss": -module.class_log_probs(x).gather(1, own).mean()}
+
+    # ---- what was learned -----------------------------------------------------------------
+
+    def scale_contributions(self, X: ArrayLike) -> NDArray:
+        """Contributions of the scales to the log density (eq. 3).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_scales)
+            Float64, in nats, from the first scale to the last. Their sum is
+            :meth:`log_density`; the units of X have part in the first.
+        """
+        check_is_fitted(self)
+        parts = self._by_chunks(self._validate(X, reset=False), self.module_.contributions)
+        parts[:, 0] -= self.units_.log_scale
+        return parts
+
+
+def _column_flow(
+    n_columns: int, n_steps: int, hidden: int, affine: bool, n_classes: int | None
+) -> Flow:
+    """Make the flow of so many columns of a table."""
+    return Flow((n_columns,), 1, n_steps, hidden, "dense", affine, n_classes)

@@ -1,0 +1,435 @@
+"""Likelihood ratios: how much likelier a row is under its own distribution than under a wider one.
+
+Schirrmeister et al. (2020), sections 3 and S4, with the compressor of Serra et al. (2020) as one of
+the general models.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import HasMethods
+
+from ._base import BaseGenerativeDetector, Interval, Real, StrOptions
+from ._contract import BaseDetector
+from ._images import Shape, image_shape_of
+from ._outliers import OutlierObjective
+from ._png import PNGModel
+from ._random import derived_seed, draw_seed, seed_unseeded
+from .mahalanobis import Mahalanobis
+
+__all__ = ["LikelihoodRatio"]
+
+# What stands for a log density that is not finite (S4.5).
+_NON_FINITE = -3_000_000.0
+_MODEL = HasMethods(["fit", "log_density"])
+
+
+class LikelihoodRatio(BaseDetector):
+    """Detect anomalies by the ratio of two likelihoods (Schirrmeister et al., 2020).
+
+    The likelihood of a row is dominated by what all rows of its kind have in common: of images, by
+    how smooth they are. A general model, of rows of all kinds, knows that as well as a specific
+    one, of normal rows. What is left of the difference
+
+    log p_in(x) - log p_g(x)    (eq. 1)
+
+    is what is special about normal rows.
+
+    Parameters
+    ----------
+    detector : detector with a log density, default=None
+        The specific model: an estimator with ``log_density(X)``, in nats and in the units of X,
+        which is cloned and fitted to the rows. ``sklearn.frozen.FrozenEstimator`` keeps a fitted
+        one as it is. None: ``Mahalanobis()``, a Gaussian. A detector with ``use_labels=True`` gets
+        the classes `y` of the rows.
+    general : detector with a log density or "png", default=None
+        The general model, fitted to `X_general`, or kept as it is if frozen. None: one like
+        `detector`, without classes. "png": the length of the image as a PNG file, for a detector
+        with ``image_shape=(1 or 3, H, W)``; needs the extra ``images``.
+    outlier_loss : {"ratio", "margin"} or None, default=None
+        Loss on rows of `X_general` by which training lowers the specific model's likelihood there.
+        "ratio": -weight * log sigmoid((log p_g - log p_in) / temperature), eq. 2. "margin":
+        weight / temperature times the hinge max(0, D + log p_in(x_g) - log p_in(x)) for D columns
+        (Hendrycks et al., 2019), which the paper compares with at ``weight=temperature``. The
+        detector must be trained by gradients and have a log density that can be differentiated,
+        as `Glow`, `PixelCNN`, `NormalizingFlow` and `VAE` have.
+    outlier_side : {"in", "both"}, default="in"
+        Whether the general model, too, is trained on, with training rows as its outliers, once the
+        specific one is there (section 5.3).
+    temperature : float, default=1000
+        T of the outlier loss, in nats, above 0. The default is the paper's for images of 3,072
+        numbers; log ratios of a table with few columns are far smaller, and so should T be.
+    weight : float, default=6000
+        Weight of the outlier loss, at least 0, beside the detector's own loss. That is in nats per
+        row in the detectors named above.
+    finetune : bool, default=True
+        Whether training of the specific model begins from the general one's weights, and in its
+        units of columns. It makes no difference to models without weights: those of closed form,
+        such as `Mahalanobis`, "png", and a frozen `detector`.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    random_state : int, RandomState or None, default=None
+        Seed of the rows held out, of shuffled columns, and of models with ``random_state=None``.
+
+    Attributes
+    ----------
+    detector_ : detector
+        The fitted specific model. Its ``history_`` has the outlier loss as ``outlier_loss``, and
+        that of rows of other classes as ``class_loss``.
+    general_ : detector
+        The fitted general model.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with a detector with ``use_labels=True``.
+    seed_ : int
+        Seed drawn from `random_state`.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Mahalanobis : With ``relative=True`` the same idea for two Gaussians, without their volumes.
+    PixelCNN : An autoregressive model of images.
+    VAE : A lower bound of the likelihood.
+
+    Notes
+    -----
+    ``score_samples`` is log p_in(x) - log p_g(x) in nats, a pure number: both densities are in the
+    units of X. A log density that is not finite counts as -3,000,000 (S4.5); nothing else is
+    clipped. A detector's own ``score_type`` has no part in it.
+
+    Without `X_general` the general model learns training rows whose columns have been shuffled,
+    each by itself. It knows what is usual in each column, and the ratio asks how well columns go
+    together. A row that is odd in single columns only is left to other detectors, and one that is
+    farther out along the direction of a correlation than any normal row even scores high.
+
+    Rows that lose their finite likelihood in training with an outlier loss are left out of a batch,
+    and a batch that would lose more than 75 % of its rows is skipped (S4.3). With
+    ``outlier_side="both"`` the specific model is trained against the first general model and the
+    general one then trained on against the specific one; scores take the second. With classes,
+    "ratio" also takes rows of the other classes for outliers of each class's mode (section 3.2).
+
+    A column that does not vary in the rows of one model alone has a density in the other only, and
+    the ratio then has a unit. Gradient-trained models with ``finetune=True`` share their units and
+    have a density in all columns that vary in `X_general`.
+
+    In a pipeline `X_general` reaches this estimator through metadata routing, with
+    ``set_fit_request(X_general=True)``, or as the fit parameter ``<step>__X_general``. Earlier
+    steps do not transform it unless the pipeline is told to by ``transform_input=["X_general"]``.
+
+    There is no ``save`` of the two models in one file: `detector_` and `general_` have their own,
+    and a `LikelihoodRatio` of both, frozen, has only a threshold to set in `fit`. Pickle and joblib
+    work.
+
+    References
+    ----------
+    .. [1] R. T. Schirrmeister et al. Understanding Anomaly Detection with Deep Invertible Networks
+       through Hierarchies of Distributions and Features. NeurIPS 2020.
+       https://arxiv.org/abs/2006.10848
+    .. [2] J. Serra et al. Input Complexity and Out-of-Distribution Detection with Likelihood-Based
+       Generative Models. ICLR 2020. https://arxiv.org/abs/1909.11480
+    .. [3] D. Hendrycks, M. Mazeika and T. Dietterich. Deep Anomaly Detection with Outlier Exposure.
+       ICLR 2019. https://arxiv.org/abs/1812.04606
+
+    Examples
+    --------
+    Normal rows are few among rows of all kinds, and not the likeliest of them:
+
+    >>> import numpy as np
+    >>> from skgenad import LikelihoodRatio, Mahalanobis
+    >>> rng = np.random.RandomState(0)
+    >>> of_all_kinds = rng.randn(2000, 5) * [1, 1, 1, 1, 9]
+    >>> normal = rng.randn(200, 5) + [0, 0, 0, 2, 0]
+    >>> smooth = 0.1 * rng.randn(5, 5)
+    >>> alone = Mahalanobis().fit(normal)
+    >>> ratio = LikelihoodRatio(Mahalanobis()).fit(normal, X_general=of_all_kinds)
+    >>> float((alone.score_samples(normal) > alone.score_samples(smooth).max()).mean()) < 0.5
+    True
+    >>> float((ratio.score_samples(normal) > ratio.score_samples(smooth).max()).mean()) > 0.8
+    True
+
+    A model that is there already is kept:
+
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> general = Mahalanobis().fit(of_all_kinds)
+    >>> again = LikelihoodRatio(Mahalanobis(), FrozenEstimator(general)).fit(normal)
+    >>> bool((again.score_samples(smooth) == ratio.score_samples(smooth)).all())
+    True
+    """
+
+    detector_: Any
+    general_: Any
+
+    _parameter_constraints: ClassVar[dict] = {
+        "detector": [_MODEL, None],
+        "general": [StrOptions({"png"}), _MODEL, None],
+        "outlier_loss": [StrOptions({"ratio", "margin"}), None],
+        "outlier_side": [StrOptions({"in", "both"})],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "weight": [Interval(Real, 0, None, closed="left")],
+        "finetune": ["boolean"],
+        **BaseDetector._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        detector: Any = None,
+        general: Any = None,
+        *,
+        outlier_loss: str | None = None,
+        outlier_side: str = "in",
+        temperature: float = 1000,
+        weight: float = 6000,
+        finetune: bool = True,
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.detector = detector
+        self.general = general
+        self.outlier_loss = outlier_loss
+        self.outlier_side = outlier_side
+        self.temperature = temperature
+        self.weight = weight
+        self.finetune = finetune
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.random_state = random_state
+
+    # ---- fit ------------------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self, X: ArrayLike, y: ArrayLike | None = None, X_general: ArrayLike | None = None
+    ) -> Self:
+        """Fit the general model, then the specific one, and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows, at least 2.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows if the detector has ``use_labels=True``; else ignored.
+        X_general : array-like of shape (n_general, n_features), default=None
+            Rows of the general distribution, normal ones among them or not, at least 2. None: the
+            training rows with each column shuffled by itself.
+
+        Returns
+        -------
+        self : object
+            The fitted detector. If `fit` is interrupted or fails, it stays what it was before.
+
+        Raises
+        ------
+        ValueError
+            If the models and the parameters do not go together, or `X_general` would have no use.
+        """
+        with self._all_or_nothing():
+            X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+            self._image_shape = self._shape(reset=True)
+            self.seed_ = draw_seed(self.random_state)
+            train, codes, held_out = self._split_calibration(X, labels)
+            specific, general = self._make_models()
+            self._check_combinations(specific, general, X_general is not None)
+            wide = self._general_rows(train, X_general)
+            self.general_ = _unwrapped(general.fit(self._named(wide, general), None))
+            self.detector_ = self._fit_specific(specific, train, codes, wide)
+            if self.outlier_side == "both":
+                self.general_ = self._train_against(
+                    clone(self.general_), wide, None, train, self.detector_, start=self.general_
+                )
+            self.calibration_scores_ = None
+            if held_out is not None:
+                self.calibration_scores_ = np.sort(self._score(held_out))
+            self._set_offset(X)
+        return self
+
+    def fit_predict(
+        self, X: ArrayLike, y: ArrayLike | None = None, X_general: ArrayLike | None = None
+    ) -> NDArray:
+        """Fit, and label the training rows as normal (+1) or anomaly (-1).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows, at least 2.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows if the detector has ``use_labels=True``; else ignored.
+        X_general : array-like of shape (n_general, n_features), default=None
+            Rows of the general distribution.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Of int.
+        """
+        return self.fit(X, y, X_general).predict(X)
+
+    @property
+    def _template(self) -> Any:
+        """The specific model as it was given, without its wrapper."""
+        return Mahalanobis() if self.detector is None else _unwrapped(self.detector)
+
+    @property
+    def _uses_labels(self) -> bool:
+        return bool(getattr(self._template, "use_labels", False)) and not _is_frozen(self.detector)
+
+    def _shape(self, reset: bool) -> Shape | None:
+        return image_shape_of(vars(self._template)) if reset else self._image_shape
+
+    def _make_models(self) -> tuple[Any, Any]:
+        """Models to fit, specific and general; frozen ones are the user's own."""
+        specific = clone(Mahalanobis() if self.detector is None else self.detector)
+        if isinstance(self.general, str):
+            general: Any = self._png()
+        elif self.general is not None:
+            general = clone(self.general)
+        else:
+            general = clone(self._template)
+            if hasattr(general, "use_labels"):
+                general.set_params(use_labels=False)
+        for number, model in enumerate((specific, general)):
+            if not _is_frozen(model):
+                seed_unseeded(model, derived_seed(self.seed_, number))
+        return specific, general
+
+    def _png(self) -> PNGModel:
+        shape = image_shape_of(vars(self._template))
+        if shape is None:
+            raise ValueError(
+                "general='png' compresses images, but the detector "
+                f"{type(self._template).__name__} has no image_shape. Give it one, "
+                "image_shape=(channels, height, width), or use a detector as the general model."
+            )
+        return PNGModel(shape)
+
+    def _check_combinations(self, specific: Any, general: Any, has_general_rows: bool) -> None:
+        """Raise ValueError for values that are possible alone but not together."""
+        fitted = _is_frozen(general) or isinstance(general, PNGModel)
+        if has_general_rows and fitted and self.outlier_loss is None:
+            raise ValueError(
+                "X_general has no use: the general model is there already, and outlier_loss=None. "
+                "Leave it out."
+            )
+        if self.outlier_loss is None and self.outlier_side == "both":
+            raise ValueError("outlier_side='both' needs outlier_loss='ratio' or 'margin'.")
+        if self.outlier_loss is not None and not _is_trained(specific):
+            raise ValueError(_untrained("detector", specific, "outlier_loss"))
+        if self.outlier_side == "both" and not _is_trained(general):
+            raise ValueError(_untrained("general", general, "outlier_side='both'"))
+        ours, theirs = type(specific), type(_unwrapped(general))
+        if self.finetune and _is_trained(specific) and ours is not theirs:
+            if not isinstance(general, PNGModel):
+                raise ValueError(
+                    f"finetune=True starts the {ours.__name__} from the weights of the general "
+                    f"model, which is a {theirs.__name__}. Use two of a kind, or finetune=False."
+                )
+
+    def _general_rows(self, train: NDArray, X_general: ArrayLike | None) -> NDArray:
+        """Rows of the general distribution; those of `train` with shuffled columns for want."""
+        if X_general is None:
+            return np.random.default_rng(self.seed_).permuted(train, axis=0)
+        try:
+            return self._validate(X_general, reset=False, ensure_min_samples=2)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"X_general: {error}") from error
+
+    def _fit_specific(
+        self, model: Any, train: NDArray, codes: NDArray | None, wide: NDArray
+    ) -> Any:
+        start = self.general_ if self.finetune and _is_trained(self.general_) else None
+        labels = None if codes is None else self.classes_[codes]
+        if self.outlier_loss is not None:
+            return self._train_against(model, train, labels, wide, self.general_, start)
+        if _is_trained(model) and start is not None:
+            return model.fit_from(train, labels, start=start)
+        return _unwrapped(model.fit(self._named(train, model), labels))
+
+    def _train_against(
+        self,
+        model: BaseGenerativeDetector,
+        rows: NDArray,
+        labels: NDArray | None,
+        outliers: NDArray,
+        other: Any,
+        start: Any,
+    ) -> BaseGenerativeDetector:
+        """Fit a model to rows, with outliers that `other` explains."""
+        outliers = self._as_many_as_needed(model, outliers)
+        extra_objective = OutlierObjective(
+            model,
+            outliers,
+            self._log_density(other, outliers),
+            str(self.outlier_loss),
+            self.temperature,
+            self.weight,
+            None if labels is None else lambda X: self._log_density(other, X),
+        )
+        return model.fit_from(rows, labels, start=start, extra_objective=extra_objective)
+
+    def _as_many_as_needed(self, model: Any, rows: NDArray) -> NDArray:
+        """Take some of the rows if training is too short to see all of them."""
+        n_seen = model.batch_size * getattr(model, "max_steps", len(rows))
+        if n_seen >= len(rows):
+            return rows
+        chosen = np.random.RandomState(self.seed_).choice(len(rows), n_seen, replace=False)
+        return rows[chosen]
+
+    # ---- score ----------------------------------------------------------------------------
+
+    def _score(self, X: NDArray) -> NDArray:
+        log_in, log_general = (
+            _finite(self._log_density(model, X)) for model in (self.detector_, self.general_)
+        )
+        return log_in - log_general
+
+    def _log_density(self, model: Any, X: NDArray) -> NDArray:
+        return np.asarray(model.log_density(self._named(X, model)), dtype=np.float64)
+
+    def _named(self, X: NDArray, model: Any) -> Any:
+        """Rows with names of columns for a model that was fitted with them."""
+        if hasattr(self, "feature_names_in_") and hasattr(model, "feature_names_in_"):
+            return pd.DataFrame(X, columns=self.feature_names_in_)
+        return X
+
+
+def _is_frozen(model: Any) -> bool:
+    return isinstance(model, FrozenEstimator)
+
+
+def _unwrapped(model: Any) -> Any:
+    return model.estimator if _is_frozen(model) else model
+
+
+def _is_trained(model: Any) -> bool:
+    """Whether gradients train the model."""
+    return isinstance(model, BaseGenerativeDetector) and model.trained_by_gradients
+
+
+def _untrained(name: str, model: Any, wish: str) -> str:
+    kind = type(_unwrapped(model)).__name__
+    state = "frozen" if _is_frozen(model) else "not trained by gradients"
+    return (
+        f"{wish} is a part of training, but {name} is a {kind}, which is {state}. Use a detector "
+        "that is trained, as VAE(), or leave it out."
+    )
+
+
+def _finite(log_density: NDArray) -> NDArray:
+    """Replace what is not finite, and nothing else."""
+    return np.where(np.isfinite(log_density), log_density, _NON_FINITE)

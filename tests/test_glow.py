@@ -1,0 +1,465 @@
+"""Glow as a detector: densities in the units of X, scales, pixels, settings, what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skgenad import Glow
+from skgenad._base import IMAGE_CHUNK
+from skgenad._densities import ColumnDensity, PixelDensity
+from skgenad._flow_layers import NormalizedRotation
+from skgenad._flows import Flow
+
+from ._settings import normal_rows, tiny
+from .test_images import pixels
+
+
+def on_images(shape=(1, 8, 8), **parameters):
+    settings = {"image_shape": shape, "hidden": 6, "max_steps": 5, "scales": 2}
+    return tiny("Glow", **{**settings, **parameters})
+
+
+# ---- densities ----------------------------------------------------------------------------------
+
+
+def ring(n=400, seed=0):
+    """Rows in the plane, in odd units, that no Gaussian fits."""
+    rng = np.random.RandomState(seed)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    circle = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.2 * rng.randn(n, 2)
+    return circle * [3.0, 0.05] + [100, 7]
+
+
+def mass_on_a_grid(detector, X, n=150):
+    """Integral of the density over a box that is far larger than the data."""
+    centre, reach = X.mean(axis=0), 8 * X.std(axis=0)
+    axes = [np.linspace(c - r, c + r, n) for c, r in zip(centre, reach, strict=True)]
+    grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+    cell = np.prod(2 * reach / (n - 1))
+    return np.exp(detector.log_density(grid)).sum() * cell
+
+
+@pytest.mark.parametrize("parameters", [{}, {"affine": False}, {"standardize": False}], ids=str)
+def test_the_density_integrates_to_one_in_the_units_of_the_rows(parameters):
+    X = ring()
+    detector = tiny("Glow", max_steps=100, learning_rate=1e-2, **parameters).fit(X)
+    assert mass_on_a_grid(detector, X) == pytest.approx(1, abs=0.01)
+
+
+def test_training_raises_the_density_of_new_rows():
+    settings = {"steps": 4, "learning_rate": 1e-2}
+    short, long = (tiny("Glow", max_steps=n, **settings).fit(ring()) for n in (1, 120))
+    new = ring(seed=1)
+    assert long.log_density(new).mean() > short.log_density(new).mean() + 0.04
+    assert long.history_["loss"].iloc[-1] < long.history_["loss"].iloc[0]
+
+
+def test_scores_are_log_densities_in_standard_units():
+    X = normal_rows()
+    detector = tiny("Glow").fit(X)
+    log_scale = np.log(detector.units_.scale).sum()
+    np.testing.assert_allclose(detector.log_density(X), detector.score_samples(X) - log_scale)
+    # Other units of X change its density by their ratio.
+    unit = np.array([4.0, 0.5, 1.0, 8.0])
+    other = tiny("Glow").fit(X * unit)
+    np.testing.assert_allclose(
+        other.log_density(X * unit), detector.log_density(X) - np.log(unit).sum()
+    )
+
+
+def test_an_untrained_flow_of_columns_is_the_gaussian_of_their_moments():
+    """Rotations and normalisations alone: no step of training, couplings that scale alike."""
+    X = np.random.RandomState(0).randn(500, 3) * [1, 5, 0.1]
+    detector = tiny("Glow", steps=1, max_steps=1, learning_rate=1e-9, affine=False).fit(X)
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    flow = detector.module_.flow
+    rotation = flow.scales[0].steps.layers[0].layers[0].rotation.numpy().astype(float)
+    rotated = Z @ rotation.T
+    spread = rotated.std(axis=0)
+    expected = -0.5 * ((rotated / spread) ** 2).sum(axis=1) - 1.5 * np.log(2 * np.pi)
+    expected -= np.log(spread).sum()
+    np.testing.assert_allclose(detector.score_samples(X), expected, atol=1e-3)
+
+
+def test_columns_that_do_not_vary_have_no_density():
+    X = normal_rows()
+    padded = np.column_stack([X[:, :2], np.full(60, 3.0), X[:, 2:], np.zeros(60)])
+    with_constants, without = tiny("Glow").fit(padded), tiny("Glow").fit(X)
+    np.testing.assert_allclose(with_constants.log_density(padded), without.log_density(X))
+    np.testing.assert_allclose(with_constants.score_samples(padded), without.score_samples(X))
+    moved = padded + [0, 0, 1e-3, 0, 0, 0]
+    np.testing.assert_allclose(with_constants.log_density(moved), without.log_density(X))
+    departure = without.score_samples(X) - with_constants.score_samples(moved)
+    np.testing.assert_allclose(departure, 5000, rtol=1e-6)
+    assert (with_constants.predict(moved) == -1).all()
+    samples = with_constants.sample(20, random_state=0)
+    assert (samples[:, 2] == 3).all() and (samples[:, 5] == 0).all()
+
+
+def test_a_table_of_constants_has_nothing_to_learn():
+    X = np.ones((20, 3))
+    detector = tiny("Glow").fit(X)
+    assert (detector.score_samples(X) == 0).all() and len(detector.history_) == 0
+    assert (detector.log_density(X) == 0).all()
+    assert (detector.predict(X + 1) == -1).all()
+    assert (detector.sample(4, random_state=0) == 1).all()
+
+
+# ---- scales -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n_scales"),
+    [
+        ({}, 2),
+        ({"scales": 3}, 3),
+        ({"coupling": "dense"}, 2),
+        ({"coupling": "patch", "scales": 2, "patch_size": 4}, 2),
+        ({"coupling": "patch", "scales": None}, 1),
+        ({"affine": False}, 2),
+    ],
+    ids=str,
+)
+def test_contributions_of_the_scales_of_images_add_up(parameters, n_scales):
+    X = pixels(IMAGE_CHUNK + 9)
+    detector = on_images(**parameters).fit(X)
+    parts = detector.scale_contributions(X)
+    assert parts.shape == (len(X), n_scales) and parts.dtype == np.float64
+    np.testing.assert_allclose(parts.sum(axis=1), detector.log_density(X), rtol=1e-9)
+    np.testing.assert_array_equal(detector.log_density(X), detector.score_samples(X))
+    for k in range(n_scales):
+        one = on_images(**parameters, score_type=k + 1).fit(X)
+        np.testing.assert_array_equal(one.score_samples(X), parts[:, k])
+        np.testing.assert_array_equal(one.log_density(X), detector.log_density(X))
+    last = on_images(**parameters, score_type="last_scale").fit(X)
+    np.testing.assert_array_equal(last.score_samples(X), parts[:, -1])
+    order = np.random.RandomState(0).permutation(len(X))
+    np.testing.assert_array_equal(detector.scale_contributions(X[order]), parts[order])
+
+
+def test_a_table_has_one_scale():
+    X = normal_rows()
+    detector = tiny("Glow").fit(X)
+    parts = detector.scale_contributions(X)
+    np.testing.assert_array_equal(parts[:, 0], detector.log_density(X))
+    for score_type in ("last_scale", 1):
+        same = tiny("Glow", score_type=score_type).fit(X)
+        np.testing.assert_array_equal(same.score_samples(X), detector.score_samples(X))
+
+
+def test_images_have_three_scales_unless_asked_otherwise():
+    detector = on_images(scales=None).fit(pixels())
+    assert detector.scale_contributions(pixels()).shape == (40, 3)
+
+
+# ---- pixels -------------------------------------------------------------------------------------
+
+
+class Uniform(torch.nn.Module):
+    """A flow that keeps what it is given, with density 1."""
+
+    def contributions(self, x):
+        self.seen = x
+        return torch.zeros(len(x), 2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("n_levels", [2, 256])
+def test_levels_become_numbers_in_a_unit_interval(n_levels):
+    density = PixelDensity(Uniform(), 5, n_levels, None)
+    x = torch.randint(n_levels, (400, 5)) / (n_levels - 1)
+    level = (n_levels - 1) * x
+    density.train().contributions(x)
+    noise = (density.flow.seen + 0.5) * n_levels - level
+    assert -1e-3 < noise.min() < 0.02 and 0.98 < noise.max() < 1.001
+    assert abs(noise.mean() - 0.5) < 0.03
+    parts = density.eval().contributions(x)
+    # S4.5: half of the interval in place of noise.
+    torch.testing.assert_close(density.flow.seen, (level + 0.5) / n_levels - 0.5)
+    # Density 1 there is a density of (L - 1) / L for pixels in [0, 1]: 1 / L for each level.
+    log_det = 5 * math.log((n_levels - 1) / n_levels)
+    torch.testing.assert_close(parts[:, 0], torch.full((400,), log_det, dtype=torch.float64))
+    assert (parts[:, 1] == 0).all()
+
+
+def test_noise_is_in_training_and_not_in_scores():
+    X = pixels()
+    detector = on_images().fit(X)
+    rows = torch.from_numpy(detector.units_.to_standard(X.reshape(40, -1)))
+    module = detector.module_
+    with torch.no_grad():
+        assert torch.equal(module.log_prob(rows), module.log_prob(rows))
+        module.train()
+        assert not torch.equal(module.log_prob(rows), module.log_prob(rows))
+        module.eval()
+
+
+@pytest.mark.parametrize("parameters", [{}, {"coupling": "dense"}, {"coupling": "patch"}], ids=str)
+def test_samples_are_levels_of_pixels(parameters):
+    detector = on_images(levels=5, **parameters).fit(pixels())
+    rows = detector.sample(300, random_state=0)
+    assert rows.shape == (300, 64)
+    assert set(np.unique(rows * 4)) <= {0, 1, 2, 3, 4}
+    np.testing.assert_array_equal(detector.sample(300, random_state=0), rows)
+    assert not np.array_equal(detector.sample(300, random_state=1), rows)
+
+
+def test_samples_look_like_the_data():
+    rng = np.random.RandomState(0)
+    base = np.linspace(0.2, 0.8, 16).reshape(1, 4, 4)
+    X = np.clip(base + 0.05 * rng.randn(300, 1, 4, 4), 0, 1)
+    detector = on_images((1, 4, 4), max_steps=60, learning_rate=1e-2).fit(X)
+    drawn = detector.sample(400, random_state=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), base.ravel(), atol=0.03)
+    np.testing.assert_allclose(drawn.std(axis=0), 0.05, atol=0.03)
+
+
+def test_samples_of_a_table_have_its_units():
+    X = ring()
+    drawn = tiny("Glow", max_steps=100, learning_rate=1e-2).fit(X).sample(2000, random_state=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), X.mean(axis=0), atol=0.4 * X.std(axis=0).max())
+    np.testing.assert_allclose(drawn.std(axis=0), X.std(axis=0), rtol=0.3)
+
+
+def test_training_improves_the_likelihood_of_new_images():
+    rng = np.random.RandomState(0)
+
+    def smooth(n):
+        return np.clip(rng.rand(n, 1, 1, 1) + 0.02 * rng.randn(n, 1, 8, 8), 0, 1)
+
+    X, new = smooth(200), smooth(50)
+    means = [
+        on_images(max_steps=n, learning_rate=1e-2).fit(X).log_density(new).mean() for n in (1, 100)
+    ]
+    assert means[1] > means[0] + 10
+
+
+# ---- settings -----------------------------------------------------------------------------------
+
+
+def test_augmentation_changes_the_training_images_alone():
+    X = pixels(shape=(1, 8, 8))
+    plain = on_images().fit(X).score_samples(X)
+    for augmentation in ("shift", ("shift", "flip"), lambda x: x.flip(2)):
+        detector = on_images(augmentation=augmentation).fit(X)
+        assert not np.array_equal(detector.score_samples(X), plain)
+    blank = on_images(augmentation=torch.zeros_like, max_steps=30, learning_rate=1e-2).fit(X)
+    black = np.zeros((3, 1, 8, 8))
+    assert blank.score_samples(black).min() > blank.score_samples(X).max()
+
+
+def test_dense_steps_see_all_of_an_image_and_convolutions_what_is_near():
+    """Change a pixel: the first step's shift of a far one moves with dense couplings alone."""
+
+    def reaches(coupling):
+        torch.manual_seed(0)
+        flow = Flow((1, 16, 16), 1, 1, 8, coupling)
+        with torch.no_grad():
+            for p in flow.parameters():
+                p.add_(0.1 * torch.randn_like(p))
+        x = torch.rand(1, 256)
+        other = x.clone()
+        other[0, 0] += 0.5
+        change = (flow.encode(x)[0][0] - flow.encode(other)[0][0]).abs()[0].sum(dim=0)
+        return change[-1, -1] > 0
+
+    assert reaches("dense") and not reaches("conv")
+
+
+def test_patches_are_independent():
+    X = pixels()
+    detector = on_images(coupling="patch", patch_size=4, scales=1).fit(X)
+    images = X[:4] / 255
+    mixed = images.copy()
+    mixed[0, :, :4, :4], mixed[1, :, :4, :4] = images[1, :, :4, :4], images[0, :, :4, :4]
+    a, b = detector.log_density(images), detector.log_density(mixed)
+    assert not np.isclose(a[0], b[0])
+    np.testing.assert_allclose(a[:2].sum(), b[:2].sum(), rtol=1e-6)
+
+
+def test_the_paper_settings():
+    parameters = Glow.from_paper().get_params()
+    assert (parameters["scales"], parameters["steps"], parameters["hidden"]) == (3, 32, 512)
+    assert (parameters["learning_rate"], parameters["weight_decay"]) == (5e-4, 5e-5)
+    assert parameters["max_steps"] == 250 * 50_000 // 64 and parameters["schedule"] == "constant"
+    assert parameters["augmentation"] == ("shift", "flip")
+    grey = Glow.from_paper("mnist").get_params()
+    assert grey["image_shape"] == (1, 32, 32) and grey["augmentation"] == "shift"
+    dense = Glow.from_paper("fashion_mnist", coupling="dense").get_params()
+    assert dense["steps"] == 8 and dense["scales"] == 3
+    patch = Glow.from_paper("cifar10", coupling="patch", steps=2).get_params()
+    assert patch["scales"] == 1 and patch["steps"] == 2
+    assert Glow.from_paper(batch_size=100).max_steps == 125_000
+    for experiment in ("cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"):
+        detector = Glow.from_paper(experiment, hidden=4, steps=1, max_steps=1, device="cpu")
+        shape = detector.image_shape
+        X = np.random.RandomState(0).rand(5, *shape)
+        assert np.isfinite(detector.fit(X).score_samples(X)).all()
+    with pytest.raises(ValueError, match="'imagenet' is none of the paper's: cifar10, "):
+        Glow.from_paper("imagenet")
+
+
+def test_sizes_of_the_papers_flow():
+    """S1.1: 12 x 16 x 16, 24 x 8 x 8 and 48 x 4 x 4, in which halves of the first two are codes."""
+    module = Glow.from_paper(hidden=1, steps=1)._make_module(3 * 32 * 32)
+    assert isinstance(module, PixelDensity)
+    shapes = [scale.code_shape for scale in module.flow.scales]
+    assert shapes == [(6, 16, 16), (12, 8, 8), (48, 4, 4)]
+    dense = Glow.from_paper(coupling="dense", hidden=1, steps=1, scales=1, image_shape=(3, 8, 8))
+    steps = dense._make_module(192).flow.scales[0].steps
+    rotations = [layer for layer in steps.modules() if isinstance(layer, NormalizedRotation)]
+    assert [r.rotation.shape for r in rotations] == [(192, 192)]
+
+
+def test_the_schedule_is_what_was_asked_for():
+    X = normal_rows()
+    stages = [
+        tiny("Glow", schedule=schedule)._stages(tiny("Glow").fit(X).module_)
+        for schedule in ("cosine", "constant")
+    ]
+    assert [stage[0].cosine for stage in stages] == [True, False]
+
+
+def test_weight_decay_shrinks_weights():
+    X = normal_rows()
+    sizes = []
+    for decay in (0.0, 10.0):
+        module = tiny("Glow", weight_decay=decay, max_steps=100, learning_rate=1e-2).fit(X).module_
+        weights = [p for name, p in module.named_parameters() if name.endswith("weight")]
+        sizes.append(sum(p.square().sum().item() for p in weights))
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"coupling": "conv"}, "coupling='conv' is for images: give image_shape"),
+        ({"coupling": "patch"}, "coupling='patch' is for images"),
+        ({"scales": 3}, "scales=3 is for images: .* or set scales=None for tables"),
+        ({"levels": 256}, "levels=256 is for images"),
+        ({"patch_size": 8}, "patch_size=8 is the size of the patches of coupling='patch'"),
+        ({"score_type": 2}, "score_type=2 is the contribution of a scale, but there are 1"),
+        ({"score_type": 0}, "score_type.*Got 0 instead"),
+        ({"score_type": "first_scale"}, "score_type.*Got 'first_scale' instead"),
+        ({"augmentation": "flip"}, "augmentation='flip' changes images: give image_shape"),
+        ({"schedule": "linear"}, "schedule.*Got 'linear' instead"),
+        ({"steps": 0}, "steps.*Got 0 instead"),
+        ({"hidden": 2.5}, "hidden.*Got 2.5 instead"),
+    ],
+    ids=str,
+)
+def test_parameters_that_make_no_sense_for_tables_are_refused(parameters, message):
+    unfitted = tiny("Glow", **parameters)
+    with pytest.raises(ValueError, match=message):
+        unfitted.fit(normal_rows())
+    assert not hasattr(unfitted, "module_")
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters", "message"),
+    [
+        (
+            (1, 28, 28),
+            {"scales": None},
+            "scales=3 .* multiples of 8.* 24 x 24 or 32 x 32",
+        ),
+        ((1, 8, 6), {}, "multiples of 4; image_shape=.1, 8, 6. has 8 x 6"),
+        ((1, 12, 12), {"coupling": "patch"}, "patch_size=8 needs images .* multiples of 8"),
+        ((1, 8, 8), {"coupling": "patch", "patch_size": 2}, "scales=2 needs"),
+        ((1, 8, 8), {"patch_size": 4}, "patch_size=4 is the size of the patches"),
+        ((1, 8, 8), {"score_type": 3}, "score_type=3 .* but there are 2"),
+        ((1, 8, 8), {"levels": 1}, "levels.*Got 1 instead"),
+        ((1, 8, 8), {"augmentation": "grey"}, "image_shape=.1, 8, 8. has 1 channel"),
+    ],
+    ids=str,
+)
+def test_parameters_that_make_no_sense_for_images_are_refused(shape, parameters, message):
+    X = np.random.RandomState(0).rand(5, *shape)
+    unfitted = on_images(shape, **parameters)
+    with pytest.raises(ValueError, match=message):
+        unfitted.fit(X)
+    assert not hasattr(unfitted, "module_")
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_constant", [0, 1, 4])
+def test_files_know_which_columns_vary(n_constant, tmp_path, global_rng_untouched):
+    X = normal_rows()
+    X[:, :n_constant] = 3
+    detector = tiny("Glow").fit(X)
+    detector.save(tmp_path / "detector")
+    loaded = Glow.load(tmp_path / "detector")
+    assert isinstance(loaded.module_, ColumnDensity)
+    assert loaded.module_.varies.sum() == 4 - n_constant
+    new = normal_rows(seed=1)
+    np.testing.assert_array_equal(loaded.score_samples(new), detector.score_samples(new))
+    np.testing.assert_array_equal(
+        loaded.sample(3, random_state=0), detector.sample(3, random_state=0)
+    )
+
+
+# ---- classes ------------------------------------------------------------------------------------
+
+
+def labelled_rows(n=60):
+    X, y = normal_rows(n), np.arange(n) % 3
+    return X + 2 * X.std(axis=0) * y[:, None], np.array(["a", "b", "c"])[y]
+
+
+def test_the_mixtures_likelihood_is_the_log_sum_exp_of_its_modes():
+    X, y = labelled_rows()
+    detector = tiny("Glow", use_labels=True).fit(X, y)
+    modes = detector._by_chunks(X, detector.module_.class_log_probs) - detector.units_.log_scale
+    assert modes.shape == (60, 3) and detector.classes_.tolist() == ["a", "b", "c"]
+    expected = np.logaddexp.reduce(modes, axis=1) - np.log(3)
+    np.testing.assert_allclose(detector.log_density(X), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        detector.scale_contributions(X).sum(axis=1), detector.log_density(X), rtol=1e-6
+    )
+
+
+def test_the_modes_of_images_are_in_the_last_scale():
+    flow = Flow((1, 8, 8), 2, 1, 4, "conv", n_classes=2).double().eval()
+    torch.nn.init.normal_(flow.prior.means)
+    x = torch.randn(5, 64, dtype=torch.float64)
+    plain = Flow((1, 8, 8), 2, 1, 4, "conv").double().eval()
+    plain.load_state_dict({k: v for k, v in flow.state_dict().items() if k != "prior.means"})
+    torch.testing.assert_close(flow.contributions(x)[:, 0], plain.contributions(x)[:, 0])
+    codes, _ = flow.encode(x)
+    norm = torch.distributions.Normal(0, 1)
+    change = [
+        (norm.log_prob(codes[-1] - mean) - norm.log_prob(codes[-1])).flatten(1).sum(dim=1)
+        for mean in flow.prior.means
+    ]
+    expected = plain.log_prob(x)[:, None] + torch.stack(change, dim=1)
+    torch.testing.assert_close(flow.class_log_probs(x), expected)
+
+
+def test_training_moves_a_mode_to_the_rows_of_its_class():
+    X, y = labelled_rows(150)
+    detector = tiny("Glow", use_labels=True, max_steps=100, learning_rate=1e-2).fit(X, y)
+    modes = detector._by_chunks(X, detector.module_.class_log_probs)
+    assert np.mean(detector.classes_[modes.argmax(axis=1)] == y) > 0.6  # chance is 1 in 3
+    assert np.isfinite(detector.sample(5, random_state=0)).all()
+
+
+def test_a_file_has_the_modes(tmp_path):
+    X, y = labelled_rows()
+    detector = tiny("Glow", use_labels=True).fit(X, y)
+    detector.save(tmp_path / "detector")
+    loaded = Glow.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    loaded.partial_fit(X, y)
+
+
+def test_patches_have_no_classes():
+    with pytest.raises(ValueError, match="use_labels=True gives the codes of an image a mode"):
+        Glow(image_shape=(1, 8, 8), coupling="patch", use_labels=True).fit(
+            np.zeros((4, 64)), [0, 1, 0, 1]
+        )

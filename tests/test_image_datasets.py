@@ -1,0 +1,383 @@
+"""Image sets that are fetched: tiny files in every format, from a server on this machine."""
+
+import gzip
+import hashlib
+import io
+import re
+import socket
+import struct
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from skgenad import datasets
+from skgenad.datasets import _colour_images, _mnist_like, _omniglot
+from skgenad.datasets._fetch import RemoteFile
+
+N_TRAIN, N_TEST = 10, 5
+RNG = np.random.default_rng(0)
+
+
+def sha256(content):
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+# ---- the formats -------------------------------------------------------------
+
+GREY = {part: RNG.integers(256, size=(n, 1, 28, 28), dtype=np.uint8) for part, n in
+        (("train", N_TRAIN), ("test", N_TEST))}  # fmt: skip
+COLOUR = {part: RNG.integers(256, size=(n, 3, 32, 32), dtype=np.uint8) for part, n in
+          (("train", N_TRAIN), ("test", N_TEST))}  # fmt: skip
+CLASSES = {"train": np.arange(N_TRAIN) % 10, "test": np.arange(N_TEST)[::-1]}
+
+
+def npz(images):
+    arrays = {f"x_{part}": value for part, value in images.items()}
+    arrays |= {f"y_{part}": value.astype(np.uint8) for part, value in CLASSES.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def idx(array):
+    header = struct.pack(">I", 0x800 + array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(header + array.astype(np.uint8).tobytes())
+
+
+def mnist_files():
+    return {"mnist.npz": npz({part: images[:, 0] for part, images in GREY.items()})}
+
+
+def idx_files():
+    stems = {"train": "train", "test": "t10k"}
+    images = {f"{stems[p]}-images-idx3-ubyte.gz": idx(GREY[p][:, 0]) for p in stems}
+    return images | {f"{stems[p]}-labels-idx1-ubyte.gz": idx(CLASSES[p]) for p in stems}
+
+
+def cifar_files():
+    buffer = io.BytesIO()
+    batches = {f"data_batch_{k + 1}": (COLOUR["train"][2 * k :][:2], CLASSES["train"][2 * k :][:2])
+               for k in range(5)}  # fmt: skip
+    batches["test_batch"] = (COLOUR["test"], CLASSES["test"])
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, (images, labels) in batches.items():
+            rows = np.hstack([labels[:, None], images.reshape(len(images), -1)]).astype(np.uint8)
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            member.size = rows.size
+            archive.addfile(member, io.BytesIO(rows.tobytes()))
+    return {"cifar-10-binary.tar.gz": buffer.getvalue()}
+
+
+def svhn_files():
+    files = {}
+    for part, images in COLOUR.items():
+        buffer = io.BytesIO()
+        labels = np.where(CLASSES[part] == 0, 10, CLASSES[part]).astype(np.uint8)
+        savemat(buffer, {"X": images.transpose(2, 3, 1, 0), "y": labels[:, None]})
+        files[f"{part}_32x32.mat"] = buffer.getvalue()
+    return files
+
+
+OMNIGLOT = {
+    "background": ["Greek", "Latin"],
+    "evaluation": ["Tibetan"],
+    "background_small1": ["Greek", "Latin"],
+    "background_small2": ["Latin", "Tagalog"],
+}
+# Black on white, of 1 bit as in the archives; 15 pixels become 4, so that squares stay sharp.
+SQUARES = {
+    name: np.random.default_rng(k).random((3, 7, 7)) < 0.5
+    for k, name in enumerate(["Greek", "Latin", "Tagalog", "Tibetan"])
+}
+
+
+def enlarged(squares, side):
+    return squares.repeat(side, axis=-2).repeat(side, axis=-1)
+
+
+def omniglot_files():
+    files = {}
+    for part, alphabets in OMNIGLOT.items():
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(f"images_{part}/", b"")
+            for name in reversed(alphabets):
+                for k, drawing in enumerate(~enlarged(SQUARES[name], 15)):
+                    png = io.BytesIO()
+                    Image.fromarray(drawing).save(png, "PNG")
+                    path = f"images_{part}/{name}/character0{k}/0_0{k}.png"
+                    archive.writestr(path, png.getvalue())
+        files[f"images_{part}.zip"] = buffer.getvalue()
+    return files
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fetcher, where its addresses are kept, and files in its format."""
+
+    fetch: Callable
+    module: ModuleType
+    attribute: str
+    files: Callable
+    images: dict | None = None
+
+
+CASES = {
+    "mnist": Case(datasets.fetch_mnist, _mnist_like, "_MNIST", mnist_files, GREY),
+    "fashion_mnist": Case(datasets.fetch_fashion_mnist, _mnist_like, "_FASHION", idx_files, GREY),
+    "kmnist": Case(datasets.fetch_kmnist, _mnist_like, "_KMNIST", idx_files, GREY),
+    "cifar10": Case(datasets.fetch_cifar10, _colour_images, "_CIFAR10", cifar_files, COLOUR),
+    "svhn": Case(datasets.fetch_svhn, _colour_images, "_SVHN", svhn_files, COLOUR),
+    "omniglot": Case(datasets.fetch_omniglot, _omniglot, "_ARCHIVES", omniglot_files),
+}
+every_set = pytest.mark.parametrize("name", CASES)
+sets_with_classes = pytest.mark.parametrize("name", [n for n in CASES if n != "omniglot"])
+
+
+def files_of(value):
+    """Every `RemoteFile` in nested dictionaries."""
+    if isinstance(value, RemoteFile):
+        return [value]
+    return [file for inner in value.values() for file in files_of(inner)]
+
+
+def with_digests(value, files):
+    if isinstance(value, RemoteFile):
+        return replace(value, digest=sha256(files[value.remote_path]), also_fits=())
+    return {key: with_digests(inner, files) for key, inner in value.items()}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A fetcher that expects the tiny files, and a server that has them."""
+
+    fetch: Callable
+    files: dict
+    remote: list
+    url: str
+    asked: list
+
+
+@pytest.fixture
+def site(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    case, folder, asked = CASES[name], tmp_path / "server", []
+    files = case.files()
+    folder.mkdir()
+    for path, content in files.items():
+        (folder / path).write_bytes(content)
+    value = with_digests(getattr(case.module, case.attribute), files)
+    monkeypatch.setattr(case.module, case.attribute, value)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{http.server_port}"
+        yield Site(case.fetch, files, files_of(value), url, asked)
+        http.shutdown()
+        thread.join()
+
+
+# ---- what is read ------------------------------------------------------------
+
+
+@sets_with_classes
+@pytest.mark.parametrize("subset", ["train", "test", "all"])
+def test_images_are_downloaded_once_and_are_those_of_the_files(site, name, subset, tmp_path):
+    bunch = site.fetch(subset=subset, data_home=tmp_path / "home", base_url=site.url)
+    parts = ["train", "test"] if subset == "all" else [subset]
+    images = CASES[name].images
+    np.testing.assert_array_equal(bunch.data, np.concatenate([images[part] for part in parts]))
+    np.testing.assert_array_equal(bunch.target, np.concatenate([CLASSES[part] for part in parts]))
+    assert bunch.data.dtype == np.uint8
+    assert bunch.data.flags.c_contiguous
+    assert bunch.target.dtype == np.int64
+    assert len(bunch.target_names) == 10
+    assert bunch.name == name
+
+    n_asked = len(site.asked)
+    again = site.fetch(subset=subset, data_home=tmp_path / "home", base_url=site.url)
+    np.testing.assert_array_equal(again.data, bunch.data)
+    assert len(site.asked) == n_asked == len(bunch.filenames)
+
+
+@every_set
+def test_pair_is_what_the_bunch_holds(site, tmp_path):
+    options = {"data_home": tmp_path / "home", "base_url": site.url}
+    bunch = site.fetch(**options)
+    X, y = site.fetch(**options, return_X_y=True)
+    np.testing.assert_array_equal(X, bunch.data)
+    np.testing.assert_array_equal(y, bunch.target)
+
+
+@every_set
+def test_description_says_what_was_read(site, name, tmp_path):
+    bunch = site.fetch(data_home=tmp_path / "home", base_url=site.url)
+    assert bunch.DESCR.startswith(f"{name}: {len(bunch.data)} images")
+    assert bunch.url in bunch.DESCR
+    for path in bunch.filenames:
+        assert path.startswith(str(tmp_path / "home"))
+        assert path in bunch.DESCR
+
+
+@pytest.mark.parametrize("name", ["omniglot"])
+@pytest.mark.parametrize(
+    ("subset", "alphabets"),
+    [
+        ("train", ["Greek", "Latin"]),
+        ("test", ["Tibetan"]),
+        ("all", ["Greek", "Latin", "Tibetan"]),
+        ("small", ["Greek", "Latin", "Tagalog"]),  # Latin is in both archives, and here once
+    ],
+)
+def test_drawings_of_omniglot_become_small_and_white_on_black(site, subset, alphabets, tmp_path):
+    bunch = site.fetch(subset=subset, data_home=tmp_path / "home", base_url=site.url)
+    assert bunch.target_names == alphabets
+    np.testing.assert_array_equal(bunch.target, np.repeat(np.arange(len(alphabets)), 3))
+    expected = np.concatenate([enlarged(SQUARES[alphabet], 4) for alphabet in alphabets])
+    np.testing.assert_array_equal(bunch.data[:, 0], 255 * expected)
+    assert bunch.data.dtype == np.uint8
+
+
+# ---- copies of one's own -----------------------------------------------------
+
+
+@every_set
+@pytest.mark.parametrize("place", [0, 1])
+def test_local_copy_is_used_without_a_request(site, place, tmp_path):
+    for file in site.remote:
+        path = file.places(tmp_path / "home")[place]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(site.files[file.remote_path])
+    bunch = site.fetch(data_home=tmp_path / "home", download_if_missing=False)
+    assert len(bunch.data) == len(bunch.target) > 0
+    assert not site.asked
+
+
+@pytest.fixture
+def small_copies(tmp_path, monkeypatch):
+    """A folder with CIFAR-10's and Omniglot's small files."""
+    home = tmp_path / "home"
+    home.mkdir()
+    cifar = npz({part: 255 - images.transpose(0, 2, 3, 1) for part, images in COLOUR.items()})
+    buffer = io.BytesIO()
+    np.savez(buffer, x=GREY["train"][[0, 1, 2, 1], 0], alphabet=np.array([1, 0, 1, 0]),
+             alphabet_names=np.array(["Greek", "Latin"]))  # fmt: skip
+    for module, attribute, content in (
+        (_colour_images, "_CIFAR10_SUBSET", cifar),
+        (_omniglot, "_SMALL", buffer.getvalue()),
+    ):
+        file = replace(getattr(module, attribute), digest=sha256(content))
+        monkeypatch.setattr(module, attribute, file)
+        (home / file.also_at[0]).write_bytes(content)
+    return home
+
+
+@pytest.mark.parametrize("name", ["cifar10"])
+def test_small_copy_of_cifar_stands_in_for_a_missing_archive_only(site, small_copies):
+    bunch = site.fetch(subset="test", data_home=small_copies, base_url=site.url)
+    np.testing.assert_array_equal(bunch.data, 255 - COLOUR["test"])
+    np.testing.assert_array_equal(bunch.target, CLASSES["test"])
+    assert "A part of CIFAR-10" in bunch.DESCR
+    assert not site.asked
+
+    (archive,) = site.files.values()
+    (small_copies / "cifar-10-binary.tar.gz").write_bytes(archive)
+    bunch = site.fetch(subset="test", data_home=small_copies)
+    np.testing.assert_array_equal(bunch.data, COLOUR["test"])
+    assert "as published" in bunch.DESCR
+
+
+@pytest.mark.parametrize("name", ["omniglot"])
+def test_small_copy_of_omniglot_is_the_small_subset_and_no_other(site, small_copies):
+    bunch = site.fetch(subset="small", data_home=small_copies, download_if_missing=False)
+    np.testing.assert_array_equal(bunch.data, GREY["train"][:3])  # the second copy is left out
+    np.testing.assert_array_equal(bunch.target, [1, 0, 1])
+    assert bunch.target_names == ["Greek", "Latin"]
+    with pytest.raises(FileNotFoundError, match="images_evaluation.zip"):
+        site.fetch(subset="test", data_home=small_copies, download_if_missing=False)
+
+
+# ---- what goes wrong ---------------------------------------------------------
+
+
+@every_set
+def test_tampered_local_file_is_refused(site, tmp_path):
+    for file in site.remote:
+        path = file.places(tmp_path)[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(site.files[file.remote_path] + b"!")
+    with pytest.raises(OSError, match="does not hold what it should"):
+        site.fetch(data_home=tmp_path)
+    assert not site.asked
+
+
+@every_set
+def test_other_content_from_the_server_is_refused(site, tmp_path):
+    for path in site.files:
+        (tmp_path / "server" / path).write_bytes(b"something else")
+    with pytest.raises(OSError, match="sent other content"):
+        site.fetch(data_home=tmp_path / "home", base_url=site.url)
+
+
+@every_set
+def test_missing_file_is_an_error_when_downloads_are_off(site, tmp_path):
+    with pytest.raises(FileNotFoundError, match=re.escape(site.remote[0].path)):
+        site.fetch(data_home=tmp_path / "home", download_if_missing=False)
+    assert not site.asked
+
+
+@every_set
+def test_no_network_says_where_a_file_may_lie(site, tmp_path):
+    with socket.socket() as taken:  # bound but not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match="Could not download") as error:
+            site.fetch(data_home=tmp_path / "home", base_url=url, n_retries=0)
+    for place in site.remote[0].places(tmp_path / "home"):
+        assert str(place) in str(error.value)
+
+
+@every_set
+def test_unknown_subset_is_an_error_that_lists_them(name):
+    with pytest.raises(ValueError, match="'train', 'test'.*'validation'"):
+        CASES[name].fetch(subset="validation")
+
+
+@pytest.mark.parametrize("name", ["omniglot"])
+def test_missing_pillow_is_named(site, tmp_path, monkeypatch):
+    class NoPillow:
+        def find_spec(self, name, *args):
+            if name.partition(".")[0] == "PIL":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for module in [name for name in sys.modules if name.partition(".")[0] == "PIL"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [NoPillow(), *sys.meta_path])
+    with pytest.raises(ImportError, match=r"skgenad\[images\]"):
+        site.fetch(data_home=tmp_path / "home", base_url=site.url)
+
+
+@every_set
+def test_every_file_has_its_own_digest(name):
+    case = CASES[name]
+    digests = [file.digest for file in files_of(getattr(case.module, case.attribute))]
+    assert len(set(digests)) == len(digests)
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in digests)
