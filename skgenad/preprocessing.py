@@ -160,7 +160,7 @@ def _autoencoder(detector: Any) -> Any:
     if len(found) != 1:
         raise TypeError(
             f"detector={detector!r} has {len(found)} autoencoders to take latent features from; "
-            "needed is one. Use Autoencoder, DAGMM, NAE, VAE, WAE, CANCE with "
+            "needed is one. Use Autoencoder, DAGMM, NAE, PWAE, VAE, WAE, CANCE with "
             "features='autoencoder' or MPDR with energy='reconstruction'."
         )
     return found[0]
