@@ -9,6 +9,7 @@ from .glow import Glow
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
+from .normalizing_flow import NormalizingFlow
 from .vae import VAE
 from .wae import WAE
 
@@ -25,4 +26,5 @@ __all__ = [
     "DivergenceWarning",
     "Glow",
     "Mahalanobis",
+    "NormalizingFlow",
 ]

@@ -36,8 +36,21 @@ LAYERS = {
         "_images",
         "_sampling",
     },
-    3: {"autoencoder", "cance", "mpdr", "dagmm", "ebm", "glow", "mahalanobis", "nae", "vae", "wae"},
+    3: {
+        "autoencoder",
+        "cance",
+        "mpdr",
+        "dagmm",
+        "ebm",
+        "glow",
+        "mahalanobis",
+        "nae",
+        "normalizing_flow",
+        "vae",
+        "wae",
+    },
     4: {
+        "analysis",
         "metrics",
         "datasets",
         "benchmark",
@@ -77,8 +90,9 @@ def import_names(requirements: list[str]) -> set[str]:
 CORE = import_names(PROJECT["dependencies"])
 EXTRAS = {extra: import_names(names) for extra, names in PROJECT["optional-dependencies"].items()}
 ALWAYS_THERE = {"joblib", "filelock"}  # scikit-learn and torch cannot do without
-OPTIONAL = (EXTRAS["bench"] | EXTRAS["dask"]) - CORE - ALWAYS_THERE
-DECLARED = CORE | EXTRAS["bench"] | EXTRAS["dask"]
+FEATURES = EXTRAS["bench"] | EXTRAS["dask"] | EXTRAS["flows"]
+OPTIONAL = FEATURES - CORE - ALWAYS_THERE
+DECLARED = CORE | FEATURES
 
 
 class Import(NamedTuple):
@@ -261,6 +275,8 @@ def test_no_module_imports_itself_through_others():
         ("mpdr", "import torch\ntorch.manual_seed(0)", "line 2: seeds torch"),
         ("mpdr", "import warnings\nwarnings.simplefilter('ignore')", "a warning filter on import"),
         ("metrics", "require('pooch', extra='dask')", "extra dask does not install pooch"),
+        ("glow", "import zuko", "optional zuko is imported with the module"),
+        ("glow", "require('zuko', extra='bench')", "extra bench does not install zuko"),
         ("metrics", "require('pooch', 'plots')", "extra plots does not install pooch"),
         ("compat", "from ._pyod_interface import X", "optional _pyod_interface is imported"),
         ("compat", "from . import _pyod_interface", "optional _pyod_interface is imported"),
