@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -9,6 +12,7 @@ from torch import Tensor
 from ._base import BaseGenerativeDetector
 from ._densities import FlowDensity
 from ._sampling import PriorSamplingMixin
+from ._training import Stage
 
 __all__ = ["FlowDetector"]
 
@@ -17,12 +21,36 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
     """Base of the detectors with a module of :class:`~skgenad._densities.FlowDensity`."""
 
     module_: FlowDensity
+    max_steps: int
+
+    @abstractmethod
+    def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
+        """Make the optimiser of the module's parameters."""
+
+    def _stages(self, module: FlowDensity) -> list[Stage]:
+        if not any(True for _ in module.parameters()):  # a table of constants
+            return []
+        return [
+            Stage(
+                "flow",
+                self._objective,
+                {"main": self._optimizer(module)},
+                self.max_steps,
+                cosine=getattr(self, "schedule", "cosine") == "cosine",
+                labelled=bool(getattr(self, "use_labels", False)),
+                validate=self._negative_log_likelihood,
+            )
+        ]
 
     def _before_training(self, module: FlowDensity, rows: Tensor, labels: Tensor | None) -> None:
         module.initialize(rows)
 
-    def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
-        return {"loss": -module.log_prob(x).mean()}
+    def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
+        return {"loss": self._negative_log_likelihood(module, batch)}
+
+    def _negative_log_likelihood(self, module: FlowDensity, batch: Tensor) -> Tensor:
+        """Mean over the rows of a batch, which the epochs of training are judged by, too."""
+        return -module.log_prob(batch).mean()
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows.

@@ -102,6 +102,15 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "NormalizingFlow": {
+        "transforms": 2,
+        "bins": 4,
+        "hidden_sizes": (16,),
+        "max_steps": 20,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "VAE": {
         "hidden_sizes": (16, 16),
         "latent_dim": 2,
