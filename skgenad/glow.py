@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -16,7 +17,7 @@ from ._densities import ColumnDensity, FlowDensity, PixelDensity
 from ._flow_detector import FlowDetector
 from ._flows import Flow, PatchFlow
 from ._images import check_image_shape
-from ._training import Stage, adamax
+from ._training import adamax
 
 # S1.1, S4.1 and the public code that the paper's training follows: hidden widths and batches. The
 # numbers of training images are those of the data sets.
@@ -29,6 +30,7 @@ _PAPER_COMMON: dict[str, Any] = {
     "learning_rate": 5e-4,
     "weight_decay": 5e-5,
     "schedule": "constant",
+    "validation_fraction": 0.0,
     "batch_size": 64,
 }
 _COLOUR = {"augmentation": ("shift", "flip")}
@@ -104,6 +106,9 @@ class Glow(FlowDetector):
         Whether the learning rate falls to 0 as half a cosine or stays.
     weight_decay : float, default=5e-5
         Weight of all parameters in the gradients that Adamax gets.
+    validation_fraction : float, default=0.1
+        Share of the rows, in [0, 1), at most 4,096 of them, that is not trained on but chooses the
+        epoch that training ends with.
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
@@ -119,7 +124,7 @@ class Glow(FlowDetector):
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
-        Seed of weights, batches and noise.
+        Seed of weights, batches, noise and the choice of validation rows.
     verbose : int, default=0
         Whether to show a progress bar.
     callbacks : list of skorch callbacks, default=None
@@ -131,7 +136,7 @@ class Glow(FlowDetector):
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
         A row per epoch of 50 steps: stage, epoch, step, loss (mean of -log p, in nats, in
-        standardised units), seconds.
+        standardised units), validation_loss, seconds.
     module_ : nn.Module
         The trained flow, with ``log_prob(x)``, ``contributions(x)`` and ``energy(x)`` in
         standardised units.
@@ -223,6 +228,7 @@ class Glow(FlowDetector):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions({"cosine", "constant"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -243,6 +249,7 @@ class Glow(FlowDetector):
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
         weight_decay: float = 5e-5,
+        validation_fraction: float = 0.1,
         batch_size: int = 128,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
@@ -268,6 +275,7 @@ class Glow(FlowDetector):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
         self.batch_size = batch_size
         self.standardize = standardize
         self.contamination = contamination
@@ -393,22 +401,8 @@ class Glow(FlowDetector):
 
     # ---- training -------------------------------------------------------------------------
 
-    def _stages(self, module: FlowDensity) -> list[Stage]:
-        parameters = list(module.parameters())
-        if not parameters:  # a table of constants
-            return []
-        optimizers = {"main": adamax(parameters, self.learning_rate, self.weight_decay)}
-        cosine = self.schedule == "cosine"
-        return [
-            Stage(
-                "flow",
-                self._objective,
-                optimizers,
-                self.max_steps,
-                cosine=cosine,
-                labelled=self.use_labels,
-            )
-        ]
+    def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
+        return adamax(module.parameters(), self.learning_rate, self.weight_decay)
 
     def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
         x = batch[:, :-1] if self.use_labels else batch

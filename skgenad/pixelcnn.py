@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
@@ -14,7 +15,7 @@ from ._densities import ColumnDensity, FlowDensity
 from ._flow_detector import FlowDetector
 from ._images import check_image_shape
 from ._pixelcnn import N_LEVELS, Autoregression, column_model, image_model
-from ._training import Stage, adam
+from ._training import adam
 
 # S1.2, S4.2 and the public code that they follow: residual blocks, dropout and batches.
 _PAPER: dict[str, Any] = {
@@ -195,6 +196,8 @@ class PixelCNN(FlowDetector):
     True
     """
 
+    _stage_name = "pixelcnn"
+
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         "image_shape": [tuple, list, None],
@@ -316,13 +319,8 @@ class PixelCNN(FlowDetector):
 
     # ---- training -------------------------------------------------------------------------
 
-    def _stages(self, module: FlowDensity) -> list[Stage]:
-        parameters = list(module.parameters())
-        if not parameters:  # a table of constants
-            return []
-        optimizers = {"main": adam(parameters, self.learning_rate)}
-        cosine = self.schedule == "cosine"
-        return [Stage("pixelcnn", self._objective, optimizers, self.max_steps, cosine=cosine)]
+    def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
+        return adam(module.parameters(), self.learning_rate)
 
 
 def _column_model(

@@ -82,6 +82,15 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "NormalizingFlow": {
+        "transforms": 2,
+        "bins": 4,
+        "hidden_sizes": (16,),
+        "max_steps": 20,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "PixelCNN": {
         "hidden": 4,
         "n_components": 2,
