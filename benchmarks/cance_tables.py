@@ -2,12 +2,13 @@
 
     python benchmarks/cance_tables.py run --data-home DIR [--only table6,kddcup99,embeddings]
     python benchmarks/cance_tables.py tables           # seconds; writes results/cance_tables.md
-    python benchmarks/cance_tables.py choose --data-home DIR    # minutes; what settings came from
+    python benchmarks/cance_tables.py choose --data-home DIR [--only arrhythmia,thyroid]
 
 `DIR` holds abalone.data, arrhythmia.mat, thyroid.mat, kddcup99_dagmm.npz and ADBench's
 ``adbench/CV_by_ResNet18``; what is missing is downloaded. Every fit is a row of
 ``results/cance_tables/rows.csv``; killed and started again, the run goes on. On 2 cores it takes
-about three hours.
+about three hours. `choose` prints F1 of other settings on splits that no table has: those that the
+tables' own were chosen among, and on Thyroid changes of the defaults, one by one.
 
 F1 is that of the threshold at the true share of anomalies among the test rows, where it equals
 precision and recall. If rows tie there, it is the mean over choices among them; the tables say
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,15 +26,13 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import typer
-from _measure import machine
-from joblib import Parallel, delayed
+from _rows import Rows, interval
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from skgenad import CANCE, DAGMM, Mahalanobis
 from skgenad.benchmark import make_split, split_rows
@@ -51,7 +49,7 @@ from skgenad.datasets import (
 from skgenad.metrics import f1_at_contamination
 from skgenad.preprocessing import LatentFeatures
 
-RESULTS = Path(__file__).parent / "results" / "cance_tables"
+ROWS = Rows("cance_tables", ("experiment", "set", "seed", "method"))
 Make = Callable[[int], Any]
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -172,10 +170,29 @@ EXPERIMENTS = {
 
 
 _LONG = {"encoder_steps": 3000, "decoder_steps": 3000, "score_type": "error"}
-_CHOICES: tuple[tuple[str, range, list[dict[str, Any]]], ...] = (
-    ("arrhythmia", range(101, 107), [{"latent_dim": d} for d in (3, 6, 8, 32)]),
-    ("half of all", range(101, 102), [{"latent_dim": d, **_LONG} for d in (4, 8, 32)]),
-)
+_VARIATIONS: list[dict[str, Any]] = [
+    {},
+    *({"latent_dim": d} for d in (1, 2, 3, 4, 16)),
+    {"features": "pca"},
+    *({"score_type": kind} for kind in ("cnce", "latent", "error")),
+    *({"noise_scale": k, "noise_learning_rate": rate} for k in (1, 3) for rate in (0, 1e-3)),
+    *({"noise_learning_rate": rate} for rate in (0, 0.01, 0.03)),
+    *({"noise_ratio": nu} for nu in (2, 32)),
+    *({"max_steps": n} for n in (300, 3000)),
+    *({"encoder_steps": n, "decoder_steps": n} for n in (50, 3000)),
+    {"encoder_steps": 50, "decoder_steps": 50, "max_steps": 50},
+    *({"batch_size": n} for n in (512, 1024)),
+    *({"learning_rate": rate} for rate in (3e-4, 1e-3)),
+    *({"covariance_penalty": weight} for weight in (0.01, 1.0)),
+    {"weight_decay": 0.0},
+    *({"hidden_sizes": n, "estimation_sizes": n} for n in ((32,), (256, 256))),
+    {"activation": "leaky_relu"},
+]
+_CHOICES: dict[str, tuple[range, list[dict[str, Any]]]] = {
+    "arrhythmia": (range(101, 107), [{"latent_dim": d} for d in (3, 6, 8, 32)]),
+    "half of all": (range(101, 102), [{"latent_dim": d, **_LONG} for d in (4, 8, 32)]),
+    "thyroid": (range(101, 105), _VARIATIONS),
+}
 
 
 # ---- run -----------------------------------------------------------------------------------------
@@ -202,30 +219,26 @@ def _split(name: str, X: NDArray, y: NDArray, seed: int) -> tuple[NDArray, NDArr
     return split.train_index, split.test_index
 
 
-def _cells(experiment: str) -> Iterator[tuple[str, int, str]]:
-    plan = EXPERIMENTS[experiment]
-    for seed in plan.seeds:
-        for name in plan.sets:
-            for method in plan.methods:
-                yield name, seed, method
+def _cells(experiments: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
+    for experiment in experiments:
+        plan = EXPERIMENTS[experiment]
+        for seed in plan.seeds:
+            for name in plan.sets:
+                for method in plan.methods:
+                    yield experiment, name, seed, method
 
 
 def _compute(
-    experiment: str, name: str, seed: int, method: str, data_home: Path | None
-) -> dict[str, Any]:
+    experiment: str, name: str, seed: int, method: str, *, data_home: Path | None
+) -> list[dict[str, Any]]:
     X, y = _rows_of(name, data_home)
     train, test = _split(name, X, y, seed)
-    with threadpool_limits(1):
-        start = time.process_time()
-        detector = EXPERIMENTS[experiment].methods[method](seed).fit(X[train])
-        seconds = time.process_time() - start
-        scores = -detector.score_samples(X[test])
+    start = time.process_time()
+    detector = EXPERIMENTS[experiment].methods[method](seed).fit(X[train])
+    seconds = time.process_time() - start
+    scores = -detector.score_samples(X[test])
     threshold = np.sort(scores)[-y[test].sum()]
-    return {
-        "experiment": experiment,
-        "set": name,
-        "method": method,
-        "seed": seed,
+    row: dict[str, Any] = {
         "f1": f1_at_contamination(y[test], scores),
         "auroc": roc_auc_score(y[test], scores),
         "n_train": len(train),
@@ -233,14 +246,8 @@ def _compute(
         "n_anomalies": int(y[test].sum()),
         "tied": int((scores == threshold).sum()) - 1,
         "fit_seconds": seconds,
-        "machine": machine(),
-        "date": date.today().isoformat(),
     }
-
-
-def _read() -> pd.DataFrame:
-    path = RESULTS / "rows.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    return [row]
 
 
 @app.command()
@@ -250,43 +257,42 @@ def run(
     jobs: Annotated[int, typer.Option(help="Fits at a time; KDDCUP99 takes 2 GB each.")] = 2,
 ) -> None:
     """Compute what is missing of the results."""
-    known = _read()
-    done = set() if known.empty else {tuple(r) for r in known[_KEY].itertuples(index=False)}
-    todo = [
-        (experiment, *cell)
-        for experiment in only.split(",")
-        for cell in _cells(experiment)
-        if (experiment, *cell) not in done
-    ]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "rows.csv"
-    cells = Parallel(jobs, return_as="generator_unordered")(
-        delayed(_compute)(*cell, data_home) for cell in todo
-    )
-    for row in tqdm(cells, total=len(todo)):
-        pd.DataFrame([row]).to_csv(
-            path, mode="a", header=not path.exists(), index=False, float_format="%.6g"
-        )
-
-
-_KEY = ["experiment", "set", "seed", "method"]
+    ROWS.run(_cells(only.split(",")), partial(_compute, data_home=data_home), jobs)
 
 
 @app.command()
 def choose(
     data_home: Annotated[Path | None, typer.Option(help="Folder with the data.")] = None,
+    only: Annotated[str, typer.Option(help="Some of the sets.")] = ",".join(_CHOICES),
 ) -> None:
-    """Print F1 of the settings that were chosen among, on splits that no table has."""
-    for name, seeds, settings in _CHOICES:
+    """Print F1 and K of settings, on splits that no table has."""
+    for name in only.split(","):
+        seeds, settings = _CHOICES[name]
         X, y = _rows_of(name, data_home)
         for params in settings:
-            values = []
-            for seed in seeds:
-                train, test = _split(name, X, y, seed)
-                with threadpool_limits(1):
-                    scores = -_cance(seed, **params).fit(X[train]).score_samples(X[test])
-                values.append(f1_at_contamination(y[test], scores))
-            typer.echo(f"{name}: {np.mean(values):.3f} of {len(values)} splits, {params}")
+            fits = [_fit(name, X, y, seed, params) for seed in seeds]
+            f1, lowest, highest, loss = np.mean(fits, axis=0)
+            typer.echo(
+                f"{name}: F1 {f1:.3f} of {len(fits)} splits, K {lowest:.2f} to {highest:.2f}, "
+                f"validation loss {loss:.2f}, {params or 'defaults'}"
+            )
+
+
+def _fit(
+    name: str, X: NDArray, y: NDArray, seed: int, params: dict[str, Any]
+) -> tuple[float, float, float, float]:
+    """F1, least and greatest entry of K, and the last stage's validation loss."""
+    train, test = _split(name, X, y, seed)
+    with threadpool_limits(1):
+        detector = _cance(seed, **params).fit(X[train])
+        f1 = f1_at_contamination(y[test], -detector.score_samples(X[test]))
+    history = detector.history_
+    loss = history.loc[history["stage"] == history["stage"].iloc[-1], "validation_loss"].min()
+    density = detector.module_.density
+    if density is None:
+        return f1, np.nan, np.nan, loss
+    spread = density.noise.spread.detach().numpy()
+    return f1, spread.min(), spread.max(), loss
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -300,7 +306,7 @@ _PAIRS = (("CANCE", "CNCE"), ("CNCE", "LatNCE"), ("CNCE", "Error"), ("CANCE", "E
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    rows = _read()
+    rows = ROWS.read()
     text = [
         "# CANCE's tables",
         f"`python benchmarks/cance_tables.py run` and `tables`, {rows['date'].max()}, "
@@ -317,9 +323,7 @@ def tables() -> None:
         part = rows[rows["experiment"].isin(experiments)]
         if len(part):
             text += write(part)
-    path = RESULTS.with_suffix(".md")
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    typer.echo(f"wrote {path}")
+    typer.echo(f"wrote {ROWS.report(text)}")
 
 
 def _ties(rows: pd.DataFrame) -> str:
@@ -334,19 +338,12 @@ def _ties(rows: pd.DataFrame) -> str:
     )
 
 
-def _interval(values: pd.Series) -> str:
-    if len(values) < 2:
-        return "".join(f"{value:.3f}" for value in values)
-    half = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return f"{values.mean():.3f} [{values.mean() - half:.3f}, {values.mean() + half:.3f}]"
-
-
 def _means(rows: pd.DataFrame, sets: Iterable[str], metric: str, paper: dict[str, str]) -> str:
     """Write a line per method, a column per set; `paper` has a line more or a column more."""
     lines = []
     for method in dict.fromkeys(rows["method"]):
         cells = [rows[(rows["method"] == method) & (rows["set"] == s)][metric] for s in sets]
-        lines.append([method, *(_interval(cell) for cell in cells)])
+        lines.append([method, *(interval(cell) for cell in cells)])
     if set(paper) == set(sets):
         lines.append(["CANCE in the paper (mean ± sd)", *(paper[s] for s in sets)])
         return table([metric.upper(), *sets], lines)
@@ -414,7 +411,7 @@ def _differences(rows: pd.DataFrame, sets: list[str], metric: str) -> str:
             wide = rows[rows["set"] == name].pivot(index="seed", columns="method", values=metric)
             gap = wide[one] - wide[other]
             p = stats.wilcoxon(gap).pvalue if gap.any() else 1.0
-            line.append(f"{_interval(gap)}, p {p:.3f}")
+            line.append(f"{interval(gap)}, p {p:.3f}")
         lines.append(line)
     return table([f"{metric.upper()}, Wilcoxon's p", *sets], lines)
 

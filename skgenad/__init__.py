@@ -12,6 +12,7 @@ from .mpdr import MPDR
 from .nae import NAE
 from .normalizing_flow import NormalizingFlow
 from .pixelcnn import PixelCNN
+from .pwae import PWAE
 from .vae import VAE
 from .wae import WAE
 
@@ -22,6 +23,7 @@ __all__ = [
     "EBM",
     "MPDR",
     "NAE",
+    "PWAE",
     "VAE",
     "WAE",
     "Autoencoder",

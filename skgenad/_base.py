@@ -46,8 +46,9 @@ __all__ = [
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
-# The same for images, whose maps are many times larger than they are.
-IMAGE_CHUNK = 64
+# The same for images, whose maps are many times larger than they are, and in numbers: fewer of
+# them where they are large.
+IMAGE_CHUNK, _IMAGE_CHUNK_NUMBERS = 64, 2**21
 # Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
 MOST_VALIDATION_ROWS = 4096
 # What is called in place of a stage's objective, with that, the module and a batch.
@@ -89,7 +90,7 @@ class BaseGenerativeDetector(BaseDetector):
     A detector with a constructor parameter `use_labels` gets the classes of normal rows when that
     is true: `classes_` is there before the module is made, and the hooks are given the places of
     the rows' labels in it. One with a constructor parameter `validation_fraction` holds that share
-    of the rows out of all its stages, for those that validate.
+    of the rows out of all its stages, for those that validate and for :meth:`_set_score_units`.
 
     A detector with a constructor parameter `image_shape` takes images when that is given: arrays
     (n, C, H, W), or the flat rows that they are everywhere inside, of pixels in [0, 1].
@@ -139,6 +140,15 @@ class BaseGenerativeDetector(BaseDetector):
         """Store in the module's buffers what depends on the trained weights and `rows`.
 
         Called with the module in evaluation mode, after every training, continued ones included.
+        """
+
+    def _set_score_units(  # noqa: B027
+        self, module: Any, train: Tensor, held_out: Tensor | None
+    ) -> None:
+        """Store in the module's buffers the units of what it scores by, after every training.
+
+        `train` are the rows that the stages saw, `held_out` those that `validation_fraction` kept
+        from them, None if there are none.
         """
 
     # ---- fit ------------------------------------------------------------------------------
@@ -368,6 +378,7 @@ class BaseGenerativeDetector(BaseDetector):
             )
         module.eval()
         self._after_training(module, rows, labels)
+        self._set_score_units(module, rows[train], None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
@@ -388,20 +399,35 @@ class BaseGenerativeDetector(BaseDetector):
     def _score(self, X: NDArray) -> NDArray:
         return -self._by_chunks(X, self.module_.energy)
 
+    @property
+    def _chunk_size(self) -> int:
+        """Rows in a forward pass that needs no gradient."""
+        if not isinstance(self.units_, PixelUnits):
+            return SCORING_CHUNK
+        return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
+
     @torch.inference_mode()
-    def _by_chunks(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
-        """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...)."""
-        size = IMAGE_CHUNK if isinstance(self.units_, PixelUnits) else SCORING_CHUNK
+    def _by_chunks(
+        self,
+        X: NDArray,
+        function: Callable[[Tensor], Tensor],
+        finish: Callable[[NDArray], NDArray] = np.asarray,
+    ) -> NDArray:
+        """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...).
+
+        `finish` changes arrays of them, row by row, once they have left the device.
+        """
+        size = self._chunk_size
         values = np.empty(0)
         for start in range(0, len(X), size):
             rows = self.units_.to_standard(X[start : start + size])
             # Padded with one of them: what maps rows may know no others, as encoders of categories.
             chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
             chunk[: len(rows)] = torch.from_numpy(rows)
-            result = function(chunk.to(self.device_))
+            result = finish(function(chunk.to(self.device_))[: len(rows)].cpu().numpy())
             if start == 0:
                 values = np.empty((len(X), *result.shape[1:]))
-            values[start : start + len(rows)] = result[: len(rows)].cpu().numpy()
+            values[start : start + len(rows)] = result
         return values
 
     # ---- files ----------------------------------------------------------------------------

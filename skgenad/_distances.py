@@ -1,7 +1,8 @@
 """Distances between rows and their reconstructions: squared, absolute, structural similarity.
 
 Each is a module that maps (n, d) and (n, d) to (n,), a mean over columns, and offers
-``value_and_slopes(x, y)``: the distances with their gradients with respect to either argument.
+``value_and_slopes(x, y)``: the distances with their gradients with respect to either argument, and
+``by_column(x, y)``: what every column adds to it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ DISTANCES = {"l2": False, "l1": False, "ssim": True}
 class Distance(nn.Module):
     """Base of distances; gradients by autograd."""
 
+    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+        """Distances of the columns, (n, d), of rows (n, d)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Distances (n,) of rows (n, d)."""
+        return self.by_column(x, y).mean(dim=1)
+
     def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Distances (n,), their gradients (n, d) with respect to `x` and to `y`."""
         with torch.enable_grad():
@@ -31,17 +40,12 @@ class Distance(nn.Module):
         return value.detach(), on_x, on_y
 
 
-def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over columns of the squared differences, (n,): |x - y|^2 / d."""
-    return (x - y).square().mean(dim=1)
-
-
 class SquaredDistance(Distance):
     """Mean over columns of the squared differences."""
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distances (n,) of rows (n, d)."""
-        return mean_squared_error(x, y)
+    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+        """Squared differences (n, d) of rows (n, d)."""
+        return (x - y).square()
 
     def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In closed form: 2 / D times the difference."""
@@ -51,12 +55,17 @@ class SquaredDistance(Distance):
         return value, slope, -slope
 
 
+def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
+    """Mean over columns of the squared differences, (n,): |x - y|^2 / d."""
+    return (x - y).square().mean(dim=1)
+
+
 class AbsoluteDistance(Distance):
     """Mean over columns of the absolute differences."""
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Distances (n,) of rows (n, d)."""
-        return (x - y).abs().mean(dim=1)
+    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+        """Absolute differences (n, d) of rows (n, d)."""
+        return (x - y).abs()
 
     def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """In closed form: 1 / D times the sign of the difference."""
@@ -122,6 +131,16 @@ class StructuralDissimilarity(Distance):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Distances (n,) of rows (n, d)."""
         return 1 - self.similarity_map(x, y).flatten(1).mean(dim=1)
+
+    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+        """One minus the similarity (n, d) through the window around every pixel of rows (n, d).
+
+        In the frame of 5 pixels around which the window does not fit it is that of the nearest
+        place where it does.
+        """
+        margin = SSIM_WINDOW // 2
+        inside = 1 - self.similarity_map(x, y)
+        return F.pad(inside, (margin,) * 4, mode="replicate").flatten(1)
 
 
 def _gaussian_window(dtype: torch.dtype) -> Tensor:

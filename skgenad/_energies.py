@@ -81,9 +81,13 @@ class ReconstructionEnergy(nn.Module):
         """Distances (n,) of rows from reconstructions of them, without the factor."""
         return self.distance(x, reconstruction)
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d) of rows (n, d)."""
+        return self.net(x)
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d)."""
-        return self._scaled(self.error(x, self.net(x)))
+        return self._scaled(self.error(x, self.reconstruct(x)))
 
     @torch.no_grad()
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -154,17 +154,25 @@ def _check_pixels(X: NDArray, kind: np.dtype | None) -> None:
     )
 
 
-def networks_of(detector: Any, n_features: int, kind: Any = None) -> Networks:
-    """Find what makes the networks that a detector's parameters ask for.
-
-    `kind` stands in for the parameter `network`.
-    """
-    _check_width(detector)
-    shape: tuple[int, ...] = (n_features,)
-    if detector.image_shape is not None:
-        shape = check_image_shape(detector.image_shape)
+def row_shape(detector: Any, n_features: int) -> tuple[int, ...]:
+    """Shape of a detector's rows: (d,), or (C, H, W) of images."""
+    if detector.image_shape is None:
+        return (n_features,)
+    shape = check_image_shape(detector.image_shape)
     if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
         raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
+    return shape
+
+
+def networks_of(
+    detector: Any, n_features: int, kind: Any = None, shape: tuple[int, ...] | None = None
+) -> Networks:
+    """Find what makes the networks that a detector's parameters ask for.
+
+    `kind` stands in for the parameter `network`, `shape` for that of a row: what sees its parts.
+    """
+    _check_width(detector, kind)
+    shape = row_shape(detector, n_features) if shape is None else shape
     return Networks(
         detector.network if kind is None else kind,
         shape,
@@ -174,10 +182,11 @@ def networks_of(detector: Any, n_features: int, kind: Any = None) -> Networks:
     )
 
 
-def _check_width(detector: Any) -> None:
-    """Raise ValueError for a width that no network takes."""
-    kinds = (detector.network, getattr(detector, "energy_network", None))
-    if detector.network_width == 1 or any(isinstance(k, str) and k != "mlp" for k in kinds):
+def _check_width(detector: Any, kind: Any = None) -> None:
+    """Raise ValueError for a width that no network takes; `kind` stands in for `network`."""
+    kinds = (detector.network, kind, getattr(detector, "energy_network", None))
+    named = [k for k in kinds if isinstance(k, str) and k not in ("mlp", "auto")]
+    if detector.network_width == 1 or named:
         return
     name = kinds[0] if isinstance(kinds[0], str) else type(kinds[0]).__name__
     raise ValueError(

@@ -79,3 +79,32 @@ def margin_loss(log_data: Tensor, log_outliers: Tensor, margin: float) -> Tensor
         Wanted difference m, in nats.
     """
     return F.relu(margin + log_outliers - log_data)
+
+
+def random_directions(n: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
+    """Draw `n` directions (n, dim), uniformly from the unit sphere."""
+    return F.normalize(torch.randn(n, dim, device=device), dim=1)
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: int = 2) -> Tensor:
+    """Mean over directions of W_p^p between the projections of two samples (P-WAE, eq. 17 and 18).
+
+    In one dimension the best transport sorts both samples: W_p^p is the mean of
+    |x_(i) - y_(i)|^p.
+
+    Parameters
+    ----------
+    x, y : Tensor of shape (n, ..., d)
+        Samples of as many rows; the axes between are samples of their own.
+    directions : Tensor of shape (m, d)
+        Of length 1.
+    p : int, default=2
+        Order of the distance.
+
+    Returns
+    -------
+    Tensor of shape (...)
+        A distance for each pair of samples.
+    """
+    gap = (x @ directions.T).sort(dim=0).values - (y @ directions.T).sort(dim=0).values
+    return gap.abs().pow(p).mean(dim=(0, -1))

@@ -19,6 +19,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 from tqdm.auto import tqdm
 
 from ._moments import chunks_of
@@ -65,6 +66,9 @@ class Stage:
         Number of gradient steps.
     cosine : bool, default=True
         Whether the learning rate falls to 0 as half a cosine; else it is constant.
+    decay : callable, optional
+        Factor on the learning rate at the share p of the steps, from 0 at the first one to below 1;
+        in place of the cosine.
     clip_norm : float, optional
         Largest norm of the gradient of all parameters.
     energy_limit : float, default=inf
@@ -87,6 +91,7 @@ class Stage:
     optimizers: Mapping[str, torch.optim.Optimizer]
     n_steps: int
     cosine: bool = True
+    decay: Callable[[float], float] | None = None
     clip_norm: float | None = None
     energy_limit: float = float("inf")
     before: Callable[[Any, Tensor], None] | None = None
@@ -304,16 +309,19 @@ class DivergenceGuard(Callback):
         raise StopStage
 
 
-class CosineRates(Callback):
-    """Lets the learning rates of all the stage's optimisers fall to 0 as half a cosine.
+class FallingRates(Callback):
+    """Lets the learning rates of all the stage's optimisers fall: half a cosine, or the decay.
 
     skorch's LRScheduler knows of one optimiser alone.
     """
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Start from the rates as they are."""
+        n_steps, decay = net.stage.n_steps, net.stage.decay
         self.schedulers_ = [
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=net.stage.n_steps)
+            lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
+            if decay is None
+            else lr_scheduler.LambdaLR(optimizer, lambda step: decay(step / n_steps))
             for optimizer in net.stage.optimizers.values()
         ]
 
@@ -472,8 +480,8 @@ def run_stage(
     own: list[Any] = [DivergenceGuard()]
     if stage.validate is not None and held_out is not None:
         own.append(BestEpoch(held_out))
-    if stage.cosine:
-        own.append(CosineRates())
+    if stage.cosine or stage.decay is not None:
+        own.append(FallingRates())
     if stage.clip_norm is not None:
         own.append(GradientNormClipping(stage.clip_norm))
     if verbose:

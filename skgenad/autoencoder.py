@@ -20,10 +20,11 @@ from ._distances import DISTANCES, make_distance
 from ._energies import ReconstructionEnergy
 from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._networks import ACTIVATIONS
+from ._reconstruction import AnomalyMapMixin
 from ._training import Stage, adam, with_penalty
 
 
-class Autoencoder(BaseGenerativeDetector):
+class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the reconstruction error of an autoencoder.
 
     An encoder and a decoder, multilayer perceptrons unless `network` says otherwise, are trained to

@@ -47,6 +47,7 @@ from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._moments import chunks_of
 from ._nce import Degeneracy, NoiseContrast
 from ._networks import ACTIVATIONS
+from ._reconstruction import AnomalyMapMixin
 from ._training import Stage, adam, adamw
 
 # Latent features unless asked otherwise: noise tells less and less apart in more dimensions.
@@ -82,6 +83,10 @@ class CANCEModule(PreciseModule):
         """:meth:`composite`, chunk by chunk."""
         return torch.cat([self.composite(chunk) for chunk in chunks_of(rows)])
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d_x) of rows (n, d_x)."""
+        return shortened(self.features(x)[1])
+
     def energy(self, x: Tensor) -> Tensor:
         """Minus the log density (n,) of the composite feature, or the mean squared error."""
         z = self.composite(x)
@@ -90,7 +95,7 @@ class CANCEModule(PreciseModule):
         return -shortened(self.density.log_density(z))
 
 
-class CANCE(BaseGenerativeDetector):
+class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the density of latent features and reconstruction errors.
 
     An autoencoder, principal components or a transformer of one's own map a row to latent features
@@ -150,7 +155,7 @@ class CANCE(BaseGenerativeDetector):
         at least 1. (Next to 1, K starts at 1.001, or no gradient would move it.)
     noise_learning_rate : float, default=1e-3
         AdamW's learning rate for K at the start; it falls to 0 as the network's does. 0 leaves K
-        as it starts.
+        as it starts. By the default K moves little, some 0.2 at most from 1.5 (see Notes).
     weight_decay : float, default=0.01
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2
@@ -229,6 +234,12 @@ class CANCE(BaseGenerativeDetector):
     seen few, and scores rank rows but are no log densities of theirs. ``history_`` shows it: a
     `validation_loss` of the last stage above log(1 + nu) + nu log(1 + 1 / nu), 3.14 for 8, is worse
     than that of the noise itself. Principal components differ less.
+
+    The paper says that AdamW trains K, but neither where K starts nor at which rate. K is
+    1 + softplus(psi), and AdamW's steps are about as long as its rate: those of the default, 1000
+    that fall from 1e-3 to 0, add up to 0.5 in psi at most, which is 0.2 in K. The spread of the
+    noise is then more a choice, `noise_scale`, than learned; `history_` has it as `spread`. Longer
+    training and larger rates let it move further.
 
     K and the network take their steps at the same time, from one gradient, in place of by turns as
     in the paper. The epoch of the density is chosen by the loss against the noise of the start,
@@ -411,9 +422,10 @@ class CANCE(BaseGenerativeDetector):
             ),
             Stage(
                 "decoder",
-                lambda module, x: {"loss": _decoder_loss(module, x)},
+                lambda module, inputs: {"loss": _decoder_loss(module, inputs)},
                 on(features.decoder.parameters()),
                 self.decoder_steps,
+                inputs=_with_codes,
                 validate=_decoder_loss,
             ),
         ]
@@ -451,9 +463,14 @@ class CANCE(BaseGenerativeDetector):
         return mean_squared_error(x, reconstruction).mean() + penalty
 
 
-def _decoder_loss(module: CANCEModule, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        code = module.features.encode(x)
+def _with_codes(module: CANCEModule, rows: Tensor) -> Tensor:
+    """Latent features of rows and the rows, side by side: a frozen encoder is asked once."""
+    encode = module.features.encode
+    return torch.cat([torch.cat([encode(x), x], dim=1) for x in chunks_of(rows)])
+
+
+def _decoder_loss(module: CANCEModule, inputs: Tensor) -> Tensor:
+    code, x = inputs.tensor_split([module.features.latent_dim], dim=1)
     return mean_squared_error(x, module.features.decode(code)).mean()
 
 

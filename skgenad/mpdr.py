@@ -32,7 +32,6 @@ from torch import Tensor, nn
 
 from ._augmentation import AUGMENTATIONS, augmented, check_augmentation
 from ._base import (
-    SCORING_CHUNK,
     BaseGenerativeDetector,
     Integral,
     Interval,
@@ -51,6 +50,7 @@ from ._negatives import PIXEL_STEP, visible_noise_of
 from ._networks import ACTIVATIONS, identity_manifold
 from ._objectives import contrastive_loss
 from ._random import seeded
+from ._reconstruction import AnomalyMapMixin
 from ._recovery import RecoveryModule
 from ._sampling import draw_rows
 from ._training import Stage, adam, with_penalty
@@ -134,7 +134,7 @@ _PAPER_OTHER: dict[str, dict[str, Any]] = {
 }
 
 
-class MPDR(EnergyBasedDetector):
+class MPDR(AnomalyMapMixin, EnergyBasedDetector):
     """Detect anomalies by an energy trained to recover data perturbed along a manifold.
 
     First an autoencoder, the manifold, is trained on the rows. Then rows are moved along it, short
@@ -732,6 +732,14 @@ class MPDR(EnergyBasedDetector):
         )
         return (latent, self.latent_gamma), (visible, self.visible_gamma)
 
+    def _check_reconstruction(self) -> bool:
+        energy = getattr(self, "_fitted_parameters", vars(self))["energy"]
+        if energy != "reconstruction":
+            raise AttributeError(
+                f"MPDR with energy={energy!r} has no reconstruction; energy='reconstruction' has."
+            )
+        return True
+
     # ---- what a trained energy offers -----------------------------------------------------
 
     def sample(
@@ -820,13 +828,11 @@ class MPDR(EnergyBasedDetector):
         share = -(-max(_MANIFOLD_ROWS, len(X)) // len(module.manifolds))
         with seeded(self.seed_, self.device_), torch.inference_mode():
             on_points = [
-                module.base.energy(net.decode(z))
+                module.base.energy(net.decode(z)).cpu()
                 for k, net in enumerate(module.manifolds)
-                for z in module.uniform_latent(k, share).split(SCORING_CHUNK)
+                for z in module.uniform_latent(k, share).split(self._chunk_size)
             ]
-            rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-            on_rows = [module.base.energy(part) for part in rows.split(SCORING_CHUNK)]
-            energies = torch.cat(on_rows + on_points).cpu().numpy()
+        energies = np.concatenate([self._energies(X), torch.cat(on_points).numpy()])
         truth = np.arange(len(energies)) >= len(X)
         return float(roc_auc_score(truth, energies))
 

@@ -48,6 +48,7 @@ from ._langevin import Langevin, ReplayBuffer, tempered
 from ._negatives import PIXEL_STEP, NegativesModule, visible_noise_of
 from ._networks import ACTIVATIONS
 from ._objectives import contrastive_loss
+from ._reconstruction import AnomalyMapMixin
 from ._sampling import draw_rows
 from ._training import Stage, adam, with_penalty
 
@@ -192,7 +193,7 @@ class NormalizedModule(NegativesModule):
         return self.visible_negatives(self.visible_starts(x, replayed), visible, replayed)
 
 
-class NAE(EnergyBasedDetector):
+class NAE(AnomalyMapMixin, EnergyBasedDetector):
     """Detect anomalies by a normalized autoencoder.
 
     The density exp(-E / T) / Omega, whose energy E is an autoencoder's reconstruction error, is

@@ -21,9 +21,11 @@ from ._base import (
     check_sizes,
 )
 from ._device import precise
+from ._distances import mean_squared_error
 from ._factories import Networks
 from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._networks import ACTIVATIONS
+from ._reconstruction import AnomalyMapMixin
 from ._sampling import PriorSamplingMixin
 from ._training import Stage, adam
 
@@ -115,6 +117,10 @@ class VAEModule(nn.Module):
         """Means (n, d) of p(x | z)."""
         return self.settled(self.decoder(z))
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d) of rows (n, d), by the means of q(z | x)."""
+        return self.decode(self.encode(x))
+
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows from the model."""
         mean = self.decode(torch.randn(n, self.noise.shape[1], device=self.noise.device))
@@ -191,14 +197,13 @@ class VAEModule(nn.Module):
         Against a bound, a departure from a constant counts as one of sigma^2's columns would.
         """
         if self.score_type == "reconstruction":
-            settled = self.settled(x)
-            return (x - self.decode(self.posterior(settled)[0])).square().mean(dim=1)
+            return mean_squared_error(x, self.reconstruct(x))
         bound = self.elbo(x) if self.score_type == "elbo" else self.log_prob(x)
         departure = precise(x - self.settled(x)).square().sum(dim=1)
         return 0.5 * departure / precise(self.variance) - bound
 
 
-class VAE(PriorSamplingMixin, BaseGenerativeDetector):
+class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     """Detect anomalies with a variational autoencoder (Kingma and Welling, 2014).
 
     The model is p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I) with a decoder f; an encoder gives the

@@ -20,6 +20,7 @@ from ._energies import ReconstructionEnergy
 from ._images import IMAGE_CONSTRAINTS, networks_of
 from ._kernels import KERNELS, make_kernel, median_scale, unbiased_mmd
 from ._networks import ACTIVATIONS, AutoencoderNet
+from ._reconstruction import AnomalyMapMixin
 from ._sampling import PriorSamplingMixin
 from ._training import Stage, adam
 
@@ -63,7 +64,7 @@ class WAEModule(ReconstructionEnergy):
         return self.net.decode(self.prior(n))
 
 
-class WAE(PriorSamplingMixin, BaseGenerativeDetector):
+class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     """Detect anomalies with a Wasserstein autoencoder (Tolstikhin et al., 2018).
 
     An autoencoder whose latent vectors, those of all rows together, are made to follow a Gaussian

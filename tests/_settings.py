@@ -7,6 +7,7 @@ import numpy as np
 import skgenad
 from skgenad._base import BaseGenerativeDetector
 from skgenad._contract import BaseDetector
+from skgenad._factories import Networks
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
@@ -100,6 +101,16 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "PWAE": {
+        "hidden_sizes": (16, 16),
+        "decoder_channels": 8,
+        "n_permutations": 20,
+        "n_projections": 5,
+        "max_steps": 30,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "VAE": {
         "hidden_sizes": (16, 16),
         "latent_dim": 2,
@@ -149,6 +160,8 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),
     ("NAE", {"train_temperature": True, "metropolis": True}),
+    ("PWAE", {"combine": "sum"}),
+    ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
     ("WAE", {"kernel": "imq"}),
@@ -179,3 +192,9 @@ def normal_rows(n=60, d=4, seed=0):
     rng = np.random.RandomState(seed)
     mixing = rng.randn(d, d)
     return rng.randn(n, d) @ mixing * np.logspace(-2, 3, d) + np.linspace(-5, 5, d)
+
+
+def mlp_autoencoder(d, latent_dim, hidden_sizes, activation="leaky_relu", latent_space="sphere"):
+    """Make an autoencoder of perceptrons for rows of `d` columns."""
+    networks = Networks("mlp", (d,), hidden_sizes=hidden_sizes, activation=activation)
+    return networks.autoencoder(latent_dim, latent_space)

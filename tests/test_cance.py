@@ -1,5 +1,6 @@
 """CANCE: exact densities, what moves in which stage, ablations, odd data."""
 
+import copy
 import functools
 import pickle
 import warnings
@@ -15,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback
 
 from skgenad import CANCE, DAGMM
+from skgenad._nce import GaussianNoise
 from skgenad.preprocessing import LatentFeatures
 
 QUICK = {
@@ -142,6 +144,7 @@ def test_a_gaussian_feature_has_its_normalised_log_density_whatever_the_noise(
     log_normaliser = np.log(np.mean(np.exp(scores - truth)))
     assert abs(log_normaliser) < 0.05
     assert np.corrcoef(scores, truth)[0, 1] > 0.999
+    assert detector.module_.density.noise_ratio == noise_ratio
     spread = detector.module_.density.noise.spread.detach()
     moved = (spread - noise_scale).abs().max().item()
     assert moved > 0.01 if noise_learning_rate else moved < 1.1e-3
@@ -232,6 +235,53 @@ def test_every_stage_trains_its_part_and_nothing_else(watched):
     assert {n for n in states.moved("density") if "noise" in n} == {"density.noise.psi"}
 
 
+class Encodings(Callback):
+    """Counts the encoder's passes during each stage."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def on_train_begin(self, net, **kwargs):
+        self.counts[net.stage.name] = 0
+        self.hook = net.module_.features.encoder.register_forward_hook(
+            lambda *_: self.count(net.stage.name)
+        )
+
+    def count(self, stage):
+        self.counts[stage] += 1
+
+    def on_train_end(self, net, **kwargs):
+        self.hook.remove()
+
+
+def test_the_frozen_encoder_is_not_asked_in_every_step_of_the_decoder():
+    encodings = Encodings()
+    CANCE(**{**QUICK, **BRIEF, "callbacks": [encodings]}).fit(curve(50))
+    # A pass for each of ten steps, and one for the rows held out.
+    assert encodings.counts == {"encoder": 11, "decoder": 0, "density": 0}
+
+
+@pytest.mark.parametrize("stage", ["encoder", "decoder"])
+def test_epochs_of_the_autoencoder_are_judged_by_the_loss_of_rows_held_out(watched, stage):
+    detector, X, states, batches = watched
+    rows = torch.from_numpy(detector.units_.to_standard(X))
+    seen = {tuple(row) for row in torch.cat(batches).tolist()}
+    held_out = torch.stack([row for row in rows if tuple(row.tolist()) not in seen])
+    assert len(held_out) == 15
+    module = copy.deepcopy(detector.module_)
+    module.load_state_dict(states.states[stage, "end"])
+    with torch.no_grad():
+        z = module.composite(held_out)
+    expected = z[:, -2].mean()
+    if stage == "encoder":
+        covariance = (z[:, 0] * z[:, 1]).mean() - z[:, 0].mean() * z[:, 1].mean()
+        assert covariance**2 > 1e-3 * expected
+        expected += detector.covariance_penalty * covariance**2
+    table = detector.history_
+    best = table[table["stage"] == stage]["validation_loss"].min()
+    assert best == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_k_moves_and_is_never_below_1():
     settings = {**QUICK, "features": "pca", "noise_learning_rate": 0.5, "noise_scale": 1.1}
     detector = CANCE(**settings).fit(curve())
@@ -239,6 +289,16 @@ def test_k_moves_and_is_never_below_1():
     assert (spread >= 1).all() and ((spread - 1.1).abs() > 0.01).any()
     spreads = detector.history_.dropna(subset="spread")["spread"]
     assert spreads.nunique() > 1 and (spreads >= 1).all()
+
+
+def test_k_moves_no_further_than_its_rates_add_up_to():
+    # As 1000 steps at the default rate, that fall to 0: 0.5 in psi.
+    settings = {**QUICK, "features": "pca", "validation_fraction": 0, "weight_decay": 0}
+    detector = CANCE(**settings, noise_learning_rate=1e-2).fit(curve())
+    noise = detector.module_.density.noise
+    moved = (noise.psi - GaussianNoise(4, 1.5).psi).abs().detach()
+    assert (moved < 0.55).all() and moved.max() > 0.1
+    assert ((noise.spread - 1.5).abs() < 0.25).all()
 
 
 def test_a_learning_rate_of_0_leaves_k_as_it_starts():
@@ -402,7 +462,7 @@ def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
     ("bad", "message"),
     [
         ({"features": "umap"}, "features.*Got 'umap' instead"),
-        ({"features": object()}, "'features' parameter.*implementing 'transform' and"),
+        ({"features": 3}, "'features' parameter.*implementing 'transform' and"),
         ({"features": "pca", "latent_dim": 7}, "latent_dim=7 with features='pca' needs as many"),
         ({"score_type": "density"}, "score_type.*Got 'density' instead"),
         ({"estimation_sizes": (0,)}, r"estimation_sizes=\(0,\) must hold integers"),
@@ -427,6 +487,21 @@ def test_the_number_of_latent_features_follows_from_the_columns(d, features, exp
     module = CANCE(features=features)._make_module(d)
     assert module.features.latent_dim == expected
     assert module.density.network.layers[0].in_features == expected + 2
+
+
+def test_the_parts_are_made_as_asked():
+    settings = {"hidden_sizes": (9,), "latent_dim": 3, "estimation_sizes": (7, 5)}
+    settings |= {"activation": "tanh", "noise_ratio": 3, "noise_scale": 2.0}
+    module = CANCE(**settings)._make_module(4)
+
+    def widths(net):
+        return [layer.weight.shape[1] for layer in net.layers]
+
+    features, density = module.features, module.density
+    nets = {features.encoder: [4, 9], features.decoder: [3, 9], density.network: [5, 7, 5]}
+    for net, expected in nets.items():
+        assert widths(net) == expected and net.activation == "tanh"
+    assert density.noise_ratio == 3 and density.noise.start == 2.0
 
 
 # ---- odd data -------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ PACKAGE = ROOT / "skgenad"
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
     "_augmentation _composite _convnets _couplings _densities _device _distances _energies "
-    "_factories _flow_layers _flows _kernels _langevin _logistics _moments _nce _negatives "
-    "_networks _objectives _pixelcnn _png _random _recovery _scaling"
+    "_factories _flow_layers _flows _hsic _kernels _langevin _logistics _moments _nce "
+    "_negatives _networks _objectives _patch_networks _patches _pixelcnn _png _random "
+    "_recovery _scaling"
 )
 LAYERS = {
     0: {"_extras", *TENSORS.split()},
@@ -35,6 +36,7 @@ LAYERS = {
         "_flow_detector",
         "_grid",
         "_images",
+        "_reconstruction",
         "_outliers",
         "_sampling",
     },
@@ -49,6 +51,7 @@ LAYERS = {
         "nae",
         "normalizing_flow",
         "pixelcnn",
+        "pwae",
         "vae",
         "wae",
     },

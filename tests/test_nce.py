@@ -322,6 +322,19 @@ def test_validation_compares_densities_on_the_noise_of_the_start(features, at_wo
         torch.testing.assert_close(validated.float(), density.loss(features))
 
 
+def test_validation_augments_as_training_does(features):
+    density = contrast(features, augment=True)
+    torch.manual_seed(5)
+    trained = density.loss(features)
+    torch.manual_seed(5)
+    validated = density.reference_loss(features)
+    # K is that of the start; the draws are the same.
+    torch.testing.assert_close(validated.float(), trained)
+    density.augment = False
+    torch.manual_seed(5)
+    assert (density.reference_loss(features) - validated).abs() > 0.01
+
+
 def test_the_density_is_the_noises_times_the_ratio(features, at_work):
     density, _ = at_work
     u = density.noise.coordinates(features)

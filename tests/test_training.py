@@ -273,6 +273,14 @@ def test_learning_rate_falls_as_half_a_cosine_or_stays(cosine):
     assert (rates[-1] < 1e-5) == cosine
 
 
+def test_learning_rate_falls_as_the_stage_says():
+    recorder, module = Recorder(), nn.Linear(2, 2)
+    stage = stage_on(module, 60, 1e-2, decay=lambda p: 1 / (1 + 10 * p))
+    run_stage(module, stage, torch.randn(5, 2), batch_size=2, callbacks=[recorder])
+    rates = [rate for _, event, rate in recorder.calls if event == "on_batch_begin"]
+    np.testing.assert_allclose(rates, 1e-2 / (1 + np.arange(60) / 6), rtol=1e-6)
+
+
 def test_only_what_an_optimizer_holds_moves():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [p.clone() for p in module.parameters()]

@@ -10,9 +10,17 @@ from skgenad.datasets._colour_images import fetch_cifar10, fetch_svhn
 from skgenad.datasets._fetch import get_data_home
 from skgenad.datasets._kddcup99 import fetch_kddcup99_dagmm
 from skgenad.datasets._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
+from skgenad.datasets._mvtec import load_mvtec
 from skgenad.datasets._npz import list_folder, load_folder, load_npz
 from skgenad.datasets._omniglot import fetch_omniglot
 from skgenad.datasets._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
+from skgenad.datasets._synthetic_images import (
+    make_chimera_mnist,
+    make_constant_images,
+    make_half_mnist,
+    make_noise_images,
+)
+from skgenad.datasets._textures import make_textures
 from skgenad.datasets._toy import (
     make_eight_gaussians,
     make_local_anomalies,
@@ -45,11 +53,17 @@ __all__ = [
     "list_folder",
     "load_builtin",
     "load_folder",
+    "load_mvtec",
     "load_npz",
     "local_anomalies_log_density",
+    "make_chimera_mnist",
+    "make_constant_images",
     "make_eight_gaussians",
+    "make_half_mnist",
     "make_local_anomalies",
+    "make_noise_images",
     "make_ring",
+    "make_textures",
     "make_two_clusters",
     "ring_log_density",
     "two_clusters_log_density",

@@ -1,0 +1,95 @@
+"""Sets of images that are anomalies to a detector of digits or of CIFAR-10, as papers test them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skgenad.datasets import (
+    fetch_fashion_mnist,
+    fetch_kmnist,
+    fetch_mnist,
+    fetch_omniglot,
+    fetch_svhn,
+    make_chimera_mnist,
+    make_constant_images,
+    make_half_mnist,
+    make_noise_images,
+)
+
+Make = Callable[[], NDArray]
+# Images of a set at most, drawn with a seed.
+MOST = 4000
+
+
+def drawn(images: NDArray, n: int = MOST, seed: int = 0) -> NDArray:
+    """At most `n` images, in an order of their own: files may be sorted by class."""
+    return images[np.random.RandomState(seed).permutation(len(images))[:n]]
+
+
+def at_hand(makers: Iterable[tuple[str, Make]]) -> Iterator[tuple[str, NDArray]]:
+    """Names and images of the sets that are there or can be downloaded."""
+    for name, make in makers:
+        try:
+            yield name, drawn(make())
+        except OSError:  # neither in the folder nor to be had from its server
+            continue
+
+
+def anomalies_of_mnist(data_home: Path | None) -> list[tuple[str, Make]]:
+    """List the sets of MPDR's Table 2 and of NAE's Table 4."""
+    digits = partial(fetch_mnist, subset="test", data_home=data_home, return_X_y=True)
+    shape = (1, 28, 28)
+    return [
+        ("Omniglot", lambda: _omniglot(data_home)),
+        ("KMNIST", lambda: fetch_kmnist(subset="test", data_home=data_home, return_X_y=True)[0]),
+        ("Fashion", lambda: _fashion(data_home)),
+        ("Constant", lambda: make_constant_images(MOST, image_shape=shape, random_state=0)),
+        ("Noise", lambda: make_noise_images(MOST, image_shape=shape, random_state=0)),
+        ("Half", lambda: make_half_mnist(drawn(digits()[0]), random_state=0)),
+        ("Chimera", lambda: make_chimera_mnist(*digits(), n_samples=MOST, random_state=0)),
+    ]
+
+
+def anomalies_of_cifar10(data_home: Path | None) -> list[tuple[str, Make]]:
+    """List the sets of MPDR's Table 3 and NAE's Table 2, and grey images in squares of 32 x 32."""
+    shape = (3, 32, 32)
+    return [
+        ("SVHN", lambda: fetch_svhn(subset="test", data_home=data_home, return_X_y=True)[0]),
+        (
+            "Constant",
+            lambda: make_constant_images(MOST, image_shape=shape, colour=True, random_state=0),
+        ),
+        ("Grey", lambda: make_constant_images(MOST, image_shape=shape, random_state=0)),
+        ("Noise", lambda: make_noise_images(MOST, image_shape=shape, random_state=0)),
+        ("Fashion", lambda: _on_32(_fashion(data_home))),
+        ("MNIST", lambda: _on_32(_digits(data_home))),
+        ("Omniglot", lambda: _on_32(_omniglot(data_home))),
+    ]
+
+
+def _omniglot(data_home: Path | None) -> NDArray:
+    """Load the evaluation set, or what part of Omniglot there is."""
+    for subset in ("test", "small"):
+        try:
+            return fetch_omniglot(subset=subset, data_home=data_home, return_X_y=True)[0]
+        except OSError:
+            continue
+    raise FileNotFoundError("no part of Omniglot is at hand")
+
+
+def _fashion(data_home: Path | None) -> NDArray:
+    return fetch_fashion_mnist(subset="test", data_home=data_home, return_X_y=True)[0]
+
+
+def _digits(data_home: Path | None) -> NDArray:
+    return fetch_mnist(subset="test", data_home=data_home, return_X_y=True)[0]
+
+
+def _on_32(images: NDArray) -> NDArray:
+    """Grey images of 28 x 28 in the middle of three channels of 32 x 32."""
+    return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2))).repeat(3, axis=1)

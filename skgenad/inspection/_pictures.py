@@ -1,0 +1,142 @@
+"""Images as arrays of panels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_scalar
+
+from ._common import divided, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+
+def fitted_image_shape(detector: Any) -> tuple[int, int, int] | None:
+    """(C, H, W) of the images that a detector was fitted on, None for tables."""
+    parameters = getattr(detector, "_fitted_parameters", vars(detector))
+    shape = parameters.get("image_shape")
+    return None if shape is None else tuple(shape)
+
+
+def image_shape_of(detector: Any, display: str) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a detector was fitted on; raise ValueError for tables."""
+    shape = fitted_image_shape(detector)
+    if shape is None:
+        raise ValueError(
+            f"{display} draws images, but this {type(detector).__name__} was fitted on a table. "
+            "Fit it with image_shape=(channels, height, width)."
+        )
+    return shape
+
+
+def first_images(X: Any, most: int | None, shape: tuple[int, int, int]) -> NDArray:
+    """At most `most` images, the first ones, as (n, C, H, W) in [0, 1].
+
+    `X` is something that a detector of such images takes.
+    """
+    if most is not None:
+        check_scalar(most, "max_images", Integral, min_val=1)
+    return _unit(_stacked(X)[:most]).reshape(-1, *shape)
+
+
+def as_images(X: Any) -> NDArray:
+    """Images (n, C, H, W) in [0, 1] of those in (n, C, H, W) or (n, H, W)."""
+    array = _stacked(X)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim != 4 or not array.size:
+        raise ValueError(
+            f"images of shape {np.shape(X)} must be an array (n, channels, height, width) or "
+            "(n, height, width); reshape flat rows to that."
+        )
+    if array.shape[1] > 4 >= array.shape[3]:
+        raise ValueError(
+            f"images of shape {array.shape} have their channels last; pass them as "
+            "images.transpose(0, 3, 1, 2)."
+        )
+    pixels = _unit(array)
+    if not (0 <= pixels.min() and pixels.max() <= 1):  # NaN is not
+        raise ValueError(
+            f"images hold values from {pixels.min():.6g} to {pixels.max():.6g}; pixels must lie in "
+            "[0, 1] or be of type uint8. Scale or clip them."
+        )
+    return pixels
+
+
+def _stacked(X: Any) -> NDArray:
+    """One array of a table, of an array, or of a list of images."""
+    array = np.stack(list(X)) if isinstance(X, (list, tuple)) else np.asarray(X)
+    return np.stack(list(array)) if array.dtype == object else array
+
+
+def _unit(values: NDArray) -> NDArray:
+    """Pixels in [0, 1] of uint8, or as they are."""
+    return values / 255 if values.dtype == np.uint8 else values.astype(np.float64)
+
+
+def show(ax: Axes, image: NDArray, **kwargs: Any) -> AxesImage:
+    """Draw an image (C, H, W): three channels in colour, others as their mean in grey."""
+    ax.set(xticks=[], yticks=[])
+    if len(image) == 3:
+        return ax.imshow(image.transpose(1, 2, 0).clip(0, 1), **kwargs)
+    return ax.imshow(image.mean(axis=0), **(kwargs or {"cmap": "gray", "vmin": 0, "vmax": 1}))
+
+
+def panels(
+    ax: Axes | None,
+    shape: tuple[int, int],
+    size: tuple[float, float],
+    beside: tuple[float, float] = (0, 0),
+) -> tuple[NDArray, Axes, Any]:
+    """Panels of `shape` in the place of `ax`, the axes whose place that is, and their figure.
+
+    Without `ax`, in a figure of its own for panels of `size` and what is `beside` them all (width
+    and height, in inches).
+    """
+    if ax is None:
+        ax = new_axes((shape[1] * size[0] + beside[0], shape[0] * size[1] + beside[1]))
+    grid, figure = divided(ax, shape), ax.figure
+    axes = np.empty(shape, dtype=object)
+    for place in np.ndindex(shape):
+        axes[place] = figure.add_subplot(grid[place])
+    return axes, ax, figure
+
+
+def panel_size(shape: Sequence[int], side: float) -> tuple[float, float]:
+    """Width and height, in inches, of a panel whose longer side is `side`, with a margin."""
+    height, width = shape[-2:]
+    # A panel of a very long image still has room for its title.
+    scale = side / max(height, width)
+    return max(0.4 * side, width * scale) + 0.1, max(0.4 * side, height * scale) + 0.1
+
+
+def outline(mask: NDArray) -> NDArray:
+    """Segments ((x, y), (x, y)), (m, 2, 2), between pixels inside and outside of a mask (H, W)."""
+    padded = np.pad(mask.astype(bool), 1)
+    y, x = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    upright = np.stack([np.stack([x, y - 1], axis=1), np.stack([x, y], axis=1)], axis=1)
+    y, x = np.nonzero(padded[1:] != padded[:-1])
+    level = np.stack([np.stack([x - 1, y], axis=1), np.stack([x, y], axis=1)], axis=1)
+    # The middle of the first pixel is (0, 0).
+    return np.concatenate([upright, level]) - 0.5
+
+
+def checked_masks(masks: ArrayLike | None, n: int, size: tuple[int, int]) -> NDArray | None:
+    """Masks (n, H, W) of bool for the first `n` images."""
+    if masks is None:
+        return None
+    array = np.asarray(masks)[:n]
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape != (n, *size):
+        raise ValueError(
+            f"masks of shape {np.shape(masks)} do not fit the images; needed is a mask "
+            f"{size} for each, as an array (n, {size[0]}, {size[1]}) that is not 0 on defects."
+        )
+    return array != 0

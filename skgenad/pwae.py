@@ -1,0 +1,518 @@
+"""P-WAE: a patch-wise Wasserstein autoencoder (Zhang et al.), scored image and patch by patch.
+
+An image x is cut into K patches x^k, which one encoder maps to latent vectors z^k without knowing
+where they are. The loss is (eq. 20)
+
+    |x - x'|^2 / D + lambda_1 L_HSIC + lambda_2 L_SWD + lambda_3 L_jigsaw
+
+    x'         decoded from all z^k together, laid out as the patches are
+    L_HSIC     nHSIC(Z', Z) - beta nHSIC(X, Z), with Z = (z^1, ..., z^K) and draws Z' from the
+               prior                                                                 (eq. 14, 15)
+    L_SWD      sum over k of the sliced Wasserstein distance of z^k from its prior, a Student t
+               T(nu, k, 1) in every coordinate                                       (eq. 16 to 18)
+    L_jigsaw   cross-entropy of the permutation in which a linear layer sees the z^k     (eq. 19)
+
+An image is normal if the errors of the whole and of every patch are below their thresholds
+(eq. 21 to 23). In units of what they are on images held out of training, that is their maximum.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.utils._param_validation import HasMethods
+from torch import Tensor, nn
+from torch.distributions import StudentT
+
+from ._base import (
+    BaseGenerativeDetector,
+    Integral,
+    Interval,
+    Real,
+    StrOptions,
+    check_sizes,
+)
+from ._device import precise
+from ._distances import mean_squared_error
+from ._factories import RowDecoder
+from ._hsic import normalized_hsic
+from ._images import IMAGE_CONSTRAINTS, networks_of, row_shape
+from ._moments import chunks_of
+from ._networks import ACTIVATIONS, MLP, Map, steady_linear
+from ._objectives import random_directions, sliced_wasserstein
+from ._patch_networks import PatchDecoder
+from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
+from ._reconstruction import AnomalyMapMixin
+from ._training import Stage, adam
+
+# Of a patch of an image, unless asked otherwise.
+_IMAGE_LATENT_DIM = 32
+# With fewer rows held out than this, those trained on say what errors are usual, too.
+_FEWEST_HELD_OUT = 10
+# Errors that do not vary are measured by this share of their mean, or by the smallest unit.
+_LEAST_SPREAD, _LEAST_UNIT = 1e-6, 1e-12
+
+_PAPER: dict[str, Any] = {
+    "image_shape": (3, 300, 300),
+    "latent_dim": 2048,
+    "grid_size": 3,
+    "n_permutations": 1000,
+    "degrees_of_freedom": 5.0,
+    "hsic_weight": 0.01,
+    "hsic_beta": 0.1,
+    "swd_weight": 0.1,
+    "jigsaw_weight": 1.0,
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+}
+
+
+class PWAEModule(nn.Module):
+    """Encoder of patches, decoder of images, jigsaw head, and the units of errors.
+
+    Parameters
+    ----------
+    grid : PatchGrid
+        How rows are cut; those of a table are images of (1, 1, d).
+    encoder : Map
+        Maps flat patches (m, d_patch) to latent vectors (m, latent_dim).
+    decoder : Map
+        Maps all of a row's (n, K * latent_dim) to rows (n, d).
+    latent_dim : int
+        Dimension of a patch's latent vector.
+    n_permutations : int
+        Permutations that the head tells apart, at most K!.
+    nu : float
+        Degrees of freedom of the prior.
+    combine : {"max", "sum"}
+        How the errors of a row make its energy.
+    """
+
+    permutations: Tensor
+    center: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        grid: PatchGrid,
+        encoder: Map,
+        decoder: Map,
+        latent_dim: int,
+        n_permutations: int,
+        nu: float,
+        combine: str,
+    ) -> None:
+        super().__init__()
+        self.grid, self.encoder, self.decoder = grid, encoder, decoder
+        self.latent_dim, self.nu, self.combine = latent_dim, nu, combine
+        permutations = distant_permutations(grid.n_patches, n_permutations)
+        self.register_buffer("permutations", permutations, persistent=False)
+        self.head = nn.Linear(grid.n_patches * latent_dim, len(permutations))
+        self.register_buffer("center", torch.zeros(1 + grid.n_patches))
+        self.register_buffer("spread", torch.ones(1 + grid.n_patches))
+
+    # ---- reconstruction -------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latent vectors (n, K * latent_dim), patch after patch, of rows (n, d)."""
+        patches = self.grid.split(x.view(-1, *self.grid.shape))
+        return self.encoder(patches.flatten(2).flatten(0, 1)).reshape(len(x), -1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows (n, d) of latent vectors (n, K * latent_dim)."""
+        return self.decoder(z)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d) of rows (n, d)."""
+        return self.decode(self.encode(x))
+
+    # ---- terms of the loss ----------------------------------------------------------------
+
+    def by_patch(self, z: Tensor) -> Tensor:
+        """Latent vectors (n, K, latent_dim)."""
+        return z.reshape(len(z), -1, self.latent_dim)
+
+    def prior(self, n: int) -> Tensor:
+        """Draw latent vectors (n, K * latent_dim) from T(nu, k, 1) for k = 1, ..., K."""
+        # Not every device draws from a Student t.
+        draws = StudentT(self.nu).sample((n, self.grid.n_patches, self.latent_dim))
+        location = torch.arange(1.0, self.grid.n_patches + 1)
+        return (draws + location[:, None]).flatten(1).to(self.center.device)
+
+    def jigsaw(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy () of the permutation of each row's patches, and the share solved ()."""
+        labels = torch.randint(len(self.permutations), (len(z),), device=z.device)
+        # The encoder sees patches one by one: to shuffle what it makes of them is the same.
+        seen = shuffled(self.by_patch(z), self.permutations[labels]).flatten(1)
+        logits = self.head(seen)
+        return F.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
+
+    # ---- score ----------------------------------------------------------------------------
+
+    def errors(self, x: Tensor) -> Tensor:
+        """Root mean squared errors (n, 1 + K) of rows (n, d): of the whole, and of each patch."""
+        squares = (x - self.reconstruct(x)).square().view(-1, *self.grid.shape).mean(dim=1)
+        flat = squares.flatten(1)
+        of_patches = steady_linear(flat, self.grid.membership.T, None, self.training)
+        return torch.cat([flat.mean(dim=1, keepdim=True), of_patches], dim=1).sqrt()
+
+    @torch.no_grad()
+    def set_units(self, rows: Tensor) -> None:
+        """Take mean and standard deviation of the errors of `rows` as their units."""
+        errors = precise(torch.cat([self.errors(chunk) for chunk in chunks_of(rows)]))
+        center = errors.mean(dim=0)
+        least = (_LEAST_SPREAD * center).clamp_min(_LEAST_UNIT)
+        self.center = center.float()
+        self.spread = errors.std(dim=0, correction=0).maximum(least).float()
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Largest, or sum, of a row's errors in their units (n,)."""
+        excess = (self.errors(x) - self.center) / self.spread
+        return excess.amax(dim=1) if self.combine == "max" else excess.sum(dim=1)
+
+
+class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
+    """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
+
+    An image is cut into patches. One encoder, which is not told where a patch lies, maps each to a
+    latent vector; a decoder sees those of all patches, laid out as they lie in the image, and
+    reconstructs it whole. The latent vectors of each place follow a prior of its own, a Student t
+    distribution, in the sliced Wasserstein distance; they depend on the image and not on the draws
+    from the prior, by the Hilbert-Schmidt independence criterion; and a linear layer that sees them
+    shuffled must tell in which order, the jigsaw puzzle. An image is as anomalous as the worst of
+    the errors of the whole and of its patches is large, in units of what these are on training
+    images that were held out.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255. A row of a table is an image (1, 1, n_features), whose
+        patches are blocks of neighbouring columns.
+    network : str or object, default="auto"
+        Encoder of a patch: "mlp", a perceptron; "fcres"; for images "conv", "conv28", "conv32",
+        "conv32big", "conv64" or "cifar1"; or an object with ``make_encoder(shape, latent_dim)``,
+        whose `shape` is that of a patch, for example of a pretrained network. "auto": "conv" for
+        images and "mlp" for tables. The guide to images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
+    hidden_sizes : tuple of int, default=(128, 128)
+        Widths of the hidden layers of the encoder if it is a perceptron, and reversed of the
+        decoder of tables.
+    latent_dim : int, default=None
+        Dimension of a patch's latent vector. None: 32 for images, the block's columns for tables.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
+        Activation of the hidden layers of perceptrons.
+    decoder_channels : int, default=64
+        Channels of the decoder's first maps for images; three blocks of upsampling, convolution,
+        batch normalisation and ReLU halve them. Tables have a perceptron.
+    grid_size : int, default=3
+        Patches along each side of an image, n: n x n in all. Where a side does not divide, the
+        first patches are a pixel longer. Tables have n^2 blocks of columns. Never more than there
+        are pixels or columns.
+    n_permutations : int, default=1000
+        Permutations of the K patches that the jigsaw puzzle has, chosen to differ in many places;
+        at most K!.
+    degrees_of_freedom : float, default=5.0
+        Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1.
+    n_projections : int, default=50
+        Directions of the sliced Wasserstein distance, drawn anew in each step.
+    hsic_weight : float, default=1e-5
+        Weight lambda_1 of ``nHSIC(Z', Z) - beta * nHSIC(X, Z)`` beside the mean squared error.
+    hsic_beta : float, default=0.1
+        The factor beta in it.
+    swd_weight : float, default=1e-4
+        Weight lambda_2 of the sum over patches of the sliced Wasserstein distance.
+    jigsaw_weight : float, default=1e-3
+        Weight lambda_3 of the jigsaw puzzle's cross-entropy.
+    combine : {"max", "sum"}, default="max"
+        Whether an image's energy is the largest of its normalised errors, or their sum.
+    optimizer : {"adam", "sgd"}, default="adam"
+        "adam", whose learning rate falls to 0 as half a cosine; or "sgd" with a momentum of 0.9,
+        whose learning rate falls by (1 + 10 p)^(-0.75) with the share p of the steps.
+    validation_fraction : float, default=0.2
+        Share of the training rows, in [0, 1), whose errors are the units of scores and which have
+        no part in gradients: at most 4096 rows, and not the last two. If that makes fewer than
+        10, the rows that were trained on count, too, though their errors are lower.
+    max_steps : int, default=1000
+        Number of gradient steps, whatever the number of rows.
+    learning_rate : float, default=2e-3
+        Learning rate at the start.
+    batch_size : int, default=32
+        Rows in a gradient step.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does, but for images.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
+        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
+        nearer to the share of new normal rows that are flagged.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches, draws from the prior, puzzles and the choice of the rows held out.
+    verbose : int, default=0
+        Whether to show a progress bar.
+    callbacks : list of skorch callbacks, default=None
+        They find the stage of training as ``net.stage``.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        A row per epoch of 50 steps: stage, epoch, step, loss and its parts before weighting
+        (reconstruction, hsic, swd, jigsaw; solved, the share of puzzles that were solved), seconds.
+    module_ : nn.Module
+        The trained network, with ``energy(x)`` in standardised units, ``errors(x)``, and their
+        units ``center`` and ``spread``: the whole first, then patch by patch.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Autoencoder : The reconstruction error of the whole image.
+    WAE : A Wasserstein autoencoder of the whole image, with one Gaussian prior.
+
+    Notes
+    -----
+    An error e is the root of the mean squared difference between a row and its reconstruction, of
+    the whole or over one patch; over held-out rows it has a mean m and a standard deviation s.
+    ``score_samples`` is the negative of the largest (e - m) / s, or of their sum, without a unit.
+    So a single threshold stands for those of eq. 21 to 23, all as many deviations above the mean.
+
+    The paper's loss has the squared error of an image as a whole; here it is the mean over columns,
+    as in the authors' public code, and weights count against it. It leaves open the order of the
+    Wasserstein distance (here squared distances, order 2), the kernel's bandwidth (here the median
+    distance in the batch) and the regulariser of nHSIC (here 0.1); in which order the decoder sees
+    the patches (here in place), and how they become one map: here a linear layer makes a map of
+    each latent vector. The permutations are the same in every fit. :meth:`from_paper` has the
+    settings of its experiments.
+
+    Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, measure the units of the
+    errors anew, on the new rows held out, unless there are fewer than 10 rows for it.
+
+    References
+    ----------
+    Zhang, Chen, Wang, Cao, Wu and Yang, "P-WAE: generalized patch-Wasserstein autoencoder for
+    anomaly screening", arXiv:2108.03815.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import PWAE
+    >>> rng = np.random.RandomState(0)
+    >>> waves = np.sin(np.arange(12) + rng.uniform(0, 6, (60, 1, 1, 1)))
+    >>> images = 0.5 + 0.3 * np.tile(waves, (1, 1, 12, 1)) + 0.02 * rng.rand(60, 1, 12, 12)
+    >>> detector = PWAE(image_shape=(1, 12, 12), decoder_channels=16, max_steps=60, random_state=0)
+    >>> detector = detector.fit(images[:50])
+    >>> broken = images[50:51].copy()
+    >>> broken[0, 0, 4:8, 4:8] = 1
+    >>> detector.predict(broken)
+    array([-1])
+    >>> detector.anomaly_map(broken)[0].argmax() in range(4 * 12, 8 * 12)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
+        "network": [
+            StrOptions({"auto", *IMAGE_CONSTRAINTS["network"][0].options}),
+            HasMethods(["make_encoder"]),
+        ],
+        "hidden_sizes": [tuple, list],
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "decoder_channels": [Interval(Integral, 1, None, closed="left")],
+        "grid_size": [Interval(Integral, 1, None, closed="left")],
+        "n_permutations": [Interval(Integral, 1, None, closed="left")],
+        "degrees_of_freedom": [Interval(Real, 0, None, closed="neither")],
+        "n_projections": [Interval(Integral, 1, None, closed="left")],
+        "hsic_weight": [Interval(Real, 0, None, closed="left")],
+        "hsic_beta": [Interval(Real, 0, None, closed="left")],
+        "swd_weight": [Interval(Real, 0, None, closed="left")],
+        "jigsaw_weight": [Interval(Real, 0, None, closed="left")],
+        "combine": [StrOptions({"max", "sum"})],
+        "optimizer": [StrOptions({"adam", "sgd"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "auto",
+        network_width: float = 1.0,
+        hidden_sizes: tuple[int, ...] = (128, 128),
+        latent_dim: int | None = None,
+        activation: str = "leaky_relu",
+        decoder_channels: int = 64,
+        grid_size: int = 3,
+        n_permutations: int = 1000,
+        degrees_of_freedom: float = 5.0,
+        n_projections: int = 50,
+        hsic_weight: float = 1e-5,
+        hsic_beta: float = 0.1,
+        swd_weight: float = 1e-4,
+        jigsaw_weight: float = 1e-3,
+        combine: str = "max",
+        optimizer: str = "adam",
+        validation_fraction: float = 0.2,
+        max_steps: int = 1000,
+        learning_rate: float = 2e-3,
+        batch_size: int = 32,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        warm_start: bool = False,
+        device: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
+        self.hidden_sizes = hidden_sizes
+        self.latent_dim = latent_dim
+        self.activation = activation
+        self.decoder_channels = decoder_channels
+        self.grid_size = grid_size
+        self.n_permutations = n_permutations
+        self.degrees_of_freedom = degrees_of_freedom
+        self.n_projections = n_projections
+        self.hsic_weight = hsic_weight
+        self.hsic_beta = hsic_beta
+        self.swd_weight = swd_weight
+        self.jigsaw_weight = jigsaw_weight
+        self.combine = combine
+        self.optimizer = optimizer
+        self.validation_fraction = validation_fraction
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.callbacks = callbacks
+
+    @classmethod
+    def from_paper(cls, **parameters: Any) -> Self:
+        """Make a detector with the paper's settings (section IV.A).
+
+        The paper's encoder is a ResNet-50 that was trained on ImageNet, whose features have 2048
+        dimensions; ``network`` takes a factory of it. What the paper does not give is ours: the
+        number of steps and the batch size, and the decoder's channels.
+
+        Parameters
+        ----------
+        **parameters
+            Parameters that replace the paper's, such as ``image_shape=(3, 1008, 300)`` for its
+            capsules.
+
+        Returns
+        -------
+        detector : PWAE
+            Not fitted.
+        """
+        return cls(**{**_PAPER, **parameters})
+
+    # ---- module ---------------------------------------------------------------------------
+
+    def _make_module(self, n_features: int) -> PWAEModule:
+        check_sizes("hidden_sizes", self.hidden_sizes)
+        shape = row_shape(self, n_features)
+        is_image = len(shape) == 3
+        grid = grid_for(shape, self.grid_size)
+        patch_shape = grid.patch_shape if is_image else grid.patch_shape[2:]
+        kind = ("conv" if is_image else "mlp") if self._is_auto() else self.network
+        try:
+            networks = networks_of(self, n_features, kind, patch_shape)
+        except ValueError as error:
+            cut = f"{grid.rows} x {grid.columns} patches of the shape {patch_shape}"
+            raise ValueError(f"The network sees {cut}: {error}") from error
+        latent_dim = self.latent_dim or (_IMAGE_LATENT_DIM if is_image else patch_shape[-1])
+        if is_image:
+            decoder: Map = RowDecoder(PatchDecoder(grid, latent_dim, self.decoder_channels))
+        else:
+            sizes = [grid.n_patches * latent_dim, *reversed(self.hidden_sizes), n_features]
+            decoder = MLP(sizes, self.activation)
+        return PWAEModule(
+            grid,
+            networks.encoder(latent_dim),
+            decoder,
+            latent_dim,
+            self.n_permutations,
+            self.degrees_of_freedom,
+            self.combine,
+        )
+
+    def _is_auto(self) -> bool:
+        return isinstance(self.network, str) and self.network == "auto"
+
+    # ---- stages ---------------------------------------------------------------------------
+
+    def _stages(self, module: PWAEModule) -> list[Stage]:
+        parameters = module.parameters()
+        if self.optimizer == "adam":
+            main: torch.optim.Optimizer = adam(parameters, self.learning_rate)
+            decay = None
+        else:
+            main = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=0.9)
+            decay = _paper_decay
+        return [Stage("pwae", self._objective, {"main": main}, self.max_steps, decay=decay)]
+
+    def _objective(self, module: PWAEModule, x: Tensor) -> dict[str, Tensor]:
+        z = module.encode(x)
+        error = mean_squared_error(x, module.decode(z)).mean()
+        parts = {"loss": error, "reconstruction": error}
+        prior = module.prior(len(x))
+        if self.hsic_weight:
+            parts["hsic"] = normalized_hsic(prior, z) - self.hsic_beta * normalized_hsic(x, z)
+            parts["loss"] = parts["loss"] + self.hsic_weight * parts["hsic"]
+        if self.swd_weight:
+            directions = random_directions(self.n_projections, module.latent_dim, z.device)
+            distances = sliced_wasserstein(module.by_patch(z), module.by_patch(prior), directions)
+            parts["swd"] = distances.sum()
+            parts["loss"] = parts["loss"] + self.swd_weight * parts["swd"]
+        if self.jigsaw_weight:
+            parts["jigsaw"], parts["solved"] = module.jigsaw(z)
+            parts["loss"] = parts["loss"] + self.jigsaw_weight * parts["jigsaw"]
+        return parts
+
+    def _set_score_units(self, module: PWAEModule, train: Tensor, held_out: Tensor | None) -> None:
+        rows = train if held_out is None else held_out
+        if len(rows) < _FEWEST_HELD_OUT and held_out is not None:
+            rows = torch.cat([train, held_out])
+        # A small batch that training goes on with says less than the rows before it did.
+        if self._n_fits == 1 or len(rows) >= _FEWEST_HELD_OUT:
+            module.set_units(rows)
+
+
+def _paper_decay(p: float) -> float:
+    """Factor on the learning rate at the share p of the steps."""
+    return (1 + 10 * p) ** -0.75

@@ -1,0 +1,375 @@
+"""P-WAE: the terms of its loss, puzzles, units of errors, scores and maps of planted defects."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from skgenad import PWAE
+from skgenad._hsic import normalized_hsic
+from skgenad._patches import shuffled
+from skgenad.preprocessing import LatentFeatures
+
+from ._settings import TINY, normal_rows, tiny
+
+SHAPE = (1, 12, 12)
+QUICK = {
+    **TINY["PWAE"],
+    "image_shape": SHAPE,
+    "network_width": 1 / 4,
+    "latent_dim": 8,
+    "decoder_channels": 16,
+}
+
+
+def scenes(n, seed=0, defect=False):
+    """Images (n, 1, 12, 12): a bright square near the middle of a slope of grey; with a spot."""
+    rng = np.random.RandomState(seed)
+    images = np.empty((n, *SHAPE))
+    masks = np.zeros((n, 12, 12), bool)
+    for image, mask in zip(images, masks, strict=True):
+        image[0] = np.linspace(0.1, 0.5, 12)[:, None] + np.linspace(0, 0.2, 12)
+        i, j = rng.randint(3, 5, 2)
+        image[0, i : i + 5, j : j + 5] = 0.9
+        if defect:
+            i, j = rng.randint(1, 9, 2)
+            image[0, i : i + 2, j : j + 2] = image[0, i, j] < 0.45
+            mask[i : i + 2, j : j + 2] = True
+    return np.clip(images + 0.01 * rng.randn(*images.shape), 0, 1), masks
+
+
+def scenes_detector(**parameters):
+    longer = {"max_steps": 200, "learning_rate": 5e-3, "n_permutations": 50}
+    return PWAE(**{**QUICK, **longer, **parameters})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return scenes_detector().fit(scenes(150)[0])
+
+
+def standard(detector, X):
+    return torch.from_numpy(detector.units_.to_standard(X.reshape(len(X), -1)))
+
+
+# ---- module ---------------------------------------------------------------------------------
+
+
+def test_the_encoder_sees_one_patch_at_a_time_and_not_where_it_is():
+    detector = tiny(PWAE, **QUICK)
+    module = detector._make_module(144).eval()
+    x = torch.rand(2, 144)
+    z = module.by_patch(module.encode(x))
+    assert z.shape == (2, 9, 8)
+    patches = module.grid.split(x.view(2, *SHAPE))
+    order = torch.tensor([[8, 7, 6, 5, 4, 3, 2, 1, 0]] * 2)
+    moved = module.grid.assemble(shuffled(patches, order)).flatten(1)
+    torch.testing.assert_close(module.by_patch(module.encode(moved)), shuffled(z, order))
+
+
+def test_every_parameter_gets_a_gradient_from_the_loss():
+    for shape, columns in ((SHAPE, 144), (None, 11)):
+        settings = QUICK | {"image_shape": shape, "network_width": 1 / 4 if shape else 1.0}
+        detector = tiny(PWAE, **settings)
+        module = detector._make_module(columns)
+        parts = detector._objective(module, torch.rand(16, columns))
+        parts["loss"].backward()
+        names = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
+        assert names == []
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts():
+    weights = {"hsic_weight": 0.3, "swd_weight": 0.2, "jigsaw_weight": 0.7}
+    detector = tiny(PWAE, **QUICK, **weights)
+    parts = detector._objective(detector._make_module(144), torch.rand(16, 144))
+    expected = parts["reconstruction"] + 0.3 * parts["hsic"] + 0.2 * parts["swd"]
+    expected = expected + 0.7 * parts["jigsaw"]
+    torch.testing.assert_close(parts["loss"].float(), expected.float())
+    none = tiny(PWAE, **QUICK, **dict.fromkeys(weights, 0))
+    parts = none._objective(none._make_module(144), torch.rand(16, 144))
+    assert set(parts) == {"loss", "reconstruction"}
+    assert torch.equal(parts["loss"], parts["reconstruction"])
+
+
+def test_the_hsic_term_is_eq_15(monkeypatch):
+    detector = tiny(PWAE, **QUICK, hsic_weight=1.0, hsic_beta=0.25)
+    module = detector._make_module(144).eval()
+    x, prior = torch.rand(16, 144), torch.randn(16, 72)
+    monkeypatch.setattr(module, "prior", lambda n: prior)
+    z = module.encode(x)
+    expected = normalized_hsic(prior, z) - 0.25 * normalized_hsic(x, z)
+    assert detector._objective(module, x)["hsic"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_prior_of_each_patch_is_a_student_t_around_its_number():
+    module = tiny(PWAE, **QUICK)._make_module(144)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = module.by_patch(module.prior(400)).numpy()
+    for k in range(9):
+        sample = draws[:, k].ravel()
+        assert stats.kstest(sample, stats.t(5, loc=k + 1).cdf).pvalue > 1e-3
+    around = (draws - np.arange(1, 10)[:, None]).ravel()
+    assert stats.kstest(around, stats.norm().cdf).pvalue < 1e-9
+
+
+def test_the_prior_draws_latent_vectors_to_their_places():
+    X = scenes(150)[0]
+    quick = {"max_steps": 60, "learning_rate": 2e-2}
+    far, near = (scenes_detector(swd_weight=w, **quick).fit(X) for w in (0.0, 1.0))
+    gap = []
+    for detector in (far, near):
+        with torch.no_grad():
+            z = detector.module_.by_patch(detector.module_.encode(standard(detector, X)))
+        gap.append((z.mean(dim=(0, 2)) - torch.arange(1.0, 10)).abs().mean())
+    # Not quite: patches that look alike are encoded alike wherever they are.
+    assert gap[1] < gap[0] / 2
+    assert near.history_.swd.iloc[-1] < near.history_.swd.iloc[0] / 2
+
+
+# ---- puzzle ---------------------------------------------------------------------------------
+
+
+def test_the_jigsaw_puzzle_is_solved_on_structured_images():
+    detector = scenes_detector(jigsaw_weight=0.1).fit(scenes(150)[0])
+    # A 50th is chance.
+    assert detector.history_.solved.iloc[-1] > 0.8
+    new = standard(detector, scenes(60, seed=1)[0])
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        _, solved = detector.module_.jigsaw(detector.module_.encode(new))
+    assert solved > 0.8
+
+
+def test_the_jigsaw_puzzle_cannot_be_solved_where_all_patches_are_alike():
+    X = np.random.RandomState(0).rand(100, *SHAPE)
+    detector = scenes_detector(jigsaw_weight=0.1, max_steps=60).fit(X)
+    new = torch.rand(200, 144)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        _, solved = detector.module_.jigsaw(detector.module_.encode(new))
+    assert solved < 0.1
+
+
+@pytest.mark.parametrize(("columns", "n_permutations"), [(1, 1), (2, 2), (3, 6), (4, 20), (30, 20)])
+def test_there_are_at_most_as_many_permutations_as_patches_allow(columns, n_permutations):
+    detector = tiny(PWAE).fit(normal_rows(40, columns))
+    assert len(detector.module_.permutations) == n_permutations
+    assert np.isfinite(detector.score_samples(normal_rows(40, columns))).all()
+
+
+# ---- units and scores -----------------------------------------------------------------------
+
+
+def test_errors_are_root_mean_squares_of_the_whole_and_of_every_patch(fitted):
+    X = scenes(5, seed=2)[0]
+    squares = ((X - fitted.reconstruct(X).reshape(X.shape)) ** 2).mean(axis=1)
+    blocks = squares.reshape(5, 3, 4, 3, 4).mean(axis=(2, 4)).reshape(5, 9)
+    expected = np.sqrt(np.c_[squares.mean(axis=(1, 2)), blocks])
+    with torch.no_grad():
+        errors = fitted.module_.errors(standard(fitted, X)).numpy()
+    np.testing.assert_allclose(errors, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("combine", ["max", "sum"])
+def test_scores_combine_errors_in_units_of_what_is_usual(combine):
+    X = scenes(20, seed=3, defect=True)[0]
+    detector = scenes_detector(combine=combine, max_steps=5).fit(scenes(40)[0])
+    module = detector.module_
+    with torch.no_grad():
+        excess = (module.errors(standard(detector, X)) - module.center) / module.spread
+    expected = (excess.amax(dim=1) if combine == "max" else excess.sum(dim=1)).numpy()
+    np.testing.assert_allclose(detector.anomaly_score(X), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_maximum_is_the_conjunction_of_thresholds(fitted):
+    """Normal if every error is at most t deviations above its mean (eq. 21)."""
+    X = np.concatenate([scenes(40, seed=4)[0], scenes(40, seed=5, defect=True)[0]])
+    module = fitted.module_
+    with torch.no_grad():
+        errors = module.errors(standard(fitted, X)).numpy()
+    threshold = -fitted.offset_
+    limits = module.center.numpy() + threshold * module.spread.numpy()
+    clear = np.abs(errors - limits).min(axis=1) > 1e-5
+    normal = (errors <= limits).all(axis=1)
+    np.testing.assert_array_equal(fitted.predict(X)[clear] == 1, normal[clear])
+    assert 0 < normal.sum() < 80 and clear.mean() > 0.9
+
+
+class Spy(PWAE):
+    """Keeps the rows that its units came from."""
+
+    def _set_score_units(self, module, train, held_out):
+        set_units = module.set_units
+        seen = []
+        module.set_units = lambda rows: seen.append(len(rows)) or set_units(rows)
+        super()._set_score_units(module, train, held_out)
+        del module.set_units
+        self.rows_seen = (len(train), 0 if held_out is None else len(held_out), *seen)
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "seen"),
+    [
+        (60, 0.2, (48, 12, 12)),
+        (60, 0.0, (60, 0, 60)),
+        (20, 0.2, (16, 4, 20)),  # too few held out: all
+        (2, 0.9, (2, 0, 2)),
+    ],
+)
+def test_units_come_from_the_rows_held_out_if_there_are_enough(n, fraction, seen):
+    detector = Spy(**{**TINY["PWAE"], "validation_fraction": fraction}).fit(normal_rows(n))
+    assert detector.rows_seen == seen
+    center, spread = detector.module_.center, detector.module_.spread
+    assert len(center) == 5 and (spread > 0).all()
+
+
+def test_a_continuation_on_few_rows_keeps_the_units():
+    detector = Spy(**TINY["PWAE"]).fit(normal_rows(60))
+    before = detector.module_.spread.clone()
+    detector.partial_fit(normal_rows(1, seed=1))
+    assert torch.equal(detector.module_.spread, before)
+    detector.partial_fit(normal_rows(60, seed=1))
+    assert detector.rows_seen == (48, 12, 12)
+    assert not torch.equal(detector.module_.spread, before)
+
+
+def test_units_are_moments_over_the_rows(fitted):
+    module = scenes_detector(max_steps=5).fit(scenes(30)[0]).module_
+    rows = standard(fitted, scenes(50, seed=6)[0])
+    module.set_units(rows)
+    with torch.no_grad():
+        errors = module.errors(rows).double().numpy()
+    np.testing.assert_allclose(module.center, errors.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(module.spread, errors.std(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("X", [np.full((30, 3), 5.0), np.tile([[1.0, 2, 3]], (30, 1))])
+def test_errors_that_do_not_vary_have_a_unit_too(X):
+    detector = tiny(PWAE, validation_fraction=0).fit(X)
+    scores = detector.score_samples(np.r_[X, X + 1])
+    assert np.isfinite(scores).all()
+    assert scores[30:].max() < scores[:30].min()
+
+
+# ---- defects --------------------------------------------------------------------------------
+
+
+def test_planted_defects_are_found_and_mapped(fitted):
+    normal, _ = scenes(60, seed=7)
+    broken, masks = scenes(60, seed=8, defect=True)
+    scores = np.r_[fitted.anomaly_score(normal), fitted.anomaly_score(broken)]
+    assert roc_auc_score(np.repeat([0, 1], 60), scores) > 0.9
+    maps = fitted.anomaly_map(broken)
+    assert maps.shape == (60, 12, 12)
+    assert roc_auc_score(masks.ravel(), maps.ravel()) > 0.9
+    assert maps[masks].mean() > 5 * maps[~masks].mean()
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 5), (3, 4, 11), (1, 2, 2), (2, 1, 9)], ids=str)
+def test_sides_that_do_not_divide_and_small_images_work(shape):
+    X = np.random.RandomState(0).rand(30, *shape)
+    detector = tiny(PWAE, image_shape=shape, decoder_channels=4, network_width=1 / 16).fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+    assert detector.anomaly_map(X).shape == (30, *shape[1:])
+
+
+@pytest.mark.parametrize("grid_size", [1, 2, 4])
+def test_other_grids_have_other_patches(grid_size):
+    detector = tiny(PWAE, **QUICK, grid_size=grid_size).fit(scenes(30)[0])
+    assert detector.module_.grid.n_patches == grid_size**2
+    if grid_size == 1:  # the whole is the patch: its error is taken twice
+        np.testing.assert_allclose(*detector.module_.center.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"image_shape": None, "network_width": 1.0}], ids=str)
+@pytest.mark.parametrize("n", [2, 3, 33])
+def test_batches_of_any_size_train(settings, n):
+    X = scenes(n)[0] if not settings else normal_rows(n)
+    for batch_size in (1, 7):
+        quick = {**QUICK, "max_steps": 5, "batch_size": batch_size, **settings}
+        assert np.isfinite(PWAE(**quick).fit(X).score_samples(X)).all()
+
+
+def test_an_image_of_one_pixel_and_a_batch_of_one_row_train():
+    X = np.random.RandomState(0).rand(10, 1, 1, 1)
+    quick = {"image_shape": (1, 1, 1), "max_steps": 5, "batch_size": 1, "network_width": 1 / 16}
+    assert np.isfinite(tiny(PWAE, **quick).fit(X).score_samples(X)).all()
+
+
+# ---- networks and settings ------------------------------------------------------------------
+
+
+class OnlyEncoder:
+    """What a pretrained network comes in: it makes no decoder."""
+
+    def make_encoder(self, shape, latent_dim):
+        conv = nn.Conv2d(shape[0], 6, 3, stride=2)
+        pool = nn.AdaptiveAvgPool2d(1)
+        norm = nn.BatchNorm2d(6)
+        return nn.Sequential(conv, norm, nn.ReLU(), pool, nn.Flatten(), nn.Linear(6, latent_dim))
+
+
+def test_a_factory_needs_to_make_encoders_of_patches_alone():
+    X = scenes(40)[0]
+    detector = PWAE(**{**QUICK, "network": OnlyEncoder(), "network_width": 1.0}).fit(X)
+    scores = detector.score_samples(X)
+    np.testing.assert_array_equal(detector.score_samples(X[::-1])[::-1], scores)
+    assert detector.module_.encode(standard(detector, X)).shape == (40, 9 * 8)
+
+
+def test_patches_that_a_network_does_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"sees 3 x 3 patches of the shape \(1, 4, 4\): .*conv28"):
+        PWAE(**{**QUICK, "network": "conv28"}).fit(scenes(10)[0])
+    with pytest.raises(ValueError, match="network='auto' has widths of its own"):
+        tiny(PWAE, network_width=0.5).fit(normal_rows())
+
+
+def test_papers_settings_are_the_papers():
+    detector = PWAE.from_paper()
+    weights = (
+        detector.hsic_weight,
+        detector.hsic_beta,
+        detector.swd_weight,
+        detector.jigsaw_weight,
+    )
+    assert weights == (0.01, 0.1, 0.1, 1.0)
+    assert (detector.grid_size, detector.n_permutations, detector.degrees_of_freedom) == (
+        3,
+        1000,
+        5,
+    )
+    assert (detector.optimizer, detector.learning_rate) == ("sgd", 0.01)
+    assert detector.image_shape == (3, 300, 300) and detector.latent_dim == 2048
+    grid = PWAE.from_paper(image_shape=(3, 1008, 300), decoder_channels=8, network_width=1 / 16)
+    assert grid._make_module(3 * 1008 * 300).grid.patch_shape == (3, 336, 100)
+
+
+def test_papers_settings_train_with_its_schedule():
+    quick = {key: QUICK[key] for key in ("image_shape", "latent_dim", "decoder_channels", "device")}
+    rates = []
+
+    class Rates:
+        def initialize(self):
+            return self
+
+        def __getattr__(self, name):
+            return lambda *_, **__: None
+
+        def on_batch_begin(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    detector = PWAE.from_paper(**quick, max_steps=60, batch_size=8, random_state=0)
+    detector.set_params(callbacks=[Rates()]).fit(scenes(40)[0])
+    p = np.arange(60) / 60
+    np.testing.assert_allclose(rates, 0.01 / (1 + 10 * p) ** 0.75, rtol=1e-6)
+    assert detector.history_.loss.iloc[-1] < detector.history_.loss.iloc[0]
+
+
+def test_latent_features_are_those_of_all_patches():
+    features = LatentFeatures(tiny(PWAE)).fit(normal_rows())
+    codes = features.transform(normal_rows())
+    assert codes.shape == (60, 4)
+    assert features.inverse_transform(codes).shape == (60, 4)
