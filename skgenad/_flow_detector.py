@@ -40,7 +40,7 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
                 {"main": self._optimizer(module)},
                 self.max_steps,
                 cosine=getattr(self, "schedule", "cosine") == "cosine",
-                validate=lambda module, x: -module.log_prob(x).mean(),
+                validate=self._validation_loss,
                 labelled=self._uses_labels,
             )
         ]
@@ -50,6 +50,10 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
 
     def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
         return {"loss": -module.log_prob(x).mean()}
+
+    def _validation_loss(self, module: FlowDensity, inputs: Tensor) -> Tensor:
+        x = inputs[:, :-1] if self._uses_labels else inputs  # but their classes
+        return -module.log_prob(x).mean()
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows.
