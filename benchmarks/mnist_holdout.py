@@ -220,8 +220,8 @@ def tables() -> None:
     text = ["# MNIST with a digit held out", ROWS.origin("mnist_holdout.py")]
     text.append(
         "Anomalies are the test images of the digit in the column's head, normal are all others "
-        f"of the test split. One seed; AE and MPDR-R have three for the digits {THREE_SEEDS[0]} and "
-        f"{THREE_SEEDS[1]}, and there 95 % t-intervals. AE is the autoencoder that MPDR-R and NAE "
+        f"of the test split. One seed; AE and MPDR-R have three for the digits {THREE_SEEDS[0]} "
+        f"and {THREE_SEEDS[1]}, and there 95 % t-intervals. AE is the autoencoder that MPDR-R and NAE "
         "start from."
     )
     for size, rows in ROWS.read().groupby("size"):

@@ -206,7 +206,8 @@ class BaseGenerativeDetector(BaseDetector):
             Called in each step of the last stage as ``extra_objective(objective, module, batch)``
             in place of the stage's ``objective(module, batch)``. It returns a dict of scalars:
             "loss" is back-propagated, and the rest goes to `history_`. A loss that depends on no
-            parameter skips the batch.
+            parameter skips the batch. The stage ends with its last epoch, even if a detector has a
+            ``validation_fraction``, since its own loss is no longer all that counts.
 
         Returns
         -------
@@ -318,7 +319,8 @@ class BaseGenerativeDetector(BaseDetector):
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
             if extra_objective is not None and stages:
                 objective = partial(extra_objective, stages[-1].objective)
-                stages[-1] = dataclasses.replace(stages[-1], objective=objective)
+                # The detector's own loss on rows held out is not what is trained for.
+                stages[-1] = dataclasses.replace(stages[-1], objective=objective, validate=None)
             self._run(module, stages, rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,8 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
     module_: FlowDensity
     max_steps: int
 
+    _stage_name: ClassVar[str] = "flow"
+
     @abstractmethod
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
         """Make the optimiser of the module's parameters."""
@@ -32,25 +35,25 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
             return []
         return [
             Stage(
-                "flow",
+                self._stage_name,
                 self._objective,
                 {"main": self._optimizer(module)},
                 self.max_steps,
                 cosine=getattr(self, "schedule", "cosine") == "cosine",
-                labelled=bool(getattr(self, "use_labels", False)),
-                validate=self._negative_log_likelihood,
+                validate=self._validation_loss,
+                labelled=self._uses_labels,
             )
         ]
 
     def _before_training(self, module: FlowDensity, rows: Tensor, labels: Tensor | None) -> None:
         module.initialize(rows)
 
-    def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
-        return {"loss": self._negative_log_likelihood(module, batch)}
+    def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
+        return {"loss": -module.log_prob(x).mean()}
 
-    def _negative_log_likelihood(self, module: FlowDensity, batch: Tensor) -> Tensor:
-        """Mean over the rows of a batch, which the epochs of training are judged by, too."""
-        return -module.log_prob(batch).mean()
+    def _validation_loss(self, module: FlowDensity, inputs: Tensor) -> Tensor:
+        x = inputs[:, :-1] if self._uses_labels else inputs  # but their classes
+        return -module.log_prob(x).mean()
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows.

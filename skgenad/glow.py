@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -406,17 +405,13 @@ class Glow(FlowDetector):
         return adamax(module.parameters(), self.learning_rate, self.weight_decay)
 
     def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
+        x = batch[:, :-1] if self.use_labels else batch
         if self.augmentation is not None and self.image_shape is not None:
-            n_pixels = math.prod(self.image_shape)
-            x = augmented(batch[:, :n_pixels], self.augmentation, self.image_shape)
-            batch = torch.cat([x, batch[:, n_pixels:]], dim=1)
-        return super()._objective(module, batch)
-
-    def _negative_log_likelihood(self, module: FlowDensity, batch: Tensor) -> Tensor:
+            x = augmented(x, self.augmentation, self.image_shape)
         if not self.use_labels:
-            return super()._negative_log_likelihood(module, batch)
-        x, own = batch[:, :-1], batch[:, -1:].long()
-        return -module.class_log_probs(x).gather(1, own).mean()
+            return super()._objective(module, x)
+        own = batch[:, -1:].long()
+        return {"loss": -module.class_log_probs(x).gather(1, own).mean()}
 
     # ---- what was learned -----------------------------------------------------------------
 

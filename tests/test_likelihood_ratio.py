@@ -371,6 +371,14 @@ def test_an_extra_objective_is_called_in_place_of_the_last_stages():
     assert row["loss"] == pytest.approx(2 * row["more"])
 
 
+def test_what_more_is_trained_for_is_not_undone_by_a_choice_of_epochs():
+    settings = {**TINY["PixelCNN"], "validation_fraction": 0.2}
+    ratio = LikelihoodRatio(PixelCNN(**settings), outlier_loss="ratio", temperature=10, weight=10)
+    ratio.fit(normal_rows(), X_general=wide_rows())
+    assert "validation_loss" in ratio.general_.history_
+    assert "validation_loss" not in ratio.detector_.history_
+
+
 # ---- classes ------------------------------------------------------------------------------------
 
 
