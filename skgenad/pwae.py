@@ -221,13 +221,13 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1.
     n_projections : int, default=50
         Directions of the sliced Wasserstein distance, drawn anew in each step.
-    hsic_weight : float, default=1e-5
+    hsic_weight : float, default=1e-6
         Weight lambda_1 of ``nHSIC(Z', Z) - beta * nHSIC(X, Z)`` beside the mean squared error.
     hsic_beta : float, default=0.1
         The factor beta in it.
-    swd_weight : float, default=1e-4
+    swd_weight : float, default=1e-5
         Weight lambda_2 of the sum over patches of the sliced Wasserstein distance.
-    jigsaw_weight : float, default=1e-3
+    jigsaw_weight : float, default=1e-4
         Weight lambda_3 of the jigsaw puzzle's cross-entropy.
     combine : {"max", "sum"}, default="max"
         Whether an image's energy is the largest of its normalised errors, or their sum.
@@ -240,7 +240,7 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         10, the rows that were trained on count, too, though their errors are lower.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
-    learning_rate : float, default=2e-3
+    learning_rate : float, default=4e-3
         Learning rate at the start.
     batch_size : int, default=32
         Rows in a gradient step.
@@ -371,15 +371,15 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         n_permutations: int = 1000,
         degrees_of_freedom: float = 5.0,
         n_projections: int = 50,
-        hsic_weight: float = 1e-5,
+        hsic_weight: float = 1e-6,
         hsic_beta: float = 0.1,
-        swd_weight: float = 1e-4,
-        jigsaw_weight: float = 1e-3,
+        swd_weight: float = 1e-5,
+        jigsaw_weight: float = 1e-4,
         combine: str = "max",
         optimizer: str = "adam",
         validation_fraction: float = 0.2,
         max_steps: int = 1000,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 4e-3,
         batch_size: int = 32,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
