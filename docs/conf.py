@@ -51,7 +51,7 @@ def _escape(app, what, name, obj, options, lines):
 def _skip(app, what, name, obj, skip, options):
     """Leave out what scikit-learn and Python give to every class and users rarely call."""
     routing = re.fullmatch(r"set_\w+_request|get_metadata_routing", name)
-    return True if routing or name in ("with_traceback", "add_note") else None
+    return True if routing or name in ("set_output", "with_traceback", "add_note") else None
 
 
 def setup(app):

@@ -10,6 +10,7 @@ from .likelihood_ratio import LikelihoodRatio
 from .mahalanobis import Mahalanobis
 from .mpdr import MPDR
 from .nae import NAE
+from .normalizing_flow import NormalizingFlow
 from .pixelcnn import PixelCNN
 from .pwae import PWAE
 from .vae import VAE
@@ -30,5 +31,6 @@ __all__ = [
     "Glow",
     "LikelihoodRatio",
     "Mahalanobis",
+    "NormalizingFlow",
     "PixelCNN",
 ]

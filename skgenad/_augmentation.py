@@ -72,6 +72,8 @@ def cropped(
     """
     area = _uniform(x, *scale)
     ratio = _uniform(x, math.log(ratios[0]), math.log(ratios[1])).exp()
+    # Of shares of the sides and not of pixels.
+    ratio = ratio * x.shape[2] / x.shape[3]
     width = (area * ratio).sqrt().clamp_max(1)
     height = (area / ratio).sqrt().clamp_max(1)
     # In coordinates of -1 to 1 from border to border.

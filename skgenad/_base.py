@@ -46,8 +46,9 @@ __all__ = [
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
-# The same for images, whose maps are many times larger than they are.
-IMAGE_CHUNK = 64
+# The same for images, whose maps are many times larger than they are, and in numbers: fewer of
+# them where they are large.
+IMAGE_CHUNK, _IMAGE_CHUNK_NUMBERS = 64, 2**21
 # Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
 MOST_VALIDATION_ROWS = 4096
 # What is called in place of a stage's objective, with that, the module and a batch.
@@ -205,7 +206,8 @@ class BaseGenerativeDetector(BaseDetector):
             Called in each step of the last stage as ``extra_objective(objective, module, batch)``
             in place of the stage's ``objective(module, batch)``. It returns a dict of scalars:
             "loss" is back-propagated, and the rest goes to `history_`. A loss that depends on no
-            parameter skips the batch.
+            parameter skips the batch. The stage ends with its last epoch, even if a detector has a
+            ``validation_fraction``, since its own loss is no longer all that counts.
 
         Returns
         -------
@@ -317,7 +319,8 @@ class BaseGenerativeDetector(BaseDetector):
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
             if extra_objective is not None and stages:
                 objective = partial(extra_objective, stages[-1].objective)
-                stages[-1] = dataclasses.replace(stages[-1], objective=objective)
+                # The detector's own loss on rows held out is not what is trained for.
+                stages[-1] = dataclasses.replace(stages[-1], objective=objective, validate=None)
             self._run(module, stages, rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
@@ -398,6 +401,13 @@ class BaseGenerativeDetector(BaseDetector):
     def _score(self, X: NDArray) -> NDArray:
         return -self._by_chunks(X, self.module_.energy)
 
+    @property
+    def _chunk_size(self) -> int:
+        """Rows in a forward pass that needs no gradient."""
+        if not isinstance(self.units_, PixelUnits):
+            return SCORING_CHUNK
+        return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
+
     @torch.inference_mode()
     def _by_chunks(
         self,
@@ -409,7 +419,7 @@ class BaseGenerativeDetector(BaseDetector):
 
         `finish` changes arrays of them, row by row, once they have left the device.
         """
-        size = IMAGE_CHUNK if isinstance(self.units_, PixelUnits) else SCORING_CHUNK
+        size = self._chunk_size
         values = np.empty(0)
         for start in range(0, len(X), size):
             rows = self.units_.to_standard(X[start : start + size])

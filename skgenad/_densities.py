@@ -57,6 +57,10 @@ class FlowDensity(nn.Module):
         """Draw `n` rows."""
         raise NotImplementedError
 
+    def class_log_probs(self, x: Tensor) -> Tensor:
+        """Log densities under the mode of each class, in nats, (n, n_classes), if there are any."""
+        raise NotImplementedError
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log densities (n,), in nats."""
         return self.contributions(x).sum(dim=1)
@@ -120,6 +124,12 @@ class ColumnDensity(FlowDensity):
             return x.new_zeros(len(x), 1)
         return self.flow.contributions(self._varying(x))
 
+    def class_log_probs(self, x: Tensor) -> Tensor:
+        """Log densities under the mode of each class, in nats, (n, n_classes)."""
+        if self.flow is None:
+            return x.new_zeros(len(x), 1)
+        return self.flow.class_log_probs(self._varying(x))
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,), in nats, and what leaving a constant costs."""
         departure = precise((x - self.constants) * ~self.varies) / _CONSTANT_DEVIATION
@@ -169,8 +179,16 @@ class PixelDensity(FlowDensity):
         """Contributions of the scales, in nats, (n, n_scales), in units of pixels in [0, 1]."""
         first, *rest = self.flow.contributions(self.dequantized(x)).unbind(dim=1)
         # The change of units is a part of the first scale's map.
-        log_det = self.n_features * math.log((self.n_levels - 1) / self.n_levels)
-        return torch.stack([first + log_det, *rest], dim=1)
+        return torch.stack([first + self._log_det, *rest], dim=1)
+
+    def class_log_probs(self, x: Tensor) -> Tensor:
+        """Log densities under the mode of each class, in nats, (n, n_classes)."""
+        return self.flow.class_log_probs(self.dequantized(x)) + self._log_det
+
+    @property
+    def _log_det(self) -> float:
+        """What the change of units from pixels in [0, 1] to the flow's adds."""
+        return self.n_features * math.log((self.n_levels - 1) / self.n_levels)
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows; every pixel is at one of its levels."""

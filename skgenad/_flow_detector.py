@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -9,6 +13,7 @@ from torch import Tensor
 from ._base import BaseGenerativeDetector
 from ._densities import FlowDensity
 from ._sampling import PriorSamplingMixin
+from ._training import Stage
 
 __all__ = ["FlowDetector"]
 
@@ -17,12 +22,38 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
     """Base of the detectors with a module of :class:`~skgenad._densities.FlowDensity`."""
 
     module_: FlowDensity
+    max_steps: int
+
+    _stage_name: ClassVar[str] = "flow"
+
+    @abstractmethod
+    def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
+        """Make the optimiser of the module's parameters."""
+
+    def _stages(self, module: FlowDensity) -> list[Stage]:
+        if not any(True for _ in module.parameters()):  # a table of constants
+            return []
+        return [
+            Stage(
+                self._stage_name,
+                self._objective,
+                {"main": self._optimizer(module)},
+                self.max_steps,
+                cosine=getattr(self, "schedule", "cosine") == "cosine",
+                validate=self._validation_loss,
+                labelled=self._uses_labels,
+            )
+        ]
 
     def _before_training(self, module: FlowDensity, rows: Tensor, labels: Tensor | None) -> None:
         module.initialize(rows)
 
     def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
         return {"loss": -module.log_prob(x).mean()}
+
+    def _validation_loss(self, module: FlowDensity, inputs: Tensor) -> Tensor:
+        x = inputs[:, :-1] if self._uses_labels else inputs  # but their classes
+        return -module.log_prob(x).mean()
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows.

@@ -122,6 +122,32 @@ class Scale(nn.Module):
         return passed
 
 
+class ClassPrior(nn.Module):
+    """Mixture of unit Gaussians, a mode for each class, all of one weight (section 3.2).
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of modes K.
+    shape : tuple of int
+        Shape of codes.
+    """
+
+    def __init__(self, n_classes: int, shape: Shape) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.zeros(n_classes, *shape))
+
+    def log_probs(self, z: Tensor, training: bool) -> Tensor:
+        """Log densities (n, K) of codes (n, ...) under each mode."""
+        modes = [standard_normal_log_prob(z - mean, training) for mean in self.means]
+        return torch.stack(modes, dim=1)
+
+    def sample(self, n: int) -> Tensor:
+        """Draw codes (n, ...)."""
+        means = self.means[torch.randint(len(self.means), (n,), device=self.means.device)]
+        return means + torch.randn_like(means)
+
+
 class Flow(nn.Module):
     """A flow with one or several scales; the codes are standard normal.
 
@@ -136,6 +162,9 @@ class Flow(nn.Module):
         Kind of the steps; rows of shape (d,) have "dense" ones.
     affine : bool, default=True
         Whether couplings scale besides shifting.
+    n_classes : int or None, default=None
+        Number of modes of the last scale's codes, whose means are learned; None: they are standard
+        normal as all others.
 
     Raises
     ------
@@ -151,6 +180,7 @@ class Flow(nn.Module):
         hidden: int,
         coupling: str,
         affine: bool = True,
+        n_classes: int | None = None,
     ) -> None:
         super().__init__()
         if len(shape) == 3:
@@ -161,6 +191,7 @@ class Flow(nn.Module):
             scales.append(Scale(shape, n_steps, hidden, coupling, affine, is_last))
             shape = scales[-1].passed_shape
         self.scales: Any = nn.ModuleList(scales)
+        self.prior = None if n_classes is None else ClassPrior(n_classes, scales[-1].code_shape)
         if coupling == "conv":
             # CPUs are far faster with channels last.
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -187,12 +218,27 @@ class Flow(nn.Module):
 
     def contributions(self, x: Tensor) -> Tensor:
         """Contributions c_i, in nats, (n, n_scales), of rows (n, d)."""
+        *earlier, modes = self._parts(x)
+        last = modes[:, 0]
+        if self.prior is not None:
+            last = torch.logsumexp(modes, dim=1) - math.log(modes.shape[1])
+        return torch.stack([*earlier, last], dim=1)
+
+    def class_log_probs(self, x: Tensor) -> Tensor:
+        """Log densities (n, K), in nats, of rows (n, d) under each class's mode."""
+        *earlier, modes = self._parts(x)
+        return modes + torch.stack(earlier).sum(dim=0)[:, None] if earlier else modes
+
+    def _parts(self, x: Tensor) -> list[Tensor]:
+        """Contributions of the scales, (n,); of the last one under each mode, (n, K)."""
         codes, log_dets = self.encode(x)
-        parts = [
-            standard_normal_log_prob(z, self.training) + log_det
-            for z, log_det in zip(codes, log_dets, strict=True)
-        ]
-        return torch.stack(parts, dim=1)
+        parts = [standard_normal_log_prob(z, self.training) for z in codes[:-1]]
+        if self.prior is None:
+            modes = standard_normal_log_prob(codes[-1], self.training)[:, None]
+        else:
+            modes = self.prior.log_probs(codes[-1], self.training)
+        of_last = log_dets[-1][:, None] if log_dets[-1].ndim else log_dets[-1]
+        return [p + d for p, d in zip(parts, log_dets, strict=False)] + [modes + of_last]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log densities (n,), in nats, of rows (n, d)."""
@@ -203,6 +249,8 @@ class Flow(nn.Module):
         like = next(self.parameters())
         shapes = [scale.code_shape for scale in self.scales]
         draw = [torch.randn(n, *s, device=like.device, dtype=like.dtype) for s in shapes]
+        if self.prior is not None:
+            draw[-1] = self.prior.sample(n)
         return self.decode(draw)
 
     @torch.no_grad()

@@ -309,22 +309,6 @@ def default_latent_dim(n_features: int) -> int:
     return max(2, n_features if n_features <= 100 else round(0.7 * n_features))
 
 
-def mlp_autoencoder(
-    n_features: int,
-    latent_dim: int,
-    hidden_sizes: Sequence[int],
-    activation: str = "leaky_relu",
-    latent_space: str = "sphere",
-) -> AutoencoderNet:
-    """Autoencoder of two mirrored perceptrons with a "sphere" or "euclidean" latent space."""
-    sizes = [n_features, *hidden_sizes, latent_dim]
-    return AutoencoderNet(
-        MLP(sizes, activation),
-        MLP(sizes[::-1], activation),
-        Sphere() if latent_space == "sphere" else Identity(),
-    )
-
-
 def identity_manifold() -> AutoencoderNet:
     """Make the manifold that is the whole input space: MPDR's Gaussian special case."""
     return AutoencoderNet(Identity(), Identity(), Identity())

@@ -23,9 +23,10 @@ from ._base import (
 from ._composite import cosine_dissimilarity
 from ._device import precise, shortened
 from ._distances import mean_squared_error
-from ._moments import Mixture, positive
-from ._networks import ACTIVATIONS, AutoencoderNet, mlp_autoencoder
-from ._reconstruction import ReconstructionMixin
+from ._images import IMAGE_CONSTRAINTS, networks_of
+from ._moments import Mixture, chunks_of, positive
+from ._networks import ACTIVATIONS, AutoencoderNet
+from ._reconstruction import AnomalyMapMixin
 from ._training import Stage, adam
 
 # Smallest |x|, in standardised units, that a row's error is divided by: a row at the mean of all
@@ -35,7 +36,6 @@ _NORM_FLOOR = 1e-3
 # features are of order 1, so this tells a collapsed component from a narrow one.
 _RIDGE = 1e-6
 _CLIP_NORM = 5.0
-_CHUNK = 4096
 
 
 def regularized(covariances: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class DAGMMModule(nn.Module):
     @torch.no_grad()
     def set_mixture(self, rows: Tensor) -> None:
         """Keep the mixture of `rows` (n, d_x), computed by chunks, as the one of :meth:`energy`."""
-        first, *rest = rows.split(_CHUNK)
+        first, *rest = chunks_of(rows)
         mixture = self.mixture(self(first)[0])
         for chunk in rest:
             mixture = mixture.merge(self.mixture(self(chunk)[0]))
@@ -157,10 +157,14 @@ class DAGMMModule(nn.Module):
 
 
 def _precise_state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: precise(value) for name, value in module.state_dict(keep_vars=True).items()}
+    """Parameters and buffers, those of floats in float64."""
+    return {
+        name: precise(value) if value.is_floating_point() else value
+        for name, value in module.state_dict(keep_vars=True).items()
+    }
 
 
-class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
+class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies with a deep autoencoding Gaussian mixture model (Zong et al., 2018).
 
     A compression network, an autoencoder, maps a row x to a code and a reconstruction x'. Code,
@@ -176,12 +180,22 @@ class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
 
     Parameters
     ----------
+    image_shape : (int, int, int), default=None
+        Channels, height and width if rows are images; None for tables. Images come as arrays
+        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
+        type uint8, which is divided by 255.
+    network : str or object, default="mlp"
+        Compression network: "mlp", perceptrons; "fcres"; for images "conv", "conv28", "conv32",
+        "conv32big", "conv64" or "cifar1"; or an object with ``make_encoder(shape, latent_dim)`` and
+        ``make_decoder(latent_dim, shape)``. The guide to images says what they are.
+    network_width : float, default=1.0
+        Factor on the numbers of channels of the named architectures, all but "mlp".
     hidden_sizes : tuple of int, default=(60, 30, 10)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
     latent_dim : int, default=4
         Dimension of the code; z has two more. Its latent space is Euclidean.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="tanh"
-        Activation of the compression network's hidden layers.
+        Activation of the hidden layers of a compression network of perceptrons.
     n_components : int, default=4
         Number of components of the mixture.
     estimation_sizes : tuple of int, default=(10,)
@@ -202,7 +216,7 @@ class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
     batch_size : int, default=256
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+        Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -280,6 +294,7 @@ class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
         "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -296,6 +311,9 @@ class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
     def __init__(
         self,
         *,
+        image_shape: tuple[int, int, int] | None = None,
+        network: Any = "mlp",
+        network_width: float = 1.0,
         hidden_sizes: tuple[int, ...] = (60, 30, 10),
         latent_dim: int = 4,
         activation: str = "tanh",
@@ -317,6 +335,9 @@ class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
         verbose: int = 0,
         callbacks: list[Any] | None = None,
     ) -> None:
+        self.image_shape = image_shape
+        self.network = network
+        self.network_width = network_width
         self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.activation = activation
@@ -341,9 +362,7 @@ class DAGMM(ReconstructionMixin, BaseGenerativeDetector):
     def _make_module(self, n_features: int) -> DAGMMModule:
         check_sizes("hidden_sizes", self.hidden_sizes)
         check_sizes("estimation_sizes", self.estimation_sizes)
-        net = mlp_autoencoder(
-            n_features, self.latent_dim, self.hidden_sizes, self.activation, "euclidean"
-        )
+        net = networks_of(self, n_features).autoencoder(self.latent_dim, "euclidean")
         return DAGMMModule(
             net,
             self.latent_dim,

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -16,7 +17,7 @@ from ._densities import ColumnDensity, FlowDensity, PixelDensity
 from ._flow_detector import FlowDetector
 from ._flows import Flow, PatchFlow
 from ._images import check_image_shape
-from ._training import Stage, adamax
+from ._training import adamax
 
 # S1.1, S4.1 and the public code that the paper's training follows: hidden widths and batches. The
 # numbers of training images are those of the data sets.
@@ -29,6 +30,7 @@ _PAPER_COMMON: dict[str, Any] = {
     "learning_rate": 5e-4,
     "weight_decay": 5e-5,
     "schedule": "constant",
+    "validation_fraction": 0.0,
     "batch_size": 64,
 }
 _COLOUR = {"augmentation": ("shift", "flip")}
@@ -69,6 +71,9 @@ class Glow(FlowDetector):
     score_type : {"likelihood", "last_scale"} or int, default="likelihood"
         What is scored: the log likelihood log p, the contribution of the last scale to it or, for
         an integer from 1 to the number of scales, that of another.
+    use_labels : bool, default=False
+        Whether `y` holds the classes of the rows in `fit` and `partial_fit`; if not, it is ignored.
+        The codes of the last scale then have a mode for each class.
     scales : int, default=None
         Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
         images, 1 for patches and for tables, which have no more.
@@ -101,6 +106,9 @@ class Glow(FlowDetector):
         Whether the learning rate falls to 0 as half a cosine or stays.
     weight_decay : float, default=5e-5
         Weight of all parameters in the gradients that Adamax gets.
+    validation_fraction : float, default=0.1
+        Share of the rows, in [0, 1), at most 4,096 of them, that is not trained on but chooses the
+        epoch that training ends with.
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
@@ -116,7 +124,7 @@ class Glow(FlowDetector):
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
-        Seed of weights, batches and noise.
+        Seed of weights, batches, noise and the choice of validation rows.
     verbose : int, default=0
         Whether to show a progress bar.
     callbacks : list of skorch callbacks, default=None
@@ -128,10 +136,12 @@ class Glow(FlowDetector):
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
         A row per epoch of 50 steps: stage, epoch, step, loss (mean of -log p, in nats, in
-        standardised units), seconds.
+        standardised units), validation_loss, seconds.
     module_ : nn.Module
         The trained flow, with ``log_prob(x)``, ``contributions(x)`` and ``energy(x)`` in
         standardised units.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with ``use_labels=True``.
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
@@ -162,6 +172,10 @@ class Glow(FlowDetector):
     and do not depend on each other (S1.3). What depends on data is set by the training rows, up to
     4,096 of them or about a million numbers, before the first step. A table of one column has
     nothing to couple: its steps bend it by a sum of sigmoids with positive weights.
+
+    With ``use_labels=True`` the last scale's codes are a mixture of unit Gaussians of equal weight,
+    a mode with a learned mean for each class (section 3.2 of [1]_). Training raises the likelihood
+    of a row under the mode of its class, and scores are those of the mixture.
 
     A column that was constant in training has no density. The likelihood is that of the other
     columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
@@ -201,6 +215,7 @@ class Glow(FlowDetector):
             StrOptions({"likelihood", "last_scale"}),
             Interval(Integral, 1, None, closed="left"),
         ],
+        "use_labels": ["boolean"],
         "scales": [Interval(Integral, 1, None, closed="left"), None],
         "steps": [Interval(Integral, 1, None, closed="left")],
         "hidden": [Interval(Integral, 1, None, closed="left")],
@@ -213,6 +228,7 @@ class Glow(FlowDetector):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions({"cosine", "constant"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -220,6 +236,7 @@ class Glow(FlowDetector):
         *,
         image_shape: tuple[int, int, int] | None = None,
         score_type: str | int = "likelihood",
+        use_labels: bool = False,
         scales: int | None = None,
         steps: int = 8,
         hidden: int = 128,
@@ -232,6 +249,7 @@ class Glow(FlowDetector):
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
         weight_decay: float = 5e-5,
+        validation_fraction: float = 0.1,
         batch_size: int = 128,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
@@ -244,6 +262,7 @@ class Glow(FlowDetector):
     ) -> None:
         self.image_shape = image_shape
         self.score_type = score_type
+        self.use_labels = use_labels
         self.scales = scales
         self.steps = steps
         self.hidden = hidden
@@ -256,6 +275,7 @@ class Glow(FlowDetector):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
         self.batch_size = batch_size
         self.standardize = standardize
         self.contamination = contamination
@@ -308,7 +328,13 @@ class Glow(FlowDetector):
     def _make_module(self, n_features: int) -> FlowDensity:
         self._check_combinations()
         if self.image_shape is None:
-            make = partial(_column_flow, n_steps=self.steps, hidden=self.hidden, affine=self.affine)
+            make = partial(
+                _column_flow,
+                n_steps=self.steps,
+                hidden=self.hidden,
+                affine=self.affine,
+                n_classes=self._n_classes,
+            )
             return ColumnDensity(make, n_features, self._scored(1))
         shape = check_image_shape(self.image_shape)
         if np.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
@@ -326,7 +352,13 @@ class Glow(FlowDetector):
             return PatchFlow(shape, size, flow), n_scales
         n_scales = self.scales or _IMAGE_SCALES
         kind = "conv" if self.coupling == "auto" else self.coupling
-        return Flow(shape, n_scales, self.steps, self.hidden, kind, self.affine), n_scales
+        settings = (n_scales, self.steps, self.hidden, kind, self.affine, self._n_classes)
+        return Flow(shape, *settings), n_scales
+
+    @property
+    def _n_classes(self) -> int | None:
+        """Number of modes of the last scale's codes."""
+        return len(self.classes_) if self.use_labels else None
 
     def _scored(self, n_scales: int) -> int | None:
         """Place of the scale whose contribution is the score; None for the sum of all."""
@@ -344,6 +376,11 @@ class Glow(FlowDetector):
     def _check_combinations(self) -> None:
         """Raise ValueError for values that are possible alone but not together."""
         check_augmentation(self.augmentation, self.image_shape)
+        if self.use_labels and self.coupling == "patch":
+            raise ValueError(
+                "use_labels=True gives the codes of an image a mode for its class, but those of "
+                "coupling='patch' are of its patches. Use another coupling."
+            )
         if self.patch_size is not None and self.coupling != "patch":
             raise ValueError(
                 f"patch_size={self.patch_size} is the size of the patches of coupling='patch', but "
@@ -364,18 +401,17 @@ class Glow(FlowDetector):
 
     # ---- training -------------------------------------------------------------------------
 
-    def _stages(self, module: FlowDensity) -> list[Stage]:
-        parameters = list(module.parameters())
-        if not parameters:  # a table of constants
-            return []
-        optimizers = {"main": adamax(parameters, self.learning_rate, self.weight_decay)}
-        cosine = self.schedule == "cosine"
-        return [Stage("flow", self._objective, optimizers, self.max_steps, cosine=cosine)]
+    def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
+        return adamax(module.parameters(), self.learning_rate, self.weight_decay)
 
-    def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
+    def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
+        x = batch[:, :-1] if self.use_labels else batch
         if self.augmentation is not None and self.image_shape is not None:
             x = augmented(x, self.augmentation, self.image_shape)
-        return super()._objective(module, x)
+        if not self.use_labels:
+            return super()._objective(module, x)
+        own = batch[:, -1:].long()
+        return {"loss": -module.class_log_probs(x).gather(1, own).mean()}
 
     # ---- what was learned -----------------------------------------------------------------
 
@@ -399,6 +435,8 @@ class Glow(FlowDetector):
         return parts
 
 
-def _column_flow(n_columns: int, n_steps: int, hidden: int, affine: bool) -> Flow:
+def _column_flow(
+    n_columns: int, n_steps: int, hidden: int, affine: bool, n_classes: int | None
+) -> Flow:
     """Make the flow of so many columns of a table."""
-    return Flow((n_columns,), 1, n_steps, hidden, "dense", affine)
+    return Flow((n_columns,), 1, n_steps, hidden, "dense", affine, n_classes)

@@ -32,7 +32,6 @@ from torch import Tensor, nn
 
 from ._augmentation import AUGMENTATIONS, augmented, check_augmentation
 from ._base import (
-    SCORING_CHUNK,
     BaseGenerativeDetector,
     Integral,
     Interval,
@@ -829,13 +828,11 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         share = -(-max(_MANIFOLD_ROWS, len(X)) // len(module.manifolds))
         with seeded(self.seed_, self.device_), torch.inference_mode():
             on_points = [
-                module.base.energy(net.decode(z))
+                module.base.energy(net.decode(z)).cpu()
                 for k, net in enumerate(module.manifolds)
-                for z in module.uniform_latent(k, share).split(SCORING_CHUNK)
+                for z in module.uniform_latent(k, share).split(self._chunk_size)
             ]
-            rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-            on_rows = [module.base.energy(part) for part in rows.split(SCORING_CHUNK)]
-            energies = torch.cat(on_rows + on_points).cpu().numpy()
+        energies = np.concatenate([self._energies(X), torch.cat(on_points).numpy()])
         truth = np.arange(len(energies)) >= len(X)
         return float(roc_auc_score(truth, energies))
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
@@ -14,7 +15,7 @@ from ._densities import ColumnDensity, FlowDensity
 from ._flow_detector import FlowDetector
 from ._images import check_image_shape
 from ._pixelcnn import N_LEVELS, Autoregression, column_model, image_model
-from ._training import Stage, adam
+from ._training import adam
 
 # S1.2, S4.2 and the public code that they follow: residual blocks, dropout and batches.
 _PAPER: dict[str, Any] = {
@@ -26,6 +27,7 @@ _PAPER: dict[str, Any] = {
     "dropout": 0.5,
     "learning_rate": 2e-4,
     "schedule": "constant",
+    "validation_fraction": 0.0,
     "batch_size": 64,
 }
 _PAPER_EPOCHS = 120
@@ -97,6 +99,9 @@ class PixelCNN(FlowDetector):
         Adam's learning rate at the start.
     schedule : {"cosine", "constant"}, default="cosine"
         Whether the learning rate falls to 0 as half a cosine or stays.
+    validation_fraction : float, default=0.1
+        Share of the rows, in [0, 1), at most 4,096 of them, that is not trained on but chooses the
+        epoch that training ends with.
     batch_size : int, default=64
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
@@ -112,7 +117,7 @@ class PixelCNN(FlowDetector):
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
-        Seed of weights, batches and dropout.
+        Seed of weights, batches, dropout and the choice of validation rows.
     verbose : int, default=0
         Whether to show a progress bar.
     callbacks : list of skorch callbacks, default=None
@@ -124,7 +129,7 @@ class PixelCNN(FlowDetector):
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
         A row per epoch of 50 steps: stage, epoch, step, loss (mean of -log p, in nats, in
-        standardised units), seconds.
+        standardised units), validation_loss, seconds.
     module_ : nn.Module
         The trained network, with ``log_prob(x)`` and ``energy(x)`` in standardised units.
     units_ : object
@@ -195,6 +200,8 @@ class PixelCNN(FlowDetector):
     True
     """
 
+    _stage_name = "pixelcnn"
+
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         "image_shape": [tuple, list, None],
@@ -206,6 +213,7 @@ class PixelCNN(FlowDetector):
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions({"cosine", "constant"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -220,6 +228,7 @@ class PixelCNN(FlowDetector):
         max_steps: int = 1000,
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
+        validation_fraction: float = 0.1,
         batch_size: int = 64,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
@@ -239,6 +248,7 @@ class PixelCNN(FlowDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.schedule = schedule
+        self.validation_fraction = validation_fraction
         self.batch_size = batch_size
         self.standardize = standardize
         self.contamination = contamination
@@ -316,13 +326,8 @@ class PixelCNN(FlowDetector):
 
     # ---- training -------------------------------------------------------------------------
 
-    def _stages(self, module: FlowDensity) -> list[Stage]:
-        parameters = list(module.parameters())
-        if not parameters:  # a table of constants
-            return []
-        optimizers = {"main": adam(parameters, self.learning_rate)}
-        cosine = self.schedule == "cosine"
-        return [Stage("pixelcnn", self._objective, optimizers, self.max_steps, cosine=cosine)]
+    def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
+        return adam(module.parameters(), self.learning_rate)
 
 
 def _column_model(

@@ -19,7 +19,6 @@ from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import nn
 
-from ._base import SCORING_CHUNK
 from ._images import image_shape_of, validate_rows
 
 __all__ = ["LatentFeatures"]
@@ -130,8 +129,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 f"X has {codes.shape[1]} latent features, but those of this "
                 f"{type(self).__name__} are {self._n_features_out}."
             )
-        decode = _autoencoder(self.detector_).decode
-        return self.detector_.units_.from_standard(self._by_chunks(codes, decode))
+        return self.detector_.units_.from_standard(self._decode(codes))
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
         parameters = (self.detector if reset else self.detector_).get_params(deep=False)
@@ -139,15 +137,13 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return validate_rows(self, X, image_shape=shape, reset=reset, **checks)
 
     def _encode(self, rows: NDArray) -> NDArray:
-        encode = _autoencoder(self.detector_).encode
-        codes = self._by_chunks(self.detector_.units_.to_standard(rows), encode)
-        return codes.astype(np.float64)
+        return self.detector_._by_chunks(rows, _autoencoder(self.detector_).encode)
 
     @torch.inference_mode()
-    def _by_chunks(self, values: NDArray, function: Any) -> NDArray:
-        device = self.detector_.device_
-        chunks = torch.from_numpy(np.ascontiguousarray(values)).split(SCORING_CHUNK)
-        return torch.cat([function(chunk.to(device)).cpu() for chunk in chunks]).numpy()
+    def _decode(self, codes: NDArray) -> NDArray:
+        decode, device = _autoencoder(self.detector_).decode, self.detector_.device_
+        chunks = torch.from_numpy(np.ascontiguousarray(codes)).split(self.detector_._chunk_size)
+        return torch.cat([decode(chunk.to(device)).cpu() for chunk in chunks]).numpy()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -155,7 +151,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
 
-def _autoencoder(detector: Any) -> nn.Module:
+def _autoencoder(detector: Any) -> Any:
     """Find the one module of a fitted detector with ``encode`` and ``decode``."""
     module = getattr(detector, "module_", None)
     module = getattr(module, "base", module)

@@ -7,6 +7,7 @@ import numpy as np
 import skgenad
 from skgenad._base import BaseGenerativeDetector
 from skgenad._contract import BaseDetector
+from skgenad._factories import Networks
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
@@ -78,6 +79,15 @@ TINY = {
         "visible_steps": 2,
         "pretrain_steps": 10,
         "max_steps": 10,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "NormalizingFlow": {
+        "transforms": 2,
+        "bins": 4,
+        "hidden_sizes": (16,),
+        "max_steps": 20,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -182,3 +192,9 @@ def normal_rows(n=60, d=4, seed=0):
     rng = np.random.RandomState(seed)
     mixing = rng.randn(d, d)
     return rng.randn(n, d) @ mixing * np.logspace(-2, 3, d) + np.linspace(-5, 5, d)
+
+
+def mlp_autoencoder(d, latent_dim, hidden_sizes, activation="leaky_relu", latent_space="sphere"):
+    """Make an autoencoder of perceptrons for rows of `d` columns."""
+    networks = Networks("mlp", (d,), hidden_sizes=hidden_sizes, activation=activation)
+    return networks.autoencoder(latent_dim, latent_space)

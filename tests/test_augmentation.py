@@ -98,6 +98,20 @@ def test_a_crop_is_a_rectangle_of_the_image():
     assert both[:, 0].diff(dim=2).min() >= -1e-12
 
 
+def test_a_crop_keeps_its_ratio_in_pixels_whatever_the_form_of_the_image():
+    """Of an image of its own coordinates in pixels: steps along both axes are alike."""
+    h, w = 20, 60
+    down, along = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+    x = torch.stack([along / w, down / h])[None].expand(50, 2, h, w).double()
+    crop = cropped(x, 1.0, scale=(0.1, 0.1), ratios=(1.0, 1.0))[:, :, 1:-1, 1:-1]
+    width = crop[:, 0].diff(dim=2).mean(dim=(1, 2)) * w * w  # in pixels, of a crop
+    height = crop[:, 1].diff(dim=1).mean(dim=(1, 2)) * h * h
+    torch.testing.assert_close(width, height, rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        width * height, torch.full_like(width, 0.1 * h * w), rtol=1e-4, atol=0
+    )
+
+
 def test_grey_images_have_the_luminance_in_all_channels():
     x = images()
     y = greyed(x, 1.0)

@@ -136,6 +136,46 @@ def test_maps_have_the_sides_of_the_papers_tables(name, part):
     assert sides == MAPS[name, part]
 
 
+# What stands between the convolutions, blocks and linear layers of the tables: rectifiers (R; L,
+# leaky), pooling by maximum (M) or mean (A), bilinear doubling (U), group norm (G), sigmoid (S).
+BETWEEN = {
+    ("conv28", "encoder"): "R M R R M R R",
+    ("conv28", "decoder"): "R U R R U R S",
+    ("conv32", "encoder"): "R R R R R",
+    ("conv32", "decoder"): "R R R S",
+    ("cifar1", "encoder"): "R R R R",
+    ("cifar1", "decoder"): "R R R S",
+    ("conv32big", "encoder"): "A A A L A",
+    ("conv32big", "decoder"): "G R S",
+    ("conv64", "encoder"): "G R G R G R G R",
+    ("conv64", "decoder"): "G R G R G R G R S",
+}
+LETTERS = {
+    nn.ReLU: "R",
+    nn.LeakyReLU: "L",
+    nn.MaxPool2d: "M",
+    nn.AvgPool2d: "A",
+    nn.AdaptiveAvgPool2d: "A",
+    nn.Upsample: "U",
+    nn.GroupNorm: "G",
+    nn.Sigmoid: "S",
+}
+
+
+@pytest.mark.parametrize(("name", "part"), BETWEEN)
+def test_what_stands_between_convolutions_is_that_of_the_papers_tables(name, part):
+    net = pair(name, PAPER_SHAPES[name], 8, 1 / 32)[part == "decoder"]
+    letters = [LETTERS[type(layer)] for layer in net if type(layer) in LETTERS]
+    assert letters == BETWEEN[name, part].split()
+    for layer in net:
+        if isinstance(layer, nn.Upsample):
+            assert (layer.scale_factor, layer.mode) == (2.0, "bilinear")
+        if isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
+            assert layer.kernel_size == 2
+        if isinstance(layer, nn.LeakyReLU):
+            assert layer.negative_slope == 0.2
+
+
 OTHER_SHAPES = [
     ("fcres", (1, 8, 8)),
     ("conv", (1, 1, 1)),

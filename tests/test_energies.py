@@ -15,8 +15,10 @@ from skgenad._energies import (
     masked_block,
 )
 from skgenad._factories import Networks
-from skgenad._networks import ACTIVATIONS, MLP, mlp_autoencoder
+from skgenad._networks import ACTIVATIONS, MLP
 from skgenad._recovery import RecoveryModule
+
+from ._settings import mlp_autoencoder
 
 
 def perceptrons(d, hidden_sizes, activation):

@@ -402,3 +402,64 @@ def test_files_know_which_columns_vary(n_constant, tmp_path, global_rng_untouche
     np.testing.assert_array_equal(
         loaded.sample(3, random_state=0), detector.sample(3, random_state=0)
     )
+
+
+# ---- classes ------------------------------------------------------------------------------------
+
+
+def labelled_rows(n=60):
+    X, y = normal_rows(n), np.arange(n) % 3
+    return X + 2 * X.std(axis=0) * y[:, None], np.array(["a", "b", "c"])[y]
+
+
+def test_the_mixtures_likelihood_is_the_log_sum_exp_of_its_modes():
+    X, y = labelled_rows()
+    detector = tiny("Glow", use_labels=True).fit(X, y)
+    modes = detector._by_chunks(X, detector.module_.class_log_probs) - detector.units_.log_scale
+    assert modes.shape == (60, 3) and detector.classes_.tolist() == ["a", "b", "c"]
+    expected = np.logaddexp.reduce(modes, axis=1) - np.log(3)
+    np.testing.assert_allclose(detector.log_density(X), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        detector.scale_contributions(X).sum(axis=1), detector.log_density(X), rtol=1e-6
+    )
+
+
+def test_the_modes_of_images_are_in_the_last_scale():
+    flow = Flow((1, 8, 8), 2, 1, 4, "conv", n_classes=2).double().eval()
+    torch.nn.init.normal_(flow.prior.means)
+    x = torch.randn(5, 64, dtype=torch.float64)
+    plain = Flow((1, 8, 8), 2, 1, 4, "conv").double().eval()
+    plain.load_state_dict({k: v for k, v in flow.state_dict().items() if k != "prior.means"})
+    torch.testing.assert_close(flow.contributions(x)[:, 0], plain.contributions(x)[:, 0])
+    codes, _ = flow.encode(x)
+    norm = torch.distributions.Normal(0, 1)
+    change = [
+        (norm.log_prob(codes[-1] - mean) - norm.log_prob(codes[-1])).flatten(1).sum(dim=1)
+        for mean in flow.prior.means
+    ]
+    expected = plain.log_prob(x)[:, None] + torch.stack(change, dim=1)
+    torch.testing.assert_close(flow.class_log_probs(x), expected)
+
+
+def test_training_moves_a_mode_to_the_rows_of_its_class():
+    X, y = labelled_rows(150)
+    detector = tiny("Glow", use_labels=True, max_steps=100, learning_rate=1e-2).fit(X, y)
+    modes = detector._by_chunks(X, detector.module_.class_log_probs)
+    assert np.mean(detector.classes_[modes.argmax(axis=1)] == y) > 0.6  # chance is 1 in 3
+    assert np.isfinite(detector.sample(5, random_state=0)).all()
+
+
+def test_a_file_has_the_modes(tmp_path):
+    X, y = labelled_rows()
+    detector = tiny("Glow", use_labels=True).fit(X, y)
+    detector.save(tmp_path / "detector")
+    loaded = Glow.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    loaded.partial_fit(X, y)
+
+
+def test_patches_have_no_classes():
+    with pytest.raises(ValueError, match="use_labels=True gives the codes of an image a mode"):
+        Glow(image_shape=(1, 8, 8), coupling="patch", use_labels=True).fit(
+            np.zeros((4, 64)), [0, 1, 0, 1]
+        )

@@ -1,6 +1,7 @@
 """Pictures of images, of their reconstructions and errors, and of samples."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ X = pixels() / 255
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +375,7 @@ def test_panels_share_the_place_of_the_axes_that_are_given(kind, detector, vae):
         inside = ax.get_subplotspec().get_position(figure)
         assert place.x0 - 1e-9 <= inside.x0 < inside.x1 <= place.x1 + 1e-9
         assert place.y0 - 1e-9 <= inside.y0 < inside.y1 <= place.y1 + 1e-9
-    assert matplotlib.pyplot.get_fignums() == []
+    assert plt.get_fignums() == []
     with pytest.raises(ValueError, match="no subplot whose place"):
         draw(kind, detector, vae, Figure().add_axes((0, 0, 1, 1)))
 
@@ -383,6 +384,6 @@ def test_panels_share_the_place_of_the_axes_that_are_given(kind, detector, vae):
 def test_displays_can_be_drawn_again(kind, detector, vae):
     display = draw(kind, detector, vae)
     first = display.axes_
-    assert matplotlib.pyplot.get_fignums() == [1]
+    assert plt.get_fignums() == [1]
     assert display.plot() is display and display.axes_ is not first
     np.testing.assert_array_equal(images_of(display.axes_[0, :2]), images_of(first[0, :2]))

@@ -268,7 +268,7 @@ def test_a_fitted_detector_refuses_them_too(detector):
             method(2 + UNIT)
 
 
-@pytest.mark.parametrize("cls", [Autoencoder, *having("errors")])
+@pytest.mark.parametrize("cls", [Autoencoder, *having("shrinkage")])
 def test_images_without_image_shape_are_told_about_it(cls):
     with pytest.raises(
         ValueError, match=r"image_shape=\(1, 8, 8\) to a detector that takes images"
@@ -316,12 +316,27 @@ def test_scoring_converts_bytes_chunk_by_chunk():
     assert peaks[1] < 3 * chunk + 1800 * 8 * 10
 
 
-def test_the_network_sees_chunks_of_one_size(monkeypatch):
-    detector = on_images(Autoencoder).fit(pixels())
+@pytest.mark.parametrize(("shape", "size"), [(SHAPE, IMAGE_CHUNK), ((3, 200, 400), 8)])
+def test_the_network_sees_chunks_of_one_size_of_fewer_images_the_larger_they_are(
+    shape, size, monkeypatch
+):
+    detector = on_images(Autoencoder, shape).fit(pixels(3, shape))
     seen, energy = [], detector.module_.energy
     monkeypatch.setattr(detector.module_, "energy", lambda x: seen.append(x.shape) or energy(x))
-    detector.score_samples(pixels(2 * IMAGE_CHUNK + 1))
-    assert seen == [(IMAGE_CHUNK, 64)] * 3
+    detector.score_samples(pixels(2 * size + 1, shape))
+    assert seen == [(size, np.prod(shape))] * 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_scoring_floats_copies_no_more_than_a_chunk(kind):
+    detector = on_images(Autoencoder, (1, 28, 28)).fit(pixels(20, (1, 28, 28)))
+    X = np.zeros((2000, 1, 28, 28), kind)
+    detector.score_samples(X[:100])
+    tracemalloc.start()
+    detector.score_samples(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.2 * 2000 * 28 * 28 * 4
 
 
 # ---- factories of one's own ---------------------------------------------------------------------

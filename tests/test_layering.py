@@ -49,12 +49,14 @@ LAYERS = {
         "glow",
         "mahalanobis",
         "nae",
+        "normalizing_flow",
         "pixelcnn",
         "pwae",
         "vae",
         "wae",
     },
     4: {
+        "analysis",
         "metrics",
         "datasets",
         "benchmark",
@@ -95,7 +97,7 @@ def import_names(requirements: list[str]) -> set[str]:
 CORE = import_names(PROJECT["dependencies"])
 EXTRAS = {extra: import_names(names) for extra, names in PROJECT["optional-dependencies"].items()}
 ALWAYS_THERE = {"joblib", "filelock"}  # scikit-learn and torch cannot do without
-ALL_EXTRAS = EXTRAS["bench"] | EXTRAS["dask"] | EXTRAS["images"]
+ALL_EXTRAS = EXTRAS["bench"] | EXTRAS["dask"] | EXTRAS["flows"] | EXTRAS["images"]
 OPTIONAL = ALL_EXTRAS - CORE - ALWAYS_THERE
 DECLARED = CORE | ALL_EXTRAS
 
@@ -280,6 +282,8 @@ def test_no_module_imports_itself_through_others():
         ("mpdr", "import torch\ntorch.manual_seed(0)", "line 2: seeds torch"),
         ("mpdr", "import warnings\nwarnings.simplefilter('ignore')", "a warning filter on import"),
         ("metrics", "require('pooch', extra='dask')", "extra dask does not install pooch"),
+        ("glow", "import zuko", "optional zuko is imported with the module"),
+        ("glow", "require('zuko', extra='bench')", "extra bench does not install zuko"),
         ("metrics", "require('pooch', 'plots')", "extra plots does not install pooch"),
         ("compat", "from ._pyod_interface import X", "optional _pyod_interface is imported"),
         ("compat", "from . import _pyod_interface", "optional _pyod_interface is imported"),

@@ -19,7 +19,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skgenad import VAE, Autoencoder, DivergenceWarning, LikelihoodRatio, Mahalanobis
+import skgenad
+from skgenad import (
+    VAE,
+    Autoencoder,
+    DivergenceWarning,
+    Glow,
+    LikelihoodRatio,
+    Mahalanobis,
+    PixelCNN,
+)
 from skgenad._objectives import margin_loss, ratio_loss
 from skgenad._outliers import OutlierObjective
 from skgenad._png import PNGModel
@@ -362,6 +371,14 @@ def test_an_extra_objective_is_called_in_place_of_the_last_stages():
     assert row["loss"] == pytest.approx(2 * row["more"])
 
 
+def test_what_more_is_trained_for_is_not_undone_by_a_choice_of_epochs():
+    settings = {**TINY["PixelCNN"], "validation_fraction": 0.2}
+    ratio = LikelihoodRatio(PixelCNN(**settings), outlier_loss="ratio", temperature=10, weight=10)
+    ratio.fit(normal_rows(), X_general=wide_rows())
+    assert "validation_loss" in ratio.general_.history_
+    assert "validation_loss" not in ratio.detector_.history_
+
+
 # ---- classes ------------------------------------------------------------------------------------
 
 
@@ -599,3 +616,64 @@ def test_a_failed_fit_leaves_the_first():
     with pytest.raises(ValueError):
         ratio.set_params(outlier_side="both").fit(X + 1)
     np.testing.assert_array_equal(ratio.score_samples(X), scores)
+
+
+# ---- the phenomenon and its cure ----------------------------------------------------------------
+
+
+def squares(n, noises, seed, at_the_centre=False, off_centre=False):
+    """Grey images (n, 1, 8, 8): a brighter square, and noise of one of some deviations."""
+    rng = np.random.RandomState(seed)
+    X = 100 + rng.choice(noises, (n, 1, 1, 1)) * rng.randn(n, 1, 8, 8)
+    for image in X[:, 0]:
+        row, column = (2, 2) if at_the_centre else rng.randint(0, 5, 2)
+        if off_centre:
+            row = (row + 2) % 5 if row == column == 2 else row
+        image[row : row + 4, column : column + 4] += 40
+    return X.clip(0, 255).round().astype(np.uint8)
+
+
+def test_a_likelihood_takes_smooth_images_for_normal_and_the_ratio_does_not():
+    noises = [8, 16, 32]
+    normal, new = (squares(n, noises, seed, at_the_centre=True) for seed, n in enumerate((200, 50)))
+    of_all_kinds = squares(600, [2, *noises], 2)
+    smooth = squares(50, [2], 3, off_centre=True)
+    model = PixelCNN(
+        image_shape=(1, 8, 8),
+        hidden=8,
+        scales=1,
+        n_components=2,
+        max_steps=60,
+        learning_rate=1e-2,
+        random_state=0,
+    )
+    ratio = LikelihoodRatio(model).fit(normal, X_general=of_all_kinds)
+
+    def auroc(detector):
+        scores = detector.anomaly_score(np.vstack([new, smooth]))
+        return roc_auc_score(np.repeat([0, 1], 50), scores)
+
+    assert auroc(clone(model).fit(normal)) < 0.3
+    assert auroc(ratio) > 0.9
+
+
+def test_glow_with_classes_has_rows_of_other_classes_as_outliers():
+    X, y = two_classes()
+    detector = Glow(**{**TINY["Glow"], "use_labels": True})
+    ratio = LikelihoodRatio(detector, outlier_loss="ratio", temperature=10, weight=10)
+    ratio.fit(X, y, X_general=wide_rows())
+    assert ratio.detector_.history_["class_loss"].gt(0).all()
+    assert ratio.general_.module_.flow.prior is None
+    weights = dict(ratio.detector_.module_.named_parameters())
+    assert weights["flow.prior.means"].shape[0] == 2 and weights["flow.prior.means"].any()
+    assert np.isfinite(ratio.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("name", ["Glow", "PixelCNN"])
+def test_other_densities_begin_with_the_general_model_too(name):
+    X = np.column_stack([normal_rows(), np.ones(60)])  # a column that is constant in X alone
+    G = np.column_stack([wide_rows(), np.random.RandomState(0).randn(150)])
+    model = getattr(skgenad, name)(**{**TINY[name], "learning_rate": 1e-12})
+    ratio = LikelihoodRatio(model, random_state=0).fit(X, X_general=G)
+    assert np.abs(ratio.score_samples(X)).max() < 1e-3
+    assert ratio.detector_.units_.scale.all()

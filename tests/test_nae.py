@@ -11,10 +11,9 @@ from scipy.stats import multivariate_normal, spearmanr
 from skgenad import NAE, Autoencoder
 from skgenad._energies import ReconstructionEnergy
 from skgenad._langevin import Langevin
-from skgenad._networks import mlp_autoencoder
 from skgenad.nae import NormalizedModule
 
-from ._settings import normal_rows, tiny
+from ._settings import mlp_autoencoder, normal_rows, tiny
 
 
 @pytest.fixture(scope="module")

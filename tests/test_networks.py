@@ -17,9 +17,10 @@ from skgenad._networks import (
     Sphere,
     default_latent_dim,
     identity_manifold,
-    mlp_autoencoder,
     tangent,
 )
+
+from ._settings import mlp_autoencoder
 
 activations = pytest.mark.parametrize("activation", ACTIVATIONS)
 

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from skgenad import PixelCNN
 from skgenad._logistics import n_parameters
 from skgenad._pixelcnn import ColumnNet, ImageNet, column_model, image_model
+
+from ._settings import normal_rows, tiny
 
 # ---- what a place sees --------------------------------------------------------------------------
 
@@ -157,3 +160,70 @@ def test_drawn_columns_depend_on_the_columns_before():
         values = moment(drawn)
         error = values.std() / len(values) ** 0.5
         assert abs(values.mean() - (mass * moment(pairs)).sum()) < 4 * error
+
+
+# ---- the detector -------------------------------------------------------------------------------
+
+
+def on_images(shape=(1, 4, 4), **parameters):
+    return tiny("PixelCNN", **{"image_shape": shape, "max_steps": 20, **parameters})
+
+
+def bits(n=60, shape=(1, 4, 4), seed=0):
+    """Images of two levels, each pixel at random."""
+    return 255 * np.random.RandomState(seed).randint(0, 2, (n, *shape)).astype(np.uint8)
+
+
+def test_images_have_log_probabilities_spread_over_255ths():
+    X = bits()
+    detector = on_images().fit(X)
+    rows = torch.from_numpy(X.reshape(60, -1) / 255).float()
+    with torch.no_grad():
+        log_probability = detector.module_.model.log_prob(rows)
+    expected = log_probability.numpy() + 16 * np.log(255)
+    np.testing.assert_allclose(detector.log_density(X), expected, rtol=1e-6)
+    np.testing.assert_allclose(detector.score_samples(X), expected, rtol=1e-6)
+
+
+def test_training_lowers_the_bits_of_an_image():
+    X = bits(100)
+    few, many = (on_images(max_steps=n, hidden=8, scales=1).fit(X) for n in (1, 80))
+    bits_of = [np.log2(255) - d.log_density(X).mean() / (16 * np.log(2)) for d in (few, many)]
+    # Two levels at random cannot take less than a bit.
+    assert bits_of[0] > 3 and 0.9 < bits_of[1] < 2
+
+
+def test_tables_have_densities_in_their_own_units():
+    X = normal_rows(100)
+    unit = np.array([1e-3, 10, 7, 1])
+    one, two = tiny("PixelCNN").fit(X), tiny("PixelCNN").fit(X * unit)
+    np.testing.assert_allclose(
+        two.log_density(X * unit), one.log_density(X) - np.log(unit).sum(), rtol=1e-3, atol=1e-3
+    )
+    drawn = one.sample(200, random_state=0)
+    assert drawn.shape == (200, 4)
+    assert (np.abs(np.median(drawn, axis=0) - X.mean(axis=0)) < 2 * X.std(axis=0)).all()
+
+
+def test_scales_are_as_many_as_the_size_allows():
+    sizes = {(1, 8, 8): 3, (1, 28, 28): 3, (1, 6, 4): 2, (3, 5, 8): 1}
+    for shape, n_scales in sizes.items():
+        module = PixelCNN(image_shape=shape, hidden=2)._make_module(int(np.prod(shape)))
+        assert len(module.model.net.there) == n_scales
+    message = r"multiples of 4; image_shape=\(1, 6, 4\) has 6 x 4. .* lower scales to 2"
+    with pytest.raises(ValueError, match=message):
+        on_images((1, 6, 4), scales=3).fit(bits(shape=(1, 6, 4)))
+    with pytest.raises(ValueError, match="scales=2 is for images"):
+        tiny("PixelCNN", scales=2).fit(normal_rows())
+
+
+def test_the_papers_settings():
+    detector = PixelCNN.from_paper()
+    assert detector.max_steps == 120 * 50_000 // 64
+    assert (detector.hidden, detector.blocks, detector.n_components) == (120, 5, 10)
+    assert PixelCNN.from_paper("svhn", max_steps=7, hidden=3).get_params()["hidden"] == 3
+    with pytest.raises(ValueError, match="experiment='lsun' is none of the paper's: cifar10"):
+        PixelCNN.from_paper("lsun")
+    net = detector._make_module(3072).model.net
+    assert net.last.out_channels == 100 and len(net.there) == 3
+    assert sum(p.numel() for p in net.parameters()) > 10**7

@@ -12,9 +12,11 @@ from torch import nn
 
 from skgenad._energies import ReconstructionEnergy, ScalarEnergy, energy_and_grad
 from skgenad._langevin import Langevin
-from skgenad._networks import MLP, identity_manifold, mlp_autoencoder
+from skgenad._networks import MLP, identity_manifold
 from skgenad._objectives import contrastive_loss
 from skgenad._recovery import RecoveryEnergy, RecoveryModule
+
+from ._settings import mlp_autoencoder
 
 D, D_Z = 5, 3
 NOISE_RANGE = (0.05, 0.3)

@@ -1,6 +1,7 @@
 """What the scales of a flow say about two data sets."""
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ B = np.random.default_rng(1).normal([1, 1, 0, 0, -3, -3], 1, (50, 6))
 @pytest.fixture(autouse=True)
 def _close_figures():
     yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 class Flow(BaseEstimator):
@@ -113,7 +114,7 @@ def test_everything_is_inside_of_the_place_that_is_given(kind):
     assert display.bounding_ax_ is axes[0] and display.figure_ is figure
     place = axes[0].get_position()
     assert all(ax.get_position().x1 <= place.x1 + 1e-9 for ax in display.axes_[0])
-    assert matplotlib.pyplot.get_fignums() == []
+    assert plt.get_fignums() == []
     own = display.plot(kind=kind)
     own.figure_.draw_without_rendering()
     box = own.figure_.get_tightbbox()

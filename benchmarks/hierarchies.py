@@ -1,0 +1,346 @@
+"""Likelihoods, their last scale and their ratios on images: grey ones, and classes of CIFAR-10.
+
+    python benchmarks/hierarchies.py run --data-home DIR [--only grey,colour_automobile] [--full]
+    python benchmarks/hierarchies.py tables       # seconds; writes results/hierarchies.md
+
+`DIR` holds MNIST, Omniglot (its small sets) and CIFAR-10 as ``skgenad.datasets`` fetches them; what
+is missing is downloaded. An experiment with a seed is a cell, some 5 minutes on one core; all its
+numbers are rows of ``results/hierarchies/rows.csv``, and killed and started again the run goes on
+with the next cell. ``--full`` has the paper's network and its number of steps, for a GPU.
+
+"grey": digits 0 to 7 are normal. The general distribution is about a third each of these, of half
+of Omniglot's characters and of CIFAR-10 in grey. Anomalies are digits 8 and 9, the other characters
+of Omniglot, images of one shade, noise, and characters that are blurred and dimmed until they are
+smoother than any digit: the set that is made for a likelihood to fail at. Images are padded to
+32 x 32.
+
+"colour_*": one class of CIFAR-10 is normal; three others are anomalies, each a set; the general
+distribution is all but these three.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import typer
+from _measure import machine
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.ndimage import gaussian_filter
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from skgenad import Glow, LikelihoodRatio
+from skgenad.benchmark._markdown import table
+from skgenad.datasets import fetch_cifar10, fetch_mnist, fetch_omniglot
+
+RESULTS = Path(__file__).parent / "results" / "hierarchies"
+SEEDS = range(1, 4)
+# CIFAR-10's classes: the normal one, and those that are anomalies whichever that is.
+COLOUR = {"airplane": 0, "automobile": 1, "horse": 7}
+OTHERS = {"cat": 3, "frog": 6, "ship": 8}
+EXPERIMENTS = ("grey", *(f"colour_{name}" for name in COLOUR))
+# A size that a core trains in minutes.
+SMALL: dict[str, Any] = {
+    "scales": 3,
+    "steps": 4,
+    "hidden": 32,
+    "batch_size": 32,
+    "learning_rate": 2e-3,
+}
+SMALL_STEPS = {1: 500, 3: 300}  # by the number of channels
+N_TRAIN, N_TEST = 4000, 400
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+class Images(NamedTuple):
+    """Images of a cell, uint8, (n, C, 32, 32): for training, and sets for testing."""
+
+    normal: NDArray
+    general: NDArray
+    new: NDArray
+    anomalies: dict[str, NDArray]
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+@cache
+def _digits(data_home: Path | None, subset: str) -> tuple[NDArray, NDArray]:
+    X, y = fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
+    return _padded(X), y
+
+
+@cache
+def _characters(data_home: Path | None) -> tuple[NDArray, NDArray]:
+    X, y = fetch_omniglot(subset="small", data_home=data_home, return_X_y=True)
+    return _padded(X), y
+
+
+@cache
+def _photographs(data_home: Path | None, subset: str) -> tuple[NDArray, NDArray]:
+    return fetch_cifar10(subset=subset, data_home=data_home, return_X_y=True)
+
+
+def _padded(X: NDArray) -> NDArray:
+    """Images of 28 x 28 in a black frame: three scales need sides that 8 divides."""
+    return np.pad(X, ((0, 0), (0, 0), (2, 2), (2, 2)))
+
+
+def _grey(X: NDArray) -> NDArray:
+    """Greyscale as in S5.1."""
+    grey = np.einsum("nchw,c->nhw", X, [0.2989, 0.5870, 0.1140])
+    return grey.round().astype(np.uint8)[:, None]
+
+
+def _smooth(X: NDArray) -> NDArray:
+    """Characters that are hardly there: blurred, and a third as bright."""
+    blurred = gaussian_filter(X.astype(np.float64), sigma=(0, 0, 3, 3))
+    return (blurred / 3).round().astype(np.uint8)
+
+
+def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
+    return X[rng.choice(len(X), min(n, len(X)), replace=False)]
+
+
+def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
+    rng = np.random.RandomState(seed)
+    X, y = _digits(data_home, "train")
+    X_new, y_new = _digits(data_home, "test")
+    characters, kinds = _characters(data_home)
+    # Whole characters, not drawings of one, are in one half.
+    known = np.isin(kinds, rng.permutation(np.unique(kinds))[::2])
+    photographs = _grey(_photographs(data_home, "train")[0])
+    normal = X[y < 8]
+    unknown = characters[~known]
+    shades = rng.randint(0, 256, (N_TEST, 1, 1, 1)).astype(np.uint8)
+    return Images(
+        _some(normal, n_train, rng),
+        np.concatenate(
+            [_some(part, n_train, rng) for part in (normal, characters[known], photographs)]
+        ),
+        _some(X_new[y_new < 8], N_TEST, rng),
+        {
+            "Omniglot": _some(unknown, N_TEST, rng),
+            "digits 8, 9": _some(X_new[y_new >= 8], N_TEST, rng),
+            "smooth": _smooth(_some(unknown, N_TEST, rng)),
+            "constant": np.broadcast_to(shades, (N_TEST, 1, 32, 32)).copy(),
+            "noise": rng.randint(0, 256, (N_TEST, 1, 32, 32)).astype(np.uint8),
+        },
+    )
+
+
+def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -> Images:
+    rng = np.random.RandomState(seed)
+    X, y = _photographs(data_home, "train")
+    X_new, y_new = _photographs(data_home, "test")
+    own = COLOUR[name]
+    return Images(
+        _some(X[y == own], n_train, rng),
+        _some(X[~np.isin(y, list(OTHERS.values()))], 3 * n_train, rng),
+        _some(X_new[y_new == own], N_TEST, rng),
+        {other: _some(X_new[y_new == label], N_TEST, rng) for other, label in OTHERS.items()},
+    )
+
+
+# ---- run -----------------------------------------------------------------------------------------
+
+
+def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None) -> Glow:
+    given: dict[str, Any] = {"image_shape": shape, "random_state": seed}
+    given |= {} if max_steps is None else {"max_steps": max_steps}
+    if full:
+        return Glow.from_paper("mnist" if shape[0] == 1 else "cifar10", **given)
+    return Glow(**{**SMALL, "max_steps": SMALL_STEPS[shape[0]], **given})
+
+
+def _bits(log_density: Any, n_numbers: int) -> Any:
+    """Bits per dimension of log densities in units of pixels in [0, 1]."""
+    return np.log2(255) - log_density / (n_numbers * np.log(2))
+
+
+def _models(images: Images, model: Glow) -> dict[str, Any]:
+    """Fit the general model, the specific ones, and PNG beside."""
+    n_numbers = images.normal[0].size
+    # The paper's temperature and weight, for as many numbers as there are.
+    temperature = 1000 * n_numbers / 3072
+    general = Glow(**model.get_params()).fit(images.general)
+    ratio = LikelihoodRatio(model, FrozenEstimator(general)).fit(images.normal)
+    # Its first general model has the same rows and seed as the one above, and so is the same.
+    both = LikelihoodRatio(
+        model,
+        outlier_loss="ratio",
+        outlier_side="both",
+        temperature=temperature,
+        weight=6 * temperature,
+    ).fit(images.normal, X_general=images.general)
+    return {
+        "general": general,
+        "ratio": ratio,
+        "outlier": LikelihoodRatio(FrozenEstimator(both.detector_), FrozenEstimator(general)),
+        "both": both,
+        "png": LikelihoodRatio(FrozenEstimator(ratio.detector_), "png"),
+    }
+
+
+def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
+    """Scores of every method, higher for normal images."""
+    alone, trained = models["ratio"].detector_, models["both"].detector_
+    return {
+        "general, raw": models["general"].log_density(X),
+        "raw": alone.log_density(X),
+        "last scale": alone.scale_contributions(X)[:, -1],
+        "ratio": models["ratio"].score_samples(X),
+        "PNG": models["png"].score_samples(X),
+        "outlier loss, raw": trained.log_density(X),
+        "outlier loss, last scale": trained.scale_contributions(X)[:, -1],
+        "outlier loss, ratio": models["outlier"].score_samples(X),
+        "both-sided loss, ratio": models["both"].score_samples(X),
+    }
+
+
+def _compute(
+    experiment: str, seed: int, full: bool, max_steps: int | None, data_home: Path | None
+) -> pd.DataFrame:
+    n_train = 10**6 if full else N_TRAIN
+    if experiment == "grey":
+        images = _grey_images(seed, data_home, n_train)
+    else:
+        images = _colour_images(experiment.removeprefix("colour_"), seed, data_home, n_train)
+    shape = images.normal.shape[1:]
+    start = time.process_time()
+    models = _models(images, _model(shape, seed, full, max_steps))
+    for name in ("outlier", "png"):  # only a threshold is left to set
+        models[name].fit(images.normal[:N_TEST])
+    new = _scores(models, images.new)
+    rows: list[dict[str, Any]] = []
+    for name, X in images.anomalies.items():
+        label = np.repeat([0, 1], [len(images.new), len(X)])
+        for method, scores in _scores(models, X).items():
+            auroc = roc_auc_score(label, -np.concatenate([new[method], scores]))
+            rows.append({"metric": "auroc", "method": method, "set": name, "value": auroc})
+    n_numbers = int(np.prod(shape))
+    for method in ("general, raw", "raw", "outlier loss, raw"):
+        bits = float(_bits(new[method].mean(), n_numbers))
+        rows.append({"metric": "test bits", "method": method, "set": "new", "value": bits})
+    for method, fitted in (("general", models["general"]), ("specific", models["ratio"].detector_)):
+        for _, epoch in fitted.history_.iterrows():
+            value = float(_bits(-epoch["loss"], n_numbers))
+            row = {"metric": "training bits", "method": method, "step": epoch["step"]}
+            rows.append({**row, "set": "training", "value": value})
+    common = {
+        "experiment": experiment,
+        "seed": seed,
+        "size": "paper" if full else "small",
+        "n_normal": len(images.normal),
+        "n_general": len(images.general),
+        "cpu_seconds": time.process_time() - start,
+        "machine": machine(),
+        "date": date.today().isoformat(),
+    }
+    return pd.DataFrame(rows).assign(**common)
+
+
+@app.command()
+def run(
+    data_home: Annotated[Path | None, typer.Option(help="Folder with the data.")] = None,
+    only: Annotated[str, typer.Option(help="Some of the experiments.")] = ",".join(EXPERIMENTS),
+    seeds: Annotated[str, typer.Option(help="Some of the seeds.")] = ",".join(map(str, SEEDS)),
+    full: Annotated[bool, typer.Option(help="The paper's network and steps.")] = False,
+    max_steps: Annotated[int | None, typer.Option(help="Other number of steps.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
+) -> None:
+    """Compute what is missing of the results."""
+    path = out / "rows.csv"
+    size, done = "paper" if full else "small", set()
+    if path.exists():
+        known = pd.read_csv(path)
+        done = set(known[["experiment", "seed", "size"]].itertuples(index=False, name=None))
+    cells = [(e, int(s)) for s in seeds.split(",") for e in only.split(",")]
+    todo = [cell for cell in cells if (*cell, size) not in done]
+    out.mkdir(parents=True, exist_ok=True)
+    for experiment, seed in tqdm(todo):
+        with threadpool_limits(None if full else 1):
+            rows = _compute(experiment, seed, full, max_steps, data_home)
+        # In one write: a cell is there as a whole, or not at all.
+        text = rows.to_csv(header=not path.exists(), index=False, float_format="%.6g")
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+@app.command()
+def tables(
+    out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
+) -> None:
+    """Write the tables from the rows that are there."""
+    rows = pd.read_csv(out / "rows.csv")
+    text = [
+        "# Hierarchies of distributions and of features",
+        f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}, "
+        f"{rows['machine'].iloc[-1]}.",
+        'AUROC of Glow\'s scores: means over seeds, and their standard errors. "ratio" is '
+        'log p_in - log p_g with the specific model finetuned from the general one; "PNG" has the '
+        "length of the file as the general model. The lines below have a specific model that is "
+        "trained with the outlier loss, and the last one a general model, too. Temperature and "
+        "weight are the paper's times the share that an image's numbers are of 3,072.",
+    ]
+    for (size, experiment), part in rows.groupby(["size", "experiment"], sort=False):
+        first = part.iloc[0]
+        text += [
+            f"## {experiment}, {size}",
+            f"{part['seed'].nunique()} seeds, {first['n_normal']} normal images and "
+            f"{first['n_general']} of the general distribution, "
+            f"{part['cpu_seconds'].median():.0f} s of processor time a seed.",
+            _aurocs(part[part["metric"] == "auroc"]),
+            _all_bits(part),
+        ]
+    path = out.with_suffix(".md")
+    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    typer.echo(f"wrote {path}")
+
+
+def _mean(values: pd.Series) -> str:
+    if len(values) < 2:
+        return f"{values.mean():.3f}"
+    return f"{values.mean():.3f} ± {stats.sem(values):.3f}"
+
+
+def _aurocs(rows: pd.DataFrame) -> str:
+    sets = list(dict.fromkeys(rows["set"]))
+    lines = []
+    for method in dict.fromkeys(rows["method"]):
+        own = rows[rows["method"] == method]
+        lines.append([method, *(_mean(own[own["set"] == name]["value"]) for name in sets)])
+    return table(["AUROC", *sets], lines)
+
+
+def _all_bits(part: pd.DataFrame) -> str:
+    """Say how bits per dimension fell in training, and what they are on new normal images."""
+    lines = []
+    training = part[part["metric"] == "training bits"]
+    for method in dict.fromkeys(training["method"]):
+        by_step = training[training["method"] == method].groupby("step")["value"].mean()
+        places = np.unique(np.linspace(0, len(by_step) - 1, 5).round().astype(int))
+        cells = [f"{by_step.iloc[i]:.3f} at {by_step.index[i]:.0f}" for i in places]
+        lines.append(f"{method}: {', '.join(cells)} steps")
+    test = part[part["metric"] == "test bits"].groupby("method", sort=False)["value"].mean()
+    of_new = ", ".join(f"{name} {value:.3f}" for name, value in test.items())
+    return (
+        f"Bits per dimension in training (means of 50 steps, with noise): {'; '.join(lines)}. "
+        f"On new normal images, without noise: {of_new}."
+    )
+
+
+if __name__ == "__main__":
+    app()
