@@ -30,7 +30,7 @@ ROWS = Rows("cifar_ood", ("size", "seed", "method"))
 METHODS = ("AE", "MPDR-R", "NAE")
 app = typer.Typer(add_completion=False, help=__doc__)
 
-_AE_STEPS = 1000
+_AE_STEPS = 500
 _SMALL_NET: dict[str, Any] = {"network": "cifar1", "network_width": 0.5, "latent_dim": 64}
 _SMALL: dict[str, dict[str, Any]] = {
     "AE": {**_SMALL_NET, "max_steps": _AE_STEPS},
@@ -41,7 +41,7 @@ _SMALL: dict[str, dict[str, Any]] = {
         "manifold_dims": 64,
         "manifold_steps": _AE_STEPS,
         "manifold_learning_rate": 1e-3,
-        "max_steps": 300,
+        "max_steps": 100,
         "learning_rate": 1e-4,
         "schedule": "cosine",
         "replay_size": 0,
@@ -50,7 +50,7 @@ _SMALL: dict[str, dict[str, Any]] = {
         **_SMALL_NET,
         "pretrain_steps": _AE_STEPS,
         "pretrain_learning_rate": 1e-3,
-        "max_steps": 200,
+        "max_steps": 100,
         "learning_rate": 1e-4,
         "schedule": "cosine",
     },
@@ -91,7 +91,7 @@ def _compute(size: str, seed: int, method: str, *, data_home: Path | None) -> li
 @app.command()
 def run(
     data_home: Annotated[Path | None, typer.Option(help="Folder with the data.")] = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
     full: Annotated[bool, typer.Option(help="The papers' sizes, for a GPU.")] = False,
     jobs: Annotated[int, typer.Option(help="Fits at a time.")] = 2,
 ) -> None:

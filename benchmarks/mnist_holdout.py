@@ -54,14 +54,14 @@ _SMALL: dict[str, dict[str, Any]] = {
     "MPDR-S": {
         "manifold_steps": _MANIFOLD_STEPS,
         "manifold_learning_rate": 1e-3,
-        "max_steps": 300,
+        "max_steps": 200,
         "learning_rate": 1e-3,
         "schedule": "cosine",
     },
     "NAE": {
         "pretrain_steps": _MANIFOLD_STEPS,
         "pretrain_learning_rate": 1e-3,
-        "max_steps": 150,
+        "max_steps": 100,
         "learning_rate": 1e-4,
         "schedule": "cosine",
     },

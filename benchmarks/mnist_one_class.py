@@ -5,6 +5,7 @@
 
 Detectors learn the training images of one digit; the whole test split is scored. The four columns
 of the paper's ablation share their autoencoder: the seed is the same, and so are its two stages.
+"Error" is the reconstruction error of it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _COMMON: dict[str, Any] = {
     "covariance_penalty": 0.3,
 }
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"network_width": 0.5, "encoder_steps": 1000, "decoder_steps": 1000},
+    "small": {"network_width": 0.5, "encoder_steps": 500, "decoder_steps": 500},
     "full": {"encoder_steps": 20_000, "decoder_steps": 20_000, "max_steps": 20_000},
 }
 
@@ -62,9 +63,11 @@ def _compute(
     X, y = _mnist("test", data_home)
     row: dict[str, Any] = {"n_train": len(images)}
     start = time.process_time()
-    for name, kind in zip(METHODS, ("error", "latent", "cnce", "cance"), strict=True):
+    for name, kind in (("LatNCE", "latent"), ("CNCE", "cnce"), ("CANCE", "cance")):
         fitted = _detector(size, seed, score_type=kind, **changes).fit(images)
         row[name] = roc_auc_score(y != digit, fitted.anomaly_score(X))
+    error = fitted.anomaly_map(X).mean(axis=(1, 2))
+    row["Error"] = roc_auc_score(y != digit, error)
     row["seconds"] = time.process_time() - start
     return [row]
 
@@ -75,7 +78,7 @@ DataHome = Annotated[Path | None, typer.Option(help="Folder with the data.")]
 @app.command()
 def run(
     data_home: DataHome = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 2,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
     full: Annotated[bool, typer.Option(help="Wide networks and long training.")] = False,
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 2,
 ) -> None:
@@ -131,7 +134,7 @@ def tables() -> None:
         n = rows.groupby("digit").size()
         text.append(f"## Size: {size}")
         text.append(
-            f"AUROC on the test split, means of {n.min()} seed(s). Four fits take "
+            f"AUROC on the test split, means of {n.min()} seed(s). Three fits take "
             f"{rows['seconds'].mean():.0f} s of CPU time, "
             f"{np.median(rows['n_train']):.0f} training images (median)."
         )
