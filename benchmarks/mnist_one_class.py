@@ -3,9 +3,8 @@
     python benchmarks/mnist_one_class.py run --data-home DIR     # resumes; --full for a GPU
     python benchmarks/mnist_one_class.py tables     # seconds; writes results/mnist_one_class.md
 
-Detectors learn the training images of one digit; the whole test split is scored. The four columns
-of the paper's ablation share their autoencoder: the seed is the same, and so are its two stages.
-"Error" is the reconstruction error of it.
+Detectors learn the training images of one digit; the whole test split is scored. Each fit trains an
+autoencoder of its own; "Error" is the reconstruction error of that of CANCE.
 """
 
 from __future__ import annotations
