@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
-from skgenad._base import SCORING_CHUNK
+from skgenad._base import SCORING_CHUNK, BaseGenerativeDetector
 
 from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, takes, tiny
 
@@ -268,9 +268,9 @@ def test_labels_are_ignored():
 
 
 def test_the_base_class_makes_no_detector():
-    assert issubclass(MPDR, Autoencoder.__mro__[1])
+    assert issubclass(MPDR, BaseGenerativeDetector)
     with pytest.raises(TypeError, match="abstract"):
-        Autoencoder.__mro__[1]()
+        BaseGenerativeDetector()
 
 
 def test_the_threshold_comes_from_the_rows_held_out_when_there_are_any():
