@@ -222,7 +222,7 @@ def tables() -> None:
         "Anomalies are the test images of the digit in the column's head, normal are all others "
         f"of the test split. One seed; AE and MPDR-R have three for the digits {THREE_SEEDS[0]} "
         f"and {THREE_SEEDS[1]}, and there 95 % t-intervals. AE is the autoencoder that MPDR-R and "
-        "NAE start from."
+        "NAE start from. Empty cells have not been run."
     )
     for size, rows in ROWS.read().groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)
