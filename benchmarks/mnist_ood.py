@@ -111,7 +111,8 @@ def tables() -> None:
         text.append(
             f"{rows['seed'].nunique()} seeds, mean ± standard deviation. Anomalies: "
             + ", ".join(f"{name} {n}" for name, n in sizes)
-            + ". Omniglot is the part of it that was at hand, not the papers' evaluation set. Empty cells have not been run."
+            + ". Omniglot is the part of it that was at hand, not the papers' evaluation set. "
+            "Empty cells have not been run."
         )
         text += [_table(rows, "aupr"), _table(rows, "auroc")]
     typer.echo(f"wrote {ROWS.report(text)}")
