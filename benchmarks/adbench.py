@@ -104,7 +104,7 @@ PROTOCOLS = ("adbench", "clean")
 SEEDS = (1, 2, 3)
 # What takes long, or is compared with nothing, runs with the first seed only.
 SLOW = (
-    *("COF", "SOD", "DeepSVDD", "MPDR-S", "EBM", "VAE-L"),
+    *("COF", "SOD", "DeepSVDD", "MPDR-S", "EBM", "VAE-L", "Glow", "NSF"),
     *("CANCE", "CNCE", "LatNCE", "CANCE-error", "CANCE-PCA"),
 )
 PAPER = "MPDR-R (paper)"

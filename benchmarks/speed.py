@@ -6,6 +6,7 @@
     python benchmarks/speed.py fit --data-home DIR    # MPDR().fit against pyod's AutoEncoder().fit
     python benchmarks/speed.py detectors         # fit and score of every detector at its defaults
     python benchmarks/speed.py conv              # one MPDR-R step on 28x28 images; scoring them
+    python benchmarks/speed.py flows             # one step of Glow against normflows'
 
 Every command takes ``--quick`` and uses one thread. Rows go to ``results/speed/*.csv``, tables to
 ``results/speed.md``; `fit` goes on where it was stopped.
@@ -56,6 +57,7 @@ _TITLES = {
     "detectors": "Every detector at its defaults",
     "conv": "One MPDR-R training step on images",
     "conv_score": "Scoring images",
+    "flows": "One training step of Glow",
 }
 
 
@@ -442,6 +444,47 @@ def detectors(quick: Quick = False) -> None:
             for name in classes
         ],
     )
+    _report()
+
+
+@app.command()
+def flows(quick: Quick = False) -> None:
+    """Time one step of Glow against the same architecture in normflows."""
+    from _flow_step import FlowStep, NormflowsStep  # the only one that needs normflows
+
+    rounds, n_steps = (2, 1) if quick else (11, 2)
+    rows = []
+    for shape, steps, hidden, batch_size in (
+        ((1, 32, 32), 8, 32, 64),
+        ((1, 32, 32), 4, 64, 32),
+        ((3, 32, 32), 4, 128, 32),
+        ((3, 32, 32), 1, 512, 16),
+    ):
+        torch.manual_seed(0)
+        x = torch.rand(4 * batch_size, int(np.prod(shape)))
+        settings = {"scales": 3, "steps": steps, "hidden": hidden, "batch_size": batch_size}
+        ours = FlowStep(x, shape, **settings)
+        theirs = NormflowsStep(ours)
+        cases = {"skgenad": ours, "normflows": theirs}
+        seconds = interleaved(
+            {name: lambda model=model: model.run(n_steps) for name, model in cases.items()},
+            rounds=rounds,
+        )
+        seconds /= n_steps
+        rows.append(
+            {
+                "image": " x ".join(map(str, shape)),
+                "steps of each scale": steps,
+                "width": hidden,
+                "batch": batch_size,
+                "parameters": ours.n_parameters,
+                "of normflows": theirs.n_parameters,
+                "skgenad (ms)": 1e3 * seconds["skgenad"].median(),
+                "normflows (ms)": 1e3 * seconds["normflows"].median(),
+                "normflows / skgenad": (seconds["normflows"] / seconds["skgenad"]).median(),
+            }
+        )
+    save("flows", rows)
     _report()
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._device import precise
-from ._flow_layers import FlowLayer, row_sums
+from ._flow_layers import FlowLayer, pointwise, row_sums
 from ._networks import MLP
 
 # Scales are sigmoid(raw + 2), near 1 at the start: Glow's published code.
@@ -85,6 +85,14 @@ def _start_as_identity(last: nn.Conv2d | nn.Linear, affine: bool) -> None:
         nn.init.constant_(last.bias[len(last.bias) // 2 :], _RAW_AT_START)
 
 
+class PointwiseConv(nn.Linear):
+    """Convolution with kernels of one pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, in_features, H, W) to (n, out_features, H, W)."""
+        return pointwise(x, self.weight, self.bias, self.training)
+
+
 def conv_coupling(n_channels: int, hidden: int, affine: bool) -> Coupling:
     """Coupling of images by convolutions 3x3, 1x1 and 3x3 with `hidden` channels between."""
     n_kept = n_channels // 2
@@ -94,7 +102,7 @@ def conv_coupling(n_channels: int, hidden: int, affine: bool) -> Coupling:
     net = nn.Sequential(
         nn.Conv2d(n_kept, hidden, 3, padding=1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(hidden, hidden, 1),
+        PointwiseConv(hidden, hidden),
         nn.ReLU(inplace=True),
         last,
     )

@@ -54,6 +54,8 @@ DETECTORS: dict[str, Factory] = {
     "VAE": partial(_ours, "VAE"),
     "VAE-L": partial(_ours, "VAE", score_type="likelihood"),
     "WAE": partial(_ours, "WAE"),
+    "Glow": partial(_ours, "Glow"),
+    "NSF": partial(_ours, "NormalizingFlow"),
     "Mahalanobis": partial(_ours, "Mahalanobis"),
     "DAGMM": partial(_ours, "DAGMM"),
     "IForest": partial(_pyod, "iforest", "IForest"),
@@ -84,7 +86,8 @@ def list_detectors() -> list[str]:
     -------
     names : list of str
         Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood; ``"CNCE"``,
-        ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``), then those of
+        ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``; ``"NSF"`` is
+        ``NormalizingFlow`` and needs the extra ``flows``), then those of
         the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to 5
         neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
 
