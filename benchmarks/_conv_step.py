@@ -82,7 +82,7 @@ class PlainConvStep:
         s, x = self.settings, self.x
         with torch.no_grad():
             code = F.normalize(self.f_e(x), dim=1)
-            sigma = 0.05 + 0.25 * torch.rand(len(x), 1)
+            sigma = 0.05 + 0.25 * torch.rand(len(x), 1, device=x.device)
             noisy = F.normalize(code + sigma * torch.randn_like(code), dim=1)
         z = noisy
         for _ in range(s.latent_steps):

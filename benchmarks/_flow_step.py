@@ -23,7 +23,7 @@ class FlowStep:
         self.rows = x
         settings = {"learning_rate": 1e-6, "validation_fraction": 0.0} | parameters
         self.detector = Glow(image_shape=shape, random_state=0, **settings)
-        self.module = self.detector._make_module(x.shape[1])
+        self.module = self.detector._make_module(x.shape[1]).to(x.device)
         self.module.initialize(x)
         self.stage: Stage = self.detector._stages(self.module)[0]
 
@@ -61,7 +61,7 @@ class NormflowsStep:
             codes.append(nf.distributions.DiagGaussian((n if is_last else n // 2, *size)))
             if not is_last:
                 merges.append(nf.flows.Merge())
-        self.model = nf.MultiscaleFlow(codes, flows, merges, class_cond=False)
+        self.model = nf.MultiscaleFlow(codes, flows, merges, class_cond=False).to(of.rows.device)
         self.optimizer = torch.optim.Adamax(
             self.model.parameters(), lr=1e-6, weight_decay=glow.weight_decay
         )

@@ -16,7 +16,6 @@ import torch
 from skgenad.benchmark._markdown import table
 
 FOLDER = Path(__file__).parent / "results" / "speed"
-REPORT = FOLDER.with_suffix(".md")
 # What every row of every file says about its origin.
 _ORIGIN = ("command", "machine", "date")
 
@@ -67,7 +66,7 @@ def gemm_rate(n: int, width: int, rounds: int) -> float:
 
 
 def machine() -> str:
-    """Processor, instruction sets, cores, threads and versions; nothing that names the machine."""
+    """Processor, instruction sets, threads, GPU and versions; nothing that names the machine."""
     model, flags = platform.machine(), ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -76,33 +75,45 @@ def machine() -> str:
         model = found.get("model name", model)
         known = set(found.get("flags", "").split())
         flags = " ".join(f for f in ("avx2", "avx512f", "amx_tile") if f in known)
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     return (
-        f"{model} ({flags or 'flags unknown'}), {torch.get_num_threads()} thread(s), "
+        f"{gpu}{model} ({flags or 'flags unknown'}), {torch.get_num_threads()} thread(s), "
         f"Python {platform.python_version()}, torch {torch.__version__} "
         f"({torch.backends.cpu.get_cpu_capability()}), numpy {np.__version__}"
     )
 
 
-def save(section: str, rows: Iterable[Mapping[str, object]], *, append: bool = False) -> None:
-    """Write the rows of a section with their origin, and the report of all sections anew."""
+def save(
+    section: str,
+    rows: Iterable[Mapping[str, object]],
+    *,
+    append: bool = False,
+    folder: Path = FOLDER,
+) -> None:
+    """Write the rows of a section with their origin."""
     arguments = " ".join(a for a in sys.argv[1:] if "/" not in a and "\\" not in a)
-    command = f"python benchmarks/speed.py {arguments}"
+    command = f"python benchmarks/{Path(sys.argv[0]).name} {arguments}"
     origin = dict(zip(_ORIGIN, (command, machine(), date.today().isoformat()), strict=True))
     frame = pd.DataFrame([{**row, **origin} for row in rows])
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{section}.csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{section}.csv"
     if append and path.exists():
         frame = pd.concat([pd.read_csv(path), frame], ignore_index=True)
     frame.to_csv(path, index=False, float_format="%.6g")
 
 
-def load(section: str) -> pd.DataFrame | None:
+def load(section: str, folder: Path = FOLDER) -> pd.DataFrame | None:
     """Rows of a section, or None if it has not run."""
-    path = FOLDER / f"{section}.csv"
+    path = folder / f"{section}.csv"
     return pd.read_csv(path) if path.exists() else None
 
 
-def write_report(titles: Mapping[str, str], notes: Mapping[str, Callable]) -> None:
+def write_report(
+    titles: Mapping[str, str],
+    notes: Mapping[str, Callable],
+    heading: str = "Speed",
+    folder: Path = FOLDER,
+) -> Path:
     """Write the Markdown report of the sections that have run.
 
     Parameters
@@ -111,10 +122,19 @@ def write_report(titles: Mapping[str, str], notes: Mapping[str, Callable]) -> No
         Section -> heading.
     notes : mapping of str to callable
         Section -> function of its rows that returns a paragraph to put above the table.
+    heading : str, default="Speed"
+        First line.
+    folder : Path, default=FOLDER
+        Where the sections are; the report is beside it.
+
+    Returns
+    -------
+    Path
+        The report.
     """
-    parts = ["# Speed\n"]
+    parts = [f"# {heading}\n"]
     for section, title in titles.items():
-        rows = load(section)
+        rows = load(section, folder)
         if rows is None:
             continue
         origin = rows[list(_ORIGIN)].iloc[-1]
@@ -125,7 +145,9 @@ def write_report(titles: Mapping[str, str], notes: Mapping[str, Callable]) -> No
         if section in notes:
             parts.append(f"{notes[section](rows)}\n")
         parts.append(table(list(rows.columns), cells))
-    REPORT.write_text("\n".join(parts), encoding="utf-8")
+    path = folder.with_suffix(".md")
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return path
 
 
 def _cell(value: object) -> str:

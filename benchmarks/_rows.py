@@ -78,10 +78,8 @@ class Rows:
         """Say by which commands, when and on what the rows were computed."""
         rows = self.read()
         days = " to ".join(sorted({rows["date"].min(), rows["date"].max()}))
-        return (
-            f"`python benchmarks/{script} run` and `tables`, {days}, {rows['machine'].iloc[-1]}, "
-            "on 2 shared cores."
-        )
+        machines = "; ".join(dict.fromkeys(rows["machine"]))
+        return f"`python benchmarks/{script} run` and `tables`, {days}. {machines}."
 
 
 def _one_thread(compute: Callable[..., list[dict[str, Any]]], cell: Cell) -> tuple[Cell, list]:

@@ -24,6 +24,7 @@ from ._contract import BaseDetector
 from ._device import resolve_device
 from ._files import load_detector, save_detector
 from ._images import Shape, image_shape_of
+from ._langevin import ReplayBuffer
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import PixelUnits, StandardUnits
 from ._training import Objective, Stage, empty_history, inputs_of, run_stage
@@ -125,6 +126,16 @@ class BaseGenerativeDetector(BaseDetector):
     @abstractmethod
     def _stages(self, module: Any) -> list[Stage]:
         """List the stages of training, with fresh optimisers over the module's parameters."""
+
+    def _is_steady(self, module: nn.Module) -> bool:
+        """Whether steps of training do the same from now on: ``is_steady`` of a stage of ours.
+
+        Code of a user's own may look at values, and buffers first have to fill up.
+        """
+        code = ("network", "energy", "energy_network", "augmentation")
+        parameters = self.get_params(deep=False)
+        named = all(_is_named(parameters.get(name)) for name in code)
+        return named and all(m.is_full for m in module.modules() if isinstance(m, ReplayBuffer))
 
     def _before_training(  # noqa: B027
         self, module: Any, rows: Tensor, labels: Tensor | None
@@ -320,7 +331,9 @@ class BaseGenerativeDetector(BaseDetector):
             if extra_objective is not None and stages:
                 objective = partial(extra_objective, stages[-1].objective)
                 # The detector's own loss on rows held out is not what is trained for.
-                stages[-1] = dataclasses.replace(stages[-1], objective=objective, validate=None)
+                stages[-1] = dataclasses.replace(
+                    stages[-1], objective=objective, validate=None, is_steady=None
+                )
             self._run(module, stages, rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
@@ -525,3 +538,10 @@ def _on_cpu(moments: Any) -> Any:
     if isinstance(moments, dict):
         return {key: _on_cpu(value) for key, value in moments.items()}
     return moments.cpu() if isinstance(moments, Tensor) else moments
+
+
+def _is_named(value: Any) -> bool:
+    """Whether a parameter is None, a name or some names, and no code."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_named, value))
+    return value is None or isinstance(value, str)

@@ -23,6 +23,7 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
 
     module_: FlowDensity
     max_steps: int
+    image_shape: tuple[int, int, int] | None = None
 
     _stage_name: ClassVar[str] = "flow"
 
@@ -42,6 +43,8 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
                 cosine=getattr(self, "schedule", "cosine") == "cosine",
                 validate=self._validation_loss,
                 labelled=self._uses_labels,
+                # Of a table, the columns that vary are looked up in each step.
+                is_steady=None if self.image_shape is None else self._is_steady,
             )
         ]
 

@@ -213,6 +213,11 @@ class ReplayBuffer(nn.Module):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it grows no more."""
+        return len(self.rows) == self.size
+
     def draw(self, fresh: Tensor) -> Tensor:
         """Replace each row of `fresh` (n, n_columns), with probability `ratio`, by a kept one.
 
@@ -241,4 +246,5 @@ class ReplayBuffer(nn.Module):
         if len(rows):
             index = self._next + torch.arange(len(rows), device=rows.device)
             self.rows[index % self.size] = rows
-            self._next = (self._next + len(rows)) % self.size
+            # In place, as all that a recorded step keeps.
+            self._next.add_(len(rows)).remainder_(self.size)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from tqdm.auto import tqdm
 
+from ._cuda_graphs import Stepper
 from ._moments import chunks_of
 from ._random import seeded
 
@@ -84,6 +85,10 @@ class Stage:
         the stage ends with the state of the epoch in which their loss was lowest.
     labelled : bool, default=False
         Whether inputs have one column more, the place of the row's class among the classes.
+    is_steady : callable, optional
+        Maps the module to whether the objective, from now on, launches the same kernels on the
+        same tensors in each step: it looks at no value and nothing grows. On a GPU such steps are
+        recorded and replayed. Without it they never are.
     """
 
     name: str
@@ -98,6 +103,7 @@ class Stage:
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False
+    is_steady: Callable[[Any], bool] | None = None
 
 
 def skipped(batch: Tensor) -> dict[str, Tensor]:
@@ -217,17 +223,30 @@ class StageNet(NeuralNet):
 
     def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """One gradient step of all the stage's optimisers."""
+        parts = self._stepper(batch)
+        loss = parts.pop("skipped") if "skipped" in parts else parts["loss"]
+        return {"loss": loss, "parts": parts, "y_pred": loss}
+
+    def _step(self, batch: Tensor) -> dict[str, Tensor]:
         optimizers = self.stage.optimizers.values()
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         parts = self.stage.objective(self.module_, batch)
         if not parts["loss"].requires_grad:
-            return {"loss": parts["loss"], "parts": {}, "y_pred": parts["loss"]}
+            return {"skipped": parts["loss"]}
         parts["loss"].backward()
         self.notify("on_grad_computed", named_parameters=self._named_parameters, batch=batch)
         for optimizer in optimizers:
             optimizer.step()
-        return {"loss": parts["loss"], "parts": parts, "y_pred": parts["loss"]}
+        return {name: value.detach() for name, value in parts.items()}
+
+    def _is_steady(self) -> bool:
+        """Whether a step may be recorded, which a callback that sees gradients must not miss."""
+        return (
+            self.stage.is_steady is not None
+            and not any(_sees_gradients(callback) for _, callback in self.callbacks_)
+            and self.stage.is_steady(self.module_)
+        )
 
     def run_single_epoch(
         self, iterator: RowBatches | None, training: bool, prefix: str, step_fn: Callable, **_: Any
@@ -242,7 +261,6 @@ class StageNet(NeuralNet):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             for name, value in step["parts"].items():
-                value = value.detach()
                 sums[name] = sums[name] + value if name in sums else value
             count += 1
             n_skipped += not step["parts"]
@@ -269,12 +287,19 @@ class StageNet(NeuralNet):
         self.initialize()
         # Listed once: walking the modules in each step costs as much as a small layer.
         self._named_parameters = list(self.module_.named_parameters())
+        self._stepper = Stepper(self._step, self.stage.optimizers.values(), self._is_steady)
         self.notify("on_train_begin", X=rows, y=None)
         try:
             self.fit_loop(rows)
         except StopStage:
             pass
         self.notify("on_train_end", X=rows, y=None)
+
+
+def _sees_gradients(callback: Callback) -> bool:
+    """Whether a callback does something with gradients that a graph would not repeat."""
+    is_own = type(callback).on_grad_computed is not Callback.on_grad_computed
+    return is_own and not isinstance(callback, GradientNormClipping)
 
 
 class DivergenceGuard(Callback):

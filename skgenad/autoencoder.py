@@ -197,7 +197,15 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         net = module.net
         groups = with_penalty(net.encoder, [net.decoder], self.encoder_penalty)
         optimizers = {"main": adam(groups, self.learning_rate)}
-        return [Stage("autoencoder", self._objective, optimizers, self.max_steps)]
+        return [
+            Stage(
+                "autoencoder",
+                self._objective,
+                optimizers,
+                self.max_steps,
+                is_steady=self._is_steady,
+            )
+        ]
 
     def _objective(self, module: ReconstructionEnergy, x: Tensor) -> dict[str, Tensor]:
         noisy = x + self.noise * torch.randn_like(x) if self.noise else x

@@ -656,7 +656,14 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
             ]
             optimizers = {"main": adam(groups, self.manifold_learning_rate)}
             stages.append(
-                Stage("manifold", self._manifold_objective, optimizers, self.manifold_steps, cosine)
+                Stage(
+                    "manifold",
+                    self._manifold_objective,
+                    optimizers,
+                    self.manifold_steps,
+                    cosine,
+                    is_steady=self._is_steady,
+                )
             )
         init = self.energy_init
         if init == "auto":
@@ -664,7 +671,14 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         if init == "pretrain" and self.energy in ("reconstruction", "masked"):
             optimizers = {"main": adam(module.base.parameters(), self.manifold_learning_rate)}
             stages.append(
-                Stage("pretrain", self._pretrain_objective, optimizers, self.pretrain_steps, cosine)
+                Stage(
+                    "pretrain",
+                    self._pretrain_objective,
+                    optimizers,
+                    self.pretrain_steps,
+                    cosine,
+                    is_steady=self._is_steady,
+                )
             )
         stages.append(
             Stage(
@@ -677,6 +691,7 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
                 # parks it; a custom one has a scale of its own.
                 energy_limit=np.inf if callable(self.energy) else module.energy_limit(),
                 before=_copy_manifold if init == "manifold" else None,
+                is_steady=self._is_steady,
             )
         )
         return stages

@@ -591,6 +591,7 @@ class NAE(AnomalyMapMixin, EnergyBasedDetector):
                 {"main": adam(groups(), self.pretrain_learning_rate)},
                 self.pretrain_steps,
                 cosine,
+                is_steady=self._is_steady,
             ),
             Stage(
                 "energy",
@@ -599,6 +600,7 @@ class NAE(AnomalyMapMixin, EnergyBasedDetector):
                 self.max_steps,
                 cosine,
                 energy_limit=self._energy_limit(module),
+                is_steady=self._is_steady,
             ),
         ]
 

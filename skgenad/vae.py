@@ -419,7 +419,9 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
 
     def _stages(self, module: VAEModule) -> list[Stage]:
         optimizers = {"main": adam(module.parameters(), self.learning_rate)}
-        return [Stage("vae", self._objective, optimizers, self.max_steps)]
+        return [
+            Stage("vae", self._objective, optimizers, self.max_steps, is_steady=self._is_steady)
+        ]
 
     def _objective(self, module: VAEModule, x: Tensor) -> dict[str, Tensor]:
         misfit, kl = module.negative_elbo_parts(x)

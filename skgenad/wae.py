@@ -241,7 +241,9 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
 
     def _stages(self, module: WAEModule) -> list[Stage]:
         optimizers = {"main": adam(module.parameters(), self.learning_rate)}
-        return [Stage("wae", self._objective, optimizers, self.max_steps)]
+        return [
+            Stage("wae", self._objective, optimizers, self.max_steps, is_steady=self._is_steady)
+        ]
 
     def _objective(self, module: WAEModule, x: Tensor) -> dict[str, Tensor]:
         z = module.net.encode(x)

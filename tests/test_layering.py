@@ -19,8 +19,8 @@ PACKAGE = ROOT / "skgenad"
 # A subpackage counts as one module. `skgenad/__init__.py` imports what it likes and is open to
 # layer 4 only: the layers below it must not know the public names.
 TENSORS = (
-    "_augmentation _composite _convnets _couplings _densities _device _distances _energies "
-    "_factories _flow_layers _flows _hsic _kernels _langevin _logistics _moments _nce "
+    "_augmentation _composite _convnets _couplings _cuda_graphs _densities _device _distances "
+    "_energies _factories _flow_layers _flows _hsic _kernels _langevin _logistics _moments _nce "
     "_negatives _networks _objectives _patch_networks _patches _pixelcnn _png _random "
     "_recovery _scaling"
 )
