@@ -128,14 +128,18 @@ class BaseGenerativeDetector(BaseDetector):
         """List the stages of training, with fresh optimisers over the module's parameters."""
 
     def _is_steady(self, module: nn.Module) -> bool:
-        """Whether steps of training do the same from now on: ``is_steady`` of a stage of ours.
+        """Whether steps of training do the same each time: ``is_steady`` of a stage of ours.
 
-        Code of a user's own may look at values, and buffers first have to fill up.
+        Code of a user's own may look at values.
         """
         code = ("network", "energy", "energy_network", "augmentation")
         parameters = self.get_params(deep=False)
-        named = all(_is_named(parameters.get(name)) for name in code)
-        return named and all(m.is_full for m in module.modules() if isinstance(m, ReplayBuffer))
+        return all(_is_named(parameters.get(name)) for name in code)
+
+    def _is_steady_when_full(self, module: nn.Module) -> bool:
+        """Whether steps with chains do the same from now on: their buffers first have to fill."""
+        buffers = [m for m in module.modules() if isinstance(m, ReplayBuffer)]
+        return self._is_steady(module) and all(buffer.is_full for buffer in buffers)
 
     def _before_training(  # noqa: B027
         self, module: Any, rows: Tensor, labels: Tensor | None

@@ -371,7 +371,7 @@ class EBM(EnergyBasedDetector):
                 self.max_steps,
                 self.schedule == "cosine",
                 energy_limit=self._energy_limit(module),
-                is_steady=self._is_steady,
+                is_steady=self._is_steady_when_full,
             )
         ]
 

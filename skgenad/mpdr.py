@@ -691,7 +691,7 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
                 # parks it; a custom one has a scale of its own.
                 energy_limit=np.inf if callable(self.energy) else module.energy_limit(),
                 before=_copy_manifold if init == "manifold" else None,
-                is_steady=self._is_steady,
+                is_steady=self._is_steady_when_full,
             )
         )
         return stages

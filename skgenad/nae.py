@@ -600,7 +600,7 @@ class NAE(AnomalyMapMixin, EnergyBasedDetector):
                 self.max_steps,
                 cosine,
                 energy_limit=self._energy_limit(module),
-                is_steady=self._is_steady,
+                is_steady=self._is_steady_when_full,
             ),
         ]
 
