@@ -332,8 +332,9 @@ def check_divisible(shape: Shape, divisor: int, cause: str) -> None:
     up = [divisor * -(-n // divisor) for n in (height, width)]
     down = [max(divisor, divisor * (n // divisor)) for n in (height, width)]
     sizes = " or ".join(f"{h} x {w}" for h, w in sorted({tuple(down), tuple(up)}))
+    name, _, value = cause.partition("=")
+    lower = f", or lower {name}" if int(value) > 1 else ""
     raise ValueError(
         f"{cause} needs images whose height and width are multiples of {divisor}; "
-        f"image_shape={tuple(shape)} has {height} x {width}. Pad or crop images to {sizes}, or "
-        f"lower {cause.partition('=')[0]}."
+        f"image_shape={tuple(shape)} has {height} x {width}. Pad or crop images to {sizes}{lower}."
     )

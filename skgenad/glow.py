@@ -347,6 +347,13 @@ class Glow(FlowDetector):
         if self.coupling == "patch":
             size = self.patch_size or _PATCH_SIZE
             n_scales = self.scales or 1
+            if size % 2**n_scales:
+                raise ValueError(
+                    f"patch_size={size} must be a multiple of {2**n_scales}: with "
+                    f"scales={n_scales} patches are halved so often. Use patch_size="
+                    f"{2**n_scales * -(-size // 2**n_scales)}, or another multiple that divides "
+                    "height and width."
+                )
             patch = (shape[0], size, size)
             flow = Flow(patch, n_scales, self.steps, self.hidden, "conv", self.affine)
             return PatchFlow(shape, size, flow), n_scales

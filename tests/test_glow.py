@@ -369,7 +369,12 @@ def test_parameters_that_make_no_sense_for_tables_are_refused(parameters, messag
         ),
         ((1, 8, 6), {}, "multiples of 4; image_shape=.1, 8, 6. has 8 x 6"),
         ((1, 12, 12), {"coupling": "patch"}, "patch_size=8 needs images .* multiples of 8"),
-        ((1, 8, 8), {"coupling": "patch", "patch_size": 2}, "scales=2 needs"),
+        (
+            (1, 8, 8),
+            {"coupling": "patch", "patch_size": 2},
+            "patch_size=2 must be a multiple of 4: with scales=2 .* patch_size=4",
+        ),
+        ((1, 7, 9), {"scales": 1}, r"has 7 x 9. Pad or crop images to 6 x 8 or 8 x 10\.$"),
         ((1, 8, 8), {"patch_size": 4}, "patch_size=4 is the size of the patches"),
         ((1, 8, 8), {"score_type": 3}, "score_type=3 .* but there are 2"),
         ((1, 8, 8), {"levels": 1}, "levels.*Got 1 instead"),
