@@ -174,8 +174,9 @@ class Glow(FlowDetector):
     nothing to couple: its steps bend it by a sum of sigmoids with positive weights.
 
     With ``use_labels=True`` the last scale's codes are a mixture of unit Gaussians of equal weight,
-    a mode with a learned mean for each class (section 3.2 of [1]_). Training raises the likelihood
-    of a row under the mode of its class, and scores are those of the mixture.
+    a mode with a learned mean for each class (section 3.2 of [1]_, where all codes have modes; here
+    contributions of scales remain a sum). Training raises the likelihood of a row under the mode of
+    its class, and scores are those of the mixture.
 
     A column that was constant in training has no density. The likelihood is that of the other
     columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
@@ -350,9 +351,8 @@ class Glow(FlowDetector):
             if size % 2**n_scales:
                 raise ValueError(
                     f"patch_size={size} must be a multiple of {2**n_scales}: with "
-                    f"scales={n_scales} patches are halved so often. Use patch_size="
-                    f"{2**n_scales * -(-size // 2**n_scales)}, or another multiple that divides "
-                    "height and width."
+                    f"scales={n_scales} patches are halved so often. Choose one that divides "
+                    "height and width of the images."
                 )
             patch = (shape[0], size, size)
             flow = Flow(patch, n_scales, self.steps, self.hidden, "conv", self.affine)

@@ -372,7 +372,7 @@ def test_parameters_that_make_no_sense_for_tables_are_refused(parameters, messag
         (
             (1, 8, 8),
             {"coupling": "patch", "patch_size": 2},
-            "patch_size=2 must be a multiple of 4: with scales=2 .* patch_size=4",
+            "patch_size=2 must be a multiple of 4: with scales=2 patches are halved",
         ),
         ((1, 7, 9), {"scales": 1}, r"has 7 x 9. Pad or crop images to 6 x 8 or 8 x 10\.$"),
         ((1, 8, 8), {"patch_size": 4}, "patch_size=4 is the size of the patches"),
