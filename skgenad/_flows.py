@@ -216,6 +216,10 @@ class Flow(nn.Module):
             h = scale.inverse(h, z)
         return h.flatten(1)
 
+    def mixed(self, early: Tensor, late: Tensor, n_late: int) -> Tensor:
+        """Rows (n, d) with the codes of `late` (n, d) at the last scales, of `early` elsewhere."""
+        return self.decode(self.encode(early)[0][:-n_late] + self.encode(late)[0][-n_late:])
+
     def contributions(self, x: Tensor) -> Tensor:
         """Contributions c_i, in nats, (n, n_scales), of rows (n, d)."""
         *earlier, modes = self._parts(x)
@@ -314,6 +318,10 @@ class PatchFlow(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log densities (n,), in nats, of rows (n, d)."""
         return self.contributions(x).sum(dim=1)
+
+    def mixed(self, early: Tensor, late: Tensor, n_late: int) -> Tensor:
+        """Rows (n, d) of patches with the codes of others at the last scales."""
+        return self.images(self.flow.mixed(self.patches(early), self.patches(late), n_late))
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows (n, d)."""
