@@ -6,21 +6,26 @@
 `DIR` holds MNIST, Omniglot (its small sets) and CIFAR-10 as ``skgenad.datasets`` fetches them; what
 is missing is downloaded. An experiment with a seed is a cell, some 5 minutes on one core; all its
 numbers are rows of ``results/hierarchies/rows.csv``, and killed and started again the run goes on
-with the next cell. ``--full`` has the paper's network and its number of steps, for a GPU.
+with the next cell. Other settings or data make other cells. ``--full`` has the paper's network and
+its number of steps, for a GPU, and trains on all images there are.
 
-"grey": digits 0 to 7 are normal. The general distribution is about a third each of these, of half
-of Omniglot's characters and of CIFAR-10 in grey. Anomalies are digits 8 and 9, the other characters
-of Omniglot, images of one shade, noise, and characters that are blurred and dimmed until they are
+"grey": digits 0 to 7 are normal. The general distribution is these, half of Omniglot's alphabets
+and CIFAR-10 in grey, at most 4,000 images of each. Anomalies are digits 8 and 9, characters of the
+other alphabets, images of one shade, noise, and such characters blurred and dimmed until they are
 smoother than any digit: the set that is made for a likelihood to fail at. Images are padded to
 32 x 32.
 
 "colour_*": one class of CIFAR-10 is normal; three others are anomalies, each a set; the general
 distribution is all but these three.
+
+Models see training images alone, and alphabets that no test image is of.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -28,6 +33,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 import typer
 from _measure import machine
 from numpy.typing import NDArray
@@ -35,6 +41,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import Bunch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -58,6 +65,10 @@ SMALL: dict[str, Any] = {
 }
 SMALL_STEPS = {1: 500, 3: 300}  # by the number of channels
 N_TRAIN, N_TEST = 4000, 400
+# What stands for a log density that is not finite (S4.5).
+NON_FINITE = -3e6
+# Columns that tell a cell from others.
+KEY = ["experiment", "seed", "model", "data"]
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
@@ -70,24 +81,49 @@ class Images(NamedTuple):
     anomalies: dict[str, NDArray]
 
 
+class Source(NamedTuple):
+    """Images, uint8, (n, C, 32, 32), their classes, and what they are."""
+
+    images: NDArray
+    classes: NDArray
+    text: str
+
+
 # ---- data ----------------------------------------------------------------------------------------
 
 
-@cache
-def _digits(data_home: Path | None, subset: str) -> tuple[NDArray, NDArray]:
-    X, y = fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
-    return _padded(X), y
+def _source(fetch: Callable[..., Bunch], data_home: Path | None, subset: str) -> Source:
+    bunch = fetch(subset=subset, data_home=data_home)
+    X = bunch.data if bunch.data.shape[-1] == 32 else _padded(bunch.data)
+    # A small copy of a data set may stand in for it: the description says so.
+    what = bunch.DESCR.splitlines()[-1].partition(". ")[0]
+    return Source(X, bunch.target, f"{what} ({len(X):,} images)")
 
 
 @cache
-def _characters(data_home: Path | None) -> tuple[NDArray, NDArray]:
-    X, y = fetch_omniglot(subset="small", data_home=data_home, return_X_y=True)
-    return _padded(X), y
+def _digits(data_home: Path | None, subset: str) -> Source:
+    return _source(fetch_mnist, data_home, subset)
 
 
 @cache
-def _photographs(data_home: Path | None, subset: str) -> tuple[NDArray, NDArray]:
-    return fetch_cifar10(subset=subset, data_home=data_home, return_X_y=True)
+def _characters(data_home: Path | None) -> Source:
+    return _source(fetch_omniglot, data_home, "small")
+
+
+@cache
+def _photographs(data_home: Path | None, subset: str) -> Source:
+    return _source(fetch_cifar10, data_home, subset)
+
+
+def _data(experiment: str, data_home: Path | None) -> str:
+    """Say what images an experiment is made of."""
+    sources = [_photographs(data_home, "train")]
+    if experiment == "grey":
+        new = _digits(data_home, "test")
+        sources = [_digits(data_home, "train"), new, _characters(data_home), *sources]
+    else:
+        sources.append(_photographs(data_home, "test"))
+    return "; ".join(source.text for source in sources)
 
 
 def _padded(X: NDArray) -> NDArray:
@@ -113,19 +149,21 @@ def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
 
 def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
     rng = np.random.RandomState(seed)
-    X, y = _digits(data_home, "train")
-    X_new, y_new = _digits(data_home, "test")
-    characters, kinds = _characters(data_home)
-    # Whole characters, not drawings of one, are in one half.
-    known = np.isin(kinds, rng.permutation(np.unique(kinds))[::2])
-    photographs = _grey(_photographs(data_home, "train")[0])
+    X, y, _ = _digits(data_home, "train")
+    X_new, y_new, _ = _digits(data_home, "test")
+    characters, alphabets, _ = _characters(data_home)
+    known = np.isin(alphabets, rng.permutation(np.unique(alphabets))[::2])
     normal = X[y < 8]
     unknown = characters[~known]
     shades = rng.randint(0, 256, (N_TEST, 1, 1, 1)).astype(np.uint8)
     return Images(
         _some(normal, n_train, rng),
         np.concatenate(
-            [_some(part, n_train, rng) for part in (normal, characters[known], photographs)]
+            [
+                _some(normal, n_train, rng),
+                _some(characters[known], n_train, rng),
+                _grey(_some(_photographs(data_home, "train").images, n_train, rng)),
+            ]
         ),
         _some(X_new[y_new < 8], N_TEST, rng),
         {
@@ -140,8 +178,8 @@ def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
 
 def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -> Images:
     rng = np.random.RandomState(seed)
-    X, y = _photographs(data_home, "train")
-    X_new, y_new = _photographs(data_home, "test")
+    X, y, _ = _photographs(data_home, "train")
+    X_new, y_new, _ = _photographs(data_home, "test")
     own = COLOUR[name]
     return Images(
         _some(X[y == own], n_train, rng),
@@ -160,6 +198,13 @@ def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None)
     if full:
         return Glow.from_paper("mnist" if shape[0] == 1 else "cifar10", **given)
     return Glow(**{**SMALL, "max_steps": SMALL_STEPS[shape[0]], **given})
+
+
+def _settings(model: Glow) -> str:
+    """Name what a model has beyond its defaults, but for the seed."""
+    unset = Glow().get_params()
+    given = {k: v for k, v in model.get_params().items() if v != unset[k] and k != "random_state"}
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _bits(log_density: Any, n_numbers: int) -> Any:
@@ -192,9 +237,9 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
 
 
 def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
-    """Scores of every method, higher for normal images."""
+    """Scores of every method, higher for normal images, all finite."""
     alone, trained = models["ratio"].detector_, models["both"].detector_
-    return {
+    scores = {
         "general, raw": models["general"].log_density(X),
         "raw": alone.log_density(X),
         "last scale": alone.scale_contributions(X)[:, -1],
@@ -205,6 +250,8 @@ def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
         "outlier loss, ratio": models["outlier"].score_samples(X),
         "both-sided loss, ratio": models["both"].score_samples(X),
     }
+    # Outliers may be driven beyond what float32 holds.
+    return {name: np.where(np.isfinite(s), s, NON_FINITE) for name, s in scores.items()}
 
 
 def _compute(
@@ -216,7 +263,7 @@ def _compute(
     else:
         images = _colour_images(experiment.removeprefix("colour_"), seed, data_home, n_train)
     shape = images.normal.shape[1:]
-    start = time.process_time()
+    start, start_cpu = time.perf_counter(), time.process_time()
     models = _models(images, _model(shape, seed, full, max_steps))
     for name in ("outlier", "png"):  # only a threshold is left to set
         models[name].fit(images.normal[:N_TEST])
@@ -237,16 +284,20 @@ def _compute(
             row = {"metric": "training bits", "method": method, "step": epoch["step"]}
             rows.append({**row, "set": "training", "value": value})
     common = {
-        "experiment": experiment,
-        "seed": seed,
-        "size": "paper" if full else "small",
         "n_normal": len(images.normal),
         "n_general": len(images.general),
-        "cpu_seconds": time.process_time() - start,
-        "machine": machine(),
+        "n_new": len(images.new),
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - start_cpu,
+        "machine": _machine(models["general"].device_),
         "date": date.today().isoformat(),
     }
     return pd.DataFrame(rows).assign(**common)
+
+
+def _machine(device: torch.device) -> str:
+    gpu = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
+    return gpu + machine()
 
 
 @app.command()
@@ -259,21 +310,27 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
 ) -> None:
     """Compute what is missing of the results."""
-    path = out / "rows.csv"
-    size, done = "paper" if full else "small", set()
-    if path.exists():
-        known = pd.read_csv(path)
-        done = set(known[["experiment", "seed", "size"]].itertuples(index=False, name=None))
-    cells = [(e, int(s)) for s in seeds.split(",") for e in only.split(",")]
-    todo = [cell for cell in cells if (*cell, size) not in done]
+    path, size = out / "rows.csv", "paper" if full else "small"
     out.mkdir(parents=True, exist_ok=True)
-    for experiment, seed in tqdm(todo):
+    for experiment, seed in tqdm([(e, int(s)) for s in seeds.split(",") for e in only.split(",")]):
+        shape = (1 if experiment == "grey" else 3, 32, 32)
+        model = _settings(_model(shape, seed, full, max_steps))
+        cell = (experiment, seed, model, _data(experiment, data_home))
+        if cell in set(_known(path)[KEY].itertuples(index=False, name=None)):
+            continue
         with threadpool_limits(None if full else 1):
             rows = _compute(experiment, seed, full, max_steps, data_home)
-        # In one write: a cell is there as a whole, or not at all.
-        text = rows.to_csv(header=not path.exists(), index=False, float_format="%.6g")
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        rows = rows.assign(**dict(zip(KEY, cell, strict=True)), size=size)
+        # The file is replaced as a whole: a kill tears no cell. Read anew, it may have grown.
+        known = _known(path)
+        known = pd.concat([known, rows]) if len(known) else rows
+        part = path.with_suffix(f".part{os.getpid()}")
+        known.to_csv(part, index=False, float_format="%.6g")
+        part.replace(path)
+
+
+def _known(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEY)
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -289,19 +346,26 @@ def tables(
         "# Hierarchies of distributions and of features",
         f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}, "
         f"{rows['machine'].iloc[-1]}.",
-        'AUROC of Glow\'s scores: means over seeds, and their standard errors. "ratio" is '
-        'log p_in - log p_g with the specific model finetuned from the general one; "PNG" has the '
-        "length of the file as the general model. The lines below have a specific model that is "
-        "trained with the outlier loss, and the last one a general model, too. Temperature and "
-        "weight are the paper's times the share that an image's numbers are of 3,072.",
+        'AUROC of Glow\'s scores: means over seeds, and their standard errors. "general, raw" is '
+        'the log density log p_g of the general model, "raw" that of the specific one, log p_in, '
+        'which is finetuned from the general one, "last scale" a part of it, and "ratio" '
+        'log p_in - log p_g; "PNG" has the length of the file as the general model. The lines '
+        "below have a specific model that is trained with the outlier loss, and the last one a "
+        "general model that is, too. Temperature and weight are the paper's times the share that "
+        "an image's numbers are of 3,072. Images of anomalies are at most as many as new normal "
+        "ones.",
     ]
-    for (size, experiment), part in rows.groupby(["size", "experiment"], sort=False):
+    for _, part in rows.groupby([k for k in KEY if k != "seed"], sort=False):
         first = part.iloc[0]
+        n_general = part["n_general"].unique()
         text += [
-            f"## {experiment}, {size}",
+            f"## {first['experiment']}, {first['size']}",
+            f"Data: {first['data']}. Models: {first['model']}.",
             f"{part['seed'].nunique()} seeds, {first['n_normal']} normal images and "
-            f"{first['n_general']} of the general distribution, "
-            f"{part['cpu_seconds'].median():.0f} s of processor time a seed.",
+            f"{' or '.join(map(str, n_general))} of the general distribution to train on, "
+            f"{first['n_new']} new normal ones to test on; "
+            f"{part['cpu_seconds'].median():.0f} s of processor time and "
+            f"{part['seconds'].median():.0f} s by the clock a seed.",
             _aurocs(part[part["metric"] == "auroc"]),
             _all_bits(part),
         ]

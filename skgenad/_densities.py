@@ -193,6 +193,15 @@ class PixelDensity(FlowDensity):
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows; every pixel is at one of its levels."""
         sizes = [min(_SAMPLE_CHUNK, n - start) for start in range(0, n, _SAMPLE_CHUNK)]
-        rows = torch.cat([self.flow.sample(size) for size in sizes])
+        return self._at_levels(torch.cat([self.flow.sample(size) for size in sizes]))
+
+    def mixed(self, early: Tensor, late: Tensor, n_late: int) -> Tensor:
+        """Rows (n, d) with the codes of `late` (n, d) at the last scales, of `early` elsewhere."""
+        return self._at_levels(
+            self.flow.mixed(self.dequantized(early), self.dequantized(late), n_late)
+        )
+
+    def _at_levels(self, rows: Tensor) -> Tensor:
+        """Pixels in [0, 1] at the levels whose cells hold rows (n, d) of the flow."""
         levels = ((rows + 0.5) * self.n_levels).floor().clamp(0, self.n_levels - 1)
         return levels / (self.n_levels - 1)

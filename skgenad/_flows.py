@@ -216,6 +216,10 @@ class Flow(nn.Module):
             h = scale.inverse(h, z)
         return h.flatten(1)
 
+    def mixed(self, early: Tensor, late: Tensor, n_late: int) -> Tensor:
+        """Rows (n, d) with the codes of `late` (n, d) at the last scales, of `early` elsewhere."""
+        return self.decode(self.encode(early)[0][:-n_late] + self.encode(late)[0][-n_late:])
+
     def contributions(self, x: Tensor) -> Tensor:
         """Contributions c_i, in nats, (n, n_scales), of rows (n, d)."""
         *earlier, modes = self._parts(x)
@@ -315,6 +319,10 @@ class PatchFlow(nn.Module):
         """Log densities (n,), in nats, of rows (n, d)."""
         return self.contributions(x).sum(dim=1)
 
+    def mixed(self, early: Tensor, late: Tensor, n_late: int) -> Tensor:
+        """Rows (n, d) of patches with the codes of others at the last scales."""
+        return self.images(self.flow.mixed(self.patches(early), self.patches(late), n_late))
+
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows (n, d)."""
         return self.images(self.flow.sample(n * self.n_patches))
@@ -332,8 +340,9 @@ def check_divisible(shape: Shape, divisor: int, cause: str) -> None:
     up = [divisor * -(-n // divisor) for n in (height, width)]
     down = [max(divisor, divisor * (n // divisor)) for n in (height, width)]
     sizes = " or ".join(f"{h} x {w}" for h, w in sorted({tuple(down), tuple(up)}))
+    name, _, value = cause.partition("=")
+    lower = f", or lower {name}" if int(value) > 1 else ""
     raise ValueError(
         f"{cause} needs images whose height and width are multiples of {divisor}; "
-        f"image_shape={tuple(shape)} has {height} x {width}. Pad or crop images to {sizes}, or "
-        f"lower {cause.partition('=')[0]}."
+        f"image_shape={tuple(shape)} has {height} x {width}. Pad or crop images to {sizes}{lower}."
     )

@@ -17,6 +17,9 @@ from ._training import Objective, RowBatches, skipped
 
 # A batch that would lose a larger share of its rows is skipped (S4.3 of hierarchical flows).
 _MOST_REMOVED = 0.75
+# lambda / T of the paper's own loss (S4.4). The margin loss that it compares with has the weight 1,
+# and must not have more: on general rows that are normal it would outweigh the detector's own loss.
+_PAPER_SLOPE = 6000 / 1000
 
 
 class OutlierObjective:
@@ -37,8 +40,8 @@ class OutlierObjective:
     kind : {"ratio", "margin"}
         Which loss.
     temperature, weight : float
-        T in nats, and the factor of the loss; that of the margin loss is weight / T, the largest
-        slope of the other.
+        T in nats, and the factor of the loss; that of the margin loss is weight / (6 T), 1 at the
+        paper's values.
     log_general : callable, optional
         Log densities (n,) of rows (n, d), both in the units of X, under the general model. With it
         rows of the other classes are outliers of each class.
@@ -133,7 +136,8 @@ class OutlierObjective:
         if n == 0:
             return None
         hinges = margin_loss(log_data[:n], log_outliers[:n], float(x.shape[1]))
-        return {"outlier_loss": self.weight / self.temperature * hinges.mean()}
+        factor = self.weight / self.temperature / _PAPER_SLOPE
+        return {"outlier_loss": factor * hinges.mean()}
 
     def _class_loss(self, module: Any, batch: Tensor) -> Tensor:
         """Rows of a class are outliers of the modes of all others (section 3.2)."""

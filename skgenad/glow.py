@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -174,8 +175,9 @@ class Glow(FlowDetector):
     nothing to couple: its steps bend it by a sum of sigmoids with positive weights.
 
     With ``use_labels=True`` the last scale's codes are a mixture of unit Gaussians of equal weight,
-    a mode with a learned mean for each class (section 3.2 of [1]_). Training raises the likelihood
-    of a row under the mode of its class, and scores are those of the mixture.
+    a mode with a learned mean for each class (section 3.2 of [1]_, where all codes have modes; here
+    contributions of scales remain a sum). Training raises the likelihood of a row under the mode of
+    its class, and scores are those of the mixture.
 
     A column that was constant in training has no density. The likelihood is that of the other
     columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
@@ -347,6 +349,12 @@ class Glow(FlowDetector):
         if self.coupling == "patch":
             size = self.patch_size or _PATCH_SIZE
             n_scales = self.scales or 1
+            if size % 2**n_scales:
+                raise ValueError(
+                    f"patch_size={size} must be a multiple of {2**n_scales}: with "
+                    f"scales={n_scales} patches are halved so often. Choose one that divides "
+                    "height and width of the images."
+                )
             patch = (shape[0], size, size)
             flow = Flow(patch, n_scales, self.steps, self.hidden, "conv", self.affine)
             return PatchFlow(shape, size, flow), n_scales
@@ -433,6 +441,63 @@ class Glow(FlowDetector):
         parts = self._by_chunks(self._validate(X, reset=False), self.module_.contributions)
         parts[:, 0] -= self.units_.log_scale
         return parts
+
+    def mix_scales(self, early: ArrayLike, late: ArrayLike, *, n_late: int = 1) -> NDArray:
+        """Images with the codes of some images at early scales and of others at late ones (fig. 3).
+
+        What they look like shows what is in the codes of which scale.
+
+        Parameters
+        ----------
+        early : array-like of shape (n_samples, C, H, W) or (n_samples, n_features)
+            Images that give the codes of all scales but the last ones.
+        late : array-like of the same shape
+            Images that give the codes of the last ones.
+        n_late : int, default=1
+            Number of the last ones, at least 1 and below the number of scales.
+
+        Returns
+        -------
+        images : ndarray of shape (n_samples, C, H, W)
+            Float64, in [0, 1], each pixel at one of its levels.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many images of the one kind as of the other, or not more scales than
+            `n_late`.
+        """
+        check_is_fitted(self)
+        shape = self._shape(reset=False)
+        n_scales = self._n_scales
+        check_scalar(n_late, "n_late", Integral, min_val=1)
+        if shape is None or n_late >= n_scales:
+            raise ValueError(
+                f"n_late={n_late} of {n_scales} scales leaves none to mix with. Fit on images, "
+                "with more scales."
+            )
+        rows = [self._validate(X, reset=False) for X in (early, late)]
+        if len(rows[0]) != len(rows[1]):
+            raise ValueError(
+                f"early has {len(rows[0])} images and late {len(rows[1])}; every mixed image needs "
+                "one of each. Pass as many."
+            )
+        parts = [torch.from_numpy(self.units_.to_standard(X)).split(self._chunk_size) for X in rows]
+        module: Any = self.module_
+        with torch.inference_mode():
+            mixed = [
+                module.mixed(a.to(self.device_), b.to(self.device_), n_late).cpu()
+                for a, b in zip(*parts, strict=True)
+            ]
+        return torch.cat(mixed).double().numpy().reshape(-1, *shape)
+
+    @property
+    def _n_scales(self) -> int:
+        """Number of scales of the trained flow."""
+        flow: Any = self.module_.flow
+        while hasattr(flow, "flow"):  # that of patches
+            flow = flow.flow
+        return len(flow.scales) if hasattr(flow, "scales") else 1
 
 
 def _column_flow(

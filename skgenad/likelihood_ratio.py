@@ -54,11 +54,11 @@ class LikelihoodRatio(BaseDetector):
         with ``image_shape=(1 or 3, H, W)``; needs the extra ``images``.
     outlier_loss : {"ratio", "margin"} or None, default=None
         Loss on rows of `X_general` by which training lowers the specific model's likelihood there.
-        "ratio": -weight * log sigmoid((log p_g - log p_in) / temperature), eq. 2. "margin":
-        weight / temperature times the hinge max(0, D + log p_in(x_g) - log p_in(x)) for D columns
-        (Hendrycks et al., 2019), which the paper compares with at ``weight=temperature``. The
-        detector must be trained by gradients and have a log density that can be differentiated,
-        as `Glow`, `PixelCNN`, `NormalizingFlow` and `VAE` have.
+        "ratio": -weight * log sigmoid((log p_g - log p_in) / temperature), eq. 2. "margin": the
+        hinge max(0, D + log p_in(x_g) - log p_in(x)) for D columns (Hendrycks et al., 2019), which
+        the paper compares with; its factor is weight / (6 temperature), the paper's 1 by default,
+        and should not be larger. The detector must be trained by gradients and have a log density
+        that can be differentiated, as `Glow`, `PixelCNN`, `NormalizingFlow` and `VAE` have.
     outlier_side : {"in", "both"}, default="in"
         Whether the general model, too, is trained on, with training rows as its outliers, once the
         specific one is there (section 5.3).

@@ -205,6 +205,54 @@ def test_samples_are_levels_of_pixels(parameters):
     assert not np.array_equal(detector.sample(300, random_state=1), rows)
 
 
+# ---- codes of scales ----------------------------------------------------------------------------
+
+
+def mixing(**parameters):
+    settings = {"max_steps": 60, "learning_rate": 1e-2, **parameters}
+    return on_images(**settings).fit(pixels())
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"coupling": "dense"}, {"coupling": "patch", "patch_size": 4}, {"levels": 5}],
+    ids=str,
+)
+def test_images_mixed_with_themselves_are_themselves(parameters):
+    detector, steps = mixing(**parameters), parameters.get("levels", 256) - 1
+    X = np.round(pixels(70) / 255 * steps) / steps
+    np.testing.assert_allclose(detector.mix_scales(X, X), X, atol=1e-7)
+
+
+def test_mixed_images_have_the_codes_of_both():
+    detector = mixing(scales=3)
+    X = pixels(10).reshape(10, -1) / 255
+    a, b = torch.from_numpy(X).float().split(5)
+    flow = detector.module_.flow
+    for n_late in (1, 2):
+        with torch.no_grad():
+            codes = [flow.encode(x)[0] for x in (a, b, flow.mixed(a, b, n_late))]
+        for i, (of_a, of_b, of_mixed) in enumerate(zip(*codes, strict=True)):
+            torch.testing.assert_close(
+                of_mixed, of_b if i >= 3 - n_late else of_a, atol=1e-3, rtol=1e-3
+            )
+        images = detector.mix_scales(X[:5], X[5:], n_late=n_late)
+        assert images.shape == (5, 1, 8, 8) and 0 <= images.min() <= images.max() <= 1
+        assert np.abs(images - detector.mix_scales(X[5:], X[:5], n_late=n_late)).max() > 0.1
+
+
+def test_what_cannot_be_mixed_is_refused():
+    X, detector = pixels(4), on_images().fit(pixels())
+    for n_late in (0, 2):
+        with pytest.raises(ValueError, match=f"n_late ?={'=' if n_late == 0 else ''} ?{n_late}"):
+            detector.mix_scales(X, X, n_late=n_late)
+    with pytest.raises(ValueError, match="early has 4 images and late 3; .* Pass as many"):
+        detector.mix_scales(X, X[:3])
+    rows = normal_rows()
+    with pytest.raises(ValueError, match="n_late=1 of 1 scales .* Fit on images"):
+        tiny("Glow").fit(rows).mix_scales(rows, rows)
+
+
 def test_samples_look_like_the_data():
     rng = np.random.RandomState(0)
     base = np.linspace(0.2, 0.8, 16).reshape(1, 4, 4)
@@ -369,7 +417,12 @@ def test_parameters_that_make_no_sense_for_tables_are_refused(parameters, messag
         ),
         ((1, 8, 6), {}, "multiples of 4; image_shape=.1, 8, 6. has 8 x 6"),
         ((1, 12, 12), {"coupling": "patch"}, "patch_size=8 needs images .* multiples of 8"),
-        ((1, 8, 8), {"coupling": "patch", "patch_size": 2}, "scales=2 needs"),
+        (
+            (1, 8, 8),
+            {"coupling": "patch", "patch_size": 2},
+            "patch_size=2 must be a multiple of 4: with scales=2 patches are halved",
+        ),
+        ((1, 7, 9), {"scales": 1}, r"has 7 x 9. Pad or crop images to 6 x 8 or 8 x 10\.$"),
         ((1, 8, 8), {"patch_size": 4}, "patch_size=4 is the size of the patches"),
         ((1, 8, 8), {"score_type": 3}, "score_type=3 .* but there are 2"),
         ((1, 8, 8), {"levels": 1}, "levels.*Got 1 instead"),

@@ -188,7 +188,8 @@ def test_the_loss_on_outliers_is_added_to_the_detectors_own():
 def test_the_margin_is_a_nat_for_each_column_and_data_are_its_fixed_level():
     module = Line()
     parts = against([0.0, 0.0], [0.0, 0.0], "margin")(likelihood, module, column(0.25, 0.25))
-    assert parts["outlier_loss"].item() == pytest.approx(3 / 4 * (1 + 0 - 0.5))
+    # The paper's weight of 6 T stands for 1.
+    assert parts["outlier_loss"].item() == pytest.approx(3 / 4 / 6 * (1 + 0 - 0.5))
     parts["outlier_loss"].backward()
     assert module.w.grad == 0  # x = 0 for outliers, and none from the data
 
@@ -296,6 +297,15 @@ def test_an_outlier_loss_lowers_the_likelihood_of_the_general_distribution(loss)
     assert np.median(lower) > 2 and np.median(lower) > -2 * np.median(higher)
     assert "outlier_loss" in trained.detector_.history_
     assert "outlier_loss" not in trained.general_.history_
+
+
+def test_a_margin_survives_normal_rows_among_those_of_the_general_distribution():
+    X, new = np.split(normal_rows(150), [100])
+    settings = {**TINY["Glow"], "max_steps": 150, "learning_rate": 2e-2}
+    ratio = LikelihoodRatio(Glow(**settings), outlier_loss="margin", random_state=0)
+    ratio.fit(X, X_general=np.vstack([X, wide_rows(100)]))
+    general, specific = ratio.general_.log_density(new), ratio.detector_.log_density(new)
+    assert np.median(specific) > np.median(general) - 4
 
 
 def test_both_sides_train_the_general_model_on_with_training_rows_as_outliers():
