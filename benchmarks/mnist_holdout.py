@@ -221,8 +221,8 @@ def tables() -> None:
     text.append(
         "Anomalies are the test images of the digit in the column's head, normal are all others "
         f"of the test split. One seed; AE and MPDR-R have three for the digits {THREE_SEEDS[0]} "
-        f"and {THREE_SEEDS[1]}, and there 95 % t-intervals. AE is the autoencoder that MPDR-R and "
-        "NAE start from. Empty cells have not been run."
+        f"and {THREE_SEEDS[1]}, and there 95 % t-intervals. AE is an autoencoder that was trained "
+        "like the one MPDR-R starts from. Empty cells have not been run."
     )
     for size, rows in ROWS.read().groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)

@@ -156,7 +156,7 @@ def _of_pixels(method: str, data: Images) -> tuple[NDArray, NDArray]:
 def _compute(
     size: str, category: str, seed: int, method: str, *, folder: Path | None = None
 ) -> list[dict[str, Any]]:
-    data = images_of(category, seed, SIZES[size], folder)
+    data = images_of(category.rpartition("/")[2], seed, SIZES[size], folder)
     start = time.process_time()
     found = _scores(method, SIZES[size], seed, data)
     seconds = time.process_time() - start
@@ -191,8 +191,10 @@ def run(
 ) -> None:
     """Compute what is missing of the results."""
     size = "full" if full else "small"
+    # Categories of MVTec AD have the names of some that are drawn.
+    prefix = "" if folder is None else f"{folder.resolve().name}/"
     cells = [
-        (size, category, seed, method)
+        (size, prefix + category, seed, method)
         for seed in SEEDS
         for category in categories.split(",")
         for method in methods.split(";")
@@ -222,8 +224,10 @@ def tables() -> None:
     """Write the tables from the rows that are there, and a picture of maps."""
     rows = ROWS.read()
     text = ["# P-WAE on planted defects", ROWS.origin("pwae_textures.py")]
-    for size, part in rows.groupby("size", sort=False):
-        text += _report(str(size), part)
+    split = rows["category"].str.rpartition("/")
+    rows = rows.assign(folder=split[0], category=split[2])
+    for (size, folder), part in rows.groupby(["size", "folder"], sort=False):
+        text += _report(str(size), str(folder), part)
     if (ROWS.folder / "maps.png").exists():
         text += [
             "## Maps",
@@ -234,11 +238,14 @@ def tables() -> None:
     typer.echo(f"wrote {ROWS.report(text)}")
 
 
-def _report(size: str, rows: pd.DataFrame) -> list[str]:
-    first = rows.iloc[0]
+def _report(size: str, folder: str, rows: pd.DataFrame) -> list[str]:
+    train, good, defective = (
+        " to ".join(map(str, sorted({rows[name].min(), rows[name].max()})))
+        for name in ("n_train", "n_good", "n_defective")
+    )
     return [
-        f"## {size}: {SIZES[size].side} x {SIZES[size].side} pixels",
-        f"{first.n_train} images to train on, {first.n_good} good and {first.n_defective} "
+        f"## {size}{folder and f', {folder}'}: {SIZES[size].side} x {SIZES[size].side} pixels",
+        f"{train} images to train on, {good} good and {defective} "
         f"defective ones to find; the largest defect covers {100 * rows.largest_defect.max():.1f} "
         "% of its image. PWAE's score is the largest of its normalised errors, of the whole and of "
         'nine patches; with "sum" it is their sum, of the same fit. The autoencoder is a '

@@ -208,7 +208,8 @@ class Architecture:
     """
 
     name: ClassVar[str]
-    #: Whether weights start as :func:`he_initialized` says; residual networks keep torch's.
+    #: Whether weights start as :func:`he_initialized` says; networks that are residual throughout
+    #: keep torch's.
     he: ClassVar[bool] = True
     #: What heights and widths fit, in words.
     sizes: ClassVar[str]

@@ -127,7 +127,7 @@ def test_defects_are_outlined_along_their_pixels(detector):
     assert "outlined" in display.axes_[0, 3].get_title()
     # The axes keep to the image.
     assert display.axes_[1, 3].get_xlim() == (-0.5, 7.5)
-    same = AnomalyMapDisplay.from_estimator(detector, X, masks[:, None].repeat(20, axis=0))
+    same = AnomalyMapDisplay.from_estimator(detector, X[:9], masks[:, None].repeat(3, axis=0))
     assert len(same.outlines_) == 6
 
 
@@ -196,13 +196,33 @@ def test_images_cannot_be_drawn_without_a_map_or_of_a_table(detector):
     for display in (AnomalyMapDisplay, SamplesDisplay):
         with pytest.raises(ValueError, match=f"{display.__name__} draws images.*fitted on a table"):
             display.from_estimator(tiny("VAE").fit(rows), rows)
-    for masks in (np.ones((40, 7, 8)), np.ones((2, 8, 8)), np.ones((40, 64))):
+    for masks in (np.ones((40, 7, 8)), np.ones((2, 8, 8)), np.ones((40, 64)), np.ones((41, 8, 8))):
         with pytest.raises(ValueError, match=r"masks of shape .* needed is a mask \(8, 8\)"):
             AnomalyMapDisplay.from_estimator(detector, X, masks)
     with pytest.raises(ValueError, match="max_images == 0, must be >= 1"):
         AnomalyMapDisplay.from_estimator(detector, X, max_images=0)
-    with pytest.raises(ValueError, match="reshape"):
-        AnomalyMapDisplay.from_estimator(detector, X[:, :, :7])
+
+
+@pytest.mark.parametrize("display", [AnomalyMapDisplay, ReconstructionDisplay])
+def test_what_the_detector_does_not_take_is_not_drawn_as_if_it_did(display):
+    images = pixels(shape=(3, 6, 9))
+    fitted = on_images(Autoencoder, (3, 6, 9)).fit(images)
+    # As many numbers, which a reshape would scramble.
+    with pytest.raises(ValueError, match="channels are last"):
+        display.from_estimator(fitted, images.transpose(0, 2, 3, 1))
+    with pytest.raises(ValueError, match="single image"):
+        display.from_estimator(fitted, images[0])
+    with pytest.raises(ValueError, match="Resize the images"):
+        display.from_estimator(fitted, images[:, :, :5])
+    with pytest.raises(ValueError, match="2 different shapes"):
+        display.from_estimator(fitted, [images[0], images[1, :, :5]])
+
+
+@pytest.mark.parametrize("display", [AnomalyMapDisplay, ReconstructionDisplay])
+def test_named_pixels_are_drawn_without_a_warning(display, recwarn):
+    table = pd.DataFrame(X.reshape(40, -1), columns=[f"p{i}" for i in range(64)])
+    display.from_estimator(on_images(Autoencoder).fit(table), table)
+    assert not [w for w in recwarn if "feature names" in str(w.message)]
 
 
 # ---- ReconstructionDisplay ----------------------------------------------------------------

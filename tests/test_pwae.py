@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+import skgenad.pwae
 from skgenad import PWAE
 from skgenad._hsic import normalized_hsic
 from skgenad._patches import shuffled
@@ -103,14 +104,30 @@ def test_the_hsic_term_is_eq_15(monkeypatch):
     assert detector._objective(module, x)["hsic"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_the_prior_of_each_patch_is_a_student_t_around_its_number():
-    module = tiny(PWAE, **QUICK)._make_module(144)
+def test_the_swd_term_is_eq_18(monkeypatch):
+    """Summed over the patches; a mean over directions and over rows that were sorted along them."""
+    detector = tiny(PWAE, **QUICK | {"swd_weight": 1.0, "n_projections": 3})
+    module = detector._make_module(144).eval()
+    x, prior, directions = torch.rand(16, 144), torch.randn(16, 72), torch.randn(3, 8)
+    monkeypatch.setattr(module, "prior", lambda n: prior)
+    monkeypatch.setattr(skgenad.pwae, "random_directions", lambda *_: directions)
+    z, drawn = (module.by_patch(of).detach().numpy() for of in (module.encode(x), prior))
+    expected = 0.0
+    for k in range(9):
+        for v in directions.numpy():
+            expected += np.mean((np.sort(z[:, k] @ v) - np.sort(drawn[:, k] @ v)) ** 2) / 3
+    assert detector._objective(module, x)["swd"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("nu", [2.0, 5.0])
+def test_the_prior_of_each_patch_is_a_student_t_around_its_number(nu):
+    module = tiny(PWAE, **QUICK, degrees_of_freedom=nu)._make_module(144)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         draws = module.by_patch(module.prior(400)).numpy()
     for k in range(9):
         sample = draws[:, k].ravel()
-        assert stats.kstest(sample, stats.t(5, loc=k + 1).cdf).pvalue > 1e-3
+        assert stats.kstest(sample, stats.t(nu, loc=k + 1).cdf).pvalue > 1e-3
     around = (draws - np.arange(1, 10)[:, None]).ravel()
     assert stats.kstest(around, stats.norm().cdf).pvalue < 1e-9
 
@@ -341,6 +358,8 @@ def test_papers_settings_are_the_papers():
         5,
     )
     assert (detector.optimizer, detector.learning_rate) == ("sgd", 0.01)
+    (stage,) = tiny(PWAE, optimizer="sgd")._stages(nn.Linear(1, 1))
+    assert stage.optimizers["main"].defaults["momentum"] == 0.9
     assert detector.image_shape == (3, 300, 300) and detector.latent_dim == 2048
     grid = PWAE.from_paper(image_shape=(3, 1008, 300), decoder_channels=8, network_width=1 / 16)
     assert grid._make_module(3 * 1008 * 300).grid.patch_shape == (3, 336, 100)
@@ -365,6 +384,11 @@ def test_papers_settings_train_with_its_schedule():
     p = np.arange(60) / 60
     np.testing.assert_allclose(rates, 0.01 / (1 + 10 * p) ** 0.75, rtol=1e-6)
     assert detector.history_.loss.iloc[-1] < detector.history_.loss.iloc[0]
+
+
+def test_perceptrons_of_tables_have_the_activation_asked_for():
+    module = tiny(PWAE, activation="tanh")._make_module(4)
+    assert module.encoder.activation == module.decoder.activation == "tanh"
 
 
 def test_latent_features_are_those_of_all_patches():

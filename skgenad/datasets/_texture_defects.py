@@ -64,7 +64,7 @@ def plant(
     image : numpy.ndarray of shape (h, w, 3)
         The scene with the defect, on the fine grid.
     mask : numpy.ndarray of shape (h / factor, w / factor)
-        True where at least a quarter of a pixel is covered.
+        True where more than a quarter of a pixel is covered.
     """
     for _ in range(_N_TRIES):
         drawn = DEFECTS[kind](x, y, scene, rng)

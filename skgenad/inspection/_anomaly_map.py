@@ -11,11 +11,12 @@ from .._extras import require
 from ._common import extend_of, method_of, transformed, unwrap
 from ._pictures import (
     checked_masks,
-    first_images,
+    first_of,
     image_shape_of,
     outline,
     panel_size,
     panels,
+    pixels_of,
     show,
 )
 
@@ -136,7 +137,8 @@ class AnomalyMapDisplay:
         Raises
         ------
         ValueError
-            If the detector was fitted on tables, or masks are of another size than images.
+            If the detector was fitted on tables, if it does not take the images (channels last,
+            say), or if there are not as many masks as images, and of their size.
         TypeError
             If the detector has no ``anomaly_map``.
         ImportError
@@ -146,14 +148,17 @@ class AnomalyMapDisplay:
         _, detector, before = unwrap(estimator)
         anomaly_map = method_of(detector, "anomaly_map", cls.__name__)
         shape = image_shape_of(detector, cls.__name__)
-        images = first_images(transformed(before, X), max_images, shape)
-        maps = anomaly_map(images)
+        X_seen = transformed(before, X)
+        kept = first_of(X_seen, max_images, "max_images")
+        maps = anomaly_map(kept)  # which refuses what are no such images
+        images = pixels_of(kept, shape)
+        outlined = checked_masks(masks, len(X_seen), shape[1:])
         display = cls(
             images=images,
-            reconstructions=detector.reconstruct(images).reshape(images.shape),
+            reconstructions=detector.reconstruct(kept).reshape(images.shape),
             maps=maps,
-            masks=checked_masks(masks, len(images), shape[1:]),
-            scores=-detector.score_samples(images),
+            masks=None if outlined is None else outlined[: len(images)],
+            scores=-detector.score_samples(kept),
             threshold=-detector.offset_,
             estimator_name=type(detector).__name__,
         )

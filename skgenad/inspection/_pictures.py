@@ -35,14 +35,16 @@ def image_shape_of(detector: Any, display: str) -> tuple[int, int, int]:
     return shape
 
 
-def first_images(X: Any, most: int | None, shape: tuple[int, int, int]) -> NDArray:
-    """At most `most` images, the first ones, as (n, C, H, W) in [0, 1].
-
-    `X` is something that a detector of such images takes.
-    """
+def first_of(X: Any, most: int | None, name: str) -> Any:
+    """At most `most` of the images in `X`, the first ones, as they are; `name` is for errors."""
     if most is not None:
-        check_scalar(most, "max_images", Integral, min_val=1)
-    return _unit(_stacked(X)[:most]).reshape(-1, *shape)
+        check_scalar(most, name, Integral, min_val=1)
+    return X[:most]
+
+
+def pixels_of(X: Any, shape: tuple[int, int, int]) -> NDArray:
+    """Images (n, C, H, W) in [0, 1] of something that a detector of such images has taken."""
+    return _unit(_stacked(X)).reshape(-1, *shape)
 
 
 def as_images(X: Any) -> NDArray:
@@ -128,15 +130,15 @@ def outline(mask: NDArray) -> NDArray:
 
 
 def checked_masks(masks: ArrayLike | None, n: int, size: tuple[int, int]) -> NDArray | None:
-    """Masks (n, H, W) of bool for the first `n` images."""
+    """Masks (n, H, W) of bool for `n` images."""
     if masks is None:
         return None
-    array = np.asarray(masks)[:n]
+    array = np.asarray(masks)
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (n, *size):
         raise ValueError(
             f"masks of shape {np.shape(masks)} do not fit the images; needed is a mask "
-            f"{size} for each, as an array (n, {size[0]}, {size[1]}) that is not 0 on defects."
+            f"{size} for each, as an array ({n}, {size[0]}, {size[1]}) that is not 0 on defects."
         )
     return array != 0

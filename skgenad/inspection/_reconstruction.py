@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from .._extras import require
 from ._common import BLUE, VERMILION, method_of, transformed, unwrap
-from ._pictures import first_images, fitted_image_shape, panel_size, panels, show
+from ._pictures import first_of, fitted_image_shape, panel_size, panels, pixels_of, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,9 +135,11 @@ class ReconstructionDisplay:
         shape = fitted_image_shape(detector)
         columns = None
         if shape is not None:
-            rows = first_images(X_seen, max_rows, shape)
-            back = reconstruct(rows).reshape(rows.shape)
-            errors = detector.anomaly_map(rows).mean(axis=(1, 2))
+            kept = first_of(X_seen, max_rows, "max_rows")
+            back = reconstruct(kept)  # which refuses what are no such images
+            rows = pixels_of(kept, shape)
+            back = back.reshape(rows.shape)
+            errors = detector.anomaly_map(kept).mean(axis=(1, 2))
         else:
             kept = (X_seen if hasattr(X_seen, "shape") else np.asarray(X_seen))[:max_rows]
             values = validate_data(detector, kept, dtype=np.float64, reset=False)
