@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -84,6 +85,17 @@ def margin_loss(log_data: Tensor, log_outliers: Tensor, margin: float) -> Tensor
 def random_directions(n: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
     """Draw `n` directions (n, dim), uniformly from the unit sphere."""
     return F.normalize(torch.randn(n, dim, device=device), dim=1)
+
+
+def student_t(nu: float, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+    """Draw from Student's t of `nu` degrees of freedom by Bailey's polar method (1994).
+
+    Of uniform numbers alone, which every device can draw.
+    """
+    # 1 - U is in (0, 1].
+    u, v = 1 - torch.rand(shape, device=device), torch.rand(shape, device=device)
+    radius = (nu * (u.pow(-2 / nu) - 1)).sqrt()
+    return radius * (2 * math.pi * v).cos()
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: int = 2) -> Tensor:

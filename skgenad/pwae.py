@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
-from torch.distributions import StudentT
 
 from ._base import (
     BaseGenerativeDetector,
@@ -42,7 +41,7 @@ from ._hsic import normalized_hsic
 from ._images import IMAGE_CONSTRAINTS, networks_of, row_shape
 from ._moments import chunks_of
 from ._networks import ACTIVATIONS, MLP, Map, steady_linear
-from ._objectives import random_directions, sliced_wasserstein
+from ._objectives import random_directions, sliced_wasserstein, student_t
 from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
 from ._reconstruction import AnomalyMapMixin
@@ -137,10 +136,10 @@ class PWAEModule(nn.Module):
 
     def prior(self, n: int) -> Tensor:
         """Draw latent vectors (n, K * latent_dim) from T(nu, k, 1) for k = 1, ..., K."""
-        # Not every device draws from a Student t.
-        draws = StudentT(self.nu).sample((n, self.grid.n_patches, self.latent_dim))
-        location = torch.arange(1.0, self.grid.n_patches + 1)
-        return (draws + location[:, None]).flatten(1).to(self.center.device)
+        device = self.center.device
+        draws = student_t(self.nu, (n, self.grid.n_patches, self.latent_dim), device)
+        location = torch.arange(1.0, self.grid.n_patches + 1, device=device)
+        return (draws + location[:, None]).flatten(1)
 
     def jigsaw(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy () of the permutation of each row's patches, and the share solved ()."""

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.stats import wasserstein_distance
 
-from skgenad._objectives import random_directions, sliced_wasserstein
+from skgenad._objectives import random_directions, sliced_wasserstein, student_t
 
 
 def test_directions_are_uniform_on_the_sphere():
@@ -80,3 +81,14 @@ def test_following_the_gradient_moves_a_sample_onto_another():
     moved = x.detach()
     torch.testing.assert_close(moved.mean(dim=0), y.mean(dim=0), atol=0.1, rtol=0)
     torch.testing.assert_close(moved.std(dim=0), y.std(dim=0), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("nu", [1.0, 3.0, 30.0])
+def test_student_t_is_students(nu):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        draws = student_t(nu, (4000, 2))
+    assert draws.isfinite().all()
+    assert stats.kstest(draws.flatten().numpy(), stats.t(nu).cdf).pvalue > 0.01
+    # Angles of one draw do not decide the next.
+    assert abs(stats.spearmanr(*draws.T.numpy()).statistic) < 0.05
