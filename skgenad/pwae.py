@@ -252,7 +252,8 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for :meth:`p_value`.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector continues training it. Columns keep the units of the
+        first fit, errors do not (see the Notes).
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None

@@ -1,6 +1,7 @@
 """Changes of images: nothing at strength 0, images in and images out, and what each one does."""
 
 import colorsys
+import inspect
 import math
 
 import numpy as np
@@ -44,6 +45,19 @@ def test_probability_is_the_share_of_images_that_change(change):
     assert torch.equal(change(x, probability=0.0), x)
     share = (change(x, probability=0.3) != x).flatten(1).any(dim=1).double().mean().item()
     assert share == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 2000))
+
+
+def test_settings_are_those_of_mpdrs_paper():
+    """Appendix B.3.2; the strengths of the jitter are SimCLR's."""
+    settings = {
+        change: {k: v.default for k, v in inspect.signature(change).parameters.items() if k != "x"}
+        for change in (flipped, cropped, jittered, greyed)
+    }
+    strengths = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.4}
+    assert settings[flipped] == {"probability": 0.5}
+    assert settings[cropped] == {"probability": 0.2, "scale": (0.08, 1), "ratios": (3 / 4, 4 / 3)}
+    assert settings[jittered] == {"probability": 0.2, **strengths}
+    assert settings[greyed] == {"probability": 0.2}
 
 
 def test_no_strength_is_no_change():

@@ -368,6 +368,12 @@ def test_what_are_no_images_is_refused(images, message):
         SamplesDisplay.from_images(images)
 
 
+@pytest.mark.parametrize(("n_columns", "error"), [(0, ValueError), (2.5, TypeError)])
+def test_a_grid_has_a_whole_number_of_columns(n_columns, error):
+    with pytest.raises(error, match="n_columns"):
+        SamplesDisplay.from_images(X[:4], n_columns=n_columns)
+
+
 def test_detectors_without_samples_are_refused(detector):
     with pytest.raises(TypeError, match="needs a detector with sample.*; got Autoencoder"):
         SamplesDisplay.from_estimator(detector)

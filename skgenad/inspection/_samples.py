@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import check_scalar
 
 from .._extras import require
 from ._common import method_of, unwrap
@@ -159,9 +161,11 @@ class SamplesDisplay:
         """
         images = np.asarray(self.images)
         n = len(images)
-        if n_columns is None:
+        if n_columns is not None:
+            check_scalar(n_columns, "n_columns", Integral, min_val=1)
+        else:
             n_columns = int(np.ceil(np.sqrt(n * images.shape[2] / images.shape[3])))
-        n_columns = max(1, min(n, n_columns))
+        n_columns = max(1, min(n, int(n_columns)))
         shape = (-(-n // n_columns), n_columns)
         size = panel_size(images.shape, min(1.0, 8.0 / max(shape)))
         own = ax is None
