@@ -40,7 +40,7 @@ _COMMON: dict[str, Any] = {
     "covariance_penalty": 0.3,
 }
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"network_width": 0.5, "encoder_steps": 500, "decoder_steps": 500},
+    "small": {"network_width": 0.5, "encoder_steps": 1000, "decoder_steps": 1000},
     "full": {"encoder_steps": 20_000, "decoder_steps": 20_000, "max_steps": 20_000},
 }
 

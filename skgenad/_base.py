@@ -25,6 +25,7 @@ from ._device import resolve_device
 from ._files import load_detector, save_detector
 from ._images import Shape, image_shape_of
 from ._langevin import ReplayBuffer
+from ._networks import SpectralWeight
 from ._random import derived_seed, draw_seed, seeded
 from ._scaling import PixelUnits, StandardUnits
 from ._training import Objective, Stage, empty_history, inputs_of, run_stage
@@ -130,11 +131,12 @@ class BaseGenerativeDetector(BaseDetector):
     def _is_steady(self, module: nn.Module) -> bool:
         """Whether steps of training do the same each time: ``is_steady`` of a stage of ours.
 
-        Code of a user's own may look at values.
+        Code of a user's own may look at values, and spectral norms replace what they go on from.
         """
         code = ("network", "energy", "energy_network", "augmentation")
         parameters = self.get_params(deep=False)
-        return all(_is_named(parameters.get(name)) for name in code)
+        named = all(_is_named(parameters.get(name)) for name in code)
+        return named and not any(isinstance(m, SpectralWeight) for m in module.modules())
 
     def _is_steady_when_full(self, module: nn.Module) -> bool:
         """Whether steps with chains do the same from now on: their buffers first have to fill."""

@@ -484,16 +484,7 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         else:
             main = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=0.9)
             decay = _paper_decay
-        return [
-            Stage(
-                "pwae",
-                self._objective,
-                {"main": main},
-                self.max_steps,
-                decay=decay,
-                is_steady=self._is_steady,
-            )
-        ]
+        return [Stage("pwae", self._objective, {"main": main}, self.max_steps, decay=decay)]
 
     def _objective(self, module: PWAEModule, x: Tensor) -> dict[str, Tensor]:
         z = module.encode(x)
