@@ -1,5 +1,6 @@
 """scikit-learn's own checks, and constructors without arguments, for every public detector."""
 
+import dataclasses
 import os
 import pickle
 from unittest import SkipTest
@@ -11,6 +12,8 @@ from sklearn.utils.estimator_checks import (
     check_param_validation,
     parametrize_with_checks,
 )
+
+from skgenad._training import STEPS_PER_EPOCH, run_stage
 
 from ._settings import EVERY, TINY, normal_rows, tiny
 
@@ -46,11 +49,31 @@ def test_keeps_column_names_consistent(detector):
     check_dataframe_column_names_consistency(detector.__name__, tiny(detector))
 
 
-@all_detectors
-@pytest.mark.parametrize("shape", [(2, 1), (9, 30), (200, 3)], ids=str)
-def test_works_without_arguments(detector, shape):
+@pytest.fixture
+def short_stages(monkeypatch):
+    """Let stages end after two epochs: what more steps do is no matter of shapes."""
+
+    def shortened(module, stage, *args, **kwargs):
+        short = dataclasses.replace(stage, n_steps=min(stage.n_steps, 2 * STEPS_PER_EPOCH))
+        return run_stage(module, short, *args, **kwargs)
+
+    monkeypatch.setattr("skgenad._base.run_stage", shortened)
+
+
+def _check_without_arguments(detector, shape):
     X = normal_rows(*shape)
     fitted = detector().fit(X)
     scores = fitted.score_samples(X)
     assert scores.shape == (len(X),) and np.isfinite(scores).all()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(X), scores)
+
+
+@all_detectors
+@pytest.mark.parametrize("shape", [(9, 30), (200, 3)], ids=str)
+def test_works_without_arguments(detector, shape, short_stages):
+    _check_without_arguments(detector, shape)
+
+
+@all_detectors
+def test_all_default_steps_on_two_rows_stay_finite(detector):
+    _check_without_arguments(detector, (2, 1))
