@@ -187,7 +187,9 @@ def test_the_loss_on_outliers_is_added_to_the_detectors_own():
 
 def test_the_margin_is_a_nat_for_each_column_and_data_are_its_fixed_level():
     module = Line()
-    parts = against([0.0, 0.0], [0.0, 0.0], "margin")(likelihood, module, column(0.25, 0.25))
+    parts = against([0.0, 0.0], [0.0, 0.0], "margin", scale=0.5)(
+        likelihood, module, column(0.25, 0.25)
+    )
     # The paper's weight of 6 T stands for 1.
     assert parts["outlier_loss"].item() == pytest.approx(3 / 4 / 6 * (1 + 0 - 0.5))
     parts["outlier_loss"].backward()
@@ -195,15 +197,26 @@ def test_the_margin_is_a_nat_for_each_column_and_data_are_its_fixed_level():
 
 
 def test_rows_of_other_classes_are_outliers_of_each_mode():
-    objective = against([0.0], [0.0], log_general=lambda X: X[:, 0] - 1)
+    settings = {"other": lambda X: X[:, 0] - 1, "with_classes": True, "scale": 0.5}
+    objective = against([0.0], [0.0], **settings)
     batch = torch.tensor([[1.0, 0.0], [2.0, 2.0]])  # rows and classes
     parts = objective(likelihood, Line(), batch)
-    # log p(x | c) = 2 (c + 1) x; log p_g = x - 1.
-    ratios = [4 - 0, 6 - 0, 4 - 1, 8 - 1]
+    # In units of X the rows are 0.5 and 1: log p(x | c) = 2 (c + 1) x - log(0.5); log p_g = X - 1.
+    ratios = np.array([4 + 0.5, 6 + 0.5, 4 - 0, 8 - 0]) + math.log(2)
     expected = 3 * np.mean([math.log1p(math.exp(r / 4)) for r in ratios])
     assert parts["class_loss"].item() == pytest.approx(expected, rel=1e-5)
     total = likelihood(Line(), batch)["loss"] + parts["outlier_loss"] + parts["class_loss"]
     assert parts["loss"].item() == pytest.approx(total.item())
+
+
+def test_outliers_are_augmented_as_data_are():
+    objective = against([1.0], [-99.0], other=lambda X: X[:, 0] - 1)
+    objective.detector.augmentation = lambda images: images / 2
+    objective.detector.image_shape = (1, 1, 1)
+    parts = objective(likelihood, Line(), column(0.0))
+    # The half of 1: log p_in = 2 * 0.5, log p_g = 0.5 - 1.
+    expected = 3 * math.log1p(math.exp((1 + 0.5) / 4))
+    assert parts["outlier_loss"].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["ratio", "margin"])
