@@ -209,6 +209,14 @@ def test_rows_of_other_classes_are_outliers_of_each_mode():
     assert parts["loss"].item() == pytest.approx(total.item())
 
 
+def test_outliers_keep_their_log_densities_in_any_order():
+    x = np.arange(1, 8)
+    objective = against(x, 2.0 * x - 3)  # log p_in is 2 x
+    for _ in range(5):
+        parts = objective(likelihood, Line(), column(0, 1))
+        assert parts["outlier_loss"].item() == pytest.approx(3 * math.log1p(math.exp(3 / 4)))
+
+
 def test_outliers_are_augmented_as_data_are():
     objective = against([1.0], [-99.0], other=lambda X: X[:, 0] - 1)
     objective.detector.augmentation = lambda images: images / 2
