@@ -28,6 +28,7 @@ from skgenad import (
     LikelihoodRatio,
     Mahalanobis,
     PixelCNN,
+    likelihood_ratio,
 )
 from skgenad._objectives import margin_loss, ratio_loss
 from skgenad._outliers import OutlierObjective
@@ -341,6 +342,29 @@ def test_both_sides_train_the_general_model_on_with_training_rows_as_outliers():
     np.testing.assert_array_equal(one.detector_.log_density(X), both.detector_.log_density(X))
     assert np.median(one.general_.log_density(X) - both.general_.log_density(X)) > 1
     assert "outlier_loss" in both.general_.history_
+
+
+def test_each_side_has_the_rows_of_the_other_as_outliers_and_its_densities(monkeypatch):
+    made = []
+
+    class Recorded(OutlierObjective):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(likelihood_ratio, "OutlierObjective", Recorded)
+    X, G = normal_rows(), wide_rows()
+    settings = {"outlier_loss": "ratio", "outlier_side": "both", "temperature": 7, "weight": 3}
+    both = LikelihoodRatio(vae(**SLOW), **settings, random_state=0).fit(X, X_general=G)
+    first = LikelihoodRatio(vae(**SLOW), random_state=0).fit(X, X_general=G).general_
+    specific, general = made
+    np.testing.assert_array_equal(specific.outliers, G)
+    np.testing.assert_array_equal(specific.log_other, first.log_density(G))
+    np.testing.assert_array_equal(general.outliers, X)
+    np.testing.assert_array_equal(general.log_other, both.detector_.log_density(X))
+    assert {(o.kind, o.temperature, o.weight) for o in made} == {("ratio", 7, 3)}
+    # It begins where the first general model ended.
+    np.testing.assert_allclose(both.general_.log_density(G), first.log_density(G), atol=1e-3)
 
 
 def test_no_more_outliers_are_looked_at_than_training_sees():
