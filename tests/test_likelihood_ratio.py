@@ -495,6 +495,15 @@ def test_png_counts_the_bits_of_a_file(channels):
     np.testing.assert_array_equal(model.log_density(noise / 255), model.log_density(noise))
 
 
+def test_png_has_the_pixels_in_their_places(monkeypatch):
+    pillow, seen = pytest.importorskip("PIL.Image"), []
+    make = pillow.fromarray
+    monkeypatch.setattr(pillow, "fromarray", lambda array: seen.append(array) or make(array))
+    X = pictures(1, (3, 4, 6))
+    PNGModel((3, 4, 6)).log_density(X.reshape(1, -1))
+    np.testing.assert_array_equal(seen[0], X[0].transpose(1, 2, 0))
+
+
 def test_png_as_the_general_model():
     X = pictures()
     detector = vae(image_shape=(1, 8, 8))
