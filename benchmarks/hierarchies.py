@@ -11,9 +11,8 @@ its number of steps, for a GPU, and trains on all images there are.
 
 "grey": digits 0 to 7 are normal. The general distribution is these, half of Omniglot's alphabets
 and CIFAR-10 in grey, at most 4,000 images of each. Anomalies are digits 8 and 9, characters of the
-other alphabets, images of one shade, noise, and such characters blurred and dimmed until they are
-smoother than any digit: the set that is made for a likelihood to fail at. Images are padded to
-32 x 32.
+other alphabets, images of one shade, noise, and such characters blurred at full brightness, which
+have no edges: the set that is made for a likelihood to fail at. Images are padded to 32 x 32.
 
 "colour_*": one class of CIFAR-10 is normal; three others are anomalies, each a set; the general
 distribution is all but these three.
@@ -138,9 +137,14 @@ def _grey(X: NDArray) -> NDArray:
 
 
 def _smooth(X: NDArray) -> NDArray:
-    """Characters that are hardly there: blurred, and a third as bright."""
-    blurred = gaussian_filter(X.astype(np.float64), sigma=(0, 0, 3, 3))
-    return (blurred / 3).round().astype(np.uint8)
+    """Characters without edges: blurred, and made as bright again as digits are.
+
+    Their large shapes stay as strong as those of digits. Dimmed, they would be near the middle of
+    all codes, at all scales and under any model: nothing that a last scale or a ratio could see.
+    """
+    blurred = gaussian_filter(X.astype(np.float64), sigma=(0, 0, 2.5, 2.5))
+    brightest = blurred.max(axis=(1, 2, 3), keepdims=True)
+    return (255 * blurred / np.maximum(brightest, 1)).round().astype(np.uint8)
 
 
 def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ._augmentation import augmented
 from ._base import BaseGenerativeDetector
 from ._objectives import margin_loss, ratio_loss
 from ._training import Objective, RowBatches, skipped
@@ -42,9 +43,12 @@ class OutlierObjective:
     temperature, weight : float
         T in nats, and the factor of the loss; that of the margin loss is weight / (6 T), 1 at the
         paper's values.
-    log_general : callable, optional
-        Log densities (n,) of rows (n, d), both in the units of X, under the general model. With it
-        rows of the other classes are outliers of each class.
+    other : callable, optional
+        Maps rows (n, d) to their log densities under the other model, all in the units of X. For
+        what `log_other` does not know: outliers that the detector's augmentation has changed as it
+        changes data, without which they could be told from data by that, and rows of classes.
+    with_classes : bool, default=False
+        Whether rows of the other classes are outliers of each class.
     """
 
     def __init__(
@@ -55,11 +59,12 @@ class OutlierObjective:
         kind: str,
         temperature: float,
         weight: float,
-        log_general: Callable[[NDArray], NDArray] | None = None,
+        other: Callable[[NDArray], NDArray] | None = None,
+        with_classes: bool = False,
     ) -> None:
         self.detector, self.outliers, self.log_other = detector, outliers, log_other
         self.kind, self.temperature, self.weight = kind, temperature, weight
-        self.log_general = log_general
+        self.other, self.with_classes = other, with_classes
         self._batches: Iterator[Tensor] | None = None
 
     def __call__(self, objective: Objective, module: Any, batch: Tensor) -> dict[str, Tensor]:
@@ -98,6 +103,21 @@ class OutlierObjective:
         """Rows (n, d) of a batch, which may have a column of classes besides."""
         return batch[:, : self.outliers.shape[1]]
 
+    @property
+    def _augments(self) -> bool:
+        return getattr(self.detector, "augmentation", None) is not None
+
+    def _augmented(self, x: Tensor) -> Tensor:
+        """Rows (n, d) as the detector changes those of data, if it does."""
+        detector: Any = self.detector
+        return augmented(x, detector.augmentation, detector.image_shape) if self._augments else x
+
+    def _log_other(self, x: Tensor) -> Tensor:
+        """Log densities (n,) of rows (n, d) in standardised units under the other model."""
+        assert self.other is not None
+        original = self.detector.units_.from_standard(x.cpu().numpy())
+        return torch.from_numpy(self.other(original)).to(x)
+
     def _log_density(self, module: Any, x: Tensor) -> Tensor:
         return module.log_prob(x) - self.detector.units_.log_scale
 
@@ -110,6 +130,9 @@ class OutlierObjective:
         assert self._batches is not None
         index = next(self._batches)
         rows, log_other = (tensor[index] for tensor in self._data)
+        if self._augments:
+            rows = self._augmented(rows)
+            log_other = self._log_other(rows)
         log_trained = self._log_density(module, rows)
         finite = log_trained.isfinite() & log_other.isfinite()
         if _too_few(finite):
@@ -124,7 +147,7 @@ class OutlierObjective:
             return self._margin(module, self._rows(batch), log_trained)
         loss = ratio_loss(log_trained, log_other, self.temperature).mean()
         losses = {"outlier_loss": self.weight * loss}
-        if self.log_general is not None:
+        if self.with_classes:
             losses["class_loss"] = self.weight * self._class_loss(module, batch)
         return losses
 
@@ -141,10 +164,8 @@ class OutlierObjective:
 
     def _class_loss(self, module: Any, batch: Tensor) -> Tensor:
         """Rows of a class are outliers of the modes of all others (section 3.2)."""
-        assert self.log_general is not None
-        x, codes = self._rows(batch), batch[:, -1:].long()
-        original = self.detector.units_.from_standard(x.cpu().numpy())
-        log_general = torch.from_numpy(self.log_general(original)).to(x)[:, None]
+        x, codes = self._augmented(self._rows(batch)), batch[:, -1:].long()
+        log_general = self._log_other(x)[:, None]
         log_modes = module.class_log_probs(x)
         finite = log_modes.isfinite().all(dim=1) & log_general[:, 0].isfinite()
         if not finite.all():

@@ -378,7 +378,8 @@ class LikelihoodRatio(BaseDetector):
             str(self.outlier_loss),
             self.temperature,
             self.weight,
-            None if labels is None else lambda X: self._log_density(other, X),
+            lambda X: self._log_density(other, X),
+            with_classes=labels is not None,
         )
         return model.fit_from(rows, labels, start=start, extra_objective=extra_objective)
 

@@ -303,6 +303,16 @@ def test_training_in_float32_stays_finite_and_raises_the_likelihood(name):
 # ---- initialisation by data ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("make", "shape"), [(conv_coupling, (4, 2, 2)), (dense_coupling, (4,))])
+@torch.no_grad()
+def test_couplings_begin_with_one_scale_near_1_and_no_shift(make, shape):
+    x, scale = torch.randn(5, *shape), 1 / (1 + math.exp(-2))
+    kept, moved = make(4, 6, True)(x)[0].split(2, dim=1)
+    torch.testing.assert_close(kept, x[:, :2])
+    torch.testing.assert_close(moved, scale * x[:, 2:])
+    torch.testing.assert_close(make(4, 6, False)(x)[0], x)
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 1, 1), (4, 2, 3)], ids=str)
 def test_activation_normalisation_starts_from_the_data(shape):
     row = shape if len(shape) == 1 or shape[1] > 1 else (4, 2, 3)

@@ -494,6 +494,26 @@ def test_the_modes_of_images_are_in_the_last_scale():
     torch.testing.assert_close(flow.class_log_probs(x), expected)
 
 
+def test_rows_held_out_are_judged_by_the_mixture():
+    X, y = normal_rows(), np.arange(60) % 2
+    detector = tiny("Glow", use_labels=True, validation_fraction=0.2).fit(X, y)
+    x = torch.from_numpy(detector.units_.to_standard(X))
+    inputs = torch.column_stack([x, torch.from_numpy(y)]).float()
+    with torch.no_grad():
+        loss = detector._validation_loss(detector.module_, inputs)
+    assert loss.item() == pytest.approx(-detector.score_samples(X).mean(), rel=1e-5)
+    assert detector.history_["validation_loss"].notna().all()
+
+
+def test_the_modes_of_images_are_in_units_of_pixels():
+    X, y = pixels(), np.arange(40) % 3
+    module = on_images(use_labels=True).fit(X, y).module_
+    x = torch.from_numpy(X.reshape(40, -1) / 255).float()
+    with torch.no_grad():
+        mixed = module.class_log_probs(x).logsumexp(dim=1) - math.log(3)
+        torch.testing.assert_close(mixed, module.log_prob(x))
+
+
 def test_training_moves_a_mode_to_the_rows_of_its_class():
     X, y = labelled_rows(150)
     detector = tiny("Glow", use_labels=True, max_steps=100, learning_rate=1e-2).fit(X, y)

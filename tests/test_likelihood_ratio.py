@@ -28,6 +28,7 @@ from skgenad import (
     LikelihoodRatio,
     Mahalanobis,
     PixelCNN,
+    likelihood_ratio,
 )
 from skgenad._objectives import margin_loss, ratio_loss
 from skgenad._outliers import OutlierObjective
@@ -187,7 +188,9 @@ def test_the_loss_on_outliers_is_added_to_the_detectors_own():
 
 def test_the_margin_is_a_nat_for_each_column_and_data_are_its_fixed_level():
     module = Line()
-    parts = against([0.0, 0.0], [0.0, 0.0], "margin")(likelihood, module, column(0.25, 0.25))
+    parts = against([0.0, 0.0], [0.0, 0.0], "margin", scale=0.5)(
+        likelihood, module, column(0.25, 0.25)
+    )
     # The paper's weight of 6 T stands for 1.
     assert parts["outlier_loss"].item() == pytest.approx(3 / 4 / 6 * (1 + 0 - 0.5))
     parts["outlier_loss"].backward()
@@ -195,15 +198,34 @@ def test_the_margin_is_a_nat_for_each_column_and_data_are_its_fixed_level():
 
 
 def test_rows_of_other_classes_are_outliers_of_each_mode():
-    objective = against([0.0], [0.0], log_general=lambda X: X[:, 0] - 1)
+    settings = {"other": lambda X: X[:, 0] - 1, "with_classes": True, "scale": 0.5}
+    objective = against([0.0], [0.0], **settings)
     batch = torch.tensor([[1.0, 0.0], [2.0, 2.0]])  # rows and classes
     parts = objective(likelihood, Line(), batch)
-    # log p(x | c) = 2 (c + 1) x; log p_g = x - 1.
-    ratios = [4 - 0, 6 - 0, 4 - 1, 8 - 1]
+    # In units of X the rows are 0.5 and 1: log p(x | c) = 2 (c + 1) x - log(0.5); log p_g = X - 1.
+    ratios = np.array([4 + 0.5, 6 + 0.5, 4 - 0, 8 - 0]) + math.log(2)
     expected = 3 * np.mean([math.log1p(math.exp(r / 4)) for r in ratios])
     assert parts["class_loss"].item() == pytest.approx(expected, rel=1e-5)
     total = likelihood(Line(), batch)["loss"] + parts["outlier_loss"] + parts["class_loss"]
     assert parts["loss"].item() == pytest.approx(total.item())
+
+
+def test_outliers_keep_their_log_densities_in_any_order():
+    x = np.arange(1, 8)
+    objective = against(x, 2.0 * x - 3)  # log p_in is 2 x
+    for _ in range(5):
+        parts = objective(likelihood, Line(), column(0, 1))
+        assert parts["outlier_loss"].item() == pytest.approx(3 * math.log1p(math.exp(3 / 4)))
+
+
+def test_outliers_are_augmented_as_data_are():
+    objective = against([1.0], [-99.0], other=lambda X: X[:, 0] - 1)
+    objective.detector.augmentation = lambda images: images / 2
+    objective.detector.image_shape = (1, 1, 1)
+    parts = objective(likelihood, Line(), column(0.0))
+    # The half of 1: log p_in = 2 * 0.5, log p_g = 0.5 - 1.
+    expected = 3 * math.log1p(math.exp((1 + 0.5) / 4))
+    assert parts["outlier_loss"].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["ratio", "margin"])
@@ -320,6 +342,38 @@ def test_both_sides_train_the_general_model_on_with_training_rows_as_outliers():
     np.testing.assert_array_equal(one.detector_.log_density(X), both.detector_.log_density(X))
     assert np.median(one.general_.log_density(X) - both.general_.log_density(X)) > 1
     assert "outlier_loss" in both.general_.history_
+
+
+def test_each_side_has_the_rows_of_the_other_as_outliers_and_its_densities(monkeypatch):
+    made = []
+
+    class Recorded(OutlierObjective):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.began = None
+            made.append(self)
+
+        def __call__(self, objective, module, batch):
+            if self.began is None:
+                self.began = copy.deepcopy(module.state_dict())
+            return super().__call__(objective, module, batch)
+
+    monkeypatch.setattr(likelihood_ratio, "OutlierObjective", Recorded)
+    X, G = normal_rows(), wide_rows()
+    settings = {"outlier_loss": "ratio", "outlier_side": "both", "temperature": 7, "weight": 3}
+    model = vae(learning_rate=1e-2)
+    both = LikelihoodRatio(model, **settings, random_state=0).fit(X, X_general=G)
+    first = LikelihoodRatio(model, random_state=0).fit(X, X_general=G).general_
+    specific, general = made
+    np.testing.assert_array_equal(specific.outliers, G)
+    np.testing.assert_array_equal(specific.log_other, first.log_density(G))
+    np.testing.assert_array_equal(general.outliers, X)
+    np.testing.assert_array_equal(general.log_other, both.detector_.log_density(X))
+    assert {(o.kind, o.temperature, o.weight) for o in made} == {("ratio", 7, 3)}
+    for objective in made:  # both begin where the first general model ended
+        assert all(
+            torch.equal(v, objective.began[k]) for k, v in first.module_.state_dict().items()
+        )
 
 
 def test_no_more_outliers_are_looked_at_than_training_sees():
@@ -439,6 +493,15 @@ def test_png_counts_the_bits_of_a_file(channels):
     assert bits[-1] < 800  # little more than the headers
     assert (bits[:-1] > 8 * 256 * channels).all()  # noise cannot be compressed
     np.testing.assert_array_equal(model.log_density(noise / 255), model.log_density(noise))
+
+
+def test_png_has_the_pixels_in_their_places(monkeypatch):
+    pillow, seen = pytest.importorskip("PIL.Image"), []
+    make = pillow.fromarray
+    monkeypatch.setattr(pillow, "fromarray", lambda array: seen.append(array) or make(array))
+    X = pictures(1, (3, 4, 6))
+    PNGModel((3, 4, 6)).log_density(X.reshape(1, -1))
+    np.testing.assert_array_equal(seen[0], X[0].transpose(1, 2, 0))
 
 
 def test_png_as_the_general_model():

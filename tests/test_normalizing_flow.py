@@ -93,6 +93,14 @@ def test_training_in_float32_and_scoring_in_float64_agree():
         )
 
 
+def test_the_flow_is_as_large_as_was_asked_for():
+    settings = {"transforms": 2, "bins": 5, "hidden_sizes": (7, 9), "max_steps": 1}
+    module = tiny("NormalizingFlow", **settings).fit(normal_rows()).module_
+    shapes = [tuple(p.shape) for p in module.parameters() if p.ndim == 2]
+    # Widths, heights and inner slopes of the pieces of the splines of 4 columns.
+    assert shapes == 2 * [(7, 4), (9, 7), (4 * (5 + 5 + 4), 9)]
+
+
 def test_validation_chooses_the_epoch():
     X = normal_rows(100)
     settings = {"max_steps": 100, "learning_rate": 5e-2, "validation_fraction": 0.3}
