@@ -32,7 +32,6 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 import typer
 from _measure import machine
 from numpy.typing import NDArray
@@ -293,15 +292,10 @@ def _compute(
         "n_new": len(images.new),
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - start_cpu,
-        "machine": _machine(models["general"].device_),
+        "machine": machine(),
         "date": date.today().isoformat(),
     }
     return pd.DataFrame(rows).assign(**common)
-
-
-def _machine(device: torch.device) -> str:
-    gpu = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
-    return gpu + machine()
 
 
 @app.command()

@@ -396,6 +396,8 @@ def test_panels_share_the_place_of_the_axes_that_are_given(kind, detector, vae):
     axes = figure.subplots(1, 2)
     display = draw(kind, detector, vae, axes[1])
     assert display.bounding_ax_ is axes[1] and display.figure_ is figure
+    if kind is SamplesDisplay:  # a title of the axes themselves would be drawn over
+        assert display.axes_[0, 0].get_title(loc="left") == "samples of VAE"
     place = axes[1].get_subplotspec().get_position(figure)
     for ax in display.axes_.ravel():
         inside = ax.get_subplotspec().get_position(figure)

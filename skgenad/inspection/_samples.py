@@ -182,5 +182,6 @@ class SamplesDisplay:
             if own:
                 self.figure_.suptitle(title, fontsize="medium")
             else:
-                self.bounding_ax_.set_title(title, fontsize="medium")
+                # Of a panel: a layout makes no room for a title of the axes that panels replace.
+                self.axes_[0, 0].set_title(title, fontsize="medium", loc="left")
         return self
