@@ -99,6 +99,7 @@ REFERENCES = {
     "NAE": ("AE", "MPDR-R", "kNN-z"),
     "CANCE": ("CNCE", "LatNCE", "CANCE-error", "AE", "MPDR-R", "kNN-z"),
     "CNCE": ("LatNCE", "CANCE-error"),
+    "Glow": ("MPDR-R", "AE", "kNN-z", "NSF"),
 }
 PROTOCOLS = ("adbench", "clean")
 SEEDS = (1, 2, 3)

@@ -49,20 +49,37 @@ def test_histograms_of_all_scales_and_their_sum_hold_all_rows():
     assert display.axes_.shape == (1, 4)
     both = [np.column_stack([scales(X), scales(X).sum(axis=1)]) for X in (A, B)]
     for k, (panel, pair) in enumerate(zip(display.axes_[0], display.drawn_, strict=True)):
-        edges = np.histogram_bin_edges(np.concatenate([values[:, k] for values in both]), 40)
+        ends = [np.quantile(values[:, k], (0.01, 0.99)) for values in both]
+        edges = np.linspace(np.min(ends), np.max(ends), 41)
         for values, steps in zip(both, pair, strict=True):
-            heights, _ = np.histogram(values[:, k], edges, density=True)
+            kept = values[:, k].clip(edges[0], edges[-1])
+            heights, _ = np.histogram(kept, edges, density=True)
+            assert (heights * np.diff(edges)).sum() == pytest.approx(1)
             corners = steps.get_path().vertices
             assert corners[:, 1].max() == pytest.approx(heights.max())
             assert {*edges} == {*corners[:, 0]}
         truth = np.repeat([1, 0], [80, 50])
         area = roc_auc_score(truth, np.concatenate([values[:, k] for values in both]))
         assert panel.get_title().endswith(f"AUROC {area:.2f}")
-        assert panel.get_xlabel() == "nats"
+        assert panel.get_xlabel() == "nats (outer bins: and beyond)"
     titles = [panel.get_title().split("\n")[0] for panel in display.axes_[0]]
     assert titles == ["scale 1", "scale 2", "scale 3 (last)", "sum: log-likelihood"]
     assert [text.get_text() for text in display.legend_.get_texts()] == ["digits", "letters"]
     assert display.estimator_name == "Flow"
+
+
+def test_one_row_far_out_does_not_hide_the_others():
+    near = np.random.RandomState(0).randn(500, 1)
+    display = ScaleDisplay(contributions=np.r_[near, [[-1e9]]], other_contributions=near).plot()
+    low, high = display.axes_[0, 0].get_xlim()
+    assert -5 < low < high < 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_data_without_a_finite_contribution_have_no_auroc():
+    nothing = np.full((3, 1), np.nan)
+    display = ScaleDisplay(contributions=np.ones((4, 1)), other_contributions=nothing).plot()
+    assert display.axes_[0, 0].get_title() == "scale 1\nno finite values"
 
 
 def test_the_first_data_set_is_the_one_that_should_be_higher():

@@ -150,7 +150,8 @@ class ScaleDisplay:
             "hist" is histograms of every scale and of the sum of all, "scatter" dots of every scale
             but the last one against the last one.
         bins : int, default=40
-            Bins of a histogram, the same ones for both data sets.
+            Bins of a histogram, the same ones for both data sets. They span all but a hundredth of
+            the rows at either end of each; what is beyond counts in the outer bins.
         **kwargs : dict
             Arguments of ``Axes.hist`` or ``Axes.scatter`` for both data sets.
 
@@ -211,7 +212,8 @@ class ScaleDisplay:
         n_scales = both[0].shape[1]
         values = [array[:, k] if k < n_scales else array.sum(axis=1) for array in both]
         values = [part[np.isfinite(part)] for part in values]
-        edges = np.histogram_bin_edges(np.concatenate(values), bins).tolist()
+        low, high = _range(values)
+        edges = np.linspace(low, high, bins + 1).tolist()
         drawn = []
         for part, color, label in zip(values, _COLORS, self.labels, strict=True):
             style: dict[str, Any] = {
@@ -220,15 +222,14 @@ class ScaleDisplay:
                 "color": color,
                 "edgecolor": color,
             }
-            style |= {"linewidth": 1.5, "density": True, "label": label, **kwargs}
-            patches: Any = panel.hist(part, edges, **style)[2]
+            style |= {"linewidth": 1.5, "density": len(part) > 0, "label": label, **kwargs}
+            patches: Any = panel.hist(np.clip(part, low, high), edges, **style)[2]
             drawn.append(patches[0])
         self.drawn_.append((drawn[0], drawn[1]))
         name = _name(k, n_scales) if k < n_scales else "sum: log-likelihood"
-        truth = np.repeat([1, 0], [len(part) for part in values])
-        area = roc_auc_score(truth, np.concatenate(values))
-        panel.set_title(f"{name}\nAUROC {area:.2f}", fontsize="medium")
-        panel.set(xlabel="nats", yticks=[])
+        panel.set_title(f"{name}\n{_area(*values)}", fontsize="medium")
+        beyond = any(((part < low) | (part > high)).any() for part in values)
+        panel.set(xlabel="nats (outer bins: and beyond)" if beyond else "nats", yticks=[])
 
     def _dots(
         self, panel: Axes, k: int, both: tuple[NDArray, NDArray], kwargs: dict[str, Any]
@@ -242,6 +243,25 @@ class ScaleDisplay:
         self.drawn_.append((drawn[0], drawn[1]))
         panel.set_xlabel(f"{_name(k, n_scales)}, nats")
         panel.set_ylabel(f"{_name(n_scales - 1, n_scales)}, nats")
+
+
+def _range(values: list[NDArray]) -> tuple[float, float]:
+    """Range of histograms: of all but a hundredth at either end of each data set.
+
+    A few rows far out would squeeze all others into one bin.
+    """
+    ends = [np.quantile(part, (0.01, 0.99)) for part in values if len(part)]
+    if not ends:
+        return 0.0, 1.0
+    low, high = float(np.min(ends)), float(np.max(ends))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _area(normal: NDArray, other: NDArray) -> str:
+    if not (len(normal) and len(other)):
+        return "no finite values"
+    truth = np.repeat([1, 0], [len(normal), len(other)])
+    return f"AUROC {roc_auc_score(truth, np.concatenate([normal, other])):.2f}"
 
 
 def _name(k: int, n_scales: int) -> str:
