@@ -342,8 +342,7 @@ def tables(
     rows = pd.read_csv(out / "rows.csv")
     text = [
         "# Hierarchies of distributions and of features",
-        f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}, "
-        f"{rows['machine'].iloc[-1]}.",
+        f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}.",
         'AUROC of Glow\'s scores: means over seeds, and their standard errors. "general, raw" is '
         'the log density log p_g of the general model, "raw" that of the specific one, log p_in, '
         'which is finetuned from the general one, "last scale" a part of it, and "ratio" '
@@ -358,8 +357,9 @@ def tables(
         n_general = part["n_general"].unique()
         text += [
             f"## {first['experiment']}, {first['size']}",
-            f"Data: {first['data']}. Models: {first['model']}.",
-            f"{part['seed'].nunique()} seeds, {first['n_normal']} normal images and "
+            f"Data: {first['data']}. Models: {first['model']}. Machine: "
+            f"{'; '.join(part['machine'].unique())}.",
+            f"{part['seed'].nunique()} seed(s), {first['n_normal']} normal images and "
             f"{' or '.join(map(str, n_general))} of the general distribution to train on, "
             f"{first['n_new']} new normal ones to test on; "
             f"{part['cpu_seconds'].median():.0f} s of processor time and "
