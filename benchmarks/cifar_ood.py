@@ -125,7 +125,9 @@ def tables() -> None:
     text = ["# Other images against CIFAR-10", ROWS.origin("cifar_ood.py")]
     for size, rows in ROWS.read().groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)
-        steps = "; ".join(f"{m} {c.steps:.0f}, {c.fit_seconds:.0f} s" for m, c in cost.iterrows())
+        steps = "; ".join(
+            f"{m} {c.steps:.0f}, {c.fit_seconds:.0f} s" for m, c in cost.dropna().iterrows()
+        )
         text.append(f"## Size: {size}")
         text.append(
             f"{rows['seed'].nunique()} seed(s), mean ± standard deviation; {rows['n_train'].max()} "
