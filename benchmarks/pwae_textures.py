@@ -11,7 +11,7 @@ as many as a category of MVTec AD has on average. `--full` is `PWAE.from_paper` 
 300x300, for a GPU; its encoder is the package's own, as no network that was trained on other images
 comes with it. A folder has the layout of MVTec AD, and its images are resized.
 
-Settings were chosen on images that the generator makes of seed 101; the tables are of seeds 0 and 1.
+Settings were chosen on images that the generator makes of seed 101; the tables are of seeds 0, 1.
 """
 
 from __future__ import annotations
