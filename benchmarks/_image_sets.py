@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,3 +94,13 @@ def _digits(data_home: Path | None) -> NDArray:
 def _on_32(images: NDArray) -> NDArray:
     """Grey images of 28 x 28 in the middle of three channels of 32 x 32."""
     return np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2))).repeat(3, axis=1)
+
+
+def padded(X: NDArray) -> NDArray:
+    """Images of 28 x 28 in a black frame: three scales need sides that 8 divides."""
+    return np.pad(X, ((0, 0), (0, 0), (2, 2), (2, 2)))
+
+
+def bits_per_dimension(log_density: Any, n_numbers: int) -> Any:
+    """Bits per dimension of log densities in units of pixels in [0, 1]."""
+    return np.log2(255) - log_density / (n_numbers * np.log(2))

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import typer
 from _deadline import Deadline
+from _image_sets import bits_per_dimension, padded
 from _measure import machine
 from numpy.typing import NDArray
 
@@ -26,16 +27,12 @@ from skgenad.datasets import fetch_mnist
 from skgenad.inspection import SamplesDisplay
 
 RESULTS = Path(__file__).parent / "results"
+_N_NUMBERS = 32 * 32
 
 
 def _digits(subset: str, data_home: Path | None) -> NDArray:
     X, _ = fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
-    return np.pad(X, ((0, 0), (0, 0), (2, 2), (2, 2)))
-
-
-def _bits(log_density: NDArray | float) -> NDArray | float:
-    """Bits per dimension of log densities in units of pixels in [0, 1]."""
-    return np.log2(255) - log_density / (1024 * np.log(2))
+    return padded(X)
 
 
 def run(
@@ -51,9 +48,11 @@ def run(
     deadline = Deadline(seconds, "flow")
     detector = Glow.from_paper("mnist", **changes, callbacks=[deadline])
     detector.fit(_digits("train", data_home))
-    test = float(np.mean(_bits(detector.log_density(_digits("test", data_home)))))
+    test = float(
+        np.mean(bits_per_dimension(detector.log_density(_digits("test", data_home)), _N_NUMBERS))
+    )
     history = detector.history_[["step", "loss", "seconds"]].assign(
-        bits=_bits(-detector.history_["loss"])
+        bits=bits_per_dimension(-detector.history_["loss"], _N_NUMBERS)
     )
     out.mkdir(parents=True, exist_ok=True)
     history.to_csv(out / "glow_digits.csv", index=False, float_format="%.6g")

@@ -33,6 +33,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import typer
+from _image_sets import bits_per_dimension, padded
 from _measure import machine
 from numpy.typing import NDArray
 from scipy import stats
@@ -92,7 +93,7 @@ class Source(NamedTuple):
 
 def _source(fetch: Callable[..., Bunch], data_home: Path | None, subset: str) -> Source:
     bunch = fetch(subset=subset, data_home=data_home)
-    X = bunch.data if bunch.data.shape[-1] == 32 else _padded(bunch.data)
+    X = bunch.data if bunch.data.shape[-1] == 32 else padded(bunch.data)
     # A small copy of a data set may stand in for it: the description says so.
     what = bunch.DESCR.splitlines()[-1].partition(". ")[0]
     return Source(X, bunch.target, f"{what} ({len(X):,} images)")
@@ -122,11 +123,6 @@ def _data(experiment: str, data_home: Path | None) -> str:
     else:
         sources.append(_photographs(data_home, "test"))
     return "; ".join(source.text for source in sources)
-
-
-def _padded(X: NDArray) -> NDArray:
-    """Images of 28 x 28 in a black frame: three scales need sides that 8 divides."""
-    return np.pad(X, ((0, 0), (0, 0), (2, 2), (2, 2)))
 
 
 def _grey(X: NDArray) -> NDArray:
@@ -210,11 +206,6 @@ def _settings(model: Glow) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
-def _bits(log_density: Any, n_numbers: int) -> Any:
-    """Bits per dimension of log densities in units of pixels in [0, 1]."""
-    return np.log2(255) - log_density / (n_numbers * np.log(2))
-
-
 def _models(images: Images, model: Glow) -> dict[str, Any]:
     """Fit the general model, the specific ones, and PNG beside."""
     n_numbers = images.normal[0].size
@@ -279,11 +270,11 @@ def _compute(
             rows.append({"metric": "auroc", "method": method, "set": name, "value": auroc})
     n_numbers = int(np.prod(shape))
     for method in ("general, raw", "raw", "outlier loss, raw"):
-        bits = float(_bits(new[method].mean(), n_numbers))
+        bits = float(bits_per_dimension(new[method].mean(), n_numbers))
         rows.append({"metric": "test bits", "method": method, "set": "new", "value": bits})
     for method, fitted in (("general", models["general"]), ("specific", models["ratio"].detector_)):
         for _, epoch in fitted.history_.iterrows():
-            value = float(_bits(-epoch["loss"], n_numbers))
+            value = float(bits_per_dimension(-epoch["loss"], n_numbers))
             row = {"metric": "training bits", "method": method, "step": epoch["step"]}
             rows.append({**row, "set": "training", "value": value})
     common = {

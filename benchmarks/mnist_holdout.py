@@ -252,7 +252,7 @@ def tables() -> None:
         text.append(f"## Size: {size}")
         text.append(
             f"{rows['n_train'].max()} training images; gradient steps of all stages and "
-            f"{'CPU time' if size == 'small' else 'time, of several at once,'} of a fit: {steps}."
+            f"{'CPU time' if size == 'small' else 'time by the clock'} of a fit: {steps}."
         )
         text += [_table(rows, "aupr"), _table(rows, "auroc")]
     typer.echo(f"wrote {ROWS.report(text)}")

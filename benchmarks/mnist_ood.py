@@ -107,10 +107,11 @@ def tables() -> None:
     text = ["# Other images against MNIST", ROWS.origin("mnist_ood.py")]
     for size, rows in ROWS.read().groupby("size"):
         sizes = rows.groupby("anomalies", sort=False)["n_anomalies"].first().items()
+        by_method = rows.groupby("method")["seed"].nunique().reindex(METHODS).dropna()
+        seeds = ", ".join(f"{method} {n:.0f}" for method, n in by_method.items())
         text.append(f"## Size: {size}")
         text.append(
-            f"{rows['seed'].nunique()} seeds of AE and MPDR-R, one of the others; mean ± standard "
-            "deviation. Anomalies: "
+            f"Mean ± standard deviation; seeds: {seeds}. Anomalies: "
             + ", ".join(f"{name} {n}" for name, n in sizes)
             + ". Of Omniglot, fewer than 13,180 images are a part of the papers' evaluation set "
             "at hand. Empty cells have not been run."

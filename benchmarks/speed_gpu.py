@@ -23,9 +23,10 @@ import typer
 from _conv_step import ConvStep, MultiplyAdds, PlainConvStep
 from _flow_step import FlowStep, NormflowsStep
 from _measure import save, write_report
+from torch import Tensor
 
 from skgenad import MPDR
-from skgenad._training import run_stage
+from skgenad._training import Stage, run_stage
 
 FOLDER = Path(__file__).parent / "results" / "speed_gpu"
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -56,15 +57,17 @@ def _seconds(cases: dict[str, Run], rounds: int, few: int, many: int) -> pd.Data
     )
 
 
-def _loop(stage: Any, module: Any, rows: Any, batch_size: int, recorded: bool) -> Run:
-    """Make a run of the package's loop on a stage, with recording or without."""
-    changes = {} if recorded else {"is_steady": None}
+def _loops(stage: Stage, module: Any, rows: Tensor, batch_size: int) -> dict[str, Run]:
+    """Make runs of the package's loop on a stage, with recording and without."""
 
-    def run(n_steps: int) -> None:
-        changed = dataclasses.replace(stage, n_steps=n_steps, **changes)
-        run_stage(module, changed, rows, batch_size=batch_size)
+    def loop(**changes: Any) -> Run:
+        def run(n_steps: int) -> None:
+            changed = dataclasses.replace(stage, n_steps=n_steps, **changes)
+            run_stage(module, changed, rows, batch_size=batch_size)
 
-    return run
+        return run
+
+    return {_RECORDED: loop(), _EAGER: loop(is_steady=None)}
 
 
 def _gemm_tflops(allow_tf32: bool, n: int = 8192) -> float:
@@ -84,20 +87,20 @@ def _gemm_tflops(allow_tf32: bool, n: int = 8192) -> float:
     return 2 * n**3 / seconds / 1e12
 
 
-def _rows(seconds: pd.DataFrame, own: str, **common: Any) -> list[dict[str, Any]]:
+_RECORDED, _EAGER = "skgenad, recorded", "skgenad, kernel by kernel"
+
+
+def _rows(seconds: pd.DataFrame, **common: Any) -> list[dict[str, Any]]:
     return [
         {
             **common,
             "step": name,
             "ms": 1e3 * seconds[name].median(),
             "steps a second": 1 / seconds[name].median(),
-            f"times {own}": (seconds[name] / seconds[own]).median(),
+            f"times {_RECORDED}": (seconds[name] / seconds[_RECORDED]).median(),
         }
         for name in seconds
     ]
-
-
-_RECORDED, _EAGER = "skgenad, recorded", "skgenad, kernel by kernel"
 
 
 def _images(rounds: int, many: int) -> list[dict[str, Any]]:
@@ -105,13 +108,9 @@ def _images(rounds: int, many: int) -> list[dict[str, Any]]:
     with MultiplyAdds() as counted:
         ours.step()
     plain = PlainConvStep(ours)
-    loops = [_loop(ours.stage, ours.module, ours.x, 128, recorded) for recorded in (True, False)]
-    cases = {
-        _RECORDED: loops[0],
-        _EAGER: loops[1],
-        "plain": lambda n: [plain.step() for _ in range(n)],
-    }
-    rows = _rows(_seconds(cases, rounds, 20, many), _RECORDED)
+    cases = _loops(ours.stage, ours.module, ours.x, 128)
+    cases["plain"] = lambda n: [plain.step() for _ in range(n)]
+    rows = _rows(_seconds(cases, rounds, 20, many))
     peaks = {"TF32": _gemm_tflops(True), "float32": _gemm_tflops(False)}
     for row in rows:
         tflops = 2 * counted.total * row["steps a second"] / 1e12
@@ -126,11 +125,7 @@ def _tables(rounds: int, many: int) -> list[dict[str, Any]]:
     module = detector._make_module(21).to("cuda")
     detector._before_training(module, rows, None)
     stage = detector._stages(module)[-1]
-    cases = {
-        name: _loop(stage, module, rows, 128, recorded)
-        for name, recorded in ((_RECORDED, True), (_EAGER, False))
-    }
-    return _rows(_seconds(cases, rounds, 20, many), _RECORDED)
+    return _rows(_seconds(_loops(stage, module, rows, 128), rounds, 20, many))
 
 
 def _flows(rounds: int, many: int) -> list[dict[str, Any]]:
@@ -143,10 +138,7 @@ def _flows(rounds: int, many: int) -> list[dict[str, Any]]:
         x = torch.rand(4 * batch_size, int(np.prod(shape)), device="cuda")
         settings = {"scales": 3, "steps": steps, "hidden": hidden, "batch_size": batch_size}
         ours = FlowStep(x, shape, **settings)
-        cases = {
-            name: _loop(ours.stage, ours.module, x, batch_size, recorded)
-            for name, recorded in ((_RECORDED, True), (_EAGER, False))
-        }
+        cases = _loops(ours.stage, ours.module, x, batch_size)
         cases["normflows"] = NormflowsStep(ours).run
         common = {
             "image": " x ".join(map(str, shape)),
@@ -154,7 +146,7 @@ def _flows(rounds: int, many: int) -> list[dict[str, Any]]:
             "width": hidden,
             "batch": batch_size,
         }
-        rows += _rows(_seconds(cases, rounds, 5, many // 3), _RECORDED, **common)
+        rows += _rows(_seconds(cases, rounds, 5, many // 3), **common)
     return rows
 
 

@@ -89,7 +89,7 @@ class ColumnDensity(FlowDensity):
 
     def __init__(self, make: Callable[[int], Any], n_features: int, scale: int | None) -> None:
         super().__init__(scale)
-        self.make, self.flow = make, None
+        self.make, self.flow, self.n_varying = make, None, n_features
         self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
         self.register_buffer("constants", torch.zeros(n_features))
 
@@ -103,7 +103,7 @@ class ColumnDensity(FlowDensity):
 
     def _build(self, varies: Tensor) -> None:
         self.varies.copy_(varies)
-        n = int(varies.sum())
+        self.n_varying = n = int(varies.sum())
         self.flow = self.make(n).to(self.varies.device) if n else None
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
@@ -116,7 +116,8 @@ class ColumnDensity(FlowDensity):
 
     def _varying(self, x: Tensor) -> Tensor:
         """Columns (n, d') that vary."""
-        return x if bool(self.varies.all()) else x[:, self.varies].contiguous()
+        # By a number kept on the host: looking at the mask would hold up a GPU in each step.
+        return x if self.n_varying == x.shape[1] else x[:, self.varies].contiguous()
 
     def contributions(self, x: Tensor) -> Tensor:
         """Contributions of the scales, in nats, (n, n_scales)."""
