@@ -7,7 +7,7 @@ from typing import Any
 
 from skorch.callbacks import Callback
 
-from skgenad._training import StopStage
+from skgenad._core.loop import StopStage
 
 
 class Deadline(Callback):

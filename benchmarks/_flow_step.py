@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from skgenad import Glow
-from skgenad._training import Stage, run_stage
+from skgenad._core.loop import Stage
+from skgenad._core.training import run_stage
 
 
 class FlowStep:

@@ -38,12 +38,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import skgenad
 from skgenad import MPDR
-from skgenad._energies import frozen
-from skgenad._objectives import contrastive_loss
-from skgenad._recovery import RecoveryEnergy
-from skgenad._training import RowBatches, Stage, run_stage
+from skgenad._core.loop import RowBatches, Stage
+from skgenad._core.training import run_stage
 from skgenad.benchmark.protocols import make_split
 from skgenad.datasets import fetch_adbench
+from skgenad.energies._energies import contrastive_loss, frozen
+from skgenad.energies._recovery import RecoveryEnergy
 
 app = typer.Typer(add_completion=False, help=__doc__)
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer rounds: a smoke test.")]

@@ -26,7 +26,8 @@ from _measure import save, write_report
 from torch import Tensor
 
 from skgenad import MPDR
-from skgenad._training import Stage, run_stage
+from skgenad._core.loop import Stage
+from skgenad._core.training import run_stage
 
 FOLDER = Path(__file__).parent / "results" / "speed_gpu"
 app = typer.Typer(add_completion=False, help=__doc__)

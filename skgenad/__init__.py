@@ -1,20 +1,20 @@
 """Generative anomaly detection for scikit-learn."""
 
-from ._training import DivergenceWarning
-from .autoencoder import Autoencoder
-from .cance import CANCE
-from .dagmm import DAGMM
-from .ebm import EBM
-from .glow import Glow
-from .likelihood_ratio import LikelihoodRatio
-from .mahalanobis import Mahalanobis
-from .mpdr import MPDR
-from .nae import NAE
-from .normalizing_flow import NormalizingFlow
-from .pixelcnn import PixelCNN
-from .pwae import PWAE
-from .vae import VAE
-from .wae import WAE
+from skgenad._core.callbacks import DivergenceWarning
+from skgenad.autoencoders.autoencoder import Autoencoder
+from skgenad.autoencoders.cance import CANCE
+from skgenad.autoencoders.dagmm import DAGMM
+from skgenad.autoencoders.pwae import PWAE
+from skgenad.autoencoders.vae import VAE
+from skgenad.autoencoders.wae import WAE
+from skgenad.energies.ebm import EBM
+from skgenad.energies.mpdr import MPDR
+from skgenad.energies.nae import NAE
+from skgenad.likelihoods.glow import Glow
+from skgenad.likelihoods.likelihood_ratio import LikelihoodRatio
+from skgenad.likelihoods.mahalanobis import Mahalanobis
+from skgenad.likelihoods.normalizing_flow import NormalizingFlow
+from skgenad.likelihoods.pixelcnn import PixelCNN
 
 __version__ = "0.1.0"
 __all__ = [

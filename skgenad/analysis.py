@@ -7,19 +7,19 @@ images share dominates their likelihoods. These functions show how much it does.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import Interval
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import Integral
-from ._images import check_image_shape, validate_rows
-from ._scaling import PixelUnits
+from skgenad._core.checks import Interval, fit_context
+from skgenad._core.rows import check_image_shape, validate_rows
+from skgenad._core.units import PixelUnits
 
 __all__ = [
     "PixelDifferenceDensity",
@@ -110,7 +110,7 @@ class PixelDifferenceDensity(BaseEstimator):
         self.image_shape = image_shape
         self.n_bins = n_bins
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Make the histogram of the differences in images.
 

@@ -11,15 +11,14 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    _fit_context,
     clone,
 )
 from sklearn.utils import Tags, get_tags
-from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import nn
 
-from ._images import image_shape_of, validate_rows
+from skgenad._core.checks import HasMethods, fit_context
+from skgenad._core.rows import image_shape_of, validate_rows
 
 __all__ = ["LatentFeatures"]
 
@@ -72,7 +71,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def __init__(self, detector: Any) -> None:
         self.detector = detector
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Fit a clone of the detector.
 

@@ -5,9 +5,9 @@ import inspect
 import numpy as np
 
 import skgenad
-from skgenad._base import BaseGenerativeDetector
-from skgenad._contract import BaseDetector
-from skgenad._factories import Networks
+from skgenad._core.contract import BaseDetector
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._tensors.networks import Networks
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {

@@ -25,7 +25,7 @@ def without_float64(monkeypatch):
         return apply(module, checked, recurse)
 
     monkeypatch.setattr(torch.nn.Module, "_apply", refusing)
-    monkeypatch.setattr("skgenad._device.has_float64", lambda device: False)
+    monkeypatch.setattr("skgenad._tensors.device.has_float64", lambda device: False)
 
 
 def _global_rng_states():

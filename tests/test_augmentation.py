@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skgenad import MPDR
-from skgenad._augmentation import (
+from skgenad._tensors.augmentation import (
     AUGMENTATIONS,
     augmented,
     cropped,
@@ -20,7 +20,7 @@ from skgenad._augmentation import (
     shifted,
     turned_hue,
 )
-from skgenad._langevin import Langevin
+from skgenad.energies._langevin import Langevin
 
 
 def images(n=40, c=3, h=9, w=11):

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from skgenad import Autoencoder
-from skgenad._networks import Identity, Sphere
+from skgenad._tensors.maps import Identity, Sphere
 
 QUICK = {"hidden_sizes": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
 

@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
-from skgenad._device import resolve_device
+from skgenad._tensors.device import resolve_device
 
 from ._settings import DETECTORS, having, normal_rows, tiny
 

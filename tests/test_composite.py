@@ -7,7 +7,9 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from skgenad._composite import (
+from skgenad._tensors.distances import mean_squared_error
+from skgenad._tensors.networks import Networks
+from skgenad.autoencoders._composite import (
     LatentNorm,
     PrincipalComponents,
     TwoStageAutoencoder,
@@ -15,8 +17,6 @@ from skgenad._composite import (
     cosine_dissimilarity,
     covariance_penalty,
 )
-from skgenad._distances import mean_squared_error
-from skgenad._factories import Networks
 
 
 def rows(n=200, d=5, seed=0):

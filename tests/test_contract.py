@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
-from skgenad._base import SCORING_CHUNK, BaseGenerativeDetector
+from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
 
 from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, takes, tiny
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from skgenad._convnets import (
+from skgenad._tensors.architectures import (
     ARCHITECTURES,
     AttentionBlock,
     Conv28,
@@ -18,8 +18,8 @@ from skgenad._convnets import (
     group_norm,
     with_spectral_norm,
 )
-from skgenad._factories import Networks
-from skgenad._networks import SpectralWeight
+from skgenad._tensors.maps import SpectralWeight
+from skgenad._tensors.networks import Networks
 
 PAPER_SHAPES = {
     "fcres": (2,),

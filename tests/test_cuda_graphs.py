@@ -8,11 +8,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import skgenad
 from skgenad import EBM, MPDR, NAE, Autoencoder
-from skgenad._base import BaseGenerativeDetector
-from skgenad._cuda_graphs import Stepper
-from skgenad._langevin import ReplayBuffer
-from skgenad._networks import SpectralLinear
-from skgenad._training import StageNet
+from skgenad._core.cuda_graphs import Stepper
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import StageNet
+from skgenad._tensors.maps import SpectralLinear
+from skgenad.energies._langevin import ReplayBuffer
 
 from ._settings import DETECTORS, TINY
 

@@ -10,10 +10,10 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
 from skgenad import DAGMM
-from skgenad._energies import energy_and_grad
-from skgenad._moments import Mixture
-from skgenad._training import DivergenceWarning
-from skgenad.dagmm import DAGMMModule, mixture_energy, regularized
+from skgenad._core.callbacks import DivergenceWarning
+from skgenad._tensors.moments import Mixture
+from skgenad.autoencoders.dagmm import DAGMMModule, mixture_energy, regularized
+from skgenad.energies._energies import energy_and_grad
 
 QUICK = {"max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
 
@@ -177,7 +177,7 @@ def test_mixture_of_the_training_rows_does_not_depend_on_chunks(module, monkeypa
     rows = torch.randn(50, 5)
     z = module(rows)[0].double()
     expected = Mixture.of(z, module.memberships(z.float()).double())
-    monkeypatch.setattr("skgenad._moments._MOST_ROWS", chunk)
+    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", chunk)
     module.set_mixture(rows)
     tolerance = {"rtol": 1e-4, "atol": 1e-6}
     torch.testing.assert_close(module.phi, expected.weights.float(), **tolerance)

@@ -106,6 +106,6 @@ def test_what_lost_its_float64_scores_alike_where_there_is_one(name, extra, requ
     detector.module_.to("cpu")
     assert types_of(detector.module_) == {torch.float32}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skgenad._device.has_float64", lambda device: True)
+        patch.setattr("skgenad._tensors.device.has_float64", lambda device: True)
         np.testing.assert_allclose(detector.score_samples(X), scores, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(detector.score_samples(X), scores, rtol=1e-2, atol=1e-2)

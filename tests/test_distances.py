@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skgenad import MPDR, NAE, Autoencoder
-from skgenad._distances import DISTANCES, make_distance
+from skgenad._tensors.distances import DISTANCES, make_distance
 
 SHAPE = (3, 13, 17)
 

@@ -7,8 +7,11 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from skgenad import MPDR
-from skgenad._langevin import ReplayBuffer
-from skgenad._training import STEPS_PER_EPOCH, DivergenceWarning, Stage, adam, run_stage
+from skgenad._core.callbacks import DivergenceWarning
+from skgenad._core.loop import STEPS_PER_EPOCH, Stage
+from skgenad._core.optimizers import adam
+from skgenad._core.training import run_stage
+from skgenad.energies._langevin import ReplayBuffer
 
 from ._settings import normal_rows, tiny
 

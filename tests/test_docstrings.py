@@ -13,7 +13,7 @@ from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
 
 import skgenad
-from skgenad._contract import BaseDetector
+from skgenad._core.contract import BaseDetector
 
 # Checks of `numpydoc.validate` that must pass; the others are matters of taste.
 CHECKS = {

@@ -10,12 +10,12 @@ from scipy.stats import binomtest, kstest
 from sklearn.metrics import roc_auc_score
 
 from skgenad import EBM
-from skgenad._energies import ScalarEnergy
-from skgenad._langevin import Langevin
-from skgenad._networks import MLP
-from skgenad._training import DivergenceWarning
+from skgenad._core.callbacks import DivergenceWarning
+from skgenad._tensors.maps import MLP
 from skgenad.datasets import make_two_clusters
-from skgenad.ebm import ScalarModule
+from skgenad.energies._energies import ScalarEnergy
+from skgenad.energies._langevin import Langevin
+from skgenad.energies.ebm import ScalarModule
 
 from ._settings import normal_rows, tiny
 

@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from skgenad._distances import make_distance
-from skgenad._energies import (
+from skgenad._tensors.distances import make_distance
+from skgenad._tensors.maps import ACTIVATIONS, MLP
+from skgenad._tensors.networks import Networks
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.energies._energies import (
     MaskedEnergy,
-    ReconstructionEnergy,
     ScalarEnergy,
     build_energy,
     energy_and_grad,
     frozen,
     masked_block,
 )
-from skgenad._factories import Networks
-from skgenad._networks import ACTIVATIONS, MLP
-from skgenad._recovery import RecoveryModule
+from skgenad.energies._recovery import RecoveryModule
 
 from ._settings import mlp_autoencoder
 

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skgenad import CANCE, DAGMM
-from skgenad._external import ExternalFeatures
-from skgenad._random import seed_unseeded
-from skgenad._scaling import StandardUnits
+from skgenad._core.units import StandardUnits
+from skgenad._tensors.seeds import seed_unseeded
+from skgenad.autoencoders._external import ExternalFeatures
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, normal_rows, tiny

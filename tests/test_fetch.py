@@ -11,13 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from skgenad.datasets import _fetch
-from skgenad.datasets._fetch import (
-    RemoteFile,
-    fetch_file,
-    file_digest,
-    find_file,
-    get_data_home,
-)
+from skgenad.datasets._fetch import RemoteFile, fetch_file, file_digest, find_file, get_data_home
 
 CONTENT = bytes(range(256)) * 1024  # four chunks of a download
 REMOTE_PATH = "files/rows.bin"

@@ -14,8 +14,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from skgenad import MPDR, Autoencoder
-from skgenad._base import BaseGenerativeDetector
-from skgenad._files import _digest
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.files import _digest
 
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from skgenad._couplings import Elementwise, conv_coupling, dense_coupling
-from skgenad._flow_layers import (
+from skgenad.likelihoods._couplings import Elementwise, conv_coupling, dense_coupling
+from skgenad.likelihoods._flow_layers import (
     ActNorm,
     Chain,
     Flatten,
@@ -19,7 +19,7 @@ from skgenad._flow_layers import (
     Squeeze,
     random_rotation,
 )
-from skgenad._flows import Flow, PatchFlow, conv_step, dense_step
+from skgenad.likelihoods._flows import Flow, PatchFlow, conv_step, dense_step
 
 IMAGE = (4, 2, 4)
 # Name -> (makes the layer, shape of a row).

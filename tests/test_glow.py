@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from skgenad import Glow
-from skgenad._base import IMAGE_CHUNK
-from skgenad._densities import ColumnDensity, PixelDensity
-from skgenad._flow_layers import NormalizedRotation
-from skgenad._flows import Flow
+from skgenad._core.detector import IMAGE_CHUNK
+from skgenad.likelihoods._densities import ColumnDensity, PixelDensity
+from skgenad.likelihoods._flow_layers import NormalizedRotation
+from skgenad.likelihoods._flows import Flow
 
 from ._settings import normal_rows, tiny
 from .test_images import pixels

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skgenad._hsic import centred_gram, hsic, normalized_hsic
+from skgenad.autoencoders._hsic import centred_gram, hsic, normalized_hsic
 
 
 def pairs(n=40, seed=0):

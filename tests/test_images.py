@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from skgenad import CANCE, MPDR, Autoencoder
-from skgenad._base import IMAGE_CHUNK
-from skgenad._scaling import PixelUnits
+from skgenad._core.detector import IMAGE_CHUNK
+from skgenad._core.units import PixelUnits
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, having, normal_rows, takes

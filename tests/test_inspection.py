@@ -18,9 +18,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from skgenad import MPDR, Autoencoder
-from skgenad._training import empty_history
+from skgenad._core.training import empty_history
+from skgenad.energies.nae import NAE
 from skgenad.inspection import EnergyDisplay, TrainingDisplay
-from skgenad.nae import NAE
 
 matplotlib.use("Agg")
 

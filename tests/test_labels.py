@@ -15,8 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skgenad import Mahalanobis
-from skgenad._base import BaseGenerativeDetector
-from skgenad._training import Stage, adam
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.optimizers import adam
 
 from ._settings import normal_rows
 from .test_files import rewrite

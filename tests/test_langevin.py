@@ -7,7 +7,7 @@ import torch
 from scipy.special import iv
 from scipy.stats import truncnorm
 
-from skgenad._langevin import Langevin, tempered
+from skgenad.energies._langevin import Langevin, tempered
 
 N = 20_000  # chains at once: a variance is then known to 1 %, a mean to 0.7 % of a deviation
 

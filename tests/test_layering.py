@@ -15,76 +15,44 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "skgenad"
 
-# The table. A module may import modules of lower layers, and of its own where `SIDEWAYS` says so.
-# A subpackage counts as one module. `skgenad/__init__.py` imports what it likes and is open to
-# layer 4 only: the layers below it must not know the public names.
-TENSORS = (
-    "_augmentation _composite _convnets _couplings _cuda_graphs _densities _device _distances "
-    "_energies _factories _flow_layers _flows _hsic _kernels _langevin _logistics _moments _nce "
-    "_negatives _networks _objectives _patch_networks _patches _pixelcnn _png _random "
-    "_recovery _scaling"
-)
-LAYERS = {
-    0: {"_extras", *TENSORS.split()},
-    1: {"_training"},
-    2: {
-        "_base",
-        "_contract",
-        "_energy_based",
-        "_external",
-        "_files",
-        "_flow_detector",
-        "_grid",
-        "_images",
-        "_reconstruction",
-        "_outliers",
-        "_sampling",
-    },
-    3: {
-        "autoencoder",
-        "cance",
-        "mpdr",
-        "dagmm",
-        "ebm",
-        "glow",
-        "mahalanobis",
-        "nae",
-        "normalizing_flow",
-        "pixelcnn",
-        "pwae",
-        "vae",
-        "wae",
-    },
-    4: {
-        "analysis",
-        "metrics",
-        "datasets",
-        "benchmark",
-        "compat",
-        "inspection",
-        "likelihood_ratio",
-        "preprocessing",
-        "_pyod_interface",
-    },
+# The house: each room (a folder or file of `skgenad/`) and the rooms that it may import. The rooms
+# of one floor do not know each other: what two families share moves down.
+TOOLS = {"_core", "_extras", "_tensors", "networks"}
+FAMILIES = {"autoencoders", "energies", "likelihoods"}
+MAY_IMPORT = {
+    "_extras": set(),
+    "_tensors": set(),
+    "networks": {"_tensors"},
+    "_core": {"_tensors", "networks"},
+    **{family: TOOLS for family in FAMILIES},
+    "preprocessing": TOOLS,
+    "analysis": TOOLS,
+    "inspection": {"_core", "_extras"},
+    "compat": {"_extras"},
+    "metrics": {"_extras"},
+    "datasets": {"_core", "_extras", "_tensors", "metrics"},
+    "benchmark": {"__init__", "_extras", "compat", "datasets", "metrics"},
+    "__init__": FAMILIES | {"_core"},
 }
-SIDEWAYS = {0, 2, 4}  # layer 3 is not among them: what two methods share moves down
-
-# Third-party packages by layer; each layer may use those of the layers below, too.
+# Third-party packages of the lower rooms; those above use what the package declares.
+TENSORS = {"torch", "numpy"}
+CORE_PACKAGES = TENSORS | {"skorch", "tqdm", "pandas", "sklearn", "scipy", "safetensors"}
 THIRD_PARTY = {
-    0: {"torch", "numpy"},
-    1: {"skorch", "tqdm", "pandas"},
-    2: {"sklearn", "scipy", "safetensors"},
-    3: set(),
-    4: set(),
+    "_tensors": TENSORS,
+    "networks": TENSORS | {"sklearn"},
+    "_core": CORE_PACKAGES,
+    **{family: CORE_PACKAGES for family in FAMILIES},
 }
-# Single modules that may use a bit more than their layer.
-ALSO = {"_random": {"sklearn.utils"}}
+# Single modules that may use a bit more than their room.
+ALSO = {"_tensors.seeds": {"sklearn.utils"}}
 # Modules that subclass what an optional package defines; they are imported in calls only.
-OPTIONAL_MODULES = {"_pyod_interface": {"pyod"}, "benchmark._app": {"typer"}}
+OPTIONAL_MODULES = {"compat._interface": {"pyod"}, "benchmark._app": {"typer"}}
 # Who seeds global generators, in a fork that puts them back: pyod's detectors know no other way.
-FORKS = {"_random": {"torch"}, "compat": {"numpy", "torch"}}
+FORKS = {"_tensors.seeds": {"torch"}, "compat._detector": {"numpy", "torch"}}
+# The one module that takes scikit-learn's private pieces.
+PRIVATE = {"sklearn.base._fit_context", "sklearn.utils._param_validation"}
+PRIVATE_IN = "_core.checks"
 
-LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-posthocs": "scikit_posthocs", "pillow": "PIL"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -138,45 +106,39 @@ def imports_of(module: str, source: str, is_package: bool = False) -> list[Impor
     return found
 
 
-def unit_of(name: str) -> str:
-    """Return the module of the table that an absolute name below ``skgenad`` belongs to."""
+def room_of(name: str) -> str:
+    """Return the room that an absolute name below ``skgenad`` lies in."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in LAYER_OF else "__init__"
+    return parts[1] if len(parts) > 1 and parts[1] in MAY_IMPORT else "__init__"
 
 
-def broken_inside(unit: str, imported: Import) -> Iterator[str]:
-    target = unit_of(imported.name)
+def broken_inside(module: str, imported: Import) -> Iterator[str]:
+    room, target = module.partition(".")[0], room_of(imported.name)
     for optional in OPTIONAL_MODULES:
         if f"{imported.name}.".startswith(f"skgenad.{optional}.") and not imported.lazy:
             yield f"line {imported.line}: optional {optional} is imported with the module"
-    if target == unit or unit == "__init__":
-        return
-    layer = LAYER_OF[unit]
-    if target == "__init__":
-        if layer < 4:
-            yield f"line {imported.line}: layer {layer} imports {imported.name}, public or unknown"
-    elif LAYER_OF[target] > layer:
-        yield f"line {imported.line}: layer {layer} imports {target} of layer {LAYER_OF[target]}"
-    elif LAYER_OF[target] == layer and layer not in SIDEWAYS:
-        yield f"line {imported.line}: a method imports another method, {target}"
+    if target != room and target not in MAY_IMPORT[room]:
+        yield f"line {imported.line}: {room} imports {imported.name}, which it may not know"
 
 
 def broken_outside(module: str, imported: Import) -> Iterator[str]:
-    unit = module.partition(".")[0]
+    room = module.partition(".")[0]
     top = imported.name.partition(".")[0]
     if top not in DECLARED:
         yield f"line {imported.line}: {top} is no declared dependency"
     optional = OPTIONAL - OPTIONAL_MODULES.get(module, set())
     if top in optional and not imported.lazy:
         yield f"line {imported.line}: optional {top} is imported with the module"
-    layer = LAYER_OF.get(unit, 4)
-    allowed = {name for low in range(layer + 1) for name in THIRD_PARTY[low]}
-    if layer < 4 and top not in allowed:
-        if not any(f"{imported.name}.".startswith(f"{name}.") for name in ALSO.get(unit, ())):
-            yield f"line {imported.line}: layer {layer} imports {top}"
+    allowed = THIRD_PARTY.get(room, DECLARED) | (OPTIONAL if room in FAMILIES else set())
+    if top not in allowed:
+        if not any(f"{imported.name}.".startswith(f"{name}.") for name in ALSO.get(module, ())):
+            yield f"line {imported.line}: {room} imports {top}"
+    private = any(f"{imported.name}.".startswith(f"{name}.") for name in PRIVATE)
+    if private and module != PRIVATE_IN:
+        yield f"line {imported.line}: private {imported.name}; take it from {PRIVATE_IN}"
 
 
-def broken_calls(unit: str, source: str) -> Iterator[str]:
+def broken_calls(module: str, source: str) -> Iterator[str]:
     """Yield calls that print, that touch global state, or name the wrong extra."""
     for node, lazy in walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
@@ -184,7 +146,7 @@ def broken_calls(unit: str, source: str) -> Iterator[str]:
         called = ast.unparse(node.func)
         if called == "print" or called.endswith("set_num_threads"):
             yield f"line {node.lineno}: calls {called}"
-        forks = FORKS.get(unit, ())
+        forks = FORKS.get(module, ())
         if re.fullmatch(r"(np|numpy)\.random\.[a-z_]+", called) and "numpy" not in forks:
             if not called.endswith("default_rng"):
                 yield f"line {node.lineno}: {called} uses numpy's global generator"
@@ -207,14 +169,14 @@ def broken_require(node: ast.Call) -> Iterator[str]:
 
 def violations(module: str, source: str, is_package: bool = False) -> list[str]:
     """List what `module` (dotted name below ``skgenad``) does against the rules of this file."""
-    unit = module.partition(".")[0]
-    if unit != "__init__" and unit not in LAYER_OF:
-        return [f"{unit} is in no layer: give it one in LAYERS"]
-    found = list(broken_calls(unit, source))
+    room = module.partition(".")[0]
+    if room not in MAY_IMPORT:
+        return [f"{room} is no room of the house: give it a line in MAY_IMPORT"]
+    found = list(broken_calls(module, source))
     for imported in imports_of(module, source, is_package):
         top = imported.name.partition(".")[0]
         if top == "skgenad":
-            found += broken_inside(unit, imported)
+            found += broken_inside(module, imported)
         elif top not in sys.stdlib_module_names:
             found += broken_outside(module, imported)
     return found
@@ -233,10 +195,24 @@ def test_module_keeps_to_its_layer(path):
     assert violations(module_name(path), path.read_text(), path.name == "__init__.py") == []
 
 
-def test_table_names_existing_modules_once():
-    names = sorted(name for layer in LAYERS.values() for name in layer)
-    existing = {module_name(path).partition(".")[0] for path in FILES} - {"__init__"}
-    assert names == sorted(existing)
+def test_table_names_the_rooms_that_there_are():
+    assert set(MAY_IMPORT) == {module_name(path).partition(".")[0] for path in FILES}
+
+
+def test_the_table_of_rooms_has_no_circle():
+    left = {room: set(below) for room, below in MAY_IMPORT.items()}
+    while free := {room for room, below in left.items() if not below & left.keys()}:
+        left = {room: below for room, below in left.items() if room not in free}
+    assert not left, f"circle among {sorted(left)}"
+
+
+def known_modules(name: str) -> str:
+    """Return the module that an absolute imported name lies in, without ``skgenad.``."""
+    modules = {module_name(path) for path in FILES}
+    below = name.removeprefix("skgenad").lstrip(".")
+    while below and below not in modules:
+        below = below.rpartition(".")[0]
+    return below or "__init__"
 
 
 def test_no_module_imports_itself_through_others():
@@ -244,11 +220,9 @@ def test_no_module_imports_itself_through_others():
     for path in FILES:
         name = module_name(path)
         imports = imports_of(name, path.read_text(), path.name == "__init__.py")
-        ours = {
-            unit_of(i.name) for i in imports if i.name.split(".")[0] == "skgenad" and not i.lazy
-        }
-        unit = name.partition(".")[0]
-        graph.setdefault(unit, set()).update(ours - {unit})
+        ours = {known_modules(i.name) for i in imports if i.name.split(".")[0] == "skgenad"}
+        lazy = {known_modules(i.name) for i in imports if i.lazy} & OPTIONAL_MODULES.keys()
+        graph[name] = ours - lazy - {name}
     while free := {unit for unit, targets in graph.items() if not targets & graph.keys()}:
         graph = {unit: targets for unit, targets in graph.items() if unit not in free}
     assert not graph, f"import cycle among {sorted(graph)}"
@@ -257,64 +231,71 @@ def test_no_module_imports_itself_through_others():
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("_langevin", "from skgenad._training import Stage", "layer 0 imports _training"),
-        ("_langevin", "from ._training import Stage", "layer 0 imports _training"),
-        ("_langevin", "from . import mpdr", "layer 0 imports mpdr of layer 3"),
-        ("_langevin", "def f():\n    import skgenad.mpdr", "line 2: layer 0 imports mpdr"),
-        ("_langevin", "import sklearn", "layer 0 imports sklearn"),
-        ("_langevin", "from sklearn.utils import check_random_state", "layer 0 imports sklearn"),
-        ("_random", "from sklearn.base import clone", "layer 0 imports sklearn"),
-        ("_training", "from skgenad import MPDR", "layer 1 imports skgenad.MPDR, public"),
-        ("_training", "import sklearn", "layer 1 imports sklearn"),
-        ("_base", "from skgenad.metrics import x", "layer 2 imports metrics of layer 4"),
-        ("mpdr", "from skgenad.autoencoder import Autoencoder", "another method, autoencoder"),
-        ("mpdr", "from .autoencoder import Autoencoder", "another method, autoencoder"),
-        ("mpdr", "import matplotlib", "layer 3 imports matplotlib"),
-        ("mpdr", "def f():\n    import matplotlib", "layer 3 imports matplotlib"),
+        ("_tensors.maps", "from skgenad._core.loop import Stage", "_tensors imports skgenad._core"),
+        ("_tensors.maps", "from .._core.loop import Stage", "_tensors imports skgenad._core"),
+        ("_tensors.maps", "def f():\n    import skgenad.energies", "line 2: _tensors imports"),
+        ("_tensors.maps", "import sklearn", "_tensors imports sklearn"),
+        ("_tensors.maps", "from sklearn.utils import check_random_state", "imports sklearn"),
+        ("_tensors.seeds", "from sklearn.base import clone", "_tensors imports sklearn"),
+        ("_core.loop", "from skgenad import MPDR", "_core imports skgenad.MPDR"),
+        (
+            "_core.loop",
+            "from skgenad.energies._langevin import x",
+            "_core imports skgenad.energies",
+        ),
+        ("_core.loop", "from skgenad.metrics import x", "_core imports skgenad.metrics"),
+        ("energies.mpdr", "from skgenad.autoencoders.vae import VAE", "energies imports"),
+        ("energies.mpdr", "from ..likelihoods.glow import Glow", "energies imports"),
+        ("energies.mpdr", "import matplotlib", "optional matplotlib is imported"),
         ("metrics", "import pooch", "optional pooch is imported with the module"),
         ("metrics", "try:\n    import pooch\nexcept ImportError: pass", "optional pooch"),
         ("metrics", "class A:\n    import pooch", "optional pooch"),
+        ("metrics", "from sklearn.base import _fit_context", "take it from _core.checks"),
+        ("analysis", "from sklearn.utils._param_validation import Interval", "_core.checks"),
         ("benchmark.cli", "import typer", "optional typer is imported with the module"),
         ("benchmark.cli", "def f():\n    import lightning", "lightning is no declared dependency"),
         ("benchmark", "from skgenad._extras import x\nprint(x)", "line 2: calls print"),
-        ("_training", "import torch\ntorch.set_num_threads(1)", "calls torch.set_num_threads"),
-        ("mpdr", "import numpy as np\nx = np.random.randn(3)", "numpy's global generator"),
-        ("mpdr", "import torch\ntorch.manual_seed(0)", "line 2: seeds torch"),
-        ("mpdr", "import warnings\nwarnings.simplefilter('ignore')", "a warning filter on import"),
+        ("_core.loop", "import torch\ntorch.set_num_threads(1)", "calls torch.set_num_threads"),
+        ("energies.mpdr", "import numpy as np\nx = np.random.randn(3)", "global generator"),
+        ("energies.mpdr", "import torch\ntorch.manual_seed(0)", "line 2: seeds torch"),
+        ("energies.mpdr", "import warnings\nwarnings.simplefilter('ignore')", "a warning filter"),
         ("metrics", "require('pooch', extra='dask')", "extra dask does not install pooch"),
-        ("glow", "import zuko", "optional zuko is imported with the module"),
-        ("glow", "require('zuko', extra='bench')", "extra bench does not install zuko"),
+        ("likelihoods.glow", "import zuko", "optional zuko is imported with the module"),
+        ("likelihoods.glow", "require('zuko', extra='bench')", "bench does not install zuko"),
         ("metrics", "require('pooch', 'plots')", "extra plots does not install pooch"),
-        ("compat", "from ._pyod_interface import X", "optional _pyod_interface is imported"),
-        ("compat", "from . import _pyod_interface", "optional _pyod_interface is imported"),
+        ("compat", "from ._interface import X", "optional compat._interface is imported"),
+        ("compat", "from . import _interface", "optional compat._interface is imported"),
         ("compat", "from pyod.models.knn import KNN", "optional pyod is imported"),
-        ("novelty", "", "novelty is in no layer"),
+        ("novelty", "", "novelty is no room of the house"),
         ("__init__", "import dask", "optional dask is imported with the module"),
     ],
 )
 def test_rules_catch_a_bad_module(module, source, complaint):
-    found = violations(module, source)
+    found = violations(module, source, is_package="." not in module)
     assert any(complaint in line for line in found)
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("_random", "from sklearn.utils import check_random_state"),
-        ("_langevin", "from skgenad._networks import mlp"),
-        ("_training", "import skorch\nfrom tqdm.auto import tqdm\nfrom ._random import seeded"),
-        ("_base", "from ._files import save\nfrom sklearn.base import BaseEstimator"),
-        ("mpdr", "from ._base import BaseGenerativeDetector\nfrom . import _langevin"),
-        ("metrics", "from skgenad import MPDR"),
+        ("_tensors.seeds", "from sklearn.utils import check_random_state"),
+        ("_tensors.maps", "from skgenad._tensors.seeds import seeded"),
+        ("_core.loop", "import skorch\nfrom tqdm.auto import tqdm"),
+        ("_core.loop", "from skgenad._tensors.seeds import seeded"),
+        ("_core.checks", "from sklearn.utils._param_validation import Interval"),
+        ("_core.detector", "from .files import save\nfrom sklearn.base import BaseEstimator"),
+        ("energies.mpdr", "from skgenad._core.detector import X\nfrom . import _langevin"),
+        ("energies.mpdr", "from .nae import NAE"),
+        ("benchmark", "from skgenad import MPDR"),
         ("benchmark.cli", "from .runner import run\nfrom skgenad.datasets import list_adbench"),
         ("benchmark.cli", "def main():\n    import typer"),
         ("benchmark.cli", "if TYPE_CHECKING:\n    import typer"),
         ("benchmark.cli", "from .._extras import require\ntyper = require('typer', extra='bench')"),
         ("benchmark", "import warnings\ndef f():\n    warnings.simplefilter('ignore')"),
         ("benchmark._app", "import typer"),
-        ("_pyod_interface", "from pyod.models.base import BaseDetector"),
-        ("compat", "def f():\n    from ._pyod_interface import X"),
-        ("__init__", "from .mpdr import MPDR\nfrom skgenad import datasets"),
+        ("compat._interface", "from pyod.models.base import BaseDetector"),
+        ("compat._detector", "def f():\n    from ._interface import X"),
+        ("__init__", "from .energies.mpdr import MPDR"),
     ],
 )
 def test_rules_let_a_good_module_pass(module, source):

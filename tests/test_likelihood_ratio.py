@@ -28,13 +28,13 @@ from skgenad import (
     LikelihoodRatio,
     Mahalanobis,
     PixelCNN,
-    likelihood_ratio,
 )
-from skgenad._objectives import margin_loss, ratio_loss
-from skgenad._outliers import OutlierObjective
-from skgenad._png import PNGModel
-from skgenad._scaling import StandardUnits
-from skgenad._training import Stage, run_stage
+from skgenad._core.loop import Stage
+from skgenad._core.training import run_stage
+from skgenad._core.units import StandardUnits
+from skgenad.likelihoods import likelihood_ratio
+from skgenad.likelihoods._outliers import OutlierObjective, margin_loss, ratio_loss
+from skgenad.likelihoods._png import PNGModel
 
 from ._settings import TINY, normal_rows
 

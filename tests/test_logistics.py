@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from skgenad._logistics import LogisticMixture, n_parameters
+from skgenad.likelihoods._logistics import LogisticMixture, n_parameters
 
 
 def mixtures(n=1, n_components=3, n_channels=1, spread=1.0, seed=0):

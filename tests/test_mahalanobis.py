@@ -11,10 +11,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 
 from skgenad import Mahalanobis
-from skgenad._base import SCORING_CHUNK
-from skgenad._energies import energy_and_grad
-from skgenad._moments import TiedMoments
-from skgenad.mahalanobis import MahalanobisModule
+from skgenad._core.detector import SCORING_CHUNK
+from skgenad._tensors.moments import TiedMoments
+from skgenad.energies._energies import energy_and_grad
+from skgenad.likelihoods.mahalanobis import MahalanobisModule
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
 from ._settings import normal_rows
@@ -314,7 +314,7 @@ def test_standardised_batches_agree_but_for_the_rounding_of_units():
 def test_chunks_of_one_call_add_up_too(monkeypatch):
     X = normal_rows()
     expected = Mahalanobis(**CPU).fit(X).covariance_
-    monkeypatch.setattr("skgenad.mahalanobis._CHUNK", 7)
+    monkeypatch.setattr("skgenad.likelihoods.mahalanobis._CHUNK", 7)
     np.testing.assert_allclose(Mahalanobis(**CPU).fit(X).covariance_, expected, rtol=1e-12)
 
 
@@ -371,7 +371,7 @@ def test_an_interrupt_leaves_the_first_fit(way, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("skgenad.mahalanobis.Axes.of", interrupt)
+        patch.setattr("skgenad.likelihoods.mahalanobis.Axes.of", interrupt)
         getattr(fitted, way)(other)
     np.testing.assert_array_equal(fitted.score_samples(X), scores)
     np.testing.assert_array_equal(fitted.p_value(X), p)

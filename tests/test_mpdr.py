@@ -15,12 +15,13 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skgenad import MPDR
-from skgenad._energies import build_energy, masked_block
-from skgenad._factories import Networks
-from skgenad._networks import SpectralWeight
-from skgenad._recovery import RecoveryModule
-from skgenad._training import DivergenceWarning, StopStage
+from skgenad._core.callbacks import DivergenceWarning
+from skgenad._core.loop import StopStage
+from skgenad._tensors.maps import SpectralWeight
+from skgenad._tensors.networks import Networks
 from skgenad.datasets import eight_gaussians_log_density, make_eight_gaussians
+from skgenad.energies._energies import build_energy, masked_block
+from skgenad.energies._recovery import RecoveryModule
 from skgenad.metrics import on_manifold_scorer
 
 TINY = {

@@ -9,9 +9,9 @@ from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal, spearmanr
 
 from skgenad import NAE, Autoencoder
-from skgenad._energies import ReconstructionEnergy
-from skgenad._langevin import Langevin
-from skgenad.nae import NormalizedModule
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.energies._langevin import Langevin
+from skgenad.energies.nae import NormalizedModule
 
 from ._settings import mlp_autoencoder, normal_rows, tiny
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from skgenad._networks import (
+from skgenad._tensors.maps import (
     ACTIVATIONS,
     MLP,
     AutoencoderNet,

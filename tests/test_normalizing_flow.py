@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skgenad import Glow, NormalizingFlow
-from skgenad.normalizing_flow import SplineFlow
+from skgenad.likelihoods.normalizing_flow import SplineFlow
 
 from ._settings import normal_rows, tiny
 from .test_glow import mass_on_a_grid, ring

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from scipy.stats import wasserstein_distance
 
-from skgenad._objectives import random_directions, sliced_wasserstein, student_t
+from skgenad.autoencoders._wasserstein import random_directions, sliced_wasserstein, student_t
 
 
 def test_directions_are_uniform_on_the_sphere():

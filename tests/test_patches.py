@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skgenad import _patches
-from skgenad._patch_networks import PatchDecoder, SteadyBatchNorm2d
-from skgenad._patches import PatchGrid, distant_permutations, grid_for, shuffled, tiled
+from skgenad.autoencoders import _patches
+from skgenad.autoencoders._patch_networks import PatchDecoder, SteadyBatchNorm2d
+from skgenad.autoencoders._patches import PatchGrid, distant_permutations, grid_for, shuffled, tiled
 
 SIDES = [(9, 9), (8, 8), (7, 5), (3, 3), (4, 11), (64, 64), (10, 3)]
 

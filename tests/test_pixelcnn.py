@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from skgenad import PixelCNN
-from skgenad._logistics import n_parameters
-from skgenad._pixelcnn import ColumnNet, ImageNet, column_model, image_model
+from skgenad.likelihoods._autoregression import ColumnNet, ImageNet, column_model, image_model
+from skgenad.likelihoods._logistics import n_parameters
 
 from ._settings import normal_rows, tiny
 

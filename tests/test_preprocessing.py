@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skgenad import Mahalanobis
-from skgenad._base import SCORING_CHUNK
+from skgenad._core.detector import SCORING_CHUNK
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import normal_rows, tiny

@@ -7,10 +7,10 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-import skgenad.pwae
+import skgenad.autoencoders.pwae
 from skgenad import PWAE
-from skgenad._hsic import normalized_hsic
-from skgenad._patches import shuffled
+from skgenad.autoencoders._hsic import normalized_hsic
+from skgenad.autoencoders._patches import shuffled
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, normal_rows, tiny
@@ -110,7 +110,7 @@ def test_the_swd_term_is_eq_18(monkeypatch):
     module = detector._make_module(144).eval()
     x, prior, directions = torch.rand(16, 144), torch.randn(16, 72), torch.randn(3, 8)
     monkeypatch.setattr(module, "prior", lambda n: prior)
-    monkeypatch.setattr(skgenad.pwae, "random_directions", lambda *_: directions)
+    monkeypatch.setattr(skgenad.autoencoders.pwae, "random_directions", lambda *_: directions)
     z, drawn = (module.by_patch(of).detach().numpy() for of in (module.encode(x), prior))
     expected = 0.0
     for k in range(9):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skgenad._random import derived_seed, draw_seed, seeded
+from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
 
 from ._settings import VARIANT_IDS, VARIANTS, normal_rows, tiny
 

@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgenad import CANCE, MPDR, VAE, Autoencoder
-from skgenad._base import IMAGE_CHUNK, SCORING_CHUNK
-from skgenad._reconstruction import AnomalyMapMixin, ReconstructionMixin
+from skgenad._core.anomaly_maps import AnomalyMapMixin, ReconstructionMixin
+from skgenad._core.detector import IMAGE_CHUNK, SCORING_CHUNK
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import DETECTORS, VARIANTS, normal_rows, takes, tiny

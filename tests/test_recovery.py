@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from scipy.stats import kstest
 from torch import nn
 
-from skgenad._energies import ReconstructionEnergy, ScalarEnergy, energy_and_grad
-from skgenad._langevin import Langevin
-from skgenad._networks import MLP, identity_manifold
-from skgenad._objectives import contrastive_loss
-from skgenad._recovery import RecoveryEnergy, RecoveryModule
+from skgenad._tensors.maps import MLP, identity_manifold
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.energies._energies import ScalarEnergy, contrastive_loss, energy_and_grad
+from skgenad.energies._langevin import Langevin
+from skgenad.energies._recovery import RecoveryEnergy, RecoveryModule
 
 from ._settings import mlp_autoencoder
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 from torch import nn
 
-from skgenad._langevin import ReplayBuffer
+from skgenad.energies._langevin import ReplayBuffer
 
 
 def numbered(*numbers):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skgenad import Mahalanobis
-from skgenad._scaling import StandardUnits
+from skgenad._core.units import StandardUnits
 
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 

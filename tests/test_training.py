@@ -7,16 +7,9 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from skgenad._training import (
-    STEPS_PER_EPOCH,
-    RowBatches,
-    Stage,
-    adam,
-    adamw,
-    inputs_of,
-    run_stage,
-    with_penalty,
-)
+from skgenad._core.loop import STEPS_PER_EPOCH, RowBatches, Stage
+from skgenad._core.optimizers import adam, adamw, with_penalty
+from skgenad._core.training import inputs_of, run_stage
 
 from ._settings import DETECTORS, having, normal_rows, tiny
 
@@ -124,7 +117,7 @@ def test_the_optimizers_moments_are_those_of_the_epoch_kept():
 
 
 def test_validation_is_a_mean_over_rows_whatever_the_chunks(monkeypatch):
-    monkeypatch.setattr("skgenad._moments._MOST_ROWS", 2)
+    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", 2)
     held_out, sizes = torch.tensor([[1.0], [2.0], [6.0]]), []
 
     def mean(module, inputs):

@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from skgenad import VAE
-from skgenad._factories import Networks
-from skgenad.vae import VAEModule, normal_kl
+from skgenad._tensors.networks import Networks
+from skgenad.autoencoders.vae import VAEModule, normal_kl
 
 QUICK = {
     "hidden_sizes": (32,),

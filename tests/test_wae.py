@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from skgenad import WAE
-from skgenad._kernels import make_kernel, median_scale, squared_distances, unbiased_mmd
+from skgenad.autoencoders._kernels import make_kernel, median_scale, squared_distances, unbiased_mmd
 
 QUICK = {
     "hidden_sizes": (32,),

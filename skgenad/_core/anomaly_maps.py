@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._distances import SquaredDistance
+from skgenad._tensors.distances import SquaredDistance
 
 __all__ = ["AnomalyMapMixin", "ReconstructionMixin"]
 
@@ -62,7 +62,8 @@ class ReconstructionMixin:
 class AnomalyMapMixin(ReconstructionMixin):
     """``anomaly_map`` as well, of a detector that takes images.
 
-    What reconstructs may have a `distance` (:mod:`skgenad._distances`); else it is the squared one.
+    What reconstructs may have a `distance` (:mod:`skgenad._tensors.distances`); without one the
+    squared error is taken.
     """
 
     _shape: Callable[..., tuple[int, int, int] | None]

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ._images import Shape, validate_rows
+from .checks import Interval
+from .rows import Shape, validate_rows
 
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,35 +15,21 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._contract import BaseDetector
-from ._device import resolve_device
-from ._files import load_detector, save_detector
-from ._images import Shape, image_shape_of
-from ._langevin import ReplayBuffer
-from ._networks import SpectralWeight
-from ._random import derived_seed, draw_seed, seeded
-from ._scaling import PixelUnits, StandardUnits
-from ._training import Objective, Stage, empty_history, inputs_of, run_stage
+from skgenad._tensors.device import resolve_device
+from skgenad._tensors.maps import SpectralWeight
+from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
+from skgenad.energies._langevin import ReplayBuffer
 
-__all__ = [
-    "GRADIENT_PARAMETERS",
-    "IMAGE_CHUNK",
-    "SCORING_CHUNK",
-    "BaseGenerativeDetector",
-    "ExtraObjective",
-    "Integral",
-    "Interval",
-    "Real",
-    "StrOptions",
-    "check_bounds",
-    "check_pair",
-    "check_sizes",
-]
+from .checks import Interval, StrOptions, fit_context
+from .contract import BaseDetector
+from .files import load_detector, save_detector
+from .loop import Objective, Stage
+from .rows import Shape, image_shape_of
+from .training import empty_history, inputs_of, run_stage
+from .units import PixelUnits, StandardUnits
 
 # Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
 # score does not depend on the rows that came with it.
@@ -57,27 +43,6 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 # Constructor parameters that a detector without stages leaves out.
 GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
-
-
-def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:
-    """Raise ValueError unless `sizes` holds at least `least` integers, each at least 1."""
-    if len(sizes) < least or not all(isinstance(v, Integral) and v >= 1 for v in sizes):
-        some = f"{least} or more integers" if least else "integers"
-        raise ValueError(f"{name}={sizes!r} must hold {some} of at least 1.")
-
-
-def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
-    """Return (low, high); raise ValueError unless `pair` is two numbers in this order."""
-    numbers = len(pair) == 2 and all(isinstance(v, Real) for v in pair)
-    if not numbers or not pair[0] <= pair[1]:  # NaN is in no order
-        raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
-    return float(pair[0]), float(pair[1])
-
-
-def check_bounds(bounds: str | Sequence[float] | None) -> None:
-    """Raise ValueError unless bounds of chains are a name, None or two numbers in order."""
-    if bounds is not None and not isinstance(bounds, str):
-        check_pair("bounds", bounds)
 
 
 class BaseGenerativeDetector(BaseDetector):
@@ -170,7 +135,7 @@ class BaseGenerativeDetector(BaseDetector):
 
     # ---- fit ------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the distribution of normal rows.
 
@@ -197,7 +162,7 @@ class BaseGenerativeDetector(BaseDetector):
             self._set_offset(X)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_from(
         self,
         X: ArrayLike,
@@ -256,7 +221,7 @@ class BaseGenerativeDetector(BaseDetector):
         """Whether training has stages of gradient steps."""
         return set(GRADIENT_PARAMETERS) <= set(self._get_param_names())
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from one more batch of rows.
 

@@ -24,13 +24,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
-from ._device import resolve_device
-from ._random import seeded
-from ._scaling import PixelUnits, StandardUnits
-from ._training import empty_history
+from skgenad._tensors.device import resolve_device
+from skgenad._tensors.seeds import seeded
+
+from .training import empty_history
+from .units import PixelUnits, StandardUnits
 
 if TYPE_CHECKING:
-    from ._base import BaseGenerativeDetector
+    from .detector import BaseGenerativeDetector
 
 _FORMAT = 1
 _NOT_KEPT = ("callbacks",)

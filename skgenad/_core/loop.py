@@ -6,42 +6,23 @@ number of rows: they are the beat of the history, of the divergence guard and of
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
-from tqdm.auto import tqdm
 
-from ._cuda_graphs import Stepper
-from ._moments import chunks_of
-from ._random import seeded
+from .cuda_graphs import Stepper
 
 STEPS_PER_EPOCH = 50
 
 # Of the module, whatever its class, and a batch.
 Objective = Callable[[Any, Tensor], dict[str, Tensor]]
-
-
-class DivergenceWarning(UserWarning):
-    """Training ran away; the last good weights were restored and the stage was ended.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> from skgenad import DivergenceWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", DivergenceWarning)  # rather no detector than a poor one
-    """
 
 
 class StopStage(Exception):
@@ -109,53 +90,6 @@ class Stage:
 def skipped(batch: Tensor) -> dict[str, Tensor]:
     """Parts of an objective that lets no gradient step be made of a batch."""
     return {"loss": batch.new_zeros(())}
-
-
-def adam(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], learning_rate: float
-) -> torch.optim.Adam:
-    """Adam in its fused form where the parameters' device has one."""
-    groups: list[Any] = list(parameters)
-    return torch.optim.Adam(groups, lr=learning_rate, fused=_can_be_fused(groups))
-
-
-def adamw(
-    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
-) -> torch.optim.AdamW:
-    """AdamW in its fused form where the parameters' device has one."""
-    group = list(parameters)
-    return torch.optim.AdamW(
-        group, lr=learning_rate, weight_decay=weight_decay, fused=_can_be_fused(group)
-    )
-
-
-def adamax(
-    parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
-) -> torch.optim.Adamax:
-    """Adamax over all parameters at once; it has no fused form."""
-    return torch.optim.Adamax(
-        list(parameters), lr=learning_rate, weight_decay=weight_decay, foreach=True
-    )
-
-
-def _can_be_fused(groups: list[Any]) -> bool:
-    flat = [
-        p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])
-    ]
-    return all(p.device.type in ("cpu", "cuda") for p in flat)
-
-
-def with_penalty(
-    penalized: nn.Module, rest: Iterable[nn.Module], penalty: float
-) -> list[dict[str, Any]]:
-    """Parameter groups in which `penalized` carries the loss term ``penalty * |weights|^2``.
-
-    Biases are not penalised. The optimiser applies the term: losses are recorded without it.
-    """
-    weights = [p for p in penalized.parameters() if p.ndim > 1]
-    biases = [p for p in penalized.parameters() if p.ndim <= 1]
-    free = [p for module in rest for p in module.parameters()]
-    return [{"params": weights, "weight_decay": 2 * penalty}, {"params": biases + free}]
 
 
 class RowBatches:
@@ -300,244 +234,3 @@ def _sees_gradients(callback: Callback) -> bool:
     """Whether a callback does something with gradients that a graph would not repeat."""
     is_own = type(callback).on_grad_computed is not Callback.on_grad_computed
     return is_own and not isinstance(callback, GradientNormClipping)
-
-
-class DivergenceGuard(Callback):
-    """Keeps the state of the last good epoch; restores it and stops when training runs away.
-
-    An epoch is bad when its mean loss is not finite or its negatives' mean energy is beyond the
-    stage's limit. The state is what training continues from: weights, buffers (replayed chains
-    included) and the optimisers' moments.
-    """
-
-    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Keep the first state."""
-        self.good_ = _training_state(net)
-
-    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Judge the epoch."""
-        row = net.history[-1]
-        loss, level = row["train_loss"], row.get("negative_energy", 0.0)
-        # The losses were taken before the epoch's last update, hence the look at the weights.
-        finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
-        if finite and abs(level) <= net.stage.energy_limit:
-            self.good_ = _training_state(net)
-            return
-        _restore(net, self.good_)
-        warnings.warn(
-            f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy "
-            f"of negatives {level:.3g}); the weights of the last good epoch were restored. A "
-            "smaller step size or learning rate, or bounds on the chain, may cure it.",
-            DivergenceWarning,
-            stacklevel=2,
-        )
-        raise StopStage
-
-
-class FallingRates(Callback):
-    """Lets the learning rates of all the stage's optimisers fall: half a cosine, or the decay.
-
-    skorch's LRScheduler knows of one optimiser alone.
-    """
-
-    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Start from the rates as they are."""
-        n_steps, decay = net.stage.n_steps, net.stage.decay
-        self.schedulers_ = [
-            lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
-            if decay is None
-            else lr_scheduler.LambdaLR(optimizer, lambda step: decay(step / n_steps))
-            for optimizer in net.stage.optimizers.values()
-        ]
-
-    def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Set the rates of the next step; a batch that was skipped made none."""
-        for scheduler in self.schedulers_ if kwargs["parts"] else ():
-            scheduler.step()
-
-
-class BestEpoch(Callback):
-    """Keeps the state of the epoch with the lowest validation loss; restores it at the end.
-
-    Random draws of a validation are the same in every epoch, so that epochs are told apart by the
-    weights alone.
-
-    Parameters
-    ----------
-    inputs : Tensor of shape (m, d)
-        Inputs of the rows held out.
-    """
-
-    def __init__(self, inputs: Tensor) -> None:
-        self.inputs = inputs
-
-    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Forget an earlier stage."""
-        self.best_ = math.inf
-        self.state_: tuple[dict, dict, list[dict]] | None = None
-        self.seed_ = int(torch.randint(2**31, ()))
-
-    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Judge the epoch."""
-        loss = self._loss(net)
-        net.history.record("validation_loss", loss)
-        if loss < self.best_:  # NaN is not
-            self.best_, self.state_ = loss, _training_state(net)
-
-    def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Go back to the best epoch."""
-        if self.state_ is not None:
-            _restore(net, self.state_)
-
-    @torch.no_grad()
-    def _loss(self, net: StageNet) -> float:
-        validate = net.stage.validate
-        assert validate is not None
-        net.module_.eval()
-        with seeded(self.seed_, self.inputs.device):
-            losses = [
-                float(validate(net.module_, chunk)) * len(chunk) for chunk in chunks_of(self.inputs)
-            ]
-        return sum(losses) / len(self.inputs)
-
-
-def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
-    """Copy a net's parameters, its buffers and its optimisers' moments."""
-    optimizers = net.stage.optimizers.values()
-    return copy.deepcopy(
-        (
-            {name: p.detach() for name, p in net.module_.named_parameters()},
-            dict(net.module_.named_buffers()),
-            [optimizer.state_dict()["state"] for optimizer in optimizers],
-        )
-    )
-
-
-def _restore(net: StageNet, state: tuple[dict, dict, list[dict]]) -> None:
-    """Give a net a state of :func:`_training_state`."""
-    parameters, buffers, moments = state
-    with torch.no_grad():
-        for name, p in net.module_.named_parameters():
-            p.copy_(parameters[name])
-    for name, value in buffers.items():
-        # Replaced and not copied into: a replay buffer may have grown since.
-        owner, _, leaf = name.rpartition(".")
-        setattr(net.module_.get_submodule(owner), leaf, value)
-    for optimizer, kept in zip(net.stage.optimizers.values(), moments, strict=True):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
-
-
-def _all_finite(module: nn.Module) -> bool:
-    return all(bool(p.isfinite().all()) for p in module.parameters())
-
-
-class ProgressBar(Callback):
-    """One tqdm bar for a stage."""
-
-    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Open the bar."""
-        self.bar_ = tqdm(total=net.stage.n_steps, desc=net.stage.name, unit="step")
-
-    def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Advance it."""
-        self.bar_.update()
-
-    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Show the loss."""
-        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}")
-
-    def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Close it."""
-        self.bar_.close()
-
-
-def inputs_of(
-    module: nn.Module, stage: Stage, rows: Tensor, labels: Tensor | None = None
-) -> Tensor:
-    """Map rows (n, d_x) with `labels` (n,) to what a stage is trained on, (n, d)."""
-    if stage.inputs is not None:
-        module.eval()
-        with torch.no_grad():
-            rows = stage.inputs(module, rows)
-    if not stage.labelled:
-        return rows
-    assert labels is not None
-    return torch.column_stack([rows, labels.to(rows)])
-
-
-def run_stage(
-    module: nn.Module,
-    stage: Stage,
-    rows: Tensor,
-    *,
-    held_out: Tensor | None = None,
-    batch_size: int,
-    callbacks: Iterable[Any] = (),
-    verbose: int = 0,
-) -> pd.DataFrame:
-    """Run one stage of training in place.
-
-    Parameters
-    ----------
-    module : nn.Module
-        What the objective is given.
-    stage : Stage
-        What to do.
-    rows : Tensor of shape (n, d)
-        The stage's inputs of the training rows, on the module's device.
-    held_out : Tensor of shape (m, d), optional
-        Those of the rows that choose the epoch, if the stage validates.
-    batch_size : int
-        Rows in a batch.
-    callbacks : iterable of skorch callbacks
-        See every epoch and batch of the stage, after ours.
-    verbose : int, default=0
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    DataFrame
-        A row per epoch: stage, epoch, steps so far, mean loss and named parts, validation loss if
-        there is one, seconds.
-    """
-    if stage.n_steps == 0:
-        return pd.DataFrame()
-    own: list[Any] = [DivergenceGuard()]
-    if stage.validate is not None and held_out is not None:
-        own.append(BestEpoch(held_out))
-    if stage.cosine or stage.decay is not None:
-        own.append(FallingRates())
-    if stage.clip_norm is not None:
-        own.append(GradientNormClipping(stage.clip_norm))
-    if verbose:
-        own.append(ProgressBar())
-    module.train()
-    # Ours first: what a callback of the user's ends or keeps, the guard has judged.
-    net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*own, *callbacks])
-    try:
-        net.run(rows)
-    finally:
-        module.eval()
-        # Later stages and their callbacks see no gradient of this one's.
-        module.zero_grad(set_to_none=True)
-        for callback in own:
-            getattr(callback, "bar_", tqdm(disable=True)).close()
-    return _history_table(stage.name, net)
-
-
-def empty_history() -> pd.DataFrame:
-    """History of a detector that is not trained by gradients: the usual columns, no row."""
-    types = {"stage": str, "epoch": int, "step": int, "loss": float, "seconds": float}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
-
-
-def _history_table(stage_name: str, net: StageNet) -> pd.DataFrame:
-    """Make a table of the net's history without skorch's own bookkeeping."""
-    table = pd.DataFrame(net.history.to_list()).drop(columns=["batches"])
-    table = table.rename(columns={"train_loss": "loss"})
-    steps = table.pop("train_batch_count").cumsum()
-    seconds = table.pop("seconds")
-    table.insert(0, "stage", stage_name)
-    table.insert(2, "step", steps)
-    table["seconds"] = seconds
-    return table

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
-from ._factories import NETWORKS, Networks
-from ._scaling import PIXEL_TOLERANCE
-
-# Constructor parameters of the detectors that take images.
-IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
-    "image_shape": [tuple, list, None],
-    "network": [StrOptions(set(NETWORKS)), HasMethods(["make_encoder", "make_decoder"])],
-    "network_width": [Interval(Real, 0, None, closed="neither")],
-}
+from .units import PIXEL_TOLERANCE
 
 Shape = tuple[int, int, int]
 
@@ -151,45 +142,4 @@ def _check_pixels(X: NDArray, kind: np.dtype | None) -> None:
     raise ValueError(
         f"{got}; with image_shape, pixels must lie in [0, 1]. Scale them, for example X / 255, or "
         "pass uint8 in 0 to 255, which is divided by 255."
-    )
-
-
-def row_shape(detector: Any, n_features: int) -> tuple[int, ...]:
-    """Shape of a detector's rows: (d,), or (C, H, W) of images."""
-    if detector.image_shape is None:
-        return (n_features,)
-    shape = check_image_shape(detector.image_shape)
-    if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
-        raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
-    return shape
-
-
-def networks_of(
-    detector: Any, n_features: int, kind: Any = None, shape: tuple[int, ...] | None = None
-) -> Networks:
-    """Find what makes the networks that a detector's parameters ask for.
-
-    `kind` stands in for the parameter `network`, `shape` for that of a row: what sees its parts.
-    """
-    _check_width(detector, kind)
-    shape = row_shape(detector, n_features) if shape is None else shape
-    return Networks(
-        detector.network if kind is None else kind,
-        shape,
-        detector.network_width,
-        detector.hidden_sizes,
-        detector.activation,
-    )
-
-
-def _check_width(detector: Any, kind: Any = None) -> None:
-    """Raise ValueError for a width that no network takes; `kind` stands in for `network`."""
-    kinds = (detector.network, kind, getattr(detector, "energy_network", None))
-    named = [k for k in kinds if isinstance(k, str) and k not in ("mlp", "auto")]
-    if detector.network_width == 1 or named:
-        return
-    name = kinds[0] if isinstance(kinds[0], str) else type(kinds[0]).__name__
-    raise ValueError(
-        f"network_width={detector.network_width!r} is a factor on the channels of a named "
-        f"architecture, and network={name!r} has widths of its own. Set network_width=1.0."
     )

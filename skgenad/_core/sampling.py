@@ -13,7 +13,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._random import draw_seed, seeded
+from skgenad._tensors.seeds import draw_seed, seeded
 
 
 def draw_rows(

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._networks import SpectralLinear, SpectralWeight
+from .maps import SpectralLinear, SpectralWeight
 
 Shape = tuple[int, ...]
 

@@ -11,14 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Rows, and numbers in them, of a pass that needs no gradient: images are wide, their maps wider.
-_MOST_ROWS, _MOST_NUMBERS = 4096, 2**20
-
-
-def chunks_of(rows: Tensor) -> tuple[Tensor, ...]:
-    """Split rows (n, d) into chunks for passes that need no gradient."""
-    return rows.split(max(1, min(_MOST_ROWS, _MOST_NUMBERS // rows.shape[1])))
-
 
 class Mixture(NamedTuple):
     """Soft counts and moments of K components in d dimensions; those of two sets of rows add up.

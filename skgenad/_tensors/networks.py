@@ -6,8 +6,8 @@ A factory is any object with two methods:
     make_decoder(latent_dim, shape) -> nn.Module     (n, latent_dim) -> (n, *shape)
 
 where `shape` is (d,) for tables of d columns and (C, H, W) for images. The architectures of
-:mod:`skgenad._convnets` are such objects. What they make sees images as images; rows are flat
-everywhere else, and :class:`RowEncoder` and :class:`RowDecoder` stand between the two.
+:mod:`skgenad._tensors.architectures` are such objects. What they make sees images as images; rows
+are flat everywhere else, and :class:`RowEncoder` and :class:`RowDecoder` stand between the two.
 """
 
 from __future__ import annotations
@@ -20,16 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._convnets import ARCHITECTURES, Shape, with_spectral_norm
-from ._networks import (
-    MLP,
-    AutoencoderNet,
-    Identity,
-    Map,
-    Sphere,
-    SteadyLinear,
-    default_latent_dim,
-)
+from .architectures import ARCHITECTURES, Shape, with_spectral_norm
+from .maps import MLP, AutoencoderNet, Identity, Map, Sphere, SteadyLinear, default_latent_dim
 
 # What a detector's parameter `network` may be called.
 NETWORKS = ("mlp", *ARCHITECTURES)

@@ -2,7 +2,7 @@
 
 What maps rows to latent features and back is an nn.Module with ``forward(x) -> (code, x')`` of rows
 in standard units, and `latent_dim`: a two-stage autoencoder, principal components, or an object of
-the user's (see :mod:`skgenad._external`).
+the user's (see :mod:`skgenad.autoencoders._external`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._device import precise
-from ._distances import mean_squared_error
-from ._factories import Networks
-from ._moments import TiedMoments, chunks_of
+from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.device import precise
+from skgenad._tensors.distances import mean_squared_error
+from skgenad._tensors.moments import TiedMoments
+from skgenad._tensors.networks import Networks
 
 _NORM_FLOOR = 1e-12
 _VARIANCE_FLOOR = 1e-5

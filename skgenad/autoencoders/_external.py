@@ -17,9 +17,9 @@ from scipy.sparse import issparse
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from ._device import on_device
-from ._random import seed_unseeded
-from ._scaling import StandardUnits
+from skgenad._core.units import StandardUnits
+from skgenad._tensors.device import on_device
+from skgenad._tensors.seeds import seed_unseeded
 
 
 class ExternalFeatures(nn.Module):

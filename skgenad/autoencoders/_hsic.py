@@ -17,7 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._device import precise
+from skgenad._tensors.device import precise
+
 from ._kernels import make_kernel, squared_distances
 
 # With 1e-5, as in public code for the bottleneck, both matrices are nearly the identity, and the

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._device import precise
-from ._moments import TiedMoments, positive
-from ._networks import MLP
+from skgenad._tensors.device import precise
+from skgenad._tensors.maps import MLP
+from skgenad._tensors.moments import TiedMoments, positive
 
 # Smallest eigenvalue of the noise's correlations as a share of the largest.
 CONDITION_FLOOR = 1e-5

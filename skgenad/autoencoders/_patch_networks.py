@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._convnets import he_initialized
+from skgenad._tensors.architectures import he_initialized
+
 from ._patches import PatchGrid, tiled
 
 # Each doubles the sides: the map that the latent vectors make has an eighth of the image's.

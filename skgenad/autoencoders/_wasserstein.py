@@ -3,83 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def contrastive_loss(
-    module: Any,
-    x: Tensor,
-    negatives: Tensor,
-    *,
-    penalty: float,
-    penalize_data: bool = False,
-) -> dict[str, Tensor]:
-    """Maximum-likelihood objective of an energy, E(x) - E(x-), with its penalty on energies.
-
-    Its gradient is eq. 8 of MPDR, and T times eq. 7 of NAE: the parameters' gradient of the energy
-    at data minus the one at negatives. Data and negatives go through the network in one pass.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Has ``energy(x) -> (n,)``.
-    x, negatives : Tensor of shape (n, d) and (m, d)
-        Rows of data; samples of the model.
-    penalty : float
-        Weight of E(x-)^2.
-    penalize_data : bool, default=False
-        Whether E(x)^2 is penalised too (scalar energies, whose level is free).
-
-    Returns
-    -------
-    dict of Tensor
-        "loss" and its parts, all of shape ().
-    """
-    on_data, on_negatives = module.energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
-    energy, negative_energy = on_data.mean(), on_negatives.mean()
-    regularizer = on_negatives.square().mean()
-    if penalize_data:
-        regularizer = regularizer + on_data.square().mean()
-    return {
-        "loss": energy - negative_energy + penalty * regularizer,
-        "energy": energy,
-        "negative_energy": negative_energy,
-    }
-
-
-def ratio_loss(log_in: Tensor, log_general: Tensor, temperature: float) -> Tensor:
-    """Cross-entropies (n,) of calling outliers outliers by the likelihood ratio.
-
-    -log sigmoid((log p_g - log p_in) / T): equation 2 of hierarchical flows, without its weight.
-
-    Parameters
-    ----------
-    log_in, log_general : Tensor of shape (n,)
-        Log densities of the outliers under the model that is trained and under the other, in the
-        same units.
-    temperature : float
-        T, in nats.
-    """
-    return F.softplus((log_in - log_general) / temperature)
-
-
-def margin_loss(log_data: Tensor, log_outliers: Tensor, margin: float) -> Tensor:
-    """Hinges (n,) on how far outliers are below data in log density, max(0, m + log q - log p).
-
-    The loss of Hendrycks et al. (2019) that hierarchical flows compare with.
-
-    Parameters
-    ----------
-    log_data, log_outliers : Tensor of shape (n,)
-        Log densities, log p and log q, in pairs.
-    margin : float
-        Wanted difference m, in nats.
-    """
-    return F.relu(margin + log_outliers - log_data)
 
 
 def random_directions(n: int, dim: int, device: torch.device | str = "cpu") -> Tensor:

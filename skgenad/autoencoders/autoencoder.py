@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_sizes,
-)
-from ._distances import DISTANCES, make_distance
-from ._energies import ReconstructionEnergy
-from ._images import IMAGE_CONSTRAINTS, networks_of
-from ._networks import ACTIVATIONS
-from ._reconstruction import AnomalyMapMixin
-from ._training import Stage, adam, with_penalty
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam, with_penalty
+from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._tensors.reconstruction import ReconstructionEnergy
 
 
 class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):

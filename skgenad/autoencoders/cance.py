@@ -17,22 +17,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from scipy.linalg import LinAlgWarning
-from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_sizes,
-)
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import HasMethods, Interval, StrOptions, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam, adamw
+from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.device import PreciseModule, precise, shortened
+from skgenad._tensors.distances import mean_squared_error
+from skgenad._tensors.maps import ACTIVATIONS
+
 from ._composite import (
     PrincipalComponents,
     TwoStageAutoencoder,
@@ -40,15 +43,8 @@ from ._composite import (
     covariance_penalty,
     moments_of,
 )
-from ._device import PreciseModule, precise, shortened
-from ._distances import mean_squared_error
 from ._external import ExternalFeatures
-from ._images import IMAGE_CONSTRAINTS, networks_of
-from ._moments import chunks_of
 from ._nce import Degeneracy, NoiseContrast
-from ._networks import ACTIVATIONS
-from ._reconstruction import AnomalyMapMixin
-from ._training import Stage, adam, adamw
 
 # Latent features unless asked otherwise: noise tells less and less apart in more dimensions.
 _MOST_FEATURES = 32
@@ -60,7 +56,8 @@ class CANCEModule(PreciseModule):
     Parameters
     ----------
     features : nn.Module
-        Maps rows to latent features and reconstructions; see :mod:`skgenad._composite`.
+        Maps rows to latent features and reconstructions; see
+        :mod:`skgenad.autoencoders._composite`.
     score_type : {"cance", "cnce", "latent", "error"}
         What scores.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,22 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_sizes,
-)
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam
+from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.device import precise, shortened
+from skgenad._tensors.distances import mean_squared_error
+from skgenad._tensors.maps import ACTIVATIONS, AutoencoderNet
+from skgenad._tensors.moments import Mixture, positive
+
 from ._composite import cosine_dissimilarity
-from ._device import precise, shortened
-from ._distances import mean_squared_error
-from ._images import IMAGE_CONSTRAINTS, networks_of
-from ._moments import Mixture, chunks_of, positive
-from ._networks import ACTIVATIONS, AutoencoderNet
-from ._reconstruction import AnomalyMapMixin
-from ._training import Stage, adam
 
 # Smallest |x|, in standardised units, that a row's error is divided by: a row at the mean of all
 # columns has no direction and no length to relate its error to.

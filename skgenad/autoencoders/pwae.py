@@ -18,34 +18,30 @@ An image is normal if the errors of the whole and of every patch are below their
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_sizes,
-)
-from ._device import precise
-from ._distances import mean_squared_error
-from ._factories import RowDecoder
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import HasMethods, Interval, StrOptions, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of, row_shape
+from skgenad._core.optimizers import adam
+from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.device import precise
+from skgenad._tensors.distances import mean_squared_error
+from skgenad._tensors.maps import ACTIVATIONS, MLP, Map, steady_linear
+from skgenad._tensors.networks import RowDecoder
+
 from ._hsic import normalized_hsic
-from ._images import IMAGE_CONSTRAINTS, networks_of, row_shape
-from ._moments import chunks_of
-from ._networks import ACTIVATIONS, MLP, Map, steady_linear
-from ._objectives import random_directions, sliced_wasserstein, student_t
 from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
-from ._reconstruction import AnomalyMapMixin
-from ._training import Stage, adam
+from ._wasserstein import random_directions, sliced_wasserstein, student_t
 
 # Of a patch of an image, unless asked otherwise.
 _IMAGE_LATENT_DIM = 32

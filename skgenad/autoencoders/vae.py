@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,22 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_sizes,
-)
-from ._device import precise
-from ._distances import mean_squared_error
-from ._factories import Networks
-from ._images import IMAGE_CONSTRAINTS, networks_of
-from ._networks import ACTIVATIONS
-from ._reconstruction import AnomalyMapMixin
-from ._sampling import PriorSamplingMixin
-from ._training import Stage, adam
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam
+from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors.device import precise
+from skgenad._tensors.distances import mean_squared_error
+from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._tensors.networks import Networks
 
 _LOG_2PI = math.log(2 * math.pi)
 # Of the posterior. The encoder is linear far from the data, where exp would overflow.

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_sizes,
-)
-from ._energies import ReconstructionEnergy
-from ._images import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam
+from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors.maps import ACTIVATIONS, AutoencoderNet
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+
 from ._kernels import KERNELS, make_kernel, median_scale, unbiased_mmd
-from ._networks import ACTIVATIONS, AutoencoderNet
-from ._reconstruction import AnomalyMapMixin
-from ._sampling import PriorSamplingMixin
-from ._training import Stage, adam
 
 
 class WAEModule(ReconstructionEnergy):

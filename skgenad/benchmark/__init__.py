@@ -1,11 +1,11 @@
 """Benchmarks of anomaly detectors: protocols, a runner that survives kills, ranks, reports."""
 
-from skgenad.benchmark._detectors import list_detectors
-from skgenad.benchmark._diagram import plot_critical_differences
-from skgenad.benchmark._store import ResultsFileError, read_rows
-from skgenad.benchmark._suites import Suite, open_suite
-from skgenad.benchmark.protocols import Split, make_split, split_rows
-from skgenad.benchmark.ranking import (
+from ._detectors import list_detectors
+from ._diagram import plot_critical_differences
+from ._store import ResultsFileError, read_rows
+from ._suites import Suite, open_suite
+from .protocols import Split, make_split, split_rows
+from .ranking import (
     ScoreTable,
     Significance,
     paired_differences,
@@ -13,8 +13,8 @@ from skgenad.benchmark.ranking import (
     score_table,
     significance,
 )
-from skgenad.benchmark.report import Report, report
-from skgenad.benchmark.runner import run_benchmark
+from .report import Report, report
+from .runner import run_benchmark
 
 __all__ = [
     "Report",

@@ -12,7 +12,7 @@ import typer
 import skgenad
 
 if TYPE_CHECKING:
-    from skgenad.benchmark.report import Report
+    from .report import Report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -77,10 +77,10 @@ def benchmark(
 ) -> None:
     """Run detectors on a suite of data sets; write rows, ranks, tests and a diagram."""
     with _plain_errors():
-        from skgenad.benchmark._detectors import DEFAULT
-        from skgenad.benchmark._suites import open_suite
-        from skgenad.benchmark.report import report as write_report
-        from skgenad.benchmark.runner import run_benchmark
+        from ._detectors import DEFAULT
+        from ._suites import open_suite
+        from .report import report as write_report
+        from .runner import run_benchmark
 
         _check_extra()
         names = list(DEFAULT) if detectors is None else _split_names(detectors)
@@ -113,7 +113,7 @@ def report(
 ) -> None:
     """Make a report from the rows of one or more benchmarks."""
     with _plain_errors():
-        from skgenad.benchmark.report import report as write_report
+        from .report import report as write_report
 
         chosen = None if others is None else _split_names(others)
         _show(write_report(results, out, metric=metric, reference=reference, others=chosen))
@@ -123,8 +123,9 @@ def report(
 def list_names() -> None:
     """Show the names of detectors and of data sets."""
     with _plain_errors():
-        from skgenad.benchmark import list_detectors
         from skgenad.datasets import list_adbench, list_builtin
+
+        from . import list_detectors
 
         typer.echo(f"detectors: {', '.join(list_detectors())}")
         typer.echo(f"builtin: {', '.join(list_builtin())}")

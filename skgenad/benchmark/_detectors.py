@@ -28,7 +28,7 @@ def _ours(name: str, seed: int, **params: Any) -> Any:
 
 
 def _pyod(module: str, name: str, seed: int, **params: Any) -> Any:
-    from skgenad.compat import PyODDetector, global_seeds
+    from skgenad.compat._detector import PyODDetector, global_seeds
 
     cls = getattr(require(f"pyod.models.{module}", extra="bench"), name)
     with global_seeds(None):  # some constructors of pyod seed the global generators

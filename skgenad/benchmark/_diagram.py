@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from skgenad._extras import require
-from skgenad.benchmark._detectors import OURS
-from skgenad.benchmark.ranking import rank_table, score_table, significance
+
+from ._detectors import OURS
+from .ranking import rank_table, score_table, significance
 
 _OURS_COLOR, _OTHERS_COLOR = "#c1440e", "#3b4a5a"
 _ALPHA = 0.05

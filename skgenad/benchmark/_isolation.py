@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from skgenad.benchmark._server import Reply, receive, send
+from ._server import Reply, receive, send
 
 # One thread per cell: times of detectors are comparable, and cells do not fight for cores. Set in
 # the environment of the server, where it also reaches libraries that read it once, when imported.

@@ -24,7 +24,7 @@ import struct
 import tempfile
 from typing import IO, NamedTuple
 
-from skgenad.benchmark._warm_up import preload
+from ._warm_up import preload
 
 IDLE_SECONDS = 60.0
 _LENGTH = struct.Struct("!Q")

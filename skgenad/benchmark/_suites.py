@@ -10,7 +10,6 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike, NDArray
 
-from skgenad.benchmark._detectors import choose
 from skgenad.datasets import (
     fetch_adbench,
     list_adbench,
@@ -20,6 +19,8 @@ from skgenad.datasets import (
     load_npz,
 )
 from skgenad.datasets._adbench import _resolve
+
+from ._detectors import choose
 
 Loader = Callable[[], tuple[ArrayLike, ArrayLike]]
 

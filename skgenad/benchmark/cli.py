@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line; without the extra that it needs, say which one to install."""
     try:
-        from skgenad.benchmark._app import app
+        from ._app import app
     except ImportError as error:
         if error.name != "typer":
             raise

@@ -10,17 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from skgenad.benchmark._diagram import plot_critical_differences
-from skgenad.benchmark._markdown import bold, table
-from skgenad.benchmark._store import KEY, read_rows
-from skgenad.benchmark.ranking import (
-    GROUP,
-    Significance,
-    paired_differences,
-    rank_table,
-    score_table,
-    significance,
-)
+from ._diagram import plot_critical_differences
+from ._markdown import bold, table
+from ._store import KEY, read_rows
+from .ranking import GROUP, Significance, paired_differences, rank_table, score_table, significance
 
 _METRIC_NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 _TITLES = {

@@ -25,12 +25,13 @@ from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from skgenad._extras import require
-from skgenad.benchmark._cell import run_cell, versions
-from skgenad.benchmark._detectors import DETECTORS, choose
-from skgenad.benchmark._isolation import modules_of, thread_server
-from skgenad.benchmark._store import KEY, ResultsFile, to_frame
-from skgenad.benchmark._suites import Suite, open_suite
-from skgenad.benchmark.protocols import Split, _check_options, make_split
+
+from ._cell import run_cell, versions
+from ._detectors import DETECTORS, choose
+from ._isolation import modules_of, thread_server
+from ._store import KEY, ResultsFile, to_frame
+from ._suites import Suite, open_suite
+from .protocols import Split, _check_options, make_split
 
 BACKENDS = ("loky", "dask")
 

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgenad._extras import require
 
 if TYPE_CHECKING:
-    from skgenad._pyod_interface import PyODInterface
+    from ._interface import PyODInterface
 
 __all__ = ["PyODDetector", "PyODInterface", "as_pyod"]
 
@@ -210,7 +210,7 @@ def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
     5
     """
     require("pyod", extra="bench")
-    from skgenad._pyod_interface import PyODInterface
+    from ._interface import PyODInterface
 
     return PyODInterface(detector, contamination=contamination)
 
@@ -219,7 +219,7 @@ def __getattr__(name: str) -> Any:
     # pyod is optional, so its base class is imported only when somebody asks for the class.
     if name == "PyODInterface":
         require("pyod", extra="bench")
-        from skgenad._pyod_interface import PyODInterface
+        from ._interface import PyODInterface
 
         return PyODInterface
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,30 +4,25 @@
 and its like, CIFAR-10, SVHN, Omniglot) it is the class, and what is normal is yours to say.
 """
 
-from skgenad.datasets._adbench import fetch_adbench, list_adbench
-from skgenad.datasets._builtin import list_builtin, load_builtin
-from skgenad.datasets._colour_images import fetch_cifar10, fetch_svhn
-from skgenad.datasets._fetch import get_data_home
-from skgenad.datasets._kddcup99 import fetch_kddcup99_dagmm
-from skgenad.datasets._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
-from skgenad.datasets._mvtec import load_mvtec
-from skgenad.datasets._npz import list_folder, load_folder, load_npz
-from skgenad.datasets._omniglot import fetch_omniglot
-from skgenad.datasets._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
-from skgenad.datasets._synthetic_images import (
+from ._adbench import fetch_adbench, list_adbench
+from ._builtin import list_builtin, load_builtin
+from ._colour_images import fetch_cifar10, fetch_svhn
+from ._fetch import get_data_home
+from ._kddcup99 import fetch_kddcup99_dagmm
+from ._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
+from ._mvtec import load_mvtec
+from ._npz import list_folder, load_folder, load_npz
+from ._omniglot import fetch_omniglot
+from ._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
+from ._synthetic_images import (
     make_chimera_mnist,
     make_constant_images,
     make_half_mnist,
     make_noise_images,
 )
-from skgenad.datasets._textures import make_textures
-from skgenad.datasets._toy import (
-    make_eight_gaussians,
-    make_local_anomalies,
-    make_ring,
-    make_two_clusters,
-)
-from skgenad.datasets._toy_densities import (
+from ._textures import make_textures
+from ._toy import make_eight_gaussians, make_local_anomalies, make_ring, make_two_clusters
+from ._toy_densities import (
     eight_gaussians_log_density,
     local_anomalies_log_density,
     ring_log_density,

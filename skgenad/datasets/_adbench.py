@@ -15,8 +15,8 @@ from importlib import resources
 import numpy as np
 from sklearn.utils import Bunch
 
-from skgenad.datasets._fetch import RemoteFile, fetch_file
-from skgenad.datasets._npz import load_npz
+from ._fetch import RemoteFile, fetch_file
+from ._npz import load_npz
 
 _COMMIT = "3dac8221081e190f157d78e93bfa8867f90d0965"
 _BASE_URL = f"https://raw.githubusercontent.com/Minqi824/ADBench/{_COMMIT}"

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.io import loadmat
 from sklearn.utils import Bunch
 
-from skgenad.datasets._fetch import RemoteFile, fetch_file, find_file
-from skgenad.datasets._image_bunch import make_image_bunch, parts_of
-from skgenad.datasets._mnist_like import read_splits
+from ._fetch import RemoteFile, fetch_file, find_file
+from ._image_bunch import make_image_bunch, parts_of
+from ._mnist_like import read_splits
 
 # The binary version: plain bytes, where the version for Python is made of pickles. SHA-256 as
 # recorded by TensorFlow Datasets.

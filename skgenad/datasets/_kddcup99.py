@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from skgenad.datasets._fetch import RemoteFile, fetch_file, find_file
-from skgenad.datasets._papers import make_bunch
+from ._fetch import RemoteFile, fetch_file, find_file
+from ._papers import make_bunch
 
 # Address and digest of the copy that scikit-learn's `fetch_kddcup99` downloads.
 _RAW = RemoteFile(

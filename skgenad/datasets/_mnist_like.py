@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skgenad.datasets._fetch import RemoteFile, fetch_file
-from skgenad.datasets._image_bunch import make_image_bunch, parts_of
+from ._fetch import RemoteFile, fetch_file
+from ._image_bunch import make_image_bunch, parts_of
 
 # The file that Keras downloads, with its digest there; the second digest is that of a copy in
 # circulation with the same images and labels, its rows sorted by digit.

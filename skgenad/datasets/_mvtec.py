@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skgenad._extras import require
-from skgenad.datasets._image_bunch import parts_of
+
+from ._image_bunch import parts_of
 
 GOOD = "good"
 _GREY_MODES, _COLOUR_MODES = {"1", "L"}, {"LA", "P", "RGB", "RGBA"}

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from skgenad._extras import require
-from skgenad.datasets._fetch import RemoteFile, fetch_file, find_file
-from skgenad.datasets._image_bunch import make_image_bunch
+
+from ._fetch import RemoteFile, fetch_file, find_file
+from ._image_bunch import make_image_bunch
 
 # SHA-256 as recorded by TensorFlow Datasets.
 _ARCHIVES = {

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.io import loadmat
 from sklearn.utils import Bunch
 
-from skgenad.datasets._fetch import RemoteFile, fetch_file
 from skgenad.metrics._labels import check_labels
+
+from ._fetch import RemoteFile, fetch_file
 
 # The digest of the archive's file is recorded by several projects; the second one is that of the
 # same file below a row of column names.

@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length, check_random_state, check_scalar
 
-from skgenad._images import check_image_shape
+from skgenad._core.rows import check_image_shape
 
 _GAP = 6  # rows of zeros in the middle of a chimera
 _LEVELS = 256

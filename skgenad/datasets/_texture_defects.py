@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from skgenad.datasets._texture_looks import Array, Scene, covered, mixed
+from ._texture_looks import Array, Scene, covered, mixed
 
 LARGEST_AREA = 0.02  # of the image
 _SMALLEST_AREA = 0.006

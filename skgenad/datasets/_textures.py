@@ -11,10 +11,11 @@ import numpy as np
 from sklearn.utils import Bunch, check_scalar
 
 from skgenad._extras import require
-from skgenad._random import draw_seed
-from skgenad.datasets._mvtec import GOOD, make_mvtec_bunch
-from skgenad.datasets._texture_defects import DEFECTS, plant, reduced
-from skgenad.datasets._texture_looks import LOOKS, Array
+from skgenad._tensors.seeds import draw_seed
+
+from ._mvtec import GOOD, make_mvtec_bunch
+from ._texture_defects import DEFECTS, plant, reduced
+from ._texture_looks import LOOKS, Array
 
 _FACTOR = 3  # points of the fine grid along a pixel
 _NOISE = 0.012  # standard deviation of a pixel's noise, on a scale from 0 to 1

@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_random_state, check_scalar
 
-from skgenad.datasets._toy_densities import (
+from ._toy_densities import (
     _EIGHT_MEANS,
     _EIGHT_VARIANCE,
     _GAP_MEANS,

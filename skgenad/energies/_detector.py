@@ -7,14 +7,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import BaseGenerativeDetector
-from ._grid import check_axis, grid_points, normalized_on_grid
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.grid import check_axis, grid_points, normalized_on_grid
 
 __all__ = ["EnergyBasedDetector"]
 
 
 class EnergyBasedDetector(BaseGenerativeDetector):
-    """Base of the detectors with a module of :class:`~skgenad._negatives.NegativesModule`."""
+    """Base of the detectors with a :class:`~skgenad.energies._negatives.NegativesModule`."""
 
     @property
     def negatives_(self) -> NDArray:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._distances import Distance, SquaredDistance, make_distance
-from ._factories import Networks
-from ._networks import MLP, AutoencoderNet, Map, frozen
+from skgenad._tensors.distances import make_distance
+from skgenad._tensors.maps import MLP, AutoencoderNet, Map, frozen
+from skgenad._tensors.networks import Networks
+from skgenad._tensors.reconstruction import ReconstructionEnergy
 
 
 def energy_and_grad(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,52 +52,6 @@ def check_energy(module: Any, n_features: int) -> None:
     shape = tuple(energy.shape)
     if shape != (2,):
         raise ValueError(f"energy(x) of 2 rows must have the shape (2,), got {shape}.")
-
-
-class ReconstructionEnergy(nn.Module):
-    """Reconstruction error, E(x) = c dist(x, g_d(g_e(x))), a mean over columns.
-
-    Parameters
-    ----------
-    net : AutoencoderNet
-        The autoencoder g.
-    distance : Distance, optional
-        The distance; by default the squared one.
-    learn_scale : bool, default=False
-        Whether the factor c is a positive parameter that is trained, 1 at the start; else it is 1.
-    """
-
-    def __init__(
-        self, net: AutoencoderNet, distance: Distance | None = None, learn_scale: bool = False
-    ) -> None:
-        super().__init__()
-        self.net = net
-        self.distance = SquaredDistance() if distance is None else distance
-        self.log_scale = nn.Parameter(torch.zeros(())) if learn_scale else None
-
-    def _scaled(self, values: Tensor) -> Tensor:
-        return values if self.log_scale is None else self.log_scale.exp() * values
-
-    def error(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """Distances (n,) of rows from reconstructions of them, without the factor."""
-        return self.distance(x, reconstruction)
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions (n, d) of rows (n, d)."""
-        return self.net(x)
-
-    def energy(self, x: Tensor) -> Tensor:
-        """Energies (n,) of rows (n, d)."""
-        return self._scaled(self.error(x, self.reconstruct(x)))
-
-    @torch.no_grad()
-    def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Energies and input gradient, by the slopes of the distance: v + J^T w."""
-        z, pull_encoder = self.net.encode_and_pullback(x)
-        reconstruction, pull_decoder = self.net.decode_and_pullback(z)
-        error, on_x, on_reconstruction = self.distance.value_and_slopes(x, reconstruction)
-        gradient = on_x.add_(pull_encoder(pull_decoder(on_reconstruction)))
-        return self._scaled(error), self._scaled(gradient)
 
 
 class ScalarEnergy(nn.Module):
@@ -183,3 +138,44 @@ def build_energy(
     width = stop - start
     sizes = [networks.n_features - width, *networks.hidden_sizes, width]
     return MaskedEnergy(MLP(sizes, networks.activation), start, stop)
+
+
+def contrastive_loss(
+    module: Any,
+    x: Tensor,
+    negatives: Tensor,
+    *,
+    penalty: float,
+    penalize_data: bool = False,
+) -> dict[str, Tensor]:
+    """Maximum-likelihood objective of an energy, E(x) - E(x-), with its penalty on energies.
+
+    Its gradient is eq. 8 of MPDR, and T times eq. 7 of NAE: the parameters' gradient of the energy
+    at data minus the one at negatives. Data and negatives go through the network in one pass.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Has ``energy(x) -> (n,)``.
+    x, negatives : Tensor of shape (n, d) and (m, d)
+        Rows of data; samples of the model.
+    penalty : float
+        Weight of E(x-)^2.
+    penalize_data : bool, default=False
+        Whether E(x)^2 is penalised too (scalar energies, whose level is free).
+
+    Returns
+    -------
+    dict of Tensor
+        "loss" and its parts, all of shape ().
+    """
+    on_data, on_negatives = module.energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
+    energy, negative_energy = on_data.mean(), on_negatives.mean()
+    regularizer = on_negatives.square().mean()
+    if penalize_data:
+        regularizer = regularizer + on_data.square().mean()
+    return {
+        "loss": energy - negative_energy + penalty * regularizer,
+        "energy": energy,
+        "negative_energy": negative_energy,
+    }

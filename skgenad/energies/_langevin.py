@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._networks import tangent
+from skgenad._tensors.maps import tangent
 
 EnergyAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
 Bound = float | Tensor

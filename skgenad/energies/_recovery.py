@@ -1,6 +1,6 @@
 """Recovery of data perturbed along a manifold: the conditional energy of MPDR and its chains.
 
-The equations are those of Yoon et al., 2023; :mod:`skgenad.mpdr` lists them.
+The equations are those of Yoon et al., 2023; :mod:`skgenad.energies.mpdr` lists them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors.maps import AutoencoderNet
+
 from ._energies import MaskedEnergy, decoded_energy, energy_and_grad
 from ._langevin import Langevin, ReplayBuffer
 from ._negatives import NegativesModule
-from ._networks import AutoencoderNet
 
 # Keeps the logarithm of an error finite; far below float32's rounding of one standard unit.
 _TINY = 1e-12

@@ -13,6 +13,7 @@ Negatives x- come from Langevin chains, which differ in where they start:
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,24 +23,18 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_bounds,
-    check_sizes,
-)
-from ._energies import ScalarEnergy
-from ._energy_based import EnergyBasedDetector
-from ._images import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.checks import Interval, StrOptions, check_bounds, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam
+from skgenad._core.sampling import draw_rows
+from skgenad._tensors.maps import ACTIVATIONS
+
+from ._detector import EnergyBasedDetector
+from ._energies import ScalarEnergy, contrastive_loss
 from ._langevin import Langevin, ReplayBuffer
 from ._negatives import PIXEL_STEP, NegativesModule, visible_noise_of
-from ._networks import ACTIVATIONS
-from ._objectives import contrastive_loss
-from ._sampling import draw_rows
-from ._training import Stage, adam
 
 # The level of an energy is free: of fewer columns than these the guard thinks as of so many.
 _FEW_COLUMNS = 10

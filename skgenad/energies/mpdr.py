@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -30,30 +31,24 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._augmentation import AUGMENTATIONS, augmented, check_augmentation
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_bounds,
-    check_pair,
-    check_sizes,
-)
-from ._distances import DISTANCES
-from ._energies import ReconstructionEnergy, build_energy, check_energy, energy_and_grad
-from ._energy_based import EnergyBasedDetector
-from ._images import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import Interval, StrOptions, check_bounds, check_pair, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam, with_penalty
+from skgenad._core.sampling import draw_rows
+from skgenad._tensors.augmentation import AUGMENTATIONS, augmented, check_augmentation
+from skgenad._tensors.distances import DISTANCES
+from skgenad._tensors.maps import ACTIVATIONS, identity_manifold
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad._tensors.seeds import seeded
+
+from ._detector import EnergyBasedDetector
+from ._energies import build_energy, check_energy, contrastive_loss, energy_and_grad
 from ._langevin import Langevin
 from ._negatives import PIXEL_STEP, visible_noise_of
-from ._networks import ACTIVATIONS, identity_manifold
-from ._objectives import contrastive_loss
-from ._random import seeded
-from ._reconstruction import AnomalyMapMixin
 from ._recovery import RecoveryModule
-from ._sampling import draw_rows
-from ._training import Stage, adam, with_penalty
 
 # A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
 _RELATIVE_STEP = 0.2

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -31,26 +32,21 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ._base import (
-    BaseGenerativeDetector,
-    Integral,
-    Interval,
-    Real,
-    StrOptions,
-    check_bounds,
-    check_sizes,
-)
-from ._distances import DISTANCES, make_distance
-from ._energies import ReconstructionEnergy, decoded_energy
-from ._energy_based import EnergyBasedDetector
-from ._images import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.anomaly_maps import AnomalyMapMixin
+from skgenad._core.checks import Interval, StrOptions, check_bounds, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.optimizers import adam, with_penalty
+from skgenad._core.sampling import draw_rows
+from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+
+from ._detector import EnergyBasedDetector
+from ._energies import contrastive_loss, decoded_energy
 from ._langevin import Langevin, ReplayBuffer, tempered
 from ._negatives import PIXEL_STEP, NegativesModule, visible_noise_of
-from ._networks import ACTIVATIONS
-from ._objectives import contrastive_loss
-from ._reconstruction import AnomalyMapMixin
-from ._sampling import draw_rows
-from ._training import Stage, adam, with_penalty
 
 # A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
 _RELATIVE_STEP = 0.2

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._extras import require
+from skgenad._extras import require
+
 from ._common import extend_of, method_of, transformed, unwrap
 from ._pictures import (
     checked_masks,

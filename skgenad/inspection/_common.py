@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._extras import require
+from skgenad._extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state, check_scalar
 
-from .._extras import require
-from .._grid import check_axis
+from skgenad._core.grid import check_axis
+from skgenad._extras import require
+
 from ._common import VERMILION, extend_of, new_axes
 from ._plane import Plane
 

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
-from .._grid import grid_points
+from skgenad._core.grid import grid_points
+
 from ._common import unwrap
 
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import validate_data
 
-from .._extras import require
+from skgenad._extras import require
+
 from ._common import BLUE, VERMILION, method_of, transformed, unwrap
 from ._pictures import first_of, fitted_image_shape, panel_size, panels, pixels_of, show
 

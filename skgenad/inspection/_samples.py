@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_scalar
 
-from .._extras import require
+from skgenad._extras import require
+
 from ._common import method_of, unwrap
 from ._pictures import as_images, image_shape_of, panel_size, panels, show
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
-from .._extras import require
+from skgenad._extras import require
+
 from ._common import BLUE, VERMILION, divided, method_of, new_axes, transformed, unwrap
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._device import precise
+from skgenad._tensors.device import precise
+
 from ._logistics import LogisticMixture, n_parameters
 
 Shape = tuple[int, ...]

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._device import precise
+from skgenad._tensors.device import precise
+from skgenad._tensors.maps import MLP
+
 from ._flow_layers import FlowLayer, pointwise, row_sums
-from ._networks import MLP
 
 # Scales are sigmoid(raw + 2), near 1 at the start: Glow's published code.
 _RAW_AT_START = 2.0

@@ -1,6 +1,6 @@
 """Densities of tables and of images, made of flows, as modules with ``energy(x)``.
 
-A flow (of :mod:`skgenad._flows`, or anything with the same methods) maps rows to
+A flow (of :mod:`skgenad.likelihoods._flows`, or anything with the same methods) maps rows to
 ``contributions(x)`` (n, n_scales), whose sum is the log density, draws with ``sample(n)``, and sets
 what depends on data with ``initialize(x)``. Between it and a detector stand the columns that do not
 vary and the levels of pixels.
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._device import precise
-from ._moments import chunks_of
-from ._random import seeded
+from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.device import precise
+from skgenad._tensors.seeds import seeded
 
 # Standard deviation, in standardised units, that a column which was constant in training counts
 # with in energies: any other value, a distance of 1, is far out of the ordinary.

@@ -10,16 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._base import BaseGenerativeDetector
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.sampling import PriorSamplingMixin
+
 from ._densities import FlowDensity
-from ._sampling import PriorSamplingMixin
-from ._training import Stage
 
 __all__ = ["FlowDetector"]
 
 
 class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
-    """Base of the detectors with a module of :class:`~skgenad._densities.FlowDensity`."""
+    """Base of the detectors with a :class:`~skgenad.likelihoods._densities.FlowDensity`."""
 
     module_: FlowDensity
     max_steps: int

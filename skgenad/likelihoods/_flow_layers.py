@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._device import precise
-from ._networks import steady_linear
+from skgenad._tensors.device import precise
+from skgenad._tensors.maps import steady_linear
 
 # Below it a standard deviation says that a batch does not vary, not how much rows do.
 _LEAST_DEVIATION = 1e-6

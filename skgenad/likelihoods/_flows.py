@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skgenad._tensors.device import precise
+
 from ._couplings import Elementwise, conv_coupling, dense_coupling
-from ._device import precise
 from ._flow_layers import (
     ActNorm,
     Chain,

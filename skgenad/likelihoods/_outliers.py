@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._augmentation import augmented
-from ._base import BaseGenerativeDetector
-from ._objectives import margin_loss, ratio_loss
-from ._training import Objective, RowBatches, skipped
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.loop import Objective, RowBatches, skipped
+from skgenad._tensors.augmentation import augmented
 
 # A batch that would lose a larger share of its rows is skipped (S4.3 of hierarchical flows).
 _MOST_REMOVED = 0.75
@@ -184,3 +184,34 @@ def _endless(batches: RowBatches) -> Iterator[Tensor]:
 
 def _too_few(finite: Tensor) -> bool:
     return float(finite.float().mean()) < 1 - _MOST_REMOVED
+
+
+def ratio_loss(log_in: Tensor, log_general: Tensor, temperature: float) -> Tensor:
+    """Cross-entropies (n,) of calling outliers outliers by the likelihood ratio.
+
+    -log sigmoid((log p_g - log p_in) / T): equation 2 of hierarchical flows, without its weight.
+
+    Parameters
+    ----------
+    log_in, log_general : Tensor of shape (n,)
+        Log densities of the outliers under the model that is trained and under the other, in the
+        same units.
+    temperature : float
+        T, in nats.
+    """
+    return F.softplus((log_in - log_general) / temperature)
+
+
+def margin_loss(log_data: Tensor, log_outliers: Tensor, margin: float) -> Tensor:
+    """Hinges (n,) on how far outliers are below data in log density, max(0, m + log q - log p).
+
+    The loss of Hendrycks et al. (2019) that hierarchical flows compare with.
+
+    Parameters
+    ----------
+    log_data, log_outliers : Tensor of shape (n,)
+        Log densities, log p and log q, in pairs.
+    margin : float
+        Wanted difference m, in nats.
+    """
+    return F.relu(margin + log_outliers - log_data)

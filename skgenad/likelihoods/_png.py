@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ._extras import require
+from skgenad._extras import require
 
 # Pillow's names of what PNG knows of, by the number of channels.
 _MODES = {1: "L", 3: "RGB"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,13 +13,15 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._augmentation import AUGMENTATIONS, augmented, check_augmentation
-from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
+from skgenad._core.checks import Interval, StrOptions
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.optimizers import adamax
+from skgenad._core.rows import check_image_shape
+from skgenad._tensors.augmentation import AUGMENTATIONS, augmented, check_augmentation
+
 from ._densities import ColumnDensity, FlowDensity, PixelDensity
-from ._flow_detector import FlowDetector
+from ._detector import FlowDetector
 from ._flows import Flow, PatchFlow
-from ._images import check_image_shape
-from ._training import adamax
 
 # S1.1, S4.1 and the public code that the paper's training follows: hidden widths and batches. The
 # numbers of training images are those of the data sets.

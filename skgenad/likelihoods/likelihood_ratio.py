@@ -6,21 +6,23 @@ the general models.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils._param_validation import HasMethods
 
-from ._base import BaseGenerativeDetector, Interval, Real, StrOptions
-from ._contract import BaseDetector
-from ._images import Shape, image_shape_of
+from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
+from skgenad._core.contract import BaseDetector
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.rows import Shape, image_shape_of
+from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
+
 from ._outliers import OutlierObjective
 from ._png import PNGModel
-from ._random import derived_seed, draw_seed, seed_unseeded
 from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
@@ -213,7 +215,7 @@ class LikelihoodRatio(BaseDetector):
 
     # ---- fit ------------------------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self, X: ArrayLike, y: ArrayLike | None = None, X_general: ArrayLike | None = None
     ) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,17 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ._base import (
-    GRADIENT_PARAMETERS,
-    BaseGenerativeDetector,
-    Interval,
-    Real,
-    StrOptions,
-)
-from ._device import PreciseModule, precise
-from ._moments import TiedMoments
-from ._sampling import draw_rows
-from ._training import Stage
+from skgenad._core.checks import Interval, StrOptions
+from skgenad._core.detector import GRADIENT_PARAMETERS, BaseGenerativeDetector
+from skgenad._core.loop import Stage
+from skgenad._core.sampling import draw_rows
+from skgenad._tensors.device import PreciseModule, precise
+from skgenad._tensors.moments import TiedMoments
 
 # Smallest eigenvalue of a correlation matrix, as a share of the largest. Float32 keeps a row to
 # about 1e-7 of its length, so that rounding moves no squared distance by much, and no covariance

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._base import BaseGenerativeDetector, Integral, Interval, Real, check_sizes
+from skgenad._core.checks import Interval, check_sizes
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.optimizers import adam
+from skgenad._extras import require
+from skgenad._tensors.device import precise, shortened
+
 from ._densities import ColumnDensity, FlowDensity
-from ._device import precise, shortened
-from ._extras import require
-from ._flow_detector import FlowDetector
-from ._training import adam
+from ._detector import FlowDetector
 
 
 class SplineFlow(nn.Module):

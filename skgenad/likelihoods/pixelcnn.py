@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ._base import BaseGenerativeDetector, Integral, Interval, Real, StrOptions
+from skgenad._core.checks import Interval, StrOptions
+from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.optimizers import adam
+from skgenad._core.rows import check_image_shape
+
+from ._autoregression import N_LEVELS, Autoregression, column_model, image_model
 from ._densities import ColumnDensity, FlowDensity
-from ._flow_detector import FlowDetector
-from ._images import check_image_shape
-from ._pixelcnn import N_LEVELS, Autoregression, column_model, image_model
-from ._training import adam
+from ._detector import FlowDetector
 
 # S1.2, S4.2 and the public code that they follow: residual blocks, dropout and batches.
 _PAPER: dict[str, Any] = {

@@ -12,19 +12,15 @@ For arrays, `anomaly_score` gives what metrics, scikit-learn's and those here, w
     f1_at_contamination(y, anomaly_score(detector, X))
 """
 
-from skgenad.metrics._ranking import (
-    f1_at_contamination,
-    max_balanced_accuracy,
-    partial_roc_auc,
-)
-from skgenad.metrics._scorers import (
+from ._ranking import f1_at_contamination, max_balanced_accuracy, partial_roc_auc
+from ._scorers import (
     anomaly_average_precision,
     anomaly_roc_auc,
     anomaly_score,
     make_anomaly_scorer,
     on_manifold_scorer,
 )
-from skgenad.metrics._splits import NormalOnlyCV
+from ._splits import NormalOnlyCV
 
 __all__ = [
     "NormalOnlyCV",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 from sklearn.utils import check_scalar
 
-from skgenad.metrics._labels import check_ranking
+from ._labels import check_ranking
 
 
 def f1_at_contamination(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:

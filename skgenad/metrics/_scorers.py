@@ -11,7 +11,7 @@ from sklearn.base import is_outlier_detector
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from skgenad.metrics._labels import check_both_labels
+from ._labels import check_both_labels
 
 
 def anomaly_score(estimator: Any, X: ArrayLike) -> np.ndarray:

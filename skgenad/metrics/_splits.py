@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 
-from skgenad.metrics._labels import check_labels
+from ._labels import check_labels
 
 
 class NormalOnlyCV:

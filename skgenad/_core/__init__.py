@@ -1,0 +1,1 @@
+"""What all detectors share: contract, rows, units, training, files."""

@@ -1,0 +1,180 @@
+"""What watches a stage of training: divergence, learning rates, the best epoch, progress."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from tqdm.auto import tqdm
+
+from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.seeds import seeded
+
+from .loop import StageNet, StopStage
+
+
+class DivergenceWarning(UserWarning):
+    """Training ran away; the last good weights were restored and the stage was ended.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skgenad import DivergenceWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", DivergenceWarning)  # rather no detector than a poor one
+    """
+
+
+class DivergenceGuard(Callback):
+    """Keeps the state of the last good epoch; restores it and stops when training runs away.
+
+    An epoch is bad when its mean loss is not finite or its negatives' mean energy is beyond the
+    stage's limit. The state is what training continues from: weights, buffers (replayed chains
+    included) and the optimisers' moments.
+    """
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Keep the first state."""
+        self.good_ = _training_state(net)
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Judge the epoch."""
+        row = net.history[-1]
+        loss, level = row["train_loss"], row.get("negative_energy", 0.0)
+        # The losses were taken before the epoch's last update, hence the look at the weights.
+        finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
+        if finite and abs(level) <= net.stage.energy_limit:
+            self.good_ = _training_state(net)
+            return
+        _restore(net, self.good_)
+        warnings.warn(
+            f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy "
+            f"of negatives {level:.3g}); the weights of the last good epoch were restored. A "
+            "smaller step size or learning rate, or bounds on the chain, may cure it.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
+        raise StopStage
+
+
+class FallingRates(Callback):
+    """Lets the learning rates of all the stage's optimisers fall: half a cosine, or the decay.
+
+    skorch's LRScheduler knows of one optimiser alone.
+    """
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Start from the rates as they are."""
+        n_steps, decay = net.stage.n_steps, net.stage.decay
+        self.schedulers_ = [
+            lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
+            if decay is None
+            else lr_scheduler.LambdaLR(optimizer, lambda step: decay(step / n_steps))
+            for optimizer in net.stage.optimizers.values()
+        ]
+
+    def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Set the rates of the next step; a batch that was skipped made none."""
+        for scheduler in self.schedulers_ if kwargs["parts"] else ():
+            scheduler.step()
+
+
+class BestEpoch(Callback):
+    """Keeps the state of the epoch with the lowest validation loss; restores it at the end.
+
+    Random draws of a validation are the same in every epoch, so that epochs are told apart by the
+    weights alone.
+
+    Parameters
+    ----------
+    inputs : Tensor of shape (m, d)
+        Inputs of the rows held out.
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Forget an earlier stage."""
+        self.best_ = math.inf
+        self.state_: tuple[dict, dict, list[dict]] | None = None
+        self.seed_ = int(torch.randint(2**31, ()))
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Judge the epoch."""
+        loss = self._loss(net)
+        net.history.record("validation_loss", loss)
+        if loss < self.best_:  # NaN is not
+            self.best_, self.state_ = loss, _training_state(net)
+
+    def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Go back to the best epoch."""
+        if self.state_ is not None:
+            _restore(net, self.state_)
+
+    @torch.no_grad()
+    def _loss(self, net: StageNet) -> float:
+        validate = net.stage.validate
+        assert validate is not None
+        net.module_.eval()
+        with seeded(self.seed_, self.inputs.device):
+            losses = [
+                float(validate(net.module_, chunk)) * len(chunk) for chunk in chunks_of(self.inputs)
+            ]
+        return sum(losses) / len(self.inputs)
+
+
+def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
+    """Copy a net's parameters, its buffers and its optimisers' moments."""
+    optimizers = net.stage.optimizers.values()
+    return copy.deepcopy(
+        (
+            {name: p.detach() for name, p in net.module_.named_parameters()},
+            dict(net.module_.named_buffers()),
+            [optimizer.state_dict()["state"] for optimizer in optimizers],
+        )
+    )
+
+
+def _restore(net: StageNet, state: tuple[dict, dict, list[dict]]) -> None:
+    """Give a net a state of :func:`_training_state`."""
+    parameters, buffers, moments = state
+    with torch.no_grad():
+        for name, p in net.module_.named_parameters():
+            p.copy_(parameters[name])
+    for name, value in buffers.items():
+        # Replaced and not copied into: a replay buffer may have grown since.
+        owner, _, leaf = name.rpartition(".")
+        setattr(net.module_.get_submodule(owner), leaf, value)
+    for optimizer, kept in zip(net.stage.optimizers.values(), moments, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
+
+
+def _all_finite(module: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for p in module.parameters())
+
+
+class ProgressBar(Callback):
+    """One tqdm bar for a stage."""
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=net.stage.n_steps, desc=net.stage.name, unit="step")
+
+    def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Advance it."""
+        self.bar_.update()
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Show the loss."""
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}")
+
+    def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Close it."""
+        self.bar_.close()

@@ -1,0 +1,44 @@
+"""What constructor parameters are checked by, scikit-learn's private pieces among it.
+
+scikit-learn offers its constraints to packages like this one without making them public: this is
+the one module that imports them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "StrOptions",
+    "check_bounds",
+    "check_pair",
+    "check_sizes",
+    "fit_context",
+]
+
+
+def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:
+    """Raise ValueError unless `sizes` holds at least `least` integers, each at least 1."""
+    if len(sizes) < least or not all(isinstance(v, Integral) and v >= 1 for v in sizes):
+        some = f"{least} or more integers" if least else "integers"
+        raise ValueError(f"{name}={sizes!r} must hold {some} of at least 1.")
+
+
+def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
+    """Return (low, high); raise ValueError unless `pair` is two numbers in this order."""
+    numbers = len(pair) == 2 and all(isinstance(v, Real) for v in pair)
+    if not numbers or not pair[0] <= pair[1]:  # NaN is in no order
+        raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
+    return float(pair[0]), float(pair[1])
+
+
+def check_bounds(bounds: str | Sequence[float] | None) -> None:
+    """Raise ValueError unless bounds of chains are a name, None or two numbers in order."""
+    if bounds is not None and not isinstance(bounds, str):
+        check_pair("bounds", bounds)

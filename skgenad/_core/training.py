@@ -1,0 +1,107 @@
+"""One stage of training, from rows to a table of its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import torch
+from skorch.callbacks import GradientNormClipping
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .callbacks import BestEpoch, DivergenceGuard, FallingRates, ProgressBar
+from .loop import Stage, StageNet
+
+
+def inputs_of(
+    module: nn.Module, stage: Stage, rows: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """Map rows (n, d_x) with `labels` (n,) to what a stage is trained on, (n, d)."""
+    if stage.inputs is not None:
+        module.eval()
+        with torch.no_grad():
+            rows = stage.inputs(module, rows)
+    if not stage.labelled:
+        return rows
+    assert labels is not None
+    return torch.column_stack([rows, labels.to(rows)])
+
+
+def run_stage(
+    module: nn.Module,
+    stage: Stage,
+    rows: Tensor,
+    *,
+    held_out: Tensor | None = None,
+    batch_size: int,
+    callbacks: Iterable[Any] = (),
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Run one stage of training in place.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What the objective is given.
+    stage : Stage
+        What to do.
+    rows : Tensor of shape (n, d)
+        The stage's inputs of the training rows, on the module's device.
+    held_out : Tensor of shape (m, d), optional
+        Those of the rows that choose the epoch, if the stage validates.
+    batch_size : int
+        Rows in a batch.
+    callbacks : iterable of skorch callbacks
+        See every epoch and batch of the stage, after ours.
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        A row per epoch: stage, epoch, steps so far, mean loss and named parts, validation loss if
+        there is one, seconds.
+    """
+    if stage.n_steps == 0:
+        return pd.DataFrame()
+    own: list[Any] = [DivergenceGuard()]
+    if stage.validate is not None and held_out is not None:
+        own.append(BestEpoch(held_out))
+    if stage.cosine or stage.decay is not None:
+        own.append(FallingRates())
+    if stage.clip_norm is not None:
+        own.append(GradientNormClipping(stage.clip_norm))
+    if verbose:
+        own.append(ProgressBar())
+    module.train()
+    # Ours first: what a callback of the user's ends or keeps, the guard has judged.
+    net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*own, *callbacks])
+    try:
+        net.run(rows)
+    finally:
+        module.eval()
+        # Later stages and their callbacks see no gradient of this one's.
+        module.zero_grad(set_to_none=True)
+        for callback in own:
+            getattr(callback, "bar_", tqdm(disable=True)).close()
+    return _history_table(stage.name, net)
+
+
+def empty_history() -> pd.DataFrame:
+    """History of a detector that is not trained by gradients: the usual columns, no row."""
+    types = {"stage": str, "epoch": int, "step": int, "loss": float, "seconds": float}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+
+
+def _history_table(stage_name: str, net: StageNet) -> pd.DataFrame:
+    """Make a table of the net's history without skorch's own bookkeeping."""
+    table = pd.DataFrame(net.history.to_list()).drop(columns=["batches"])
+    table = table.rename(columns={"train_loss": "loss"})
+    steps = table.pop("train_batch_count").cumsum()
+    seconds = table.pop("seconds")
+    table.insert(0, "stage", stage_name)
+    table.insert(2, "step", steps)
+    table["seconds"] = seconds
+    return table

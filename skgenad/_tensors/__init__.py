@@ -1,0 +1,1 @@
+"""Torch alone: networks, distances, moments, seeds. No estimator."""

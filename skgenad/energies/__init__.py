@@ -1,0 +1,1 @@
+"""Detectors that train an energy with negatives from Langevin chains."""
