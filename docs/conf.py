@@ -45,6 +45,8 @@ def _escape(app, what, name, obj, options, lines):
         if not line.lstrip().startswith((">>>", "...", "..")):
             parts = line.split("`")  # those with an odd index stand between backquotes
             parts[::2] = [re.sub(r"[|]|_(?=,\))", r"\\\g<0>", part) for part in parts[::2]]
+            if what in ("method", "property"):  # the references are the class's
+                parts[::2] = [re.sub(r"(\[\d+\])_", r"\1", part) for part in parts[::2]]
             lines[i] = "`".join(parts)
 
 
