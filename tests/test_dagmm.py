@@ -177,7 +177,7 @@ def test_mixture_of_the_training_rows_does_not_depend_on_chunks(module, monkeypa
     rows = torch.randn(50, 5)
     z = module(rows)[0].double()
     expected = Mixture.of(z, module.memberships(z.float()).double())
-    monkeypatch.setattr("skgenad._tensors.chunks._MOST_ROWS", chunk)
+    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", chunk)
     module.set_mixture(rows)
     tolerance = {"rtol": 1e-4, "atol": 1e-6}
     torch.testing.assert_close(module.phi, expected.weights.float(), **tolerance)
