@@ -125,26 +125,40 @@ def test_the_first_page_and_the_readme_name_every_detector():
         assert [c.__name__ for c in EVERY if not re.search(rf"\b{c.__name__}\b", page)] == []
 
 
-def parameters() -> set[str]:
-    """Names of all parameters of what is public, and of its methods."""
-    names = set()
-    for thing in OBJECTS.values():
-        methods = (
+def names() -> set[str]:
+    """Names of all public objects, of what they have, and of their parameters."""
+    found = set()
+    for path, thing in OBJECTS.items():
+        found |= {*path.split("."), *dir(thing)}
+        members = (
             [m for _, m in inspect.getmembers(thing, callable)] if inspect.isclass(thing) else []
         )
-        for function in [thing, *methods]:
+        for function in [thing, *members]:
             try:
-                names |= inspect.signature(function).parameters.keys()
+                found |= inspect.signature(function).parameters.keys()
             except (TypeError, ValueError):  # written in C
                 continue
-    return names
+    return found
 
 
-# Of scikit-learn, numpy, matplotlib and the shell.
+NAMES = names()
+# Of others, or of no one: scikit-learn, torch, the environment, columns of a history, tests.
 OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS"}
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_parameters_that_a_page_speaks_of_are_there(name):
-    named = set(re.findall(r"``(?:\w+\()?(\w+)=", PAGES[name]))
-    assert {n.rpartition("__")[2] for n in named} - parameters() - OTHERS == set()
+def spoken_of(page: str) -> set[str]:
+    """What a page calls a parameter, or writes as one word that can only be a name."""
+    literals = re.findall(r"``([^`]+)``", page)
+    assigned = {name for literal in literals for name in re.findall(r"(\w+)=", literal)}
+    words = {literal for literal in literals if re.fullmatch(r"[a-z]+(_+[a-z]+)+", literal)}
+    return {name.rpartition("__")[2] for name in assigned | words}
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("guide")])
+def test_names_that_a_page_of_the_guide_speaks_of_are_there(name):
+    assert spoken_of(PAGES[name]) - NAMES - OTHERS == set()
+
+
+def test_names_are_found_where_a_page_speaks_of_them():
+    page = "``Chain(2, noise=0.1)``, ``no_such_name``, ``a__b=1``; ``fit`` and ``x <- x``."
+    assert spoken_of(page) == {"noise", "no_such_name", "b"}
