@@ -143,7 +143,7 @@ def names() -> set[str]:
 
 NAMES = names()
 # Of others, or of no one: scikit-learn, torch, the environment, columns of a history, tests.
-OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS"}
+OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "validation_loss"}
 
 
 def spoken_of(page: str) -> set[str]:
