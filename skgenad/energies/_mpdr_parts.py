@@ -1,0 +1,250 @@
+"""What MPDR is made of, as objects: energies and the manifold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.parts import Part, Slot
+from skgenad._tensors.distances import DISTANCES
+from skgenad.networks import MLP, NETWORK_CONSTRAINTS, read_network
+
+_STEPS = [Interval(Integral, 0, None, closed="left"), None]
+_RATE = [Interval(Real, 0, None, closed="neither"), None]
+
+
+class WithNetwork(Part):
+    """Base of parts with a `network` of their own; None is the one of the detector."""
+
+    network: Any
+    _parts: ClassVar[dict[str, Slot]] = {"network": Slot(MLP(), read_network)}
+    _parameter_constraints: ClassVar[dict] = {"network": NETWORK_CONSTRAINTS}
+
+    def network_or(self, detectors: Any) -> Any:
+        """Return the part's network; where it says nothing, the detector's.
+
+        Parameters
+        ----------
+        detectors : Part or object
+            The network of the detector, its fields filled in.
+        """
+        own = detectors if self.network is None else self.part("network")
+        return own.filled(detectors) if isinstance(own, Part) else own
+
+
+class Reconstruction(WithNetwork):
+    """The mean squared reconstruction error of an autoencoder, as the energy of MPDR (MPDR-R).
+
+    Parameters
+    ----------
+    network : tuple of int, str or object, default=None
+        Encoder and decoder, as in the detector's `network`, which None is.
+    latent_dim : int, default=None
+        Dimension of the latent space, which is a sphere. None: the number of columns up to 100
+        columns, 70 % of it beyond, at least 2; 32 for images.
+    distance : {"l2", "l1", "ssim"}, default=None
+        Whether the error is the mean over columns of squared ("l2", which None is) or of absolute
+        differences or, for images of at least 11 x 11 pixels, one minus their structural similarity
+        (SSIM).
+    learn_scale : bool, default=None
+        Whether the error has a positive factor that is trained with it. None is False.
+    init : {"auto", "manifold", "pretrain", "random"}, default=None
+        Where the energy starts: at a copy of the first manifold, which must then be of the same
+        network and the same latent space; trained to reconstruct; or at random weights. "auto",
+        which None is, copies where it can and pretrains otherwise, or where `pretrain_steps` or
+        `pretrain_learning_rate` are given.
+    pretrain_steps : int, default=None
+        Gradient steps of pretraining. None is 400.
+    pretrain_learning_rate : float, default=None
+        Adam's learning rate in pretraining. None is 1e-3.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Reconstruction
+    >>> MPDR(energy=Reconstruction((64,), distance="l1"))
+    MPDR(energy=Reconstruction(distance='l1', network=(64,)))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "distance": [StrOptions(set(DISTANCES)), None],
+        "learn_scale": ["boolean", None],
+        "init": [StrOptions({"auto", "manifold", "pretrain", "random"}), None],
+        "pretrain_steps": _STEPS,
+        "pretrain_learning_rate": _RATE,
+    }
+
+    def __init__(
+        self,
+        network: Any = None,
+        *,
+        latent_dim: int | None = None,
+        distance: str | None = None,
+        learn_scale: bool | None = None,
+        init: str | None = None,
+        pretrain_steps: int | None = None,
+        pretrain_learning_rate: float | None = None,
+    ) -> None:
+        self.network = network
+        self.latent_dim = latent_dim
+        self.distance = distance
+        self.learn_scale = learn_scale
+        self.init = init
+        self.pretrain_steps = pretrain_steps
+        self.pretrain_learning_rate = pretrain_learning_rate
+
+
+class Scalar(WithNetwork):
+    """A network with one output and spectral normalisation, as the energy of MPDR (MPDR-S).
+
+    It starts at random weights and is less dependable on tables than a reconstruction error: a
+    short training can even rank upside down.
+
+    Parameters
+    ----------
+    network : tuple of int, str or object, default=None
+        An encoder with one output, as in the detector's `network`, which None is.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Scalar
+    >>> MPDR(image_shape=(3, 32, 32), network="cifar1", energy=Scalar("conv32big"))
+    MPDR(energy=Scalar(network='conv32big'), image_shape=(3, 32, 32),
+         network='cifar1')
+    """
+
+    def __init__(self, network: Any = None) -> None:
+        self.network = network
+
+
+class Masked(WithNetwork):
+    """The error of the middle fifth of the columns, predicted from the others (MPDR-IDNN).
+
+    A mean squared error. It needs at least 2 columns.
+
+    Parameters
+    ----------
+    network : tuple of int or MLP, default=None
+        Perceptron from the other columns to the masked ones. None is the detector's `network`,
+        which must then be perceptrons.
+    pretrain_steps : int, default=None
+        Gradient steps for predicting before the negatives come. None is 400.
+    pretrain_learning_rate : float, default=None
+        Adam's learning rate for that. None is 1e-3.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Masked
+    >>> MPDR(energy=Masked((64, 64), pretrain_steps=200))
+    MPDR(energy=Masked(network=(64, 64), pretrain_steps=200))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "pretrain_steps": _STEPS,
+        "pretrain_learning_rate": _RATE,
+    }
+
+    def __init__(
+        self,
+        network: Any = None,
+        *,
+        pretrain_steps: int | None = None,
+        pretrain_learning_rate: float | None = None,
+    ) -> None:
+        self.network = network
+        self.pretrain_steps = pretrain_steps
+        self.pretrain_learning_rate = pretrain_learning_rate
+
+
+class Manifold(WithNetwork):
+    """The autoencoder, or the ensemble of them, along which MPDR perturbs rows.
+
+    Parameters
+    ----------
+    dims : int or tuple of int, default=None
+        Latent dimension of the manifold, or of each manifold of an ensemble, among which every
+        batch is split evenly. None: one manifold with the number of columns up to 100 columns,
+        70 % of it beyond, at least 2; 32 for images.
+    network : tuple of int, str or object, default=None
+        Encoders and decoders, as in the detector's `network`, which None is.
+    latent_space : {"sphere", "euclidean"}, default=None
+        Whether latent vectors are divided by their norm. None is "sphere".
+    penalty : float, default=None
+        Weight of the sum of the squared weights of the encoders in the loss; the losses of
+        `history_` are without it. None is 0.
+    steps : int, default=None
+        Gradient steps. None is 700.
+    learning_rate : float, default=None
+        Adam's learning rate. None is 1e-3.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Manifold
+    >>> MPDR(manifold=Manifold((2, 4), steps=200))
+    MPDR(manifold=Manifold(dims=(2, 4), steps=200))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "dims": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "latent_space": [StrOptions({"sphere", "euclidean"}), None],
+        "penalty": [Interval(Real, 0, None, closed="left"), None],
+        "steps": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": _RATE,
+    }
+
+    def __init__(
+        self,
+        dims: int | Sequence[int] | None = None,
+        *,
+        network: Any = None,
+        latent_space: str | None = None,
+        penalty: float | None = None,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        self.dims = dims
+        self.network = network
+        self.latent_space = latent_space
+        self.penalty = penalty
+        self.steps = steps
+        self.learning_rate = learning_rate
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if isinstance(self.dims, tuple | list):
+            check_sizes("dims", self.dims, least=1)
+
+
+_ENERGIES: dict[str, type[Part]] = {
+    "reconstruction": Reconstruction,
+    "scalar": Scalar,
+    "masked": Masked,
+}
+
+
+def _read_energy(value: Any) -> Any:
+    return _ENERGIES[value]() if isinstance(value, str) and value in _ENERGIES else value
+
+
+def _read_manifold(value: Any) -> Any:
+    return Manifold() if isinstance(value, str) and value == "autoencoder" else value
+
+
+ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), *_ENERGIES.values(), callable]
+ENERGY_SLOT = Slot(
+    Reconstruction(distance="l2", learn_scale=False, init="auto"),
+    _read_energy,
+)
+MANIFOLD_CONSTRAINTS: list[Any] = [StrOptions({"autoencoder", "identity"}), Manifold]
+MANIFOLD_SLOT = Slot(
+    Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3), _read_manifold
+)
