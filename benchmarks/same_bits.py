@@ -30,6 +30,8 @@ import torch
 from numpy.typing import NDArray
 
 import skgenad
+from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
+from skgenad.networks import Conv28
 
 RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
 # Rows and columns of the tables on which detectors are fitted at their defaults.
@@ -37,9 +39,10 @@ SHAPES = ((60, 3), (300, 9), (130, 40))
 
 _SHORT = {"max_steps": 12, "batch_size": 16}
 _PERCEPTRONS = {**_SHORT, "hidden_sizes": (16, 8)}
-_MPDR = {**_PERCEPTRONS, "visible_steps": 2, "manifold_steps": 12, "pretrain_steps": 12}
-_NAE = {**_PERCEPTRONS, "latent_steps": 2, "visible_steps": 3, "pretrain_steps": 12}
-_EBM = {**_PERCEPTRONS, "visible_steps": 3, "replay_size": 40}
+_NETWORK = {**_SHORT, "network": (16, 8)}
+_MPDR = {**_NETWORK, "visible_chain": Chain(2), "manifold": Manifold(steps=12)}
+_NAE = {**_NETWORK, "latent_chain": Chain(2), "visible_chain": Chain(3), "pretrain_steps": 12}
+_EBM = {**_NETWORK, "visible_chain": Chain(3), "replay": Replay(40)}
 _CANCE = {
     **_PERCEPTRONS,
     "latent_dim": 2,
@@ -94,32 +97,40 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("MPDR", "tiny", _MPDR),
     ("MPDR", "scalar", {**_MPDR, "energy": "scalar", "energy_penalty": 0.5}),
-    ("MPDR", "masked", {**_MPDR, "energy": "masked"}),
-    ("MPDR", "identity", {**_MPDR, "manifold": "identity", "visible_gamma": 1.0}),
+    ("MPDR", "masked", {**_MPDR, "energy": Masked(pretrain_steps=12)}),
+    (
+        "MPDR",
+        "identity",
+        {
+            **_MPDR,
+            "energy": Reconstruction(pretrain_steps=12),
+            "manifold": "identity",
+            "visible_chain": Chain(2, gamma=1.0),
+        },
+    ),
     (
         "MPDR",
         "ensemble",
-        {**_MPDR, "manifold_dims": (2, 3), "replay_size": 20, "encoder_penalty": 1e-3},
+        {
+            **_MPDR,
+            "energy": Reconstruction(pretrain_steps=12),
+            "manifold": Manifold((2, 3), penalty=1e-3, steps=12),
+            "replay": Replay(20),
+        },
     ),
     (
         "MPDR",
         "chains",
         {
             **_MPDR,
-            "latent_steps": 3,
-            "latent_step_size": 0.2,
-            "latent_noise": 0.1,
-            "latent_gamma": 1e-2,
-            "latent_normalize": True,
-            "visible_step_size": 0.4,
-            "visible_noise": 0.2,
-            "visible_gamma": 1e-2,
-            "bounds": (-3.0, 3.0),
-            "metropolis": True,
-            "row_noise": 0.05,
+            "energy": Reconstruction(init="random"),
+            "latent_chain": Chain(3, step_size=0.2, noise=0.1, gamma=1e-2, normalize=True),
+            "visible_chain": Chain(
+                2, step_size=0.4, noise=0.2, gamma=1e-2, bounds=(-3.0, 3.0), metropolis=True
+            ),
+            "input_noise": 0.05,
             "noise_range": (0.1, 0.2),
             "schedule": "constant",
-            "energy_init": "random",
             "score_type": "energy",
         },
     ),
@@ -128,13 +139,12 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         "energy",
         {
             **_MPDR,
-            "latent_dim": 2,
-            "distance": "l1",
-            "learn_scale": True,
-            "energy_init": "pretrain",
-            "manifold_weight": 0.6,
-            "latent_space": "euclidean",
-            "bounds": None,
+            "energy": Reconstruction(
+                latent_dim=2, distance="l1", learn_scale=True, init="pretrain", pretrain_steps=12
+            ),
+            "manifold": Manifold(latent_space="euclidean", steps=12),
+            "visible_chain": Chain(2, bounds="none"),
+            "manifold_share": 0.6,
         },
     ),
     (
@@ -143,26 +153,23 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {
             **_SHORT,
             **_MNIST,
-            "network": "conv28",
-            "network_width": 0.25,
+            "network": Conv28(width=0.25),
             "augmentation": ("flip", "shift"),
-            "manifold_steps": 12,
-            "pretrain_steps": 12,
-            "visible_steps": 4,
+            "manifold": Manifold(steps=12),
+            "visible_chain": Chain(4),
         },
     ),
     ("NAE", "tiny", _NAE),
     ("NAE", "cd", {**_NAE, "sampling": "cd", "energy_penalty": 0.1, "encoder_penalty": 1e-3}),
-    ("NAE", "pcd", {**_NAE, "sampling": "pcd", "replay_size": 40, "replay_ratio": 0.8}),
+    ("NAE", "pcd", {**_NAE, "sampling": "pcd", "replay": Replay(40, ratio=0.8)}),
     ("NAE", "euclidean", {**_NAE, "latent_space": "euclidean", "latent_penalty": 0.01}),
     (
         "NAE",
         "temperature",
         {
             **_NAE,
-            "train_temperature": True,
+            "visible_chain": Chain(3, metropolis=True),
             "temperature": 0.5,
-            "metropolis": True,
             "temperature_learning_rate": 0.01,
         },
     ),
@@ -171,13 +178,10 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         "chains",
         {
             **_NAE,
-            "latent_step_size": 0.2,
-            "latent_noise": 0.1,
-            "visible_step_size": 0.5,
-            "visible_noise": 0.1,
-            "visible_clip": 0.01,
-            "anneal": True,
-            "bounds": None,
+            "latent_chain": Chain(2, step_size=0.2, noise=0.1),
+            "visible_chain": Chain(
+                3, step_size=0.5, noise=0.1, clip=0.01, anneal=True, bounds="none"
+            ),
             "pretrain_learning_rate": 1e-2,
             "schedule": "constant",
         },
@@ -188,29 +192,30 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {
             **_SHORT,
             **_MNIST,
-            "network": "conv28",
-            "network_width": 0.25,
+            "network": Conv28(width=0.25),
             "pretrain_steps": 12,
             "distance": "l1",
         },
     ),
     ("EBM", "tiny", _EBM),
-    ("EBM", "cd", {**_EBM, "sampling": "cd", "spectral": True}),
+    ("EBM", "cd", {**_NETWORK, "visible_chain": Chain(3), "sampling": "cd", "spectral": True}),
     (
         "EBM",
         "chains",
         {
             **_EBM,
-            "visible_step_size": 0.2,
-            "visible_noise": 0.3,
-            "visible_clip": 0.5,
-            "anneal": True,
-            "bounds": (-4.0, 4.0),
+            "visible_chain": Chain(
+                3, step_size=0.2, noise=0.3, clip=0.5, anneal=True, bounds=(-4.0, 4.0)
+            ),
             "energy_penalty": 0.1,
             "schedule": "constant",
         },
     ),
-    ("EBM", "metropolis", {**_EBM, "metropolis": True, "replay_ratio": 0.5}),
+    (
+        "EBM",
+        "metropolis",
+        {**_EBM, "visible_chain": Chain(3, metropolis=True), "replay": Replay(40, ratio=0.5)},
+    ),
     ("Glow", "additive", {**_GLOW, "affine": False, "weight_decay": 1e-3}),
     ("Glow", "images", {**_GLOW, **_IMAGE, "scales": 2, "score_type": "last_scale"}),
     ("Glow", "patch", {**_GLOW, **_IMAGE, "scales": 2, "coupling": "patch", "patch_size": 4}),
@@ -220,7 +225,15 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("LikelihoodRatio", "tiny", {}),
 ]
 PRESETS = [
-    ("MPDR", "adbench", {"max_steps": 12, "manifold_steps": 12, "pretrain_steps": 12}),
+    (
+        "MPDR",
+        "adbench",
+        {
+            "max_steps": 12,
+            "manifold": Manifold(steps=12),
+            "energy": Reconstruction(pretrain_steps=12),
+        },
+    ),
     ("NAE", "2d", {"max_steps": 12}),
 ]
 

@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
+from torch import nn
+
 from skgenad._core.checks import Interval, StrOptions, check_sizes
 from skgenad._core.parts import Part, Slot
-from skgenad._tensors.distances import DISTANCES
+from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import MLP, NETWORK_CONSTRAINTS, read_network
+
+from ._energies import MaskedEnergy, ScalarEnergy, masked_block
+
+# Of pretraining, unless asked otherwise.
+_PRETRAIN_STEPS, _PRETRAIN_LEARNING_RATE = 400, 1e-3
 
 _STEPS = [Interval(Integral, 0, None, closed="left"), None]
 _RATE = [Interval(Real, 0, None, closed="neither"), None]
@@ -33,8 +42,55 @@ class WithNetwork(Part):
         own = detectors if self.network is None else self.part("network")
         return own.filled(detectors) if isinstance(own, Part) else own
 
+    def takes_from(self, detectors: Any) -> bool:
+        """Whether the network of the detector has a part in this one's."""
+        if self.network is None:
+            return True
+        own, filled = self.part("network"), self.network_or(detectors)
+        return isinstance(own, Part) and own.get_params(deep=False) != filled.get_params(deep=False)
 
-class Reconstruction(WithNetwork):
+
+def same_network(one: Any, other: Any) -> bool:
+    """Whether two networks make modules of the same shape, as far as one can tell."""
+    if not isinstance(one, Part) or type(one) is not type(other):
+        return one is other
+    return one.get_params(deep=False) == other.get_params(deep=False)
+
+
+class Energy(WithNetwork):
+    """Base of the energies of MPDR."""
+
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        raise NotImplementedError
+
+
+class _Pretrained(Energy):
+    """Base of the energies that can be trained as plain errors first."""
+
+    pretrain_steps: int | None
+    pretrain_learning_rate: float | None
+
+    @property
+    def asks_for_pretraining(self) -> bool:
+        """Whether something was said about it."""
+        return self.pretrain_steps is not None or self.pretrain_learning_rate is not None
+
+    @property
+    def pretraining(self) -> tuple[int, float]:
+        """Gradient steps and learning rate."""
+        steps, rate = self.pretrain_steps, self.pretrain_learning_rate
+        if steps == 0 and rate is not None:
+            raise ValueError(
+                f"pretrain_learning_rate={rate} would be ignored: pretrain_steps=0. Leave it None."
+            )
+        return (
+            _PRETRAIN_STEPS if steps is None else steps,
+            _PRETRAIN_LEARNING_RATE if rate is None else rate,
+        )
+
+
+class Reconstruction(_Pretrained):
     """The mean squared reconstruction error of an autoencoder, as the energy of MPDR (MPDR-R).
 
     Parameters
@@ -97,8 +153,38 @@ class Reconstruction(WithNetwork):
         self.pretrain_steps = pretrain_steps
         self.pretrain_learning_rate = pretrain_learning_rate
 
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        net = networks.autoencoder(self.latent_dim or networks.latent_dim)
+        distance = make_distance(self.distance or "l2", networks.shape)
+        return ReconstructionEnergy(net, distance, bool(self.learn_scale))
 
-class Scalar(WithNetwork):
+    def start(self, can_copy: bool) -> str:
+        """Where the energy starts: "manifold", "pretrain" or "random".
+
+        Parameters
+        ----------
+        can_copy : bool
+            Whether the first manifold's weights fit.
+        """
+        init = self.init or "auto"
+        if init == "auto":
+            return "manifold" if can_copy and not self.asks_for_pretraining else "pretrain"
+        if init != "pretrain" and self.asks_for_pretraining:
+            raise ValueError(
+                f"pretrain_steps and pretrain_learning_rate in energy={self!r} would be ignored: "
+                f"init={init!r}. Leave them None, or set init='pretrain'."
+            )
+        if init == "manifold" and not can_copy:
+            raise ValueError(
+                "init='manifold' copies the first manifold's weights: it needs "
+                "manifold='autoencoder' with a spherical latent space, and the same network and "
+                "the same latent dimension for both."
+            )
+        return init
+
+
+class Scalar(Energy):
     """A network with one output and spectral normalisation, as the energy of MPDR (MPDR-S).
 
     It starts at random weights and is less dependable on tables than a reconstruction error: a
@@ -121,8 +207,12 @@ class Scalar(WithNetwork):
     def __init__(self, network: Any = None) -> None:
         self.network = network
 
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        return ScalarEnergy(networks.encoder(1, spectral=True))
 
-class Masked(WithNetwork):
+
+class Masked(_Pretrained):
     """The error of the middle fifth of the columns, predicted from the others (MPDR-IDNN).
 
     A mean squared error. It needs at least 2 columns.
@@ -161,6 +251,22 @@ class Masked(WithNetwork):
         self.network = network
         self.pretrain_steps = pretrain_steps
         self.pretrain_learning_rate = pretrain_learning_rate
+
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        if not isinstance(networks.factory, Perceptrons):
+            raise ValueError(
+                "energy='masked' is a perceptron on columns: give it one, "
+                "energy=Masked(network=(128, 128)), or take another energy."
+            )
+        if networks.n_features < 2:
+            raise ValueError(
+                "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
+            )
+        start, stop = masked_block(networks.n_features)
+        width = stop - start
+        net = networks.factory.encoder(networks.n_features - width, width)
+        return MaskedEnergy(net, start, stop)
 
 
 class Manifold(WithNetwork):
@@ -218,6 +324,12 @@ class Manifold(WithNetwork):
         self.steps = steps
         self.learning_rate = learning_rate
 
+    def latent_dims(self, networks: Networks) -> tuple[int, ...]:
+        """Latent dimension of each manifold."""
+        if self.dims is None:
+            return (networks.latent_dim,)
+        return (self.dims,) if isinstance(self.dims, Integral) else tuple(self.dims)
+
     def _validate_params(self) -> None:
         super()._validate_params()
         if isinstance(self.dims, tuple | list):
@@ -239,11 +351,8 @@ def _read_manifold(value: Any) -> Any:
     return Manifold() if isinstance(value, str) and value == "autoencoder" else value
 
 
-ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), *_ENERGIES.values(), callable]
-ENERGY_SLOT = Slot(
-    Reconstruction(distance="l2", learn_scale=False, init="auto"),
-    _read_energy,
-)
+ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), Energy, callable]
+ENERGY_SLOT = Slot(Reconstruction(), _read_energy)
 MANIFOLD_CONSTRAINTS: list[Any] = [StrOptions({"autoencoder", "identity"}), Manifold]
 MANIFOLD_SLOT = Slot(
     Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3), _read_manifold

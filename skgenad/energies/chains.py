@@ -147,8 +147,8 @@ def replay_slot(size: int, ratio: float = 0.95) -> Slot:
     return Slot(Replay(size, ratio=ratio))
 
 
-def replay_of(replay: Any, given: Replay | None) -> tuple[int, float]:
-    """Size and ratio of a buffer; raise ValueError for a ratio of a buffer that there is not.
+def replay_of(replay: Any, given: Replay | None, sampling: str | None = None) -> tuple[int, float]:
+    """Size and ratio of a buffer; raise ValueError for what was asked of none.
 
     Parameters
     ----------
@@ -156,7 +156,15 @@ def replay_of(replay: Any, given: Replay | None) -> tuple[int, float]:
         With the detector's own values filled in.
     given : Replay or None
         What the constructor was given.
+    sampling : str, default=None
+        Where chains start: with "cd" never in a buffer.
     """
+    fields = () if given is None else (given.size, given.ratio)
+    if sampling == "cd" and any(field is not None for field in fields):
+        raise ValueError(
+            f"replay={given!r} would be ignored: with sampling='cd' chains start at the rows. "
+            "Leave it None."
+        )
     if replay.size == 0 and given is not None and given.ratio is not None:
         raise ValueError(
             f"ratio={given.ratio} in replay={given!r} would be ignored: a buffer of the size 0 is "
