@@ -171,11 +171,11 @@ def test_step_size_and_noise_are_two_numbers():
 def test_bounds_hold_for_every_state():
     low, high = torch.tensor([-0.5, -1.0]), torch.tensor([0.5, 2.0])
     energy = Counted(slope([3.0, -3.0]))
-    x = Langevin(5, 0.1, 1.0, bounds=(low, high)).run(energy, torch.zeros(50, 2)).x
+    x = Langevin(5, 0.1, 1.0).run(energy, torch.zeros(50, 2), (low, high)).x
     for state in [*energy.states, x]:
         assert ((low <= state) & (state <= high)).all()
     assert (x == low).any() and (x == high).any()
-    assert Langevin(1, 1.0, 0.0, bounds=(-0.5, 0.5)).run(slope([9.0]), torch.zeros(1, 1)).x == -0.5
+    assert Langevin(1, 1.0, 0.0).run(slope([9.0]), torch.zeros(1, 1), (-0.5, 0.5)).x == -0.5
 
 
 def test_clip_limits_each_component():
