@@ -78,7 +78,7 @@ def file_lengths() -> dict[str, int]:
 
 
 def constructor_sizes() -> dict[str, int]:
-    """Number of constructor parameters of every public detector."""
+    """Count the constructor parameters of every public detector."""
     import skgenad
 
     things = {name: getattr(skgenad, name) for name in skgenad.__all__}
