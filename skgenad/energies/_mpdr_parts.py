@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from sklearn.base import clone
 from torch import nn
 
 from skgenad._core.checks import Interval, StrOptions, check_sizes
@@ -31,30 +32,18 @@ class WithNetwork(Part):
     _parts: ClassVar[dict[str, Slot]] = {"network": Slot(MLP(), read_network)}
     _parameter_constraints: ClassVar[dict] = {"network": NETWORK_CONSTRAINTS}
 
-    def network_or(self, detectors: Any) -> Any:
-        """Return the part's network; where it says nothing, the detector's.
+    def with_network(self, detectors: Any) -> Self:
+        """Return a copy with a network: where this one's says nothing, the detector's.
 
         Parameters
         ----------
         detectors : Part or object
             The network of the detector, its fields filled in.
         """
+        part = clone(self)
         own = detectors if self.network is None else self.part("network")
-        return own.filled(detectors) if isinstance(own, Part) else own
-
-    def takes_from(self, detectors: Any) -> bool:
-        """Whether the network of the detector has a part in this one's."""
-        if self.network is None:
-            return True
-        own, filled = self.part("network"), self.network_or(detectors)
-        return isinstance(own, Part) and own.get_params(deep=False) != filled.get_params(deep=False)
-
-
-def same_network(one: Any, other: Any) -> bool:
-    """Whether two networks make modules of the same shape, as far as one can tell."""
-    if not isinstance(one, Part) or type(one) is not type(other):
-        return one is other
-    return one.get_params(deep=False) == other.get_params(deep=False)
+        part.network = own.filled(detectors) if isinstance(own, Part) else own
+        return part
 
 
 class Energy(WithNetwork):
@@ -156,7 +145,7 @@ class Reconstruction(_Pretrained):
     def build(self, networks: Networks) -> nn.Module:
         """Make the module of the networks that the energy asks for."""
         net = networks.autoencoder(self.latent_dim or networks.latent_dim)
-        distance = make_distance(self.distance or "l2", networks.shape)
+        distance = make_distance(str(self.distance), networks.shape)
         return ReconstructionEnergy(net, distance, bool(self.learn_scale))
 
     def start(self, can_copy: bool) -> str:
@@ -167,7 +156,7 @@ class Reconstruction(_Pretrained):
         can_copy : bool
             Whether the first manifold's weights fit.
         """
-        init = self.init or "auto"
+        init = str(self.init)
         if init == "auto":
             return "manifold" if can_copy and not self.asks_for_pretraining else "pretrain"
         if init != "pretrain" and self.asks_for_pretraining:
@@ -352,7 +341,7 @@ def _read_manifold(value: Any) -> Any:
 
 
 ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), Energy, callable]
-ENERGY_SLOT = Slot(Reconstruction(), _read_energy)
+ENERGY_SLOT = Slot(Reconstruction(distance="l2", learn_scale=False, init="auto"), _read_energy)
 MANIFOLD_CONSTRAINTS: list[Any] = [StrOptions({"autoencoder", "identity"}), Manifold]
 MANIFOLD_SLOT = Slot(
     Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3), _read_manifold

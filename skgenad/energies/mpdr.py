@@ -60,7 +60,6 @@ from ._mpdr_parts import (
     Reconstruction,
     Scalar,
     WithNetwork,
-    same_network,
 )
 from ._negatives import latent_langevin, step_for_errors, visible_langevin
 from ._recovery import RecoveryModule, RecoverySettings
@@ -428,9 +427,25 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
 
     # ---- module ---------------------------------------------------------------------------
 
+    def part(self, name: str) -> Any:
+        """Part that a parameter asks for; energy and manifold have a network, if need be this one.
+
+        Parameters
+        ----------
+        name : str
+            Name of the constructor parameter.
+
+        Returns
+        -------
+        part : Part or object
+            A new part; what is none, such as a callable of the user's, as it is.
+        """
+        part = super().part(name)
+        return part.with_network(self.part("network")) if isinstance(part, WithNetwork) else part
+
     def _make_module(self, n_features: int) -> MPDRModel:
+        self._check_network()
         energy, manifold = self.part("energy"), self.part("manifold")
-        self._check_network(energy, manifold)
         manifolds, dims = self._make_manifolds(manifold, n_features)
         base = self._make_energy(energy, n_features)
         return MPDRModel(
@@ -445,14 +460,16 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         )
 
     def _networks(self, part: WithNetwork, n_features: int) -> Networks:
-        """Find what makes the networks of a part: its own or the detector's."""
-        network = part.network_or(self.part("network"))
-        return networks_for(network, self._row_shape(n_features))
+        """Find what makes the networks of a part."""
+        return networks_for(part.network, self._row_shape(n_features))
 
-    def _check_network(self, *parts: Any) -> None:
+    def _check_network(self) -> None:
         """Raise ValueError if the detector's network is nobody's."""
-        network = self.part("network")
-        if not any(part.takes_from(network) for part in parts if isinstance(part, WithNetwork)):
+        network, default = self.part("network"), self._slot("network").default
+        owners = (self._own("energy"), self._own("manifold"))
+        parts = [part for part in owners if isinstance(part, WithNetwork)]
+        same = all(part.with_network(network) == part.with_network(default) for part in parts)
+        if same and (not parts or network != default):
             why = "neither the energy nor the manifold takes it"
             refuse_unused(self, ("network",), why)
 
@@ -589,11 +606,10 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         """Whether the energy is a network of the first manifold's shape."""
         if not isinstance(manifold, Manifold) or manifold.latent_space != "sphere":
             return False
-        network, networks = self.part("network"), self._networks(manifold, n_features)
+        networks = self._networks(manifold, n_features)
         latent_dim = energy.latent_dim or networks.latent_dim
         return (
-            same_network(energy.network_or(network), manifold.network_or(network))
-            and latent_dim == manifold.latent_dims(networks)[0]
+            energy.network == manifold.network and latent_dim == manifold.latent_dims(networks)[0]
         )
 
     def _check_reconstruction(self) -> bool:
