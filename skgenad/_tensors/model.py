@@ -41,6 +41,16 @@ class Model(nn.Module):
         """
 
     @property
+    def autoencoders(self) -> list[nn.Module]:
+        """Parts with ``encode`` and ``decode`` that rows are reconstructed by, mostly one or none.
+
+        A model that has others beside them says which these are.
+        """
+        return [
+            part for part in self.modules() if hasattr(part, "encode") and hasattr(part, "decode")
+        ]
+
+    @property
     def is_steady(self) -> bool:
         """Whether a step of training does the same on the same tensors each time.
 
