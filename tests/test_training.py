@@ -117,7 +117,7 @@ def test_the_optimizers_moments_are_those_of_the_epoch_kept():
 
 
 def test_validation_is_a_mean_over_rows_whatever_the_chunks(monkeypatch):
-    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", 2)
+    monkeypatch.setattr("skgenad._tensors.chunks._MOST_ROWS", 2)
     held_out, sizes = torch.tensor([[1.0], [2.0], [6.0]]), []
 
     def mean(module, inputs):

@@ -528,8 +528,8 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
     def _make_decoder(self, grid: PatchGrid, networks: Networks, latent_dim: int) -> Map:
         if self.image_shape is not None:
             return RowDecoder(PatchDecoder(grid, latent_dim, self.decoder_channels))
-        is_perceptron = isinstance(networks.factory, Perceptrons)
-        perceptrons = networks.factory if is_perceptron else Perceptrons()
+        factory = networks.factory
+        perceptrons = factory if isinstance(factory, Perceptrons) else Perceptrons()
         return perceptrons.decoder(grid.n_patches * latent_dim, grid.shape[-1])
 
     def _refuse_unused(self) -> None:
