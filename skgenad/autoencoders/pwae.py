@@ -18,6 +18,7 @@ An image is normal if the errors of the whole and of every patch are below their
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -32,6 +33,7 @@ from skgenad._core.checks import HasMethods, Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
+from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.schedules import cosine
 from skgenad._tensors.chunks import chunks_of
@@ -49,8 +51,8 @@ from skgenad.networks import (
     read_network,
 )
 
+from . import _papers
 from ._hsic import normalized_hsic
-from ._papers import PWAE_PAPER
 from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
 from ._wasserstein import random_directions, sliced_wasserstein, student_t
@@ -234,7 +236,7 @@ def rows_of_units(train: Tensor, held_out: Tensor | None) -> Tensor:
     return held_out if len(held_out) >= _FEWEST_HELD_OUT else torch.cat([train, held_out])
 
 
-class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
+class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
 
     An image is cut into patches. One encoder, which is not told where a patch lies, maps each to a
@@ -391,6 +393,7 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
     True
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.PWAE
     _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
@@ -471,8 +474,8 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         self.callbacks = callbacks
 
     @classmethod
-    def from_paper(cls, **parameters: Any) -> Self:
-        """Make a detector with the paper's settings (section IV.A).
+    def from_paper(cls, experiment: str | None = "mvtec", **parameters: Any) -> Self:
+        """Make a detector with the paper's settings of an experiment (section IV.A).
 
         The paper's encoder is a ResNet-50 that was trained on ImageNet, whose features have 2048
         dimensions; ``network`` takes a factory of it. What the paper does not give is ours: the
@@ -480,6 +483,8 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
 
         Parameters
         ----------
+        experiment : {"mvtec"}, default="mvtec"
+            Which of the paper's experiments.
         **parameters
             Parameters that replace the paper's, such as ``image_shape=(3, 1008, 300)`` for its
             capsules.
@@ -488,8 +493,13 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         -------
         detector : PWAE
             Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of those that are here.
         """
-        return cls(**{**PWAE_PAPER, **parameters})
+        return super().from_paper(experiment, **parameters)
 
     # ---- module ---------------------------------------------------------------------------
 
