@@ -35,7 +35,7 @@ SHORT = {
     "EBM": {"visible_chain": Chain(2)},
     "MPDR": {
         "manifold": Manifold(2, steps=4),
-        "energy": Reconstruction(latent_dim=2, pretrain_steps=4),
+        "energy": Reconstruction(latent_dim=2),
     },
     "NAE": {"pretrain_steps": 4},
 }
@@ -54,7 +54,7 @@ def on_images(detector, shape=SHAPE, network=SMALL_CONV, **parameters):
     return detector(**{**settings, **parameters})
 
 
-SCALED = Reconstruction(latent_dim=2, learn_scale=True, pretrain_steps=4)
+SCALED = Reconstruction(latent_dim=2, learn_scale=True)
 
 
 def pixels(n=40, shape=SHAPE, seed=0):
@@ -106,7 +106,7 @@ def _objects(images):
 
 def test_levels_of_uint8_are_bitwise_those_of_floats():
     levels = np.arange(256, dtype=np.uint8)[None]
-    units = PixelUnits(256)
+    units = PixelUnits.identity(256)
     expected = (levels.astype(np.float64) / 255).astype(np.float32)
     np.testing.assert_array_equal(units.to_standard(levels), expected)
     np.testing.assert_array_equal(units.to_standard(levels / 255), expected)
@@ -306,7 +306,7 @@ def test_images_without_image_shape_are_told_about_it(cls):
             {"network": "conv28"},
             "does not fit image_shape=.1, [83], [83].: height [83]",  # PWAE's sees patches
         ),
-        ({"image_shape": None}, "network='conv' is for images"),
+        ({"shape": None}, "network='conv' is for images"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(detector, parameters, message):

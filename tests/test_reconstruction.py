@@ -189,7 +189,7 @@ def test_the_mean_of_a_map_is_the_error_that_scores(name):
 
 
 def in_distance(cls, distance):
-    energy = Reconstruction(latent_dim=2, distance=distance, pretrain_steps=4)
+    energy = Reconstruction(latent_dim=2, distance=distance)
     parameters = {"energy": energy} if cls is MPDR else {"distance": distance}
     return on_images(cls, (2, 15, 13), **parameters)
 
