@@ -3,10 +3,12 @@
 import inspect
 
 import numpy as np
+from sklearn.base import clone
 
 import skgenad
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.parts import Part
 from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
@@ -182,7 +184,10 @@ def having(*names):
 def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
     name = detector if isinstance(detector, str) else detector.__name__
-    return getattr(skgenad, name)(**{**TINY[name], **parameters})
+    settings = {**TINY[name], **parameters}
+    # Copies, since set_params of a nested name changes the object that was given.
+    copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
+    return getattr(skgenad, name)(**copies)
 
 
 def normal_rows(n=60, d=4, seed=0):

@@ -43,7 +43,7 @@ from skgenad.networks import MLP
 from ._composite import PrincipalComponents, TwoStageAutoencoder, composite_features, moments_of
 from ._external import ExternalFeatures
 from ._nce import Degeneracy, NoiseContrast
-from .features import AutoencoderFeatures, PCAFeatures, read_features, read_perceptron
+from .features import DENSITY_SLOT, FEATURES_SLOT, AutoencoderFeatures, PCAFeatures
 
 
 class CANCEModel(PreciseModule, Model):
@@ -326,8 +326,8 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     """
 
     _parts: ClassVar[dict[str, Slot]] = {
-        "features": Slot(AutoencoderFeatures(), read_features),
-        "density_network": Slot(MLP((128, 128), activation="silu"), read_perceptron),
+        "features": FEATURES_SLOT,
+        "density_network": DENSITY_SLOT,
     }
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
@@ -411,12 +411,15 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         return CANCEModel(features, self.score_type, density)
 
     def _refuse_unused(self) -> None:
+        features = self._own("features")
+        if isinstance(features, AutoencoderFeatures) and features.latent_dim == 1:
+            refuse_unused(features, ("covariance_penalty",), "latent_dim=1 has no pair of features")
         if self.score_type != "error":
             return
         noise = ("noise_ratio", "noise_scale", "noise_learning_rate")
         names = ("density_network", *noise, "weight_decay", "max_steps")
         refuse_unused(self, names, "score_type='error' has no density")
-        if not isinstance(self.part("features"), AutoencoderFeatures):
+        if not isinstance(features, AutoencoderFeatures):
             why = "score_type='error' without an autoencoder trains nothing by gradients"
             refuse_unused(self, ("validation_fraction", "learning_rate"), why)
 

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from skgenad._core.checks import Interval
-from skgenad._core.parts import Part, Slot, refuse_unused
+from skgenad._core.parts import Part, Slot
 from skgenad.networks import MLP, NETWORK_CONSTRAINTS, network_slot, networks_for
 
 from ._composite import PrincipalComponents, TwoStageAutoencoder
@@ -23,6 +23,8 @@ _LATENT_DIM = [Interval(Integral, 1, None, closed="left"), None]
 class AutoencoderFeatures(Part):
     """Latent features of an autoencoder that CANCE trains in two stages.
 
+    A parameter left None has the value that its description names.
+
     Parameters
     ----------
     network : tuple of int, str or object, default=None
@@ -33,13 +35,13 @@ class AutoencoderFeatures(Part):
         ``MLP((128, 128), activation="silu")``.
     latent_dim : int, default=None
         Number of latent features. None: as many as columns, and at most 32.
-    covariance_penalty : float, default=0.1
+    covariance_penalty : float, default=None
         Weight lambda of the mean squared covariance of different latent features in the first
-        stage's loss. To be left as it is with ``latent_dim=1``.
-    encoder_steps : int, default=500
-        Gradient steps of the first stage, of encoder and decoder.
-    decoder_steps : int, default=500
-        Gradient steps of the second stage, of the decoder alone.
+        stage's loss. None: 0.1, and to be left None with ``latent_dim=1``.
+    encoder_steps : int, default=None
+        Gradient steps of the first stage, of encoder and decoder. None: 500.
+    decoder_steps : int, default=None
+        Gradient steps of the second stage, of the decoder alone. None: 500.
 
     Examples
     --------
@@ -53,9 +55,9 @@ class AutoencoderFeatures(Part):
     _parameter_constraints: ClassVar[dict] = {
         "network": NETWORK_CONSTRAINTS,
         "latent_dim": _LATENT_DIM,
-        "covariance_penalty": [Interval(Real, 0, None, closed="left")],
-        "encoder_steps": [Interval(Integral, 1, None, closed="left")],
-        "decoder_steps": [Interval(Integral, 0, None, closed="left")],
+        "covariance_penalty": [Interval(Real, 0, None, closed="left"), None],
+        "encoder_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "decoder_steps": [Interval(Integral, 0, None, closed="left"), None],
     }
 
     def __init__(
@@ -63,9 +65,9 @@ class AutoencoderFeatures(Part):
         network: Any = None,
         *,
         latent_dim: int | None = None,
-        covariance_penalty: float = 0.1,
-        encoder_steps: int = 500,
-        decoder_steps: int = 500,
+        covariance_penalty: float | None = None,
+        encoder_steps: int | None = None,
+        decoder_steps: int | None = None,
     ) -> None:
         self.network = network
         self.latent_dim = latent_dim
@@ -75,6 +77,8 @@ class AutoencoderFeatures(Part):
 
     def make(self, shape: tuple[int, ...]) -> TwoStageAutoencoder:
         """Make the untrained module for rows of a shape.
+
+        Called of :meth:`filled` features.
 
         Parameters
         ----------
@@ -86,10 +90,9 @@ class AutoencoderFeatures(Part):
         features : nn.Module
             Maps rows (n, d) to latent features and reconstructions.
         """
-        if self.latent_dim == 1:
-            refuse_unused(self, ("covariance_penalty",), "latent_dim=1 has no pair of features")
         latent_dim = self.latent_dim or min(math.prod(shape), _MOST_FEATURES)
         networks = networks_for(self.part("network"), shape)
+        penalty = _OWN["covariance_penalty"] if self.covariance_penalty is None else ...
         return TwoStageAutoencoder(networks, latent_dim, self.covariance_penalty)
 
 
@@ -147,3 +150,10 @@ def read_features(value: Any) -> Any:
 def read_perceptron(value: Any) -> Any:
     """Read a shorthand, the widths of hidden layers; an MLP as it is."""
     return MLP(value) if isinstance(value, tuple | list) else value
+
+
+FEATURES_SLOT = Slot(
+    AutoencoderFeatures(covariance_penalty=0.1, encoder_steps=500, decoder_steps=500),
+    read_features,
+)
+DENSITY_SLOT = Slot(MLP((128, 128), activation="silu"), read_perceptron)
