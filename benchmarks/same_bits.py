@@ -30,8 +30,9 @@ import torch
 from numpy.typing import NDArray
 
 import skgenad
+from skgenad.autoencoders import AutoencoderFeatures, PCAFeatures
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
-from skgenad.networks import Conv28
+from skgenad.networks import MLP, Conv, Conv28
 
 RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
 # Rows and columns of the tables on which detectors are fitted at their defaults.
@@ -43,14 +44,15 @@ _NETWORK = {**_SHORT, "network": (16, 8)}
 _MPDR = {**_NETWORK, "visible_chain": Chain(2), "manifold": Manifold(steps=12)}
 _NAE = {**_NETWORK, "latent_chain": Chain(2), "visible_chain": Chain(3), "pretrain_steps": 12}
 _EBM = {**_NETWORK, "visible_chain": Chain(3), "replay": Replay(40)}
+_FEATURES = {"latent_dim": 2, "encoder_steps": 12, "decoder_steps": 12}
 _CANCE = {
-    **_PERCEPTRONS,
-    "latent_dim": 2,
-    "estimation_sizes": (16,),
-    "encoder_steps": 12,
-    "decoder_steps": 12,
+    **_SHORT,
+    "features": AutoencoderFeatures((16, 8), **_FEATURES),
+    "density_network": (16,),
 }
-_PWAE = {**_PERCEPTRONS, "decoder_channels": 8, "n_permutations": 20, "n_projections": 5}
+_ERROR = {"features": _CANCE["features"], "batch_size": 16}
+_TABLE = {**_NETWORK, "n_permutations": 20, "n_projections": 5}
+_PWAE = {**_TABLE, "decoder_channels": 8}
 _GLOW = {**_SHORT, "steps": 2, "hidden": 16}
 _IMAGE = {"image_shape": (1, 12, 12)}
 _MNIST = {"image_shape": (1, 28, 28)}
@@ -58,42 +60,46 @@ _CIFAR = {"image_shape": (3, 32, 32)}
 
 # (detector, name of the setting, parameters).
 SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
-    ("Autoencoder", "denoising", {**_PERCEPTRONS, "noise": 0.2, "encoder_penalty": 1e-3}),
-    ("Autoencoder", "l1-tanh", {**_PERCEPTRONS, "distance": "l1", "activation": "tanh"}),
+    ("Autoencoder", "denoising", {**_NETWORK, "input_noise": 0.2, "encoder_penalty": 1e-3}),
+    (
+        "Autoencoder",
+        "l1-tanh",
+        {**_SHORT, "network": MLP((16, 8), activation="tanh"), "distance": "l1"},
+    ),
     (
         "Autoencoder",
         "conv28",
-        {**_SHORT, **_MNIST, "network": "conv28", "network_width": 0.25, "distance": "ssim"},
+        {**_SHORT, **_MNIST, "network": Conv28(width=0.25), "distance": "ssim"},
     ),
     ("Autoencoder", "fcres", {**_SHORT, "network": "fcres", "latent_space": "euclidean"}),
-    ("VAE", "elbo", {**_PERCEPTRONS, "score_type": "elbo", "sigma": 0.5, "beta": 2.0}),
-    ("VAE", "likelihood", {**_PERCEPTRONS, "score_type": "likelihood", "warm_up_steps": 5}),
-    ("VAE", "conv", {**_SHORT, **_IMAGE, "network": "conv", "network_width": 0.25}),
-    ("WAE", "imq", {**_PERCEPTRONS, "kernel": "imq", "mmd_weight": 0.5}),
-    ("DAGMM", "mean", {**_PERCEPTRONS, "errors": "mean", "n_components": 2, "dropout": 0.2}),
-    ("DAGMM", "weights", {**_PERCEPTRONS, "energy_weight": 0.3, "covariance_penalty": 0.01}),
+    ("VAE", "elbo", {**_NETWORK, "score_type": "elbo", "sigma": 0.5, "kl_penalty": 2.0}),
+    ("VAE", "likelihood", {**_NETWORK, "score_type": "likelihood", "warm_up_steps": 5}),
+    ("VAE", "conv", {**_SHORT, **_IMAGE, "network": Conv(width=0.25)}),
+    ("WAE", "imq", {**_NETWORK, "kernel": "imq", "mmd_penalty": 0.5}),
+    ("DAGMM", "mean", {**_NETWORK, "errors": "mean", "n_components": 2, "dropout": 0.2}),
+    ("DAGMM", "weights", {**_NETWORK, "energy_penalty": 0.3, "covariance_penalty": 0.01}),
     ("CANCE", "autoencoder", _CANCE),
-    ("CANCE", "pca", {**_CANCE, "features": "pca", "hidden_sizes": (128, 128)}),
-    ("CANCE", "error", {**_CANCE, "score_type": "error"}),
+    ("CANCE", "pca", {**_CANCE, "features": PCAFeatures(2)}),
+    ("CANCE", "error", {**_ERROR, "score_type": "error"}),
     ("CANCE", "cnce", {**_CANCE, "score_type": "cnce", "noise_ratio": 4, "noise_scale": 2.0}),
     ("CANCE", "latent", {**_CANCE, "score_type": "latent", "validation_fraction": 0.0}),
     (
         "CANCE",
         "conv28",
-        {
-            **_CANCE,
-            **_MNIST,
-            "hidden_sizes": (128, 128),
-            "network": "conv28",
-            "network_width": 0.25,
-        },
+        {**_CANCE, **_MNIST, "features": AutoencoderFeatures(Conv28(width=0.25), **_FEATURES)},
     ),
-    ("PWAE", "table", _PWAE),
-    ("PWAE", "images", {**_PWAE, **_IMAGE, "hidden_sizes": (128, 128), "grid_size": 2}),
+    ("PWAE", "table", _TABLE),
+    ("PWAE", "images", {**_PWAE, **_IMAGE, "network": None, "grid_size": 2}),
     (
         "PWAE",
         "sgd",
-        {**_PWAE, "combine": "sum", "optimizer": "sgd", "hsic_weight": 1e-4, "swd_weight": 1e-3},
+        {
+            **_TABLE,
+            "combine": "sum",
+            "optimizer": "sgd",
+            "hsic_penalty": 1e-4,
+            "swd_penalty": 1e-3,
+        },
     ),
     ("MPDR", "tiny", _MPDR),
     ("MPDR", "scalar", {**_MPDR, "energy": "scalar", "energy_penalty": 0.5}),
