@@ -48,7 +48,7 @@ _CANCE = {
     "decoder_steps": 12,
 }
 _PWAE = {**_PERCEPTRONS, "decoder_channels": 8, "n_permutations": 20, "n_projections": 5}
-_GLOW = {**_SHORT, "steps": 2, "hidden": 16}
+_GLOW = {**_SHORT, "n_couplings": 2, "hidden": 16}
 _IMAGE = {"image_shape": (1, 12, 12)}
 _MNIST = {"image_shape": (1, 28, 28)}
 _CIFAR = {"image_shape": (3, 32, 32)}
@@ -212,9 +212,13 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("EBM", "metropolis", {**_EBM, "metropolis": True, "replay_ratio": 0.5}),
     ("Glow", "additive", {**_GLOW, "affine": False, "weight_decay": 1e-3}),
-    ("Glow", "images", {**_GLOW, **_IMAGE, "scales": 2, "score_type": "last_scale"}),
-    ("Glow", "patch", {**_GLOW, **_IMAGE, "scales": 2, "coupling": "patch", "patch_size": 4}),
-    ("NormalizingFlow", "tiny", {**_PERCEPTRONS, "transforms": 2, "bins": 4}),
+    ("Glow", "images", {**_GLOW, **_IMAGE, "n_scales": 2, "score_type": "last_scale"}),
+    ("Glow", "patch", {**_GLOW, **_IMAGE, "n_scales": 2, "coupling": "patch", "patch_size": 4}),
+    (
+        "NormalizingFlow",
+        "tiny",
+        {**_SHORT, "hidden_sizes": (16, 8), "n_transforms": 2, "n_bins": 4},
+    ),
     ("PixelCNN", "images", {**_SHORT, **_IMAGE, "hidden": 4, "n_components": 2, "dropout": 0.1}),
     ("Mahalanobis", "shrinkage", {"shrinkage": "auto"}),
     ("LikelihoodRatio", "tiny", {}),

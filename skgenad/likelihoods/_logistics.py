@@ -1,6 +1,6 @@
-"""Mixtures of logistic distributions, of numbers or of the levels of pixels (PixelCNN++).
+"""Mixtures of logistic distributions, of numbers or of the levels of pixels: those of `PixelCNN`.
 
-Salimans et al. (2017), section 2.1 and 2.2. A place has K components of all its channels; the mean
+Salimans et al. (2017), sections 2.1 and 2.2. A place has K components of all its channels; the mean
 of a channel in a component is linear in the channels before it.
 """
 
