@@ -8,14 +8,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgenad._tensors.device import resolve_device
@@ -24,11 +22,11 @@ from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
 
 from .checks import Interval, StrOptions, fit_context
 from .contract import BaseDetector
-from .files import read_file, write_file
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
-from .state import dismantle, kept_parameters, put_on_device, rebuild, state_on_cpu
+from .saving import SavingMixin
+from .state import kept_parameters
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
 
@@ -44,7 +42,7 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(WithParts, BaseDetector):
+class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with
@@ -72,8 +70,6 @@ class BaseGenerativeDetector(WithParts, BaseDetector):
     # Whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
 
-    _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
-
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -83,10 +79,6 @@ class BaseGenerativeDetector(WithParts, BaseDetector):
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._registry[cls.__name__] = cls
 
     # ---- what a method says ---------------------------------------------------------------
 
@@ -315,9 +307,7 @@ class BaseGenerativeDetector(WithParts, BaseDetector):
         # They came from rows of an earlier model, and this batch holds none out.
         self.calibration_scores_ = None
 
-    def _run(
-        self, module: nn.Module, stages: list[Stage], rows: Tensor, labels: Tensor | None
-    ) -> None:
+    def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
         for stage in stages:
@@ -393,79 +383,6 @@ class BaseGenerativeDetector(WithParts, BaseDetector):
                 values = np.empty((len(X), *result.shape[1:]))
             values[start : start + len(rows)] = result
         return values
-
-    # ---- files ----------------------------------------------------------------------------
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted detector to one file: safetensors weights and JSON parameters.
-
-        Nothing in the file is code. What only training needs (callbacks, optimiser moments, the
-        replay buffer, a `RandomState` object) is left out. The parameters are those of the fit,
-        whatever `set_params` was called with since.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write; an existing one is replaced.
-
-        Raises
-        ------
-        TypeError
-            If a parameter cannot be written as JSON, such as a network factory.
-        FileNotFoundError
-            If the folder does not exist.
-        """
-        check_is_fitted(self)
-        write_file(Path(path), *dismantle(self))
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: str | None = None) -> Self:
-        """Read a detector that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-        device : str, optional
-            Device to load on; default is the saved parameter `device`.
-
-        Returns
-        -------
-        detector : object
-            Scores as the saved one did.
-
-        Raises
-        ------
-        ValueError
-            If the file is not one of ours, is damaged, or holds another class, an unknown
-            parameter or weights of other names or shapes.
-        """
-        document, arrays = read_file(Path(path))
-        kind = cls._registry.get(str(document.get("class")))
-        if kind is None or not issubclass(kind, cls):
-            raise ValueError(
-                f"{path} holds a {document.get('class')!r}, which is not a {cls.__name__} of this "
-                "version. Load it by its own class; this version knows "
-                f"{sorted(cls._registry)}."
-            )
-        try:
-            detector = rebuild(kind, document, arrays, device)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} does not describe a {kind.__name__}: {error}") from error
-        # Outside the block above: a device that this machine lacks is no fault of the file.
-        detector.device_ = resolve_device(detector.device)
-        detector.module_.to(detector.device_)
-        return detector
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        on_cpu = "module_" not in state or state["device_"].type == "cpu"
-        return state if on_cpu else state_on_cpu(state)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "module_" in self.__dict__:
-            put_on_device(self)
 
 
 def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:

@@ -137,7 +137,16 @@ class Part(WithParts):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._registry[cls.__name__] = cls
+        # Files may name the parts of this package, and no class that anyone derives from them.
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            cls._registry[cls.__name__] = cls
+
+    def __eq__(self, other: object) -> bool:
+        # Parameters compare by value wherever detectors are compared, these no less.
+        return type(self) is type(other) and _fields(self) == _fields(other)
+
+    # What can be changed has no place in sets.
+    __hash__ = None  # type: ignore[assignment]
 
     def filled(self, default: Part) -> Self:
         """Return a copy whose fields that are None are those of `default`, if it is of this class.
@@ -155,10 +164,14 @@ class Part(WithParts):
         part = clone(self)
         if type(default) is not type(self):
             return part
-        for name, value in default.get_params(deep=False).items():
+        for name, value in _fields(default).items():
             if getattr(part, name) is None:
                 setattr(part, name, clone(value, safe=False))
         return part
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    return part.get_params(deep=False)
 
 
 def differs_from_default(estimator: BaseEstimator, name: str) -> bool:

@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .architectures import Architecture, Shape, with_spectral_norm
+from .architectures import Architecture, Shape
+from .blocks import with_spectral_norm
 from .maps import MLP, AutoencoderNet, Identity, Map, Sphere, SteadyLinear, default_latent_dim
 
 # Latent dimension for images unless asked otherwise: MPDR's for MNIST.
