@@ -291,7 +291,7 @@ class LikelihoodRatio(BaseDetector):
             general = clone(self.general)
         else:
             general = clone(self._template)
-            if hasattr(general, "use_labels"):
+            if "use_labels" in general.get_params(deep=False):
                 general.set_params(use_labels=False)
         for number, model in enumerate((specific, general)):
             if not _is_frozen(model):
