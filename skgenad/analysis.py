@@ -39,7 +39,9 @@ def _images(
     rows = validate_rows(owner, X, image_shape=shape, reset=reset)
     if shape is None:
         return rows.astype(np.float64)[:, None, None, :]
-    return PixelUnits.identity(rows.shape[1]).to_standard(rows).astype(np.float64).reshape(-1, *shape)
+    return (
+        PixelUnits.identity(rows.shape[1]).to_standard(rows).astype(np.float64).reshape(-1, *shape)
+    )
 
 
 class PixelDifferenceDensity(BaseEstimator):

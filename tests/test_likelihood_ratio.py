@@ -413,7 +413,7 @@ def test_no_more_outliers_are_looked_at_than_training_sees():
             seen.append(len(X))
             return super().log_density(X)
 
-    detector = Watched(**{**vae().get_params(), "max_steps": 2})
+    detector = Watched(**{**vae().get_params(deep=False), "max_steps": 2})
     LikelihoodRatio(detector, outlier_loss="ratio").fit(normal_rows(), X_general=wide_rows(500))
     assert seen[0] == 2 * 16
 
