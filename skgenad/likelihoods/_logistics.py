@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logs of scales. Below, all mass of a pixel is at one of 256 levels; above, it is at the outer two.
+# Bounds of the logs of scales: below the first all mass of a pixel is at one of 256 levels, and
+# above the second at the outer two.
 _LOG_SCALES = (-7.0, 7.0)
 
 
