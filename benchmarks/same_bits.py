@@ -39,7 +39,6 @@ RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
 SHAPES = ((60, 3), (300, 9), (130, 40))
 
 _SHORT = {"max_steps": 12, "batch_size": 16}
-_PERCEPTRONS = {**_SHORT, "hidden_sizes": (16, 8)}
 _NETWORK = {**_SHORT, "network": (16, 8)}
 _MPDR = {**_NETWORK, "visible_chain": Chain(2), "manifold": Manifold(steps=12)}
 _NAE = {**_NETWORK, "latent_chain": Chain(2), "visible_chain": Chain(3), "pretrain_steps": 12}
@@ -53,7 +52,7 @@ _CANCE = {
 _ERROR = {"features": _CANCE["features"], "batch_size": 16}
 _TABLE = {**_NETWORK, "n_permutations": 20, "n_projections": 5}
 _PWAE = {**_TABLE, "decoder_channels": 8}
-_GLOW = {**_SHORT, "steps": 2, "hidden": 16}
+_GLOW = {**_SHORT, "n_couplings": 2, "hidden": 16}
 _IMAGE = {"image_shape": (1, 12, 12)}
 _MNIST = {"image_shape": (1, 28, 28)}
 _CIFAR = {"image_shape": (3, 32, 32)}
@@ -223,9 +222,13 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {**_EBM, "visible_chain": Chain(3, metropolis=True), "replay": Replay(40, ratio=0.5)},
     ),
     ("Glow", "additive", {**_GLOW, "affine": False, "weight_decay": 1e-3}),
-    ("Glow", "images", {**_GLOW, **_IMAGE, "scales": 2, "score_type": "last_scale"}),
-    ("Glow", "patch", {**_GLOW, **_IMAGE, "scales": 2, "coupling": "patch", "patch_size": 4}),
-    ("NormalizingFlow", "tiny", {**_PERCEPTRONS, "transforms": 2, "bins": 4}),
+    ("Glow", "images", {**_GLOW, **_IMAGE, "n_scales": 2, "score_type": "last_scale"}),
+    ("Glow", "patch", {**_GLOW, **_IMAGE, "n_scales": 2, "coupling": "patch", "patch_size": 4}),
+    (
+        "NormalizingFlow",
+        "tiny",
+        {**_SHORT, "hidden_sizes": (16, 8), "n_transforms": 2, "n_bins": 4},
+    ),
     ("PixelCNN", "images", {**_SHORT, **_IMAGE, "hidden": 4, "n_components": 2, "dropout": 0.1}),
     ("Mahalanobis", "shrinkage", {"shrinkage": "auto"}),
     ("LikelihoodRatio", "tiny", {}),
