@@ -43,7 +43,7 @@ _MARKUP = re.compile(r"[|]|_(?=,\))|(?<=, )\*(?=\w)")
 
 
 def _escape(app, what, name, obj, options, lines):
-    """Escape what is plain text in docstrings but markup to docutils: ``|x|``, ``name_``, ``*x``."""
+    """Escape what is text in docstrings but markup to docutils: ``|x|``, ``name_``, ``*x``."""
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...", "..")):
             parts = line.split("`")  # those with an odd index stand between backquotes
