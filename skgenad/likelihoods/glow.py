@@ -50,18 +50,6 @@ def column_flow(n_columns: int, *, steps: Steps, n_classes: int | None) -> Flow:
     return Flow((n_columns,), steps, n_classes=n_classes)
 
 
-def patch_flow(shape: Shape, patch_size: int, steps: Steps, n_scales: int) -> PatchFlow:
-    """Make the flow of images (C, H, W) of square patches, each by itself (S2.1)."""
-    if patch_size % 2**n_scales:
-        raise ValueError(
-            f"patch_size={patch_size} must be a multiple of {2**n_scales}: with "
-            f"n_scales={n_scales} patches are halved so often. Choose one that divides height and "
-            "width of the images."
-        )
-    patch = (shape[0], patch_size, patch_size)
-    return PatchFlow(shape, patch_size, Flow(patch, steps, n_scales=n_scales))
-
-
 def scale_of(score_type: str | int, n_scales: int) -> int | None:
     """Place of the scale whose contribution is the score; None for the sum of all."""
     if score_type == "likelihood":
@@ -351,7 +339,7 @@ class Glow(FromPaper, FlowDetector):
     def _image_flow(self, shape: Shape) -> Flow | PatchFlow:
         if self.coupling == "patch":
             size, n_scales = self.patch_size or _PATCH_SIZE, self.n_scales or 1
-            return patch_flow(shape, size, self._steps("conv"), n_scales)
+            return PatchFlow(shape, size, self._steps("conv"), n_scales=n_scales)
         kind = "dense" if self.coupling == "dense" else "conv"
         n_scales = self.n_scales or _N_SCALES
         return Flow(shape, self._steps(kind), n_scales=n_scales, n_classes=self._n_classes)
@@ -389,8 +377,6 @@ class Glow(FromPaper, FlowDetector):
                     f"{name}={value!r} is for images: give image_shape=(channels, height, width), "
                     f"or set {name}={allowed[0]!r} for tables."
                 )
-
-    # ---- training -------------------------------------------------------------------------
 
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
         return adamax(module.parameters(), self.learning_rate, self.weight_decay)
