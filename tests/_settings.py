@@ -3,11 +3,14 @@
 import inspect
 
 import numpy as np
+from sklearn.base import clone
 
 import skgenad
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.parts import Part
 from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
@@ -20,11 +23,8 @@ TINY = {
         "device": "cpu",
     },
     "CANCE": {
-        "network": (16,),
-        "latent_dim": 2,
-        "estimation_sizes": (16, 16),
-        "encoder_steps": 20,
-        "decoder_steps": 10,
+        "features": AutoencoderFeatures((16,), latent_dim=2, encoder_steps=20, decoder_steps=10),
+        "density_network": (16, 16),
         "max_steps": 30,
         "batch_size": 16,
         "random_state": 0,
@@ -104,7 +104,6 @@ TINY = {
     },
     "PWAE": {
         "network": (16, 16),
-        "decoder_channels": 8,
         "n_permutations": 20,
         "n_projections": 5,
         "max_steps": 30,
@@ -153,9 +152,9 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"features": "pca"}),
     ("CANCE", {"score_type": "cnce", "noise_learning_rate": 0, "validation_fraction": 0}),
     ("CANCE", {"score_type": "latent"}),
-    ("CANCE", {"score_type": "error"}),
+    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
-    ("EBM", {"sampling": "cd", "spectral": True}),
+    ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("Glow", {"affine": False}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
@@ -185,7 +184,10 @@ def having(*names):
 def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
     name = detector if isinstance(detector, str) else detector.__name__
-    return getattr(skgenad, name)(**{**TINY[name], **parameters})
+    settings = {**TINY[name], **parameters}
+    # Copies, since set_params of a nested name changes the object that was given.
+    copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
+    return getattr(skgenad, name)(**copies)
 
 
 def normal_rows(n=60, d=4, seed=0):
