@@ -70,11 +70,10 @@ def scale_of(score_type: str | int, n_scales: int) -> int | None:
 class Glow(FromPaper, FlowDetector):
     """Detect anomalies by the likelihood of a normalizing flow, or by what its last scale adds.
 
-    An invertible network maps rows to codes that are standard normal: the density of a row is that
-    of its code times the volume by which the map stretches. Glow does so at several scales of an
-    image, each with codes of its own, so that the log likelihood is a sum with a part of every
-    scale. Early scales, which see local structure that all images share, make up most of it; the
-    last one sees what is in the picture [1]_.
+    An invertible network maps rows to codes that are standard normal. Glow does so at several
+    scales of an image, each with codes of its own, so that the log likelihood is a sum with a part
+    of every scale. Early scales, which see local structure that all images share, make up most of
+    it; the last one sees what is in the picture [1]_.
 
     Parameters
     ----------
@@ -181,9 +180,8 @@ class Glow(FromPaper, FlowDetector):
     ``np.log2(255) - log_density(X) / (n_features * np.log(2))``. With ``use_labels=True`` scores
     are those of the mixture of all classes.
 
-    A table of one column has nothing to couple: its steps bend it by a sum of sigmoids. A column
-    that was constant in training has no density; in ``score_samples`` any other value is taken for
-    100 standard deviations away, which costs 5,000 nats.
+    A column that was constant in training has no density; in ``score_samples`` any other value is
+    taken for 100 standard deviations away, which costs 5,000 nats.
 
     References
     ----------
