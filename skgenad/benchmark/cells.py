@@ -114,7 +114,8 @@ def keep_rows(
     with closing(results), bar:  # type: ignore[type-var]
         for rows in results:
             file.append(*rows)
-            bar.set_postfix_str(" ".join(str(rows[0][name]) for name in file.key), refresh=False)
+            place = " ".join(str(rows[0][name]) for name in file.key)
+            bar.set_postfix_str(place[:50], refresh=False)
             bar.update()
 
 
