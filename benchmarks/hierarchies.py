@@ -183,8 +183,12 @@ def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None)
 
 def _settings(model: Glow) -> str:
     """Name what a model has beyond its defaults, but for the seed."""
-    unset = Glow().get_params()
-    given = {k: v for k, v in model.get_params().items() if v != unset[k] and k != "random_state"}
+    unset = Glow().get_params(deep=False)
+    given = {
+        k: v
+        for k, v in model.get_params(deep=False).items()
+        if v != unset[k] and k != "random_state"
+    }
     return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 

@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -25,7 +24,8 @@ def describe_settings(estimator: Any) -> str:
     ----------
     estimator : estimator
         With `get_params`. A parameter that is an estimator is written as the name of its class;
-        its own parameters follow under names with ``__``.
+        its own parameters follow under names with ``__``. One that is None or a short form, such
+        as a tuple in place of a network, is written as it is.
 
     Returns
     -------
@@ -39,7 +39,8 @@ def describe_settings(estimator: Any) -> str:
     >>> describe_settings(StandardScaler(with_std=False))
     '{"copy": true, "with_mean": true, "with_std": false}'
     """
-    return json.dumps(_described(estimator.get_params(deep=True)), sort_keys=True)
+    params = _owned(estimator.get_params(deep=True))
+    return json.dumps(_described(params), sort_keys=True)
 
 
 def changed_settings(text: str, estimator: Any) -> dict[str, Any]:
@@ -107,25 +108,25 @@ def _equal(one: Any, other: Any) -> bool:
 def _defaults(estimator: Any) -> dict[str, Any]:
     """Describe the defaults of an estimator's class and of the classes of its parameters."""
     found = _class_defaults(estimator)
-    params = estimator.get_params(deep=True)
-    for path in sorted(params, key=lambda name: name.count("__")):  # owners before what they own
-        if _is_estimator(params[path]):
-            inner = _class_defaults(params[path])
-            found = {k: v for k, v in found.items() if not k.startswith(f"{path}__")}
-            found |= {f"{path}__{name}": value for name, value in inner.items()}
+    for path, value in estimator.get_params(deep=True).items():
+        if _is_estimator(value):
+            inner = _class_defaults(value)
+            found |= {f"{path}__{name}": default for name, default in inner.items()}
     return _described(found)
 
 
 def _class_defaults(estimator: Any) -> dict[str, Any]:
-    """Return the defaults of one class, with those of parameters that are left None."""
-    cls = type(estimator)
-    if isinstance(estimator, BaseEstimator):
-        try:
-            return cls().get_params(deep=True)
-        except TypeError:  # some parameter has no default
-            pass
-    parameters = inspect.signature(cls.__init__).parameters.values()
+    parameters = inspect.signature(type(estimator).__init__).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _owned(params: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is listed below a parameter that is no estimator.
+
+    Such a parameter is None or a short form of an estimator, and says all there is to say.
+    """
+    owners = {"", *(name for name, value in params.items() if _is_estimator(value))}
+    return {name: value for name, value in params.items() if name.rpartition("__")[0] in owners}
 
 
 def _is_estimator(value: Any) -> bool:
