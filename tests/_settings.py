@@ -3,34 +3,35 @@
 import inspect
 
 import numpy as np
+from sklearn.base import clone
 
 import skgenad
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._tensors.networks import Networks
+from skgenad._core.parts import Part
+from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad.autoencoders import AutoencoderFeatures
+from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
 TINY = {
     "Autoencoder": {
-        "hidden_sizes": (16, 16),
+        "network": (16, 16),
         "max_steps": 30,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
     },
     "CANCE": {
-        "hidden_sizes": (16,),
-        "latent_dim": 2,
-        "estimation_sizes": (16, 16),
-        "encoder_steps": 20,
-        "decoder_steps": 10,
+        "features": AutoencoderFeatures((16,), latent_dim=2, encoder_steps=20, decoder_steps=10),
+        "density_network": (16, 16),
         "max_steps": 30,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
     },
     "DAGMM": {
-        "hidden_sizes": (16,),
+        "network": (16,),
         "latent_dim": 2,
         "n_components": 2,
         "max_steps": 30,
@@ -39,9 +40,9 @@ TINY = {
         "device": "cpu",
     },
     "EBM": {
-        "hidden_sizes": (16, 16),
-        "visible_steps": 5,
-        "replay_size": 50,
+        "network": (16, 16),
+        "visible_chain": Chain(5),
+        "replay": Replay(50),
         "max_steps": 60,
         "learning_rate": 1e-2,
         "batch_size": 32,
@@ -49,7 +50,7 @@ TINY = {
         "device": "cpu",
     },
     "Glow": {
-        "steps": 2,
+        "n_couplings": 2,
         "hidden": 16,
         "max_steps": 20,
         "batch_size": 16,
@@ -64,19 +65,19 @@ TINY = {
         "random_state": 0,
     },
     "MPDR": {
-        "hidden_sizes": (16, 16),
-        "visible_steps": 2,
-        "manifold_steps": 10,
-        "pretrain_steps": 10,
+        "network": (16, 16),
+        "visible_chain": Chain(2),
+        "manifold": Manifold(steps=10),
+        "energy": Reconstruction(pretrain_steps=10),
         "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
     },
     "NAE": {
-        "hidden_sizes": (16, 16),
-        "latent_steps": 2,
-        "visible_steps": 2,
+        "network": (16, 16),
+        "latent_chain": Chain(2),
+        "visible_chain": Chain(2),
         "pretrain_steps": 10,
         "max_steps": 10,
         "batch_size": 16,
@@ -84,8 +85,8 @@ TINY = {
         "device": "cpu",
     },
     "NormalizingFlow": {
-        "transforms": 2,
-        "bins": 4,
+        "n_transforms": 2,
+        "n_bins": 4,
         "hidden_sizes": (16,),
         "max_steps": 20,
         "batch_size": 16,
@@ -102,8 +103,7 @@ TINY = {
         "device": "cpu",
     },
     "PWAE": {
-        "hidden_sizes": (16, 16),
-        "decoder_channels": 8,
+        "network": (16, 16),
         "n_permutations": 20,
         "n_projections": 5,
         "max_steps": 30,
@@ -112,7 +112,7 @@ TINY = {
         "device": "cpu",
     },
     "VAE": {
-        "hidden_sizes": (16, 16),
+        "network": (16, 16),
         "latent_dim": 2,
         "max_steps": 30,
         "batch_size": 16,
@@ -120,7 +120,7 @@ TINY = {
         "device": "cpu",
     },
     "WAE": {
-        "hidden_sizes": (16, 16),
+        "network": (16, 16),
         "latent_dim": 2,
         "max_steps": 30,
         "batch_size": 16,
@@ -146,20 +146,20 @@ EVERY = [
 # Every detector, and some once more for each piece that changes what is computed or kept.
 VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("MPDR", {"energy": "scalar"}),
-    ("MPDR", {"energy": "masked"}),
+    ("MPDR", {"energy": Masked(pretrain_steps=10)}),
     ("MPDR", {"manifold": "identity"}),
-    ("MPDR", {"manifold_dims": (2, 3), "replay_size": 20}),
+    ("MPDR", {"manifold": Manifold((2, 3), steps=10), "replay": Replay(20)}),
     ("CANCE", {"features": "pca"}),
     ("CANCE", {"score_type": "cnce", "noise_learning_rate": 0, "validation_fraction": 0}),
     ("CANCE", {"score_type": "latent"}),
-    ("CANCE", {"score_type": "error"}),
+    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
-    ("EBM", {"sampling": "cd", "spectral": True}),
+    ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("Glow", {"affine": False}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),
-    ("NAE", {"train_temperature": True, "metropolis": True}),
+    ("NAE", {"temperature_learning_rate": 1e-3, "visible_chain": Chain(2, metropolis=True)}),
     ("PWAE", {"combine": "sum"}),
     ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
@@ -184,7 +184,10 @@ def having(*names):
 def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
     name = detector if isinstance(detector, str) else detector.__name__
-    return getattr(skgenad, name)(**{**TINY[name], **parameters})
+    settings = {**TINY[name], **parameters}
+    # Copies, since set_params of a nested name changes the object that was given.
+    copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
+    return getattr(skgenad, name)(**copies)
 
 
 def normal_rows(n=60, d=4, seed=0):
@@ -196,5 +199,5 @@ def normal_rows(n=60, d=4, seed=0):
 
 def mlp_autoencoder(d, latent_dim, hidden_sizes, activation="leaky_relu", latent_space="sphere"):
     """Make an autoencoder of perceptrons for rows of `d` columns."""
-    networks = Networks("mlp", (d,), hidden_sizes=hidden_sizes, activation=activation)
+    networks = Networks(Perceptrons(hidden_sizes, activation), (d,))
     return networks.autoencoder(latent_dim, latent_space)

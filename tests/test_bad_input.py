@@ -7,6 +7,8 @@ from scipy import sparse
 from torch import nn
 
 from skgenad._tensors.device import resolve_device
+from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
+from skgenad.networks import MLP, FCRes
 
 from ._settings import DETECTORS, having, normal_rows, tiny
 
@@ -79,13 +81,16 @@ BAD_PARAMETERS = [
     ({"device": 0}, "device.*Got 0 instead"),
     ({"latent_dim": 0}, "latent_dim.*Got 0 instead"),
     ({"latent_dim": 2.5}, "latent_dim.*Got 2.5 instead"),
-    ({"hidden_sizes": (16, 0)}, r"hidden_sizes=\(16, 0\) must hold integers of at least 1"),
-    ({"hidden_sizes": (16, -3)}, r"hidden_sizes=\(16, -3\) must hold integers"),
-    ({"hidden_sizes": (16, 2.5)}, r"hidden_sizes=\(16, 2.5\) must hold integers"),
-    ({"hidden_sizes": ("16",)}, r"hidden_sizes=\('16',\) must hold integers"),
-    ({"hidden_sizes": "16"}, "hidden_sizes.*Got '16' instead"),
-    ({"hidden_sizes": 16}, "hidden_sizes.*Got 16 instead"),
-    ({"activation": "swish"}, "activation.*Got 'swish' instead"),
+    ({"network": (16, 0)}, r"hidden_sizes=\(16, 0\) must hold integers of at least 1"),
+    ({"network": (16, -3)}, r"hidden_sizes=\(16, -3\) must hold integers"),
+    ({"network": (16, 2.5)}, r"hidden_sizes=\(16, 2.5\) must hold integers"),
+    ({"network": ("16",)}, r"hidden_sizes=\('16',\) must hold integers"),
+    ({"network": MLP("16")}, "hidden_sizes.*Got '16' instead"),
+    ({"network": MLP(16)}, "hidden_sizes.*Got 16 instead"),
+    ({"network": MLP(activation="swish")}, "activation.*Got 'swish' instead"),
+    ({"network": "resnet"}, "network.*Got 'resnet' instead"),
+    ({"network": 16}, "network.*Got 16 instead"),
+    ({"network": FCRes(width=0)}, "width.*Got 0 instead"),
     ({"max_steps": 0}, "max_steps.*Got 0 instead"),
     ({"max_steps": 1.5}, "max_steps.*Got 1.5 instead"),
     ({"batch_size": 0}, "batch_size.*Got 0 instead"),
@@ -100,28 +105,29 @@ BAD_PARAMETERS = [
 BAD_MPDR_PARAMETERS = [
     ({"energy": "magic"}, "energy.*Got 'magic' instead"),
     ({"manifold": "torus"}, "manifold.*Got 'torus' instead"),
-    ({"manifold_dims": 0}, "manifold_dims.*Got 0 instead"),
-    ({"manifold_dims": (3, 0)}, r"manifold_dims=\(3, 0\) must hold .* of at least 1"),
-    ({"manifold_dims": ()}, r"manifold_dims=\(\) must hold"),
-    ({"latent_space": "cube"}, "latent_space.*Got 'cube' instead"),
+    ({"manifold": Manifold(0)}, "dims.*Got 0 instead"),
+    ({"manifold": Manifold((3, 0))}, r"dims=\(3, 0\) must hold .* of at least 1"),
+    ({"manifold": Manifold(())}, r"dims=\(\) must hold"),
+    ({"manifold": Manifold(latent_space="cube")}, "latent_space.*Got 'cube' instead"),
     ({"noise_range": (0.3, 0.1)}, r"noise_range=\(0.3, 0.1\) must be two numbers"),
     ({"noise_range": (0.0, 0.1)}, r"noise_range=\(0.0, 0.1\) must .* above 0"),
     ({"noise_range": (0.1,)}, r"noise_range=\(0.1,\) must be two numbers"),
     ({"noise_range": 0.3}, "noise_range.*Got 0.3 instead"),
-    ({"visible_steps": -1}, "visible_steps.*Got -1 instead"),
-    ({"latent_steps": -1}, "latent_steps.*Got -1 instead"),
-    ({"visible_step_size": "large"}, "visible_step_size.*Got 'large' instead"),
-    ({"visible_noise": -0.1}, "visible_noise.*Got -0.1 instead"),
-    ({"bounds": "box"}, "bounds.*Got 'box' instead"),
-    ({"bounds": (1, 0)}, r"bounds=\(1, 0\) must be two numbers, the lower first"),
-    ({"bounds": (0, 1, 2)}, r"bounds=\(0, 1, 2\) must be two numbers"),
-    ({"replay_ratio": 1.5}, "replay_ratio.*Got 1.5 instead"),
-    ({"replay_size": -1}, "replay_size.*Got -1 instead"),
-    ({"metropolis": True, "visible_noise": 0.0}, "metropolis=True needs noise > 0"),
-    ({"metropolis": True, "bounds": None, "visible_noise": 0}, "needs noise > 0"),
-    ({"energy_init": "manifold", "energy": "scalar"}, "energy_init='manifold' copies"),
+    ({"visible_chain": Chain(-1)}, "steps.*Got -1 instead"),
+    ({"visible_chain": 5}, "visible_chain.*Got 5 instead"),
+    ({"latent_chain": Chain(-1)}, "steps.*Got -1 instead"),
+    ({"visible_chain": Chain(step_size="large")}, "step_size.*Got 'large' instead"),
+    ({"visible_chain": Chain(noise=-0.1)}, "noise.*Got -0.1 instead"),
+    ({"visible_chain": Chain(bounds="box")}, "bounds.*Got 'box' instead"),
+    ({"visible_chain": Chain(bounds=(1, 0))}, r"bounds=\(1, 0\) must be two numbers, the lower"),
+    ({"visible_chain": Chain(bounds=(0, 1, 2))}, r"bounds=\(0, 1, 2\) must be two numbers"),
+    ({"replay": Replay(ratio=1.5)}, "ratio.*Got 1.5 instead"),
+    ({"replay": Replay(-1)}, "size.*Got -1 instead"),
+    ({"visible_chain": Chain(metropolis=True, noise=0.0)}, "metropolis=True needs noise > 0"),
+    ({"visible_chain": Chain(metropolis=True, noise=0, bounds="none")}, "needs noise > 0"),
     ({"schedule": "linear"}, "schedule.*Got 'linear' instead"),
-    ({"pretrain_steps": -1}, "pretrain_steps.*Got -1 instead"),
+    ({"energy": Reconstruction(pretrain_steps=-1)}, "pretrain_steps.*Got -1 instead"),
+    ({"energy": Reconstruction(init="given")}, "init.*Got 'given' instead"),
 ]
 
 
@@ -152,7 +158,7 @@ def test_bad_parameters_of_mpdr_are_refused_by_name(bad, message):
 def test_a_masked_energy_needs_two_columns_and_says_so():
     with pytest.raises(ValueError, match=r"got 1 feature\(s\), needs 2"):
         tiny("MPDR", energy="masked").fit(normal_rows(d=1))
-    tiny("MPDR", energy="masked").fit(normal_rows(d=2))
+    tiny("MPDR", energy=Masked(pretrain_steps=5)).fit(normal_rows(d=2))
 
 
 def test_devices_that_exist_are_found():
@@ -186,9 +192,9 @@ def test_a_latent_space_of_one_dimension_works(detector):
     scores_of(detector, normal_rows(), latent_dim=1)
 
 
-@pytest.mark.parametrize("detector", having("hidden_sizes"))
+@pytest.mark.parametrize("detector", having("network"))
 def test_no_hidden_layers_work(detector):
-    scores_of(detector, normal_rows(), hidden_sizes=())
+    scores_of(detector, normal_rows(), network=())
 
 
 @all_detectors

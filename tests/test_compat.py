@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skgenad import MPDR, Autoencoder
 from skgenad.compat import PyODDetector, PyODInterface, as_pyod
+from skgenad.energies import Manifold
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
 rng = np.random.default_rng(0)
@@ -143,7 +144,7 @@ OTHERS = {
     "svm": OneClassSVM(),
     "pipeline": make_pipeline(StandardScaler(), IsolationForest(n_estimators=5, random_state=0)),
     "autoencoder": Autoencoder(max_steps=20, random_state=0),
-    "mpdr": MPDR(manifold_steps=20, pretrain_steps=5, max_steps=3, random_state=0),
+    "mpdr": MPDR(manifold=Manifold(steps=20), max_steps=3, random_state=0),
     "round trip": PyODDetector(KNN()),
 }
 

@@ -43,11 +43,11 @@ def test_a_pipeline_is_its_steps_one_after_the_other(detector):
     assert (pipeline.fit_predict(X) == -1).sum() == 18
 
 
-@pytest.mark.parametrize("detector", having("hidden_sizes", "learning_rate"))
+@pytest.mark.parametrize("detector", having("network", "learning_rate"))
 def test_a_grid_search_with_anomaly_labels_picks_the_better_settings(detector):
     X, y = labelled()
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), tiny(detector, hidden_sizes=(16,))),
+        make_pipeline(StandardScaler(), tiny(detector, network=(16,))),
         {f"{detector.__name__.lower()}__learning_rate": [1e-12, 1e-2]},
         scoring={"roc": anomaly_roc_auc, "ap": anomaly_average_precision},
         refit="roc",
@@ -78,7 +78,7 @@ def test_a_grid_search_without_labels():
     X = normal_rows(90)
     search = GridSearchCV(
         make_pipeline(StandardScaler(), tiny("MPDR", learning_rate=0.02)),
-        {"mpdr__visible_noise": [0.1, 0.3], "mpdr__max_steps": [1, 40]},
+        {"mpdr__visible_chain__noise": [0.1, 0.3], "mpdr__max_steps": [1, 40]},
         scoring=on_manifold_scorer,
         cv=3,
         error_score="raise",

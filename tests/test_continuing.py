@@ -8,6 +8,8 @@ import pytest
 import torch
 from skorch.callbacks import Callback
 
+from skgenad.energies import Manifold, Replay
+
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
@@ -41,7 +43,7 @@ def test_the_first_call_is_a_fit(name, extra):
 @pytest.mark.parametrize("energy", ["reconstruction", "scalar", "masked"])
 def test_later_calls_train_the_energy_and_nothing_else(energy):
     X, more = normal_rows(), 100 * normal_rows(seed=1)
-    detector = tiny("MPDR", energy=energy, manifold_dims=(2, 3)).partial_fit(X)
+    detector = tiny("MPDR", energy=energy, manifold=Manifold((2, 3), steps=10)).partial_fit(X)
     before, mean, scale = weights(detector), detector.units_.mean, detector.units_.scale
     detector.partial_fit(more)
     after = weights(detector)
@@ -109,7 +111,7 @@ def test_old_moments_matter():
 
 def test_the_replay_buffer_goes_on():
     X = normal_rows()
-    detector = tiny("MPDR", replay_size=1000, max_steps=5).partial_fit(X)
+    detector = tiny("MPDR", replay=Replay(1000), max_steps=5).partial_fit(X)
     rows = detector.module_.buffers_[0].rows
     assert len(rows) == 5 * 16
     detector.partial_fit(X)
@@ -152,15 +154,15 @@ def test_the_width_and_names_of_the_first_call_bind():
 
 def test_fit_begins_anew_after_partial_fit():
     X = normal_rows()
-    detector = tiny("MPDR", replay_size=20).partial_fit(X).partial_fit(X).fit(X)
-    fresh = tiny("MPDR", replay_size=20).fit(X)
+    detector = tiny("MPDR", replay=Replay(20)).partial_fit(X).partial_fit(X).fit(X)
+    fresh = tiny("MPDR", replay=Replay(20)).fit(X)
     np.testing.assert_array_equal(detector.score_samples(X), fresh.score_samples(X))
     assert len(detector.history_) == len(fresh.history_)
 
 
 def test_enough_calls_learn_what_is_normal_now():
     here, there = normal_rows(200), normal_rows(200) + [0, 8, 0, 0]
-    detector = tiny("Autoencoder", hidden_sizes=(32,), learning_rate=1e-2, max_steps=200).fit(here)
+    detector = tiny("Autoencoder", network=(32,), learning_rate=1e-2, max_steps=200).fit(here)
     before = detector.score_samples(there).mean()
     for _ in range(3):
         detector.partial_fit(there)

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
 from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
+from skgenad.energies import Masked
 
 from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, takes, tiny
 
@@ -53,11 +54,11 @@ def shapes_of_scoring():
     cases = [(name, extra, 4) for name, extra in VARIANTS]
     for d in (1, 2, 3, 5, 8, 17, 30, 101):
         for sizes in widths if d in (2, 17) else [widths[d % len(widths)]]:
-            cases.append(("Autoencoder", {"hidden_sizes": sizes}, d))
-            cases.append(("MPDR", {"hidden_sizes": sizes}, d))
+            cases.append(("Autoencoder", {"network": sizes}, d))
+            cases.append(("MPDR", {"network": sizes}, d))
     for d in (2, 7, 30):
-        cases += [("MPDR", {"energy": kind}, d) for kind in ("scalar", "masked")]
-        cases += [("DAGMM", {"hidden_sizes": (20, 10)}, d)]
+        cases += [("MPDR", {"energy": kind}, d) for kind in ("scalar", Masked(pretrain_steps=10))]
+        cases += [("DAGMM", {"network": (20, 10)}, d)]
     return cases
 
 

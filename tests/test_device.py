@@ -9,6 +9,8 @@ from sklearn.decomposition import PCA
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from skgenad.energies import Replay
+
 from ._settings import VARIANT_IDS, VARIANTS, normal_rows, tiny
 
 all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
@@ -36,7 +38,7 @@ def test_everything_works_on_the_device(name, extra, device, tmp_path, global_rn
 
 def test_a_pickle_from_a_device_that_is_not_here_loads_on_the_cpu():
     X = normal_rows()
-    detector = tiny("MPDR", replay_size=20).fit(X)
+    detector = tiny("MPDR", replay=Replay(20)).fit(X)
     scores = detector.score_samples(X)
     state = detector.__getstate__()
     state["device_"] = torch.device("cuda:99")

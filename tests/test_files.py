@@ -16,6 +16,9 @@ from safetensors.numpy import load_file, save_file
 from skgenad import MPDR, Autoencoder
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.files import _digest
+from skgenad._core.parts import Part
+from skgenad._core.state import STATE
+from skgenad.energies import Chain, Manifold, Replay
 
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
@@ -36,9 +39,8 @@ np.save(scores, detector.decision_function(np.load(rows)))
 def saved(tmp_path):
     """Return the path of a saved detector with an ensemble, a buffer and calibration scores."""
     path = tmp_path / "detector.safetensors"
-    tiny("MPDR", manifold_dims=(2, 3), replay_size=20, calibration_fraction=0.2).fit(
-        normal_rows()
-    ).save(path)
+    parts = {"manifold": Manifold((2, 3), steps=10), "replay": Replay(20)}
+    tiny("MPDR", **parts, calibration_fraction=0.2).fit(normal_rows()).save(path)
     return path
 
 
@@ -57,6 +59,18 @@ def rewrite(path, change_document=None, change_arrays=None):
         change_arrays(arrays)
     text = json.dumps(document)
     save_file(arrays, path, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
+
+
+# ---- the table of state ---------------------------------------------------------------------
+
+
+@all_variants
+def test_what_a_fit_sets_is_what_the_table_of_state_lists(name, extra):
+    detector = tiny(name, **extra).fit(normal_rows())
+    found = set(vars(detector)) - set(detector._get_param_names())
+    listed = {field.name for field in STATE}
+    assert found <= listed
+    assert {field.name for field in STATE if not field.optional} <= found
 
 
 # ---- there and back -------------------------------------------------------------------------
@@ -105,12 +119,13 @@ def test_another_process_scores_bitwise_the_same(saved, tmp_path):
 
 
 def test_parameters_keep_their_types(tmp_path):
-    detector = tiny("MPDR", bounds=(-3.0, np.float32(2.5)), noise_range=[0.1, 0.2])
-    detector.set_params(max_steps=np.int64(3), warm_start=np.bool_(True), latent_dim=None)
+    chain = Chain(2, bounds=(-3.0, np.float32(2.5)))
+    detector = tiny("MPDR", visible_chain=chain, noise_range=[0.1, 0.2])
+    detector.set_params(max_steps=np.int64(3), warm_start=np.bool_(True), energy__latent_dim=None)
     detector.fit(normal_rows()).save(tmp_path / "detector")
     loaded = MPDR.load(tmp_path / "detector")
-    assert loaded.bounds == (-3.0, 2.5) and loaded.noise_range == [0.1, 0.2]
-    assert loaded.max_steps == 3 and loaded.warm_start is True and loaded.latent_dim is None
+    assert loaded.visible_chain == Chain(2, bounds=(-3.0, 2.5)) and loaded.noise_range == [0.1, 0.2]
+    assert loaded.max_steps == 3 and loaded.warm_start is True and loaded.energy.latent_dim is None
 
 
 def test_column_names_are_kept(tmp_path):
@@ -122,6 +137,16 @@ def test_column_names_are_kept(tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
     with pytest.raises(ValueError, match="feature names should match"):
         loaded.score_samples(X[list("dcba")])
+
+
+def test_parts_of_ones_own_are_not_saved(tmp_path):
+    class Slow(Chain):
+        pass
+
+    detector = tiny("MPDR", visible_chain=Slow(1)).fit(normal_rows())
+    Part._registry.pop("Slow")
+    with pytest.raises(TypeError, match="visible_chain=Slow.* cannot be saved"):
+        detector.save(tmp_path / "detector")
 
 
 def test_the_base_class_loads_any_detector(tmp_path):
@@ -141,7 +166,7 @@ def test_versions_are_in_the_file(saved):
 
 
 def test_the_device_can_be_chosen_at_loading(saved):
-    rewrite(saved, lambda document: document["parameters"].update(device="cuda:99"))
+    rewrite(saved, lambda document: parameters(document).update(device="cuda:99"))
     with pytest.raises(ValueError, match=r"^device='cuda:99' cannot be used here"):
         MPDR.load(saved)
     loaded = MPDR.load(saved, device="cpu")
@@ -243,16 +268,29 @@ def test_another_class_is_refused(saved):
         MPDR.load(saved)
 
 
+def parameters(document):
+    return document["state"]["_fitted_parameters"]
+
+
+def dims(document):
+    return parameters(document)["manifold"]["parameters"]
+
+
 BAD_DOCUMENTS = {
-    "format 99": lambda d: d.update(format=99),
-    "unknown parameters": lambda d: d["parameters"].update(hook="os.system"),
-    "must be a str": lambda d: d["parameters"].update(energy="magic"),
-    "does not describe": lambda d: d.update(parameters=[1, 2]),
-    "does not describe a MPDR: 'offset'": lambda d: d.pop("offset"),
-    "size mismatch": lambda d: d["parameters"].update(hidden_sizes={"tuple": [4, 4]}),
-    "for 5 columns": lambda d: d.update(n_features_in=5),
-    "Missing key": lambda d: d["parameters"].update(manifold_dims={"tuple": [2, 3, 4]}),
-    "does not describe a MPDR: 'tuple'": lambda d: d["parameters"].update(bounds={"list": []}),
+    "format 1, an older one .* Fit the detector again": lambda d: d.update(format=1),
+    "format 99, a newer one .* Upgrade skgenad": lambda d: d.update(format=99),
+    "format 'two'": lambda d: d.update(format="two"),
+    "unknown parameters": lambda d: parameters(d).update(hook="os.system"),
+    "must be a str": lambda d: parameters(d).update(energy="magic"),
+    "does not describe": lambda d: d["state"].update(_fitted_parameters=[1, 2]),
+    "does not describe a MPDR: 'offset_'": lambda d: d["state"].pop("offset_"),
+    "size mismatch": lambda d: parameters(d).update(network={"tuple": [4, 4]}),
+    "for 5 columns": lambda d: d["state"].update(n_features_in_=5),
+    "Missing key": lambda d: dims(d).update(dims={"tuple": [2, 3, 4]}),
+    "does not describe a MPDR: 'tuple'": lambda d: parameters(d).update(noise_range={"list": []}),
+    "unknown parameter object 'Popen'": lambda d: parameters(d)["manifold"].update(part="Popen"),
+    r"unknown parameters \['shell'\] of Manifold": lambda d: dims(d).update(shell=True),
+    "'steps' parameter of Manifold must be": lambda d: dims(d).update(steps=-1),
 }
 
 
@@ -271,11 +309,12 @@ def test_a_document_that_is_no_json_is_refused(saved):
 
 
 BAD_ARRAYS = {
-    "size mismatch": lambda a: a.update({"module.low": np.zeros(3, np.float32)}),
-    "Missing key": lambda a: a.pop("module.low"),
-    "Unexpected key": lambda a: a.update(more=np.zeros(3)),
-    r"units of shapes \(3,\) and \(4,\)": lambda a: a.update({"units.mean": np.zeros(3)}),
-    "units.scale": lambda a: a.pop("units.scale"),
+    "size mismatch": lambda a: a.update({"module_.low": np.zeros(3, np.float32)}),
+    "Missing key": lambda a: a.pop("module_.low"),
+    "Unexpected key 'more'": lambda a: a.update(more=np.zeros(3)),
+    "Unexpected key.* more": lambda a: a.update({"module_.more": np.zeros(3)}),
+    r"units of shapes \(3,\) and \(4,\)": lambda a: a.update({"units_.mean": np.zeros(3)}),
+    "'scale'": lambda a: a.pop("units_.scale"),
 }
 
 

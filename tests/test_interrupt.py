@@ -14,6 +14,8 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
+from skgenad.energies import Reconstruction, Replay
+
 from ._settings import DETECTORS, having, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
@@ -24,13 +26,14 @@ import signal
 
 import numpy as np
 from skgenad import MPDR
+from skgenad.energies import Manifold
 
 # A shell may have started us with the signal ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 X = np.random.RandomState(0).randn(100, 4)
-detector = MPDR(manifold_steps=1, pretrain_steps=1, max_steps=1, device="cpu").fit(X)
+detector = MPDR(manifold=Manifold(steps=1), max_steps=1, device="cpu").fit(X)
 print("ready", flush=True)
-detector.set_params(manifold_steps=10**9).fit(X)
+detector.set_params(manifold__steps=10**9).fit(X)
 """
 
 
@@ -71,9 +74,10 @@ def interrupt(function, *arguments, seconds):
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.2])
-@pytest.mark.parametrize("endless", ["manifold_steps", "pretrain_steps", "max_steps"])
+@pytest.mark.parametrize("endless", ["manifold__steps", "energy__pretrain_steps", "max_steps"])
 def test_ctrl_c_leaves_no_half_fitted_detector(everything_imported, endless, seconds):
-    detector = tiny("MPDR", energy_init="pretrain", **{endless: 10**9})
+    detector = tiny("MPDR", energy=Reconstruction(init="pretrain", pretrain_steps=10))
+    detector.set_params(**{endless: 10**9})
     before = dict(vars(detector))
     interrupt(detector.fit, normal_rows(), seconds=seconds)
     assert vars(detector) == before
@@ -83,7 +87,7 @@ def test_ctrl_c_leaves_no_half_fitted_detector(everything_imported, endless, sec
 @pytest.mark.parametrize("seconds", [0.02, 0.2])
 def test_ctrl_c_leaves_an_older_fit_as_it_was(everything_imported, way, seconds):
     X = normal_rows()
-    detector = tiny("MPDR", replay_size=20).fit(X).set_params(max_steps=10**9)
+    detector = tiny("MPDR", replay=Replay(20)).fit(X).set_params(max_steps=10**9)
     twin, before = copy.deepcopy(detector), dict(vars(detector))
     interrupt(getattr(detector, way), X + 1, seconds=seconds)
     assert vars(detector).keys() == before.keys()

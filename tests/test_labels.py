@@ -18,6 +18,7 @@ from skgenad import Mahalanobis
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
+from skgenad._tensors.model import Model
 
 from ._settings import normal_rows
 from .test_files import rewrite
@@ -25,15 +26,32 @@ from .test_files import rewrite
 QUICK = {"use_labels": True, "device": "cpu", "random_state": 0}
 
 
-class Centre(torch.nn.Module):
+class Seen(list):
+    """A list that copies of a module share."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Centre(Model):
     """A point; the energy is the squared distance to it."""
 
-    def __init__(self, n_features):
+    def __init__(self, n_features, seen):
         super().__init__()
         self.place = torch.nn.Parameter(torch.zeros(n_features))
+        self.seen = seen
 
     def energy(self, x):
         return (x - self.place).square().sum(dim=1)
+
+    def loss(self, x):
+        return {"loss": self.energy(x).mean()}
+
+    def prepare(self, rows, labels):
+        self.seen.append(("before", rows, labels))
+
+    def finish(self, rows, labels):
+        self.seen.append(("after", rows, labels))
 
 
 class Recorder(BaseGenerativeDetector):
@@ -46,20 +64,12 @@ class Recorder(BaseGenerativeDetector):
         self.device, self.random_state, self.verbose, self.callbacks = "cpu", 0, 0, None
 
     def _make_module(self, n_features):
-        self.seen_ = [("module", copy.copy(getattr(self, "classes_", None)), None)]
-        return Centre(n_features)
+        self.seen_ = Seen([("module", copy.copy(getattr(self, "classes_", None)), None)])
+        return Centre(n_features, self.seen_)
 
     def _stages(self, module):
-        return [Stage("only", self._objective, {"main": adam(module.parameters(), 1e-3)}, 3)]
-
-    def _objective(self, module, x):
-        return {"loss": module.energy(x).mean()}
-
-    def _before_training(self, module, rows, labels):
-        self.seen_.append(("before", rows, labels))
-
-    def _after_training(self, module, rows, labels):
-        self.seen_.append(("after", rows, labels))
+        optimizers = {"main": adam(module.parameters(), 1e-3)}
+        return [Stage(name="only", optimizers=optimizers, n_steps=3)]
 
 
 Recorder._parameter_constraints = {}
@@ -287,6 +297,7 @@ BAD_CLASSES = {
 def test_files_whose_classes_do_not_fit_are_refused(message, tmp_path):
     X, places = labelled()
     Mahalanobis(**QUICK).fit(X, places).save(tmp_path / "detector")
-    rewrite(tmp_path / "detector", lambda document: document.update(classes=BAD_CLASSES[message]))
+    bad = {"classes_": BAD_CLASSES[message]}
+    rewrite(tmp_path / "detector", lambda document: document["state"].update(bad))
     with pytest.raises(ValueError, match=message):
         Mahalanobis.load(tmp_path / "detector")

@@ -22,8 +22,8 @@ FAMILIES = {"autoencoders", "energies", "likelihoods"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
-    "networks": {"_tensors"},
-    "_core": {"_tensors", "networks"},
+    "_core": {"_tensors"},
+    "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "preprocessing": TOOLS,
     "analysis": TOOLS,

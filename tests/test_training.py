@@ -1,5 +1,7 @@
 """The training loop: how many steps on which rows, what moves, what is written down."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +11,13 @@ from torch import nn
 
 from skgenad._core.loop import STEPS_PER_EPOCH, RowBatches, Stage
 from skgenad._core.optimizers import adam, adamw, with_penalty
+from skgenad._core.schedules import constant, cosine
 from skgenad._core.training import inputs_of, run_stage
+from skgenad.energies import Reconstruction
 
 from ._settings import DETECTORS, having, normal_rows, tiny
+
+PRETRAINED = {"energy": Reconstruction(init="pretrain", pretrain_steps=10)}
 
 
 class Recorder(Callback):
@@ -40,7 +46,13 @@ def square(module, x):
 
 def stage_on(module, n_steps=120, learning_rate=1e-2, objective=square, **fields):
     optimizer = adam(module.parameters(), learning_rate)
-    return Stage("test", objective, {"main": optimizer}, n_steps, **fields)
+    return Stage(
+        name="test",
+        objective=objective,
+        optimizers={"main": optimizer},
+        n_steps=n_steps,
+        **fields,
+    )
 
 
 # ---- batches --------------------------------------------------------------------------------
@@ -93,7 +105,14 @@ def run_drifting(n_steps, target=1.0, validate=None, **parameters):
 
     module = Drifting()
     sgd = {"main": torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.0)}
-    stage = Stage("test", drift, sgd, n_steps, cosine=False, validate=validate or nearness)
+    stage = Stage(
+        name="test",
+        objective=drift,
+        optimizers=sgd,
+        n_steps=n_steps,
+        schedule=constant,
+        validate=validate or nearness,
+    )
     held_out = torch.zeros(3, 1)
     table = run_stage(
         module, stage, torch.zeros(2, 1), held_out=held_out, batch_size=2, **parameters
@@ -117,7 +136,7 @@ def test_the_optimizers_moments_are_those_of_the_epoch_kept():
 
 
 def test_validation_is_a_mean_over_rows_whatever_the_chunks(monkeypatch):
-    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", 2)
+    monkeypatch.setattr("skgenad._tensors.chunks._MOST_ROWS", 2)
     held_out, sizes = torch.tensor([[1.0], [2.0], [6.0]]), []
 
     def mean(module, inputs):
@@ -141,7 +160,7 @@ def test_the_rates_of_all_optimizers_fall_to_0():
         rates.append([o.param_groups[0]["lr"] for o in optimizers.values()])
         return {"loss": module(x).square().mean()}
 
-    stage = Stage("test", objective, optimizers, 4)
+    stage = Stage(name="test", objective=objective, optimizers=optimizers, n_steps=4)
     run_stage(module, stage, torch.ones(2, 1), batch_size=2)
     cosine = 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
     assert np.allclose(rates, [[c, 0.1 * c] for c in cosine])
@@ -178,7 +197,13 @@ def test_a_validation_loss_that_is_not_a_number_chooses_nothing():
 def test_without_rows_held_out_the_last_epoch_is_kept():
     module = Drifting()
     sgd = {"main": torch.optim.SGD(module.parameters(), lr=0.01)}
-    stage = Stage("test", drift, sgd, 150, validate=lambda module, inputs: module.weight)
+    stage = Stage(
+        name="test",
+        objective=drift,
+        optimizers=sgd,
+        n_steps=150,
+        validate=lambda module, inputs: module.weight,
+    )
     table = run_stage(module, stage, torch.zeros(2, 1), batch_size=2)
     assert module.count == 150 and "validation_loss" not in table
 
@@ -255,29 +280,61 @@ def test_history_holds_means_over_an_epoch():
     assert (table["seconds"] > 0).all()
 
 
-@pytest.mark.parametrize("cosine", [True, False])
-def test_learning_rate_falls_as_half_a_cosine_or_stays(cosine):
+RATES = {
+    "cosine": (cosine, 0.5e-2 * (1 + np.cos(np.pi * np.arange(100) / 100))),
+    "constant": (constant, np.full(100, 1e-2)),
+    "own": (lambda step, n_steps: 7 / (1 + 10 * step / n_steps), 1e-2 / (1 + np.arange(100) / 10)),
+}
+
+
+@pytest.mark.parametrize(("schedule", "expected"), RATES.values(), ids=RATES)
+def test_learning_rate_follows_the_schedule_up_to_a_constant(schedule, expected):
     recorder, module = Recorder(), nn.Linear(2, 2)
-    stage = stage_on(module, 100, 1e-2, cosine=cosine)
+    stage = stage_on(module, 100, 1e-2, schedule=schedule)
     run_stage(module, stage, torch.randn(5, 2), batch_size=2, callbacks=[recorder])
     rates = [rate for _, event, rate in recorder.calls if event == "on_batch_begin"]
-    expected = 0.5e-2 * (1 + np.cos(np.pi * np.arange(100) / 100)) if cosine else [1e-2] * 100
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
-    assert (rates[-1] < 1e-5) == cosine
 
 
-def test_learning_rate_falls_as_the_stage_says():
+def test_the_cosine_is_torchs_own_bit_by_bit():
+    """Fits are what they were when torch's scheduler set the rates."""
     recorder, module = Recorder(), nn.Linear(2, 2)
-    stage = stage_on(module, 60, 1e-2, decay=lambda p: 1 / (1 + 10 * p))
-    run_stage(module, stage, torch.randn(5, 2), batch_size=2, callbacks=[recorder])
+    run_stage(module, stage_on(module, 73), torch.randn(5, 2), batch_size=2, callbacks=[recorder])
     rates = [rate for _, event, rate in recorder.calls if event == "on_batch_begin"]
-    np.testing.assert_allclose(rates, 1e-2 / (1 + np.arange(60) / 6), rtol=1e-6)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=73)
+    for rate in rates:
+        assert rate == scheduler.get_last_lr()[0]
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_stage_trains_by_its_modules_own_loss_unless_told_otherwise():
+    class Own(nn.Linear):
+        def loss(self, x):
+            return square(self, x)
+
+    torch.manual_seed(0)
+    one = Own(2, 2)
+    other = copy.deepcopy(one)
+    for module, more in ((one, {}), (other, {"objective": square})):
+        torch.manual_seed(1)
+        stage = Stage(
+            name="x", optimizers={"main": adam(module.parameters(), 0.1)}, n_steps=3, **more
+        )
+        run_stage(module, stage, torch.ones(3, 2), batch_size=2)
+    assert torch.equal(one.weight, other.weight)
 
 
 def test_only_what_an_optimizer_holds_moves():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [p.clone() for p in module.parameters()]
-    stage = Stage("second", square, {"main": adam(module[1].parameters(), 0.1)}, 5)
+    stage = Stage(
+        name="second",
+        objective=square,
+        optimizers={"main": adam(module[1].parameters(), 0.1)},
+        n_steps=5,
+    )
     run_stage(module, stage, torch.randn(5, 2), batch_size=2)
     moved = [not torch.equal(p, b) for p, b in zip(module.parameters(), before, strict=True)]
     assert moved == [False, False, True, True]
@@ -298,7 +355,8 @@ def test_several_optimizers_each_take_their_step():
         for p in part.parameters()
     ]
     expected = [p.detach() for p in expected]
-    run_stage(module, Stage("two", square, optimizers, 1), rows, batch_size=1)
+    stage = Stage(name="two", objective=square, optimizers=optimizers, n_steps=1)
+    run_stage(module, stage, rows, batch_size=1)
     for actual, wanted in zip(module.parameters(), expected, strict=True):
         torch.testing.assert_close(actual.detach(), wanted)
 
@@ -348,7 +406,7 @@ def test_callbacks_see_every_stage(detector):
 
 
 def test_history_is_a_table_with_the_energies_of_both_kinds():
-    table = tiny("MPDR", energy_init="pretrain").fit(normal_rows()).history_
+    table = tiny("MPDR", **PRETRAINED).fit(normal_rows()).history_
     assert isinstance(table, pd.DataFrame)
     assert table["stage"].tolist() == ["manifold", "pretrain", "energy"]
     last = table.iloc[-1]
@@ -359,8 +417,8 @@ def test_history_is_a_table_with_the_energies_of_both_kinds():
 def test_early_stopping_ends_a_stage_and_not_the_fit():
     # Nothing is ever an improvement of more than 1e9, so the second epoch is the last.
     stopper = EarlyStopping("train_loss", patience=1, threshold=1e9, threshold_mode="abs")
-    detector = tiny("MPDR", energy_init="pretrain")
-    detector.set_params(manifold_steps=300, pretrain_steps=300, max_steps=300)
+    detector = tiny("MPDR", **PRETRAINED, max_steps=300)
+    detector.set_params(manifold__steps=300, energy__pretrain_steps=300)
     detector.set_params(callbacks=[stopper]).fit(normal_rows())
     assert detector.history_.groupby("stage")["epoch"].max().to_dict() == {
         "manifold": 2,

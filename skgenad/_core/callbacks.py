@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from skorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
 from tqdm.auto import tqdm
 
 from skgenad._tensors.chunks import chunks_of
@@ -64,25 +63,26 @@ class DivergenceGuard(Callback):
 
 
 class FallingRates(Callback):
-    """Lets the learning rates of all the stage's optimisers fall: half a cosine, or the decay.
+    """Lets the learning rates of all the stage's optimisers follow its schedule.
 
     skorch's LRScheduler knows of one optimiser alone.
     """
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Start from the rates as they are."""
-        n_steps, decay = net.stage.n_steps, net.stage.decay
-        self.schedulers_ = [
-            lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_steps)
-            if decay is None
-            else lr_scheduler.LambdaLR(optimizer, lambda step: decay(step / n_steps))
-            for optimizer in net.stage.optimizers.values()
-        ]
+        self.step_ = 0
 
     def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Set the rates of the next step; a batch that was skipped made none."""
-        for scheduler in self.schedulers_ if kwargs["parts"] else ():
-            scheduler.step()
+        stage = net.stage
+        if not kwargs["parts"] or self.step_ == stage.n_steps:
+            return
+        before = stage.schedule(self.step_, stage.n_steps)
+        self.step_ += 1
+        factor = stage.schedule(self.step_, stage.n_steps) / before
+        for optimizer in stage.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = factor * group["lr"]
 
 
 class BestEpoch(Callback):

@@ -32,6 +32,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     contamination: float
     calibration_fraction: float
     seed_: int
+    # What a detector without the constructor parameter of that name has.
+    use_labels: bool = False
 
     _parameter_constraints: ClassVar[dict] = {
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
@@ -48,7 +50,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     @property
     def _uses_labels(self) -> bool:
         """Whether `y` holds the classes of rows."""
-        return bool(getattr(self, "use_labels", False))
+        return bool(self.use_labels)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

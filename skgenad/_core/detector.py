@@ -5,29 +5,28 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgenad._tensors.device import resolve_device
-from skgenad._tensors.maps import SpectralWeight
+from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
-from skgenad.energies._langevin import ReplayBuffer
 
 from .checks import Interval, StrOptions, fit_context
 from .contract import BaseDetector
-from .files import load_detector, save_detector
 from .loop import Objective, Stage
-from .rows import Shape, image_shape_of
+from .parts import WithParts
+from .rows import Shape, image_shape_of, row_shape
+from .saving import SavingMixin
+from .state import kept_parameters
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
 
@@ -41,23 +40,22 @@ IMAGE_CHUNK, _IMAGE_CHUNK_NUMBERS = 64, 2**21
 MOST_VALIDATION_ROWS = 4096
 # What is called in place of a stage's objective, with that, the module and a batch.
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
-# Constructor parameters that a detector without stages leaves out.
-GRADIENT_PARAMETERS = ("batch_size", "verbose", "callbacks")
 
 
-class BaseGenerativeDetector(BaseDetector):
+class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     """Base of all detectors; not to be instantiated.
 
-    A method implements :meth:`_make_module`, which returns an ``nn.Module`` with
+    A method implements :meth:`_make_module`, which returns a :class:`Model` with
     ``energy(x) -> (n,)`` (low = normal), and :meth:`_stages`, which says how it is trained. The
     last stage is the one that ``partial_fit`` and ``warm_start`` run again. A detector that is
-    not trained by gradients has no stages and no `GRADIENT_PARAMETERS`; it learns in
-    :meth:`_after_training`, which is then called with the rows of one batch after another.
+    not `trained_by_gradients` has no stages, nor the constructor parameters of them (`batch_size`,
+    `verbose`, `callbacks`): its module learns in ``finish``, which is then called with the rows of
+    one batch after another.
 
     A detector with a constructor parameter `use_labels` gets the classes of normal rows when that
     is true: `classes_` is there before the module is made, and the hooks are given the places of
     the rows' labels in it. One with a constructor parameter `validation_fraction` holds that share
-    of the rows out of all its stages, for those that validate and for :meth:`_set_score_units`.
+    of the rows out of all its stages, for those that validate and for ``calibrate``.
 
     A detector with a constructor parameter `image_shape` takes images when that is given: arrays
     (n, C, H, W), or the flat rows that they are everywhere inside, of pixels in [0, 1].
@@ -66,8 +64,11 @@ class BaseGenerativeDetector(BaseDetector):
     module_: Any
     units_: StandardUnits
     history_: pd.DataFrame
-
-    _registry: ClassVar[dict[str, type[BaseGenerativeDetector]]] = {}
+    # What a detector without the constructor parameter of that name has.
+    image_shape: Sequence[int] | None = None
+    validation_fraction: float = 0.0
+    # Whether training has stages of gradient steps.
+    trained_by_gradients: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
@@ -79,59 +80,27 @@ class BaseGenerativeDetector(BaseDetector):
         "callbacks": [list, tuple, None],
     }
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._registry[cls.__name__] = cls
-
     # ---- what a method says ---------------------------------------------------------------
 
     @abstractmethod
-    def _make_module(self, n_features: int) -> nn.Module:
+    def _make_module(self, n_features: int) -> Model:
         """Build the module, untrained, from the parameters and the number of columns alone."""
 
     @abstractmethod
     def _stages(self, module: Any) -> list[Stage]:
         """List the stages of training, with fresh optimisers over the module's parameters."""
 
-    def _is_steady(self, module: nn.Module) -> bool:
-        """Whether steps of training do the same each time: ``is_steady`` of a stage of ours.
+    def _prepare(self, module: Any, rows: Tensor, labels: Tensor | None) -> None:
+        """Give the module the training rows before training; see :meth:`Model.prepare`.
 
-        Code of a user's own may look at values, and spectral norms replace what they go on from.
+        `labels` (n,) are places in `classes_`, or None without ``use_labels=True``. A detector
+        whose module needs more than them overrides this, as one may :meth:`_calibrate`.
         """
-        code = ("network", "energy", "energy_network", "augmentation")
-        parameters = self.get_params(deep=False)
-        named = all(_is_named(parameters.get(name)) for name in code)
-        return named and not any(isinstance(m, SpectralWeight) for m in module.modules())
+        module.prepare(rows, labels)
 
-    def _is_steady_when_full(self, module: nn.Module) -> bool:
-        """Whether steps with chains do the same from now on: their buffers first have to fill."""
-        buffers = [m for m in module.modules() if isinstance(m, ReplayBuffer)]
-        return self._is_steady(module) and all(buffer.is_full for buffer in buffers)
-
-    def _before_training(  # noqa: B027
-        self, module: Any, rows: Tensor, labels: Tensor | None
-    ) -> None:
-        """Store in the module's buffers what depends on the training rows (standard units).
-
-        `labels` (n,) are places in `classes_`, or None without ``use_labels=True``.
-        """
-
-    def _after_training(  # noqa: B027
-        self, module: Any, rows: Tensor, labels: Tensor | None
-    ) -> None:
-        """Store in the module's buffers what depends on the trained weights and `rows`.
-
-        Called with the module in evaluation mode, after every training, continued ones included.
-        """
-
-    def _set_score_units(  # noqa: B027
-        self, module: Any, train: Tensor, held_out: Tensor | None
-    ) -> None:
-        """Store in the module's buffers the units of what it scores by, after every training.
-
-        `train` are the rows that the stages saw, `held_out` those that `validation_fraction` kept
-        from them, None if there are none.
-        """
+    def _calibrate(self, module: Any, train: Tensor, held_out: Tensor | None) -> None:
+        """Let the module take the units of its scores after training; see `Model.calibrate`."""
+        module.calibrate(train, held_out)
 
     # ---- fit ------------------------------------------------------------------------------
 
@@ -216,11 +185,6 @@ class BaseGenerativeDetector(BaseDetector):
             self._set_offset(X)
         return self
 
-    @property
-    def trained_by_gradients(self) -> bool:
-        """Whether training has stages of gradient steps."""
-        return set(GRADIENT_PARAMETERS) <= set(self._get_param_names())
-
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from one more batch of rows.
@@ -268,6 +232,10 @@ class BaseGenerativeDetector(BaseDetector):
         """
         return self.fit(X, y).predict(X)
 
+    def _row_shape(self, n_features: int) -> tuple[int, ...]:
+        """Shape of a row of `n_features` columns: (d,), or (C, H, W) of an image."""
+        return row_shape(self.image_shape, n_features)
+
     def _shape(self, reset: bool) -> Shape | None:
         """Shape of images: that of the fit, whatever `set_params` was called with since."""
         return image_shape_of(vars(self) if reset else self._fitted_parameters)
@@ -284,8 +252,7 @@ class BaseGenerativeDetector(BaseDetector):
         self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
-        self._fitted_parameters = self.get_params(deep=False)
-        self._fitted_parameters.pop("callbacks", None)  # of training alone; they may not pickle
+        self._fitted_parameters = kept_parameters(self.get_params(deep=False))
         train, train_labels, held_out = self._split_calibration(X, labels)
         self.units_ = self._units_of(train) if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
@@ -293,7 +260,7 @@ class BaseGenerativeDetector(BaseDetector):
             module = self._make_module(X.shape[1]).to(self.device_)
             codes = self._to_device(train_labels)
             if start is None:
-                self._before_training(module, rows, codes)
+                self._prepare(module, rows, codes)
             else:
                 _take_state(module, start.module_)
             stages = self._stages(module)
@@ -310,11 +277,14 @@ class BaseGenerativeDetector(BaseDetector):
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
         """Units of training: those of the training rows (n, d), or theirs as they are."""
-        if getattr(self, "image_shape", None) is not None:
-            return PixelUnits(rows.shape[1])
-        if self.standardize in ("auto", True):
-            return StandardUnits.of(rows)
-        return StandardUnits.identity(rows.shape[1])
+        units = self._units_class()
+        if not self.standardize or units is PixelUnits:
+            return units.identity(rows.shape[1])
+        return units.of(rows)
+
+    def _units_class(self) -> type[StandardUnits]:
+        """Kind of units that columns have."""
+        return StandardUnits if self.image_shape is None else PixelUnits
 
     def _to_device(self, labels: NDArray | None) -> Tensor | None:
         if labels is None:
@@ -337,9 +307,7 @@ class BaseGenerativeDetector(BaseDetector):
         # They came from rows of an earlier model, and this batch holds none out.
         self.calibration_scores_ = None
 
-    def _run(
-        self, module: nn.Module, stages: list[Stage], rows: Tensor, labels: Tensor | None
-    ) -> None:
+    def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
         for stage in stages:
@@ -363,8 +331,8 @@ class BaseGenerativeDetector(BaseDetector):
                 )
             )
         module.eval()
-        self._after_training(module, rows, labels)
-        self._set_score_units(module, rows[train], None if held_out is None else rows[held_out])
+        module.finish(rows, labels)
+        self._calibrate(module, rows[train], None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
@@ -372,7 +340,7 @@ class BaseGenerativeDetector(BaseDetector):
 
     def _split_validation(self, rows: Tensor) -> tuple[Tensor | slice, Tensor | None]:
         """Where the rows to train on are, and those that choose the epoch of every stage."""
-        n_held_out = int(getattr(self, "validation_fraction", 0) * len(rows))
+        n_held_out = int(self.validation_fraction * len(rows))
         # Two rows to train on; and so many tell epochs apart that more would only cost.
         n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
@@ -416,71 +384,6 @@ class BaseGenerativeDetector(BaseDetector):
             values[start : start + len(rows)] = result
         return values
 
-    # ---- files ----------------------------------------------------------------------------
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted detector to one file: safetensors weights and JSON parameters.
-
-        Nothing in the file is code. What only training needs (callbacks, optimiser moments, the
-        replay buffer, a `RandomState` object) is left out. The parameters are those of the fit,
-        whatever `set_params` was called with since.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to write; an existing one is replaced.
-
-        Raises
-        ------
-        TypeError
-            If a parameter cannot be written as JSON, such as a network factory.
-        FileNotFoundError
-            If the folder does not exist.
-        """
-        check_is_fitted(self)
-        save_detector(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: str | None = None) -> Self:
-        """Read a detector that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : str or Path
-            File to read.
-        device : str, optional
-            Device to load on; default is the saved parameter `device`.
-
-        Returns
-        -------
-        detector : object
-            Scores as the saved one did.
-
-        Raises
-        ------
-        ValueError
-            If the file is not one of ours, is damaged, or holds another class, an unknown
-            parameter or weights of other names or shapes.
-        """
-        return load_detector(cls, Path(path), device)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if "module_" in state and state["device_"].type != "cpu":
-            state["module_"] = copy.deepcopy(state["module_"]).cpu()
-            state["_moments"] = _on_cpu(state["_moments"])
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "module_" not in self.__dict__:
-            return
-        try:
-            self.device_ = resolve_device(str(self.device_))
-        except ValueError:  # pickled on a device that this machine lacks
-            self.device_ = torch.device("cpu")
-        self.module_.to(self.device_)
-
 
 def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
     """Optimisers of the last stage, if there is one."""
@@ -503,16 +406,3 @@ def _take_state(module: nn.Module, other: nn.Module) -> None:
             f"start has another architecture ({problem}). Give both detectors the same parameters, "
             "and rows of as many columns."
         )
-
-
-def _on_cpu(moments: Any) -> Any:
-    if isinstance(moments, dict):
-        return {key: _on_cpu(value) for key, value in moments.items()}
-    return moments.cpu() if isinstance(moments, Tensor) else moments
-
-
-def _is_named(value: Any) -> bool:
-    """Whether a parameter is None, a name or some names, and no code."""
-    if isinstance(value, tuple | list):
-        return all(map(_is_named, value))
-    return value is None or isinstance(value, str)

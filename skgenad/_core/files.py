@@ -1,9 +1,7 @@
-"""Detectors in files: safetensors for arrays, JSON for everything else, no code.
+"""Files: safetensors for arrays, JSON for everything else, no code.
 
-A file is one safetensors file. Its metadata hold a JSON document (class, parameters, fitted
-numbers, versions) and a digest over that document and the arrays, so that damage is noticed. The
-module is rebuilt from the parameters by the class itself and then given the weights; a file
-can name a class of this package and nothing else.
+A file is one safetensors file. Its metadata hold a JSON document and a digest over that document
+and the arrays, so that damage is noticed. What stands in them, :mod:`skgenad._core.state` knows.
 """
 
 from __future__ import annotations
@@ -11,74 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.metadata import PackageNotFoundError, version
-from io import StringIO
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import nn
 
-from skgenad._tensors.device import resolve_device
-from skgenad._tensors.seeds import seeded
+from .parts import Part
 
-from .training import empty_history
-from .units import PixelUnits, StandardUnits
-
-if TYPE_CHECKING:
-    from .detector import BaseGenerativeDetector
-
-_FORMAT = 1
-_NOT_KEPT = ("callbacks",)
-_WEIGHTS = "module."
-# Kinds of numpy types that labels may have: booleans, numbers, strings.
-_KINDS = "biufUO"
+# 1: parameters flat. 2: parameters in objects, a table of state.
+FORMAT = 2
 
 
-def save_detector(detector: BaseGenerativeDetector, path: Path) -> None:
-    """Write a fitted detector; see :meth:`BaseGenerativeDetector.save`."""
+def write_file(path: Path, document: dict[str, Any], arrays: dict[str, NDArray]) -> None:
+    """Write a document of JSON values and arrays; the format and versions are added."""
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"{path.parent} is no folder to save {path.name} in; make it first."
         )
-    arrays = {
-        _WEIGHTS + name: value.cpu().contiguous().numpy()
-        for name, value in detector.module_.state_dict().items()
-    }
-    arrays |= {"units.mean": detector.units_.mean, "units.scale": detector.units_.scale}
-    if detector.calibration_scores_ is not None:
-        arrays["calibration_scores"] = detector.calibration_scores_
-    document = json.dumps(_document(detector))
-    metadata = {"skgenad": document, "sha256": _digest(document, arrays)}
-    save_file(arrays, path, metadata=metadata)
-
-
-def _document(detector: BaseGenerativeDetector) -> dict[str, Any]:
-    names = getattr(detector, "feature_names_in_", None)
-    classes = getattr(detector, "classes_", None)
-    return {
-        "format": _FORMAT,
-        "class": type(detector).__name__,
-        "parameters": {
-            name: _to_json(name, value)
-            for name, value in detector._fitted_parameters.items()
-            if name not in _NOT_KEPT
-        },
-        "n_features_in": detector.n_features_in_,
-        "feature_names_in": None if names is None else list(names),
-        "classes": None if classes is None else _classes_to_json(classes),
-        "offset": detector.offset_,
-        "tolerance": detector.units_.tolerance,
-        "seed": detector.seed_,
-        "n_fits": detector._n_fits,
-        "history": detector.history_.to_json(orient="split", double_precision=15),
-        "versions": {name: _version(name) for name in ("skgenad", "torch", "scikit-learn")},
-    }
+    versions = {name: _version(name) for name in ("skgenad", "torch", "scikit-learn")}
+    text = json.dumps({"format": FORMAT, "versions": versions, **document})
+    save_file(arrays, path, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
 
 
 def _version(package: str) -> str:
@@ -88,62 +42,14 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _to_json(name: str, value: Any) -> Any:
-    """JSON form of a parameter; tuples are marked, since JSON has lists only."""
-    if isinstance(value, tuple):
-        return {"tuple": [_to_json(name, item) for item in value]}
-    if isinstance(value, list):
-        return [_to_json(name, item) for item in value]
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value)
-    if isinstance(value, np.random.RandomState):
-        return None
-    raise TypeError(
-        f"Parameter {name}={value!r} cannot be saved: files hold numbers, strings and tuples, "
-        "neither objects nor code. Use pickle for a detector with an object or factory of your own."
-    )
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Return the document and the arrays of a file whose digest and format are right.
 
-
-def _classes_to_json(classes: NDArray) -> dict[str, Any]:
-    if classes.dtype.kind not in _KINDS:
-        raise TypeError(
-            f"Classes of type {classes.dtype} cannot be saved: files hold numbers and strings. "
-            "Fit with such labels, or use pickle."
-        )
-    values = [_to_json("classes_", value) for value in classes.tolist()]
-    return {"type": classes.dtype.str, "values": values}
-
-
-def _classes_from_json(document: dict[str, Any]) -> NDArray:
-    kind = np.dtype(document["type"])
-    if kind.kind not in _KINDS:
-        raise ValueError(f"classes of type {kind}")
-    return np.array(document["values"], dtype=kind)
-
-
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return tuple(_from_json(item) for item in value["tuple"])
-    return [_from_json(item) for item in value] if isinstance(value, list) else value
-
-
-def _digest(document: str, arrays: dict[str, NDArray]) -> str:
-    digest = hashlib.sha256(document.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Return the document and the arrays of a file whose digest is right."""
+    Raises
+    ------
+    ValueError
+        If the file is none of ours, is damaged or of another format.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -160,77 +66,82 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
         document = json.loads(metadata["skgenad"])
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} holds no valid JSON document: {error}") from error
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        found = document.get("format") if isinstance(document, dict) else None
-        raise ValueError(f"{path} has format {found!r}; this version reads format {_FORMAT}.")
+    _check_format(path, document)
     return document, arrays
 
 
-def load_detector(
-    base: type[BaseGenerativeDetector], path: Path, device: str | None
-) -> BaseGenerativeDetector:
-    """Read a detector; see :meth:`BaseGenerativeDetector.load`."""
-    document, arrays = _read(path)
-    cls = base._registry.get(str(document.get("class")))
-    if cls is None or not issubclass(cls, base):
+def _check_format(path: Path, document: Any) -> None:
+    found = document.get("format") if isinstance(document, dict) else None
+    if found == FORMAT:
+        return
+    if isinstance(found, int) and 1 <= found < FORMAT:
         raise ValueError(
-            f"{path} holds a {document.get('class')!r}, which is not a {base.__name__} of this "
-            f"version. Load it by its own class; this version knows {sorted(base._registry)}."
+            f"{path} has format {found}, an older one than the format {FORMAT} that this version "
+            "reads: parameters have moved since. Fit the detector again, or load the file with the "
+            "version that wrote it."
         )
-    try:
-        detector = _rebuild(cls, document, arrays, device)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not describe a {cls.__name__}: {error}") from error
-    # Outside the block above: a device that this machine lacks is no fault of the file.
-    detector.device_ = resolve_device(detector.device)
-    detector.module_.to(detector.device_)
-    return detector
+    if isinstance(found, int) and found > FORMAT:
+        raise ValueError(
+            f"{path} has format {found}, a newer one than the format {FORMAT} that this version "
+            "reads. Upgrade skgenad to load it."
+        )
+    raise ValueError(f"{path} has format {found!r}; this version reads format {FORMAT}.")
 
 
-def _rebuild(
-    cls: type[BaseGenerativeDetector],
-    document: dict[str, Any],
-    arrays: dict[str, NDArray],
-    device: str | None,
-) -> BaseGenerativeDetector:
-    """Build the detector on the CPU."""
-    parameters = {name: _from_json(value) for name, value in document["parameters"].items()}
-    unknown = set(parameters) - set(cls._get_param_names())
-    if unknown:
-        raise ValueError(f"unknown parameters {sorted(unknown)}")
-    detector = cls(**parameters | ({} if device is None else {"device": device}))
-    detector._validate_params()
-    detector.n_features_in_ = int(document["n_features_in"])
-    if document["feature_names_in"] is not None:
-        detector.feature_names_in_ = np.array(document["feature_names_in"], dtype=object)
-    # Absent in files from before there were classes.
-    if document.get("classes") is not None:
-        detector.classes_ = _classes_from_json(document["classes"])
-    detector._fitted_parameters = detector.get_params(deep=False)
-    detector.seed_, detector._n_fits = int(document["seed"]), int(document["n_fits"])
-    detector.offset_ = float(document["offset"])
-    detector.units_ = _take_units(arrays, detector.n_features_in_, float(document["tolerance"]))
-    if parameters.get("image_shape") is not None:
-        detector.units_ = PixelUnits(detector.n_features_in_)
-    detector.calibration_scores_ = arrays.pop("calibration_scores", None)
-    history = pd.read_json(StringIO(document["history"]), orient="split", precise_float=True)
-    detector.history_ = history if len(history) else empty_history()
-    detector.module_ = _build_module(detector, arrays)
-    detector._moments = {}
-    return detector
+def _digest(document: str, arrays: dict[str, NDArray]) -> str:
+    digest = hashlib.sha256(document.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
-def _take_units(arrays: dict[str, NDArray], n_features: int, tolerance: float) -> StandardUnits:
-    mean, scale = arrays.pop("units.mean"), arrays.pop("units.scale")
-    if not mean.shape == scale.shape == (n_features,):
-        raise ValueError(f"units of shapes {mean.shape} and {scale.shape} for {n_features} columns")
-    return StandardUnits(mean, scale, tolerance)
+# ---- values of parameters -----------------------------------------------------------------
 
 
-def _build_module(detector: BaseGenerativeDetector, arrays: dict[str, NDArray]) -> nn.Module:
-    with seeded(detector.seed_):  # the first weights are random, though none of them stays
-        module = detector._make_module(detector.n_features_in_)
-    module.load_state_dict(
-        {name.removeprefix(_WEIGHTS): torch.from_numpy(value) for name, value in arrays.items()}
+def to_json(name: str, value: Any) -> Any:
+    """JSON form of a parameter: tuples and parts are marked, since JSON has neither."""
+    if isinstance(value, tuple):
+        return {"tuple": [to_json(name, item) for item in value]}
+    if isinstance(value, list):
+        return [to_json(name, item) for item in value]
+    if isinstance(value, Part) and Part._registry.get(type(value).__name__) is type(value):
+        fields = value.get_params(deep=False).items()
+        parameters = {key: to_json(f"{name}__{key}", field) for key, field in fields}
+        return {"part": type(value).__name__, "parameters": parameters}
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, np.random.RandomState):
+        return None
+    raise TypeError(
+        f"Parameter {name}={value!r} cannot be saved: files hold numbers, strings, tuples and the "
+        "parameter objects of this package, neither objects nor code of others. Use pickle for a "
+        "detector with an object or factory of your own."
     )
-    return module.eval()
+
+
+def from_json(value: Any) -> Any:
+    """Value of a parameter from its JSON form."""
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "part" not in value:
+        return tuple(from_json(item) for item in value["tuple"])
+    kind = Part._registry.get(str(value["part"]))
+    if kind is None:
+        raise ValueError(f"unknown parameter object {value['part']!r}")
+    parameters = {name: from_json(field) for name, field in value["parameters"].items()}
+    unknown = set(parameters) - set(kind._get_param_names())
+    if unknown:
+        raise ValueError(f"unknown parameters {sorted(unknown)} of {value['part']}")
+    part = kind(**parameters)
+    part._validate_params()
+    return part

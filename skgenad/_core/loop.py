@@ -18,6 +18,7 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
 
 from .cuda_graphs import Stepper
+from .schedules import Schedule, cosine
 
 STEPS_PER_EPOCH = 50
 
@@ -29,7 +30,11 @@ class StopStage(Exception):
     """Raised by a callback in ``on_epoch_end`` to end a stage early."""
 
 
-@dataclass
+def _own_loss(module: Any, batch: Tensor) -> dict[str, Tensor]:
+    return module.loss(batch)
+
+
+@dataclass(kw_only=True)
 class Stage:
     """One stage of training.
 
@@ -37,20 +42,18 @@ class Stage:
     ----------
     name : str
         Name in the history and on the progress bar.
-    objective : callable
+    objective : callable, default=the module's ``loss``
         Maps (module, batch) to a dict of scalars; "loss" is back-propagated, the rest goes to the
         history. A part called "negative_energy" is watched by the divergence guard. A loss that
         depends on no parameter, as :func:`skipped` returns, skips the batch.
     optimizers : mapping of str to Optimizer
-        What the stage trains; the learning rate of the first follows `schedule`. A parameter in
+        What the stage trains; their learning rates follow `schedule`. A parameter in
         none of them is frozen.
     n_steps : int
         Number of gradient steps.
-    cosine : bool, default=True
-        Whether the learning rate falls to 0 as half a cosine; else it is constant.
-    decay : callable, optional
-        Factor on the learning rate at the share p of the steps, from 0 at the first one to below 1;
-        in place of the cosine.
+    schedule : callable, default=cosine
+        Maps a step and the number of steps to a factor on the learning rates of all optimisers, up
+        to a constant.
     clip_norm : float, optional
         Largest norm of the gradient of all parameters.
     energy_limit : float, default=inf
@@ -73,11 +76,10 @@ class Stage:
     """
 
     name: str
-    objective: Objective
     optimizers: Mapping[str, torch.optim.Optimizer]
     n_steps: int
-    cosine: bool = True
-    decay: Callable[[float], float] | None = None
+    objective: Objective = _own_loss
+    schedule: Schedule = cosine
     clip_norm: float | None = None
     energy_limit: float = float("inf")
     before: Callable[[Any, Tensor], None] | None = None
@@ -85,6 +87,11 @@ class Stage:
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False
     is_steady: Callable[[Any], bool] | None = None
+
+
+def is_steady(module: Any) -> bool:
+    """Say whether a module's parts are all steady: the `is_steady` of a stage of such steps."""
+    return module.is_steady
 
 
 def skipped(batch: Tensor) -> dict[str, Tensor]:

@@ -143,3 +143,13 @@ def _check_pixels(X: NDArray, kind: np.dtype | None) -> None:
         f"{got}; with image_shape, pixels must lie in [0, 1]. Scale them, for example X / 255, or "
         "pass uint8 in 0 to 255, which is divided by 255."
     )
+
+
+def row_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...]:
+    """Shape of a row of `n_features` columns: (d,), or the (C, H, W) of images."""
+    if image_shape is None:
+        return (n_features,)
+    shape = check_image_shape(image_shape)
+    if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
+        raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
+    return shape

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from .callbacks import BestEpoch, DivergenceGuard, FallingRates, ProgressBar
 from .loop import Stage, StageNet
+from .schedules import constant
 
 
 def inputs_of(
@@ -69,7 +70,7 @@ def run_stage(
     own: list[Any] = [DivergenceGuard()]
     if stage.validate is not None and held_out is not None:
         own.append(BestEpoch(held_out))
-    if stage.cosine or stage.decay is not None:
+    if stage.schedule is not constant:
         own.append(FallingRates())
     if stage.clip_norm is not None:
         own.append(GradientNormClipping(stage.clip_norm))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,12 +40,12 @@ class StandardUnits:
         self.mean, self.scale, self.tolerance = mean, scale, tolerance
 
     @classmethod
-    def identity(cls, n_features: int) -> StandardUnits:
+    def identity(cls, n_features: int) -> Self:
         """Units that change nothing."""
         return cls(np.zeros(n_features), np.ones(n_features))
 
     @classmethod
-    def of(cls, X: NDArray) -> StandardUnits:
+    def of(cls, X: NDArray) -> Self:
         """Units of the training rows (n, d)."""
         tolerance = _rounding(X)
         X = X.astype(np.float64, copy=False)
@@ -79,19 +81,10 @@ class StandardUnits:
 
 
 class PixelUnits(StandardUnits):
-    """Units of pixels: [0, 1], in which uint8 counts 255ths.
-
-    Parameters
-    ----------
-    n_features : int
-        Number of columns.
-    """
+    """Units of pixels: [0, 1], in which uint8 counts 255ths."""
 
     # Exactly what the same pixels in [0, 1] are in float32.
     _LEVELS = (np.arange(256) / 255).astype(np.float32)
-
-    def __init__(self, n_features: int) -> None:
-        super().__init__(np.zeros(n_features), np.ones(n_features))
 
     def to_standard(self, X: NDArray) -> NDArray:
         """Rows (n, d) in [0, 1], float32."""

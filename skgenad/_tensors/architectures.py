@@ -24,178 +24,20 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from .maps import SpectralLinear, SpectralWeight
+from .blocks import (
+    LEAKY,
+    AttentionBlock,
+    DenseResBlock,
+    ResBlock,
+    group_norm,
+    he_initialized,
+    inplace_relu,
+    with_spectral_norm,
+)
 
 Shape = tuple[int, ...]
-
-_LEAKY = 0.2
-_GROUPS = 8
-
-
-# ---- pieces ---------------------------------------------------------------------------------
-
-
-class SpectralConv2d(SpectralWeight):
-    """Convolution whose weight, as a matrix of as many rows as outputs, has the spectral norm 1.
-
-    Parameters
-    ----------
-    conv : nn.Conv2d
-        Gives weight, bias, stride, zero padding, dilation and groups.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__(conv.weight, conv.bias)
-        if conv.padding_mode != "zeros":
-            raise ValueError(
-                f"spectral normalisation knows convolutions that are padded by zeros, got "
-                f"padding_mode={conv.padding_mode!r}. Pad by a layer of its own."
-            )
-        self.how: tuple[Any, ...] = (conv.stride, conv.padding, conv.dilation, conv.groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, in, H, W) to (n, out, H', W')."""
-        return F.conv2d(x, self.weight, self.bias, *self.how)
-
-
-def with_spectral_norm(module: nn.Module) -> nn.Module:
-    """Replace, in place, all linear layers and convolutions of images in `module`; return it."""
-    if isinstance(module, nn.Linear):
-        return SpectralLinear(module)
-    if isinstance(module, nn.Conv2d):
-        return SpectralConv2d(module)
-    for name, child in module.named_children():
-        normalized = with_spectral_norm(child)
-        if normalized is not child:
-            setattr(module, name, normalized)
-    return module
-
-
-class ResBlock(nn.Module):
-    """Residual block of two convolutions, each after an activation: x + F2(a(F1(a(x)))).
-
-    Parameters
-    ----------
-    n_in, n_out : int
-        Channels. Where they differ, a 1x1 convolution without bias brings x to `n_out`.
-    hidden : int, optional
-        Channels between the convolutions; `n_out` unless given.
-    slope : float, default=0.2
-        Slope of the activation below 0.
-    up : bool, default=False
-        Whether maps are doubled, to their nearest pixel, after the first activation.
-    groups : bool, default=False
-        Whether groups of channels are normalised before the activations.
-    """
-
-    def __init__(
-        self,
-        n_in: int,
-        n_out: int,
-        hidden: int | None = None,
-        slope: float = _LEAKY,
-        up: bool = False,
-        groups: bool = False,
-    ) -> None:
-        super().__init__()
-        hidden = n_out if hidden is None else hidden
-        self.slope, self.up = slope, up
-        self.first = nn.Conv2d(n_in, hidden, 3, padding=1)
-        self.second = nn.Conv2d(hidden, n_out, 3, padding=1)
-        self.shortcut = nn.Identity() if n_in == n_out else nn.Conv2d(n_in, n_out, 1, bias=False)
-        self.norms = nn.ModuleList(
-            group_norm(n) if groups else nn.Identity() for n in (n_in, hidden)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, n_in, H, W) to (n, n_out, H, W), doubled sides with `up`."""
-        change = F.leaky_relu(self.norms[0](x), self.slope)
-        if self.up:
-            x, change = F.interpolate(x, scale_factor=2), F.interpolate(change, scale_factor=2)
-        change = F.leaky_relu(self.norms[1](self.first(change)), self.slope)
-        return self.shortcut(x) + self.second(change)
-
-
-class AttentionBlock(nn.Module):
-    """NAE's ResAtt: x + R1(x) * sigmoid(R2(x)) with residual blocks R1 and R2.
-
-    Parameters
-    ----------
-    channels, hidden : int
-        Channels of x, and between the convolutions of the two blocks.
-    """
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.value = ResBlock(channels, channels, hidden)
-        self.gate = ResBlock(channels, channels, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, channels, H, W) to the same shape."""
-        return torch.addcmul(x, self.value(x), torch.sigmoid(self.gate(x)))
-
-
-class DenseResBlock(nn.Module):
-    """NAE's FCRes: x + F2(relu(F1(relu(x)))) with two linear layers.
-
-    Parameters
-    ----------
-    width, hidden : int
-        Widths of x, and between the layers.
-    """
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, width) to (n, width)."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Eight groups, or as many as divide the channels and eight."""
-    return nn.GroupNorm(math.gcd(_GROUPS, channels), channels)
-
-
-def _relu() -> nn.ReLU:
-    # Over its input, which is a convolution's output and needed by nobody else.
-    return nn.ReLU(inplace=True)
-
-
-@torch.no_grad()
-def he_initialized(net: nn.Module) -> nn.Module:
-    """Draw the weights of `net` so that layers of ReLUs keep the scale of their input; return it.
-
-    He et al., 2015: N(0, 2 / fan) and no biases. With torch's own weights a signal shrinks with
-    every layer and the biases drown it: these networks then begin with hundreds of steps in
-    which they reconstruct nothing but the mean.
-    """
-    before: nn.Module | None = None
-    for module in net.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / _fan(module, before)))
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        before = module
-    return net
-
-
-def _fan(layer: nn.Module, before: nn.Module | None) -> float:
-    """Count the inputs that an output of a layer sees."""
-    if not isinstance(layer, nn.ConvTranspose2d):
-        return layer.weight[0].numel()  # type: ignore[index]
-    # On a single pixel, which a latent vector is, outputs see nothing but its channels.
-    alone = isinstance(before, nn.Unflatten)
-    taps = 1.0 if alone else math.prod(layer.kernel_size) / math.prod(layer.stride)
-    return layer.in_channels * max(1.0, taps)
-
-
-# ---- architectures --------------------------------------------------------------------------
 
 
 class Architecture:
@@ -288,7 +130,7 @@ class FCRes(Architecture):
 
     def _blocks(self) -> list[nn.Module]:
         width, hidden = self.channels(256, 1024)
-        return [*(DenseResBlock(width, hidden) for _ in range(self.n_blocks)), _relu()]
+        return [*(DenseResBlock(width, hidden) for _ in range(self.n_blocks)), inplace_relu()]
 
     def _encoder(self, shape: Shape, latent_dim: int) -> nn.Module:
         (width,) = self.channels(256)
@@ -321,7 +163,7 @@ class Conv(Architecture):
         maps = self._maps(shape)
         layers: list[nn.Module] = []
         for (n_in, *_), (n_out, *_) in zip(maps[:-1], maps[1:], strict=True):
-            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), _relu()]
+            layers += [nn.Conv2d(n_in, n_out, 3, stride=2, padding=1), inplace_relu()]
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(math.prod(maps[-1]), latent_dim))
 
     def _decoder(self, latent_dim: int, shape: Shape) -> nn.Module:
@@ -331,7 +173,7 @@ class Conv(Architecture):
         for (n_in, h, w), (n_out, height, width) in zip(maps[:-1], maps[1:], strict=True):
             odd = (height - 2 * h + 1, width - 2 * w + 1)
             up = nn.ConvTranspose2d(n_in, n_out, 3, stride=2, padding=1, output_padding=odd)
-            layers += [_relu(), up]
+            layers += [inplace_relu(), up]
         return nn.Sequential(*layers, nn.Sigmoid())
 
 
@@ -354,19 +196,19 @@ class Conv28(Architecture):
         height, width = ((side - 12) // 4 for side in shape[1:])
         return nn.Sequential(
             nn.Conv2d(shape[0], a, 3),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(a, b, 3),
             # The same as after the activation, on a fourth of the pixels.
             nn.MaxPool2d(2),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(b, b, 3),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(b, c, 3),
             nn.MaxPool2d(2),
-            _relu(),
+            inplace_relu(),
             nn.Flatten(),
             nn.Linear(c * height * width, d),
-            _relu(),
+            inplace_relu(),
             nn.Linear(d, latent_dim),
         )
 
@@ -376,15 +218,15 @@ class Conv28(Architecture):
         return nn.Sequential(
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, a, first),
-            _relu(),
+            inplace_relu(),
             nn.Upsample(scale_factor=2, mode="bilinear"),
             nn.ConvTranspose2d(a, b, 3),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(b, b, 3),
-            _relu(),
+            inplace_relu(),
             nn.Upsample(scale_factor=2, mode="bilinear"),
             nn.ConvTranspose2d(b, c, 3),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(c, shape[0], 3),
             nn.Sigmoid(),
         )
@@ -410,31 +252,33 @@ class Conv32(Architecture):
         a, b, c, d = self.channels(32, 64, 128, 256)
         return [
             nn.Conv2d(shape[0], a, 4, 2),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(a, b, 4, 2),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(b, c, 4, 2),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(c, d, _each(shape[1:], self.strides)),
-            _relu(),
+            inplace_relu(),
         ]
 
     def _encoder(self, shape: Shape, latent_dim: int) -> nn.Module:
         d, hidden = self.channels(256, 1024)
         onto_latent = nn.Conv2d(d, latent_dim, 1)
         attention = AttentionBlock(latent_dim, hidden)
-        return nn.Sequential(*self._trunk(shape), onto_latent, _relu(), attention, nn.Flatten())
+        return nn.Sequential(
+            *self._trunk(shape), onto_latent, inplace_relu(), attention, nn.Flatten()
+        )
 
     def _decoder(self, latent_dim: int, shape: Shape) -> nn.Module:
         a, b, c = self.channels(256, 128, 64)
         return nn.Sequential(
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, a, ((shape[1] - 8) // 4, (shape[2] - 8) // 4)),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(a, b, 4, 2),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(b, c, 4, 2),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(c, shape[0], 3),
             nn.Sigmoid(),
         )
@@ -457,11 +301,11 @@ class Cifar1(Conv32):
         return nn.Sequential(
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, a, (shape[1] // 4, shape[2] // 4)),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(a, b, 4, 2, 1),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(b, c, 4, 2, 1),
-            _relu(),
+            inplace_relu(),
             nn.ConvTranspose2d(c, shape[0], 1),
             nn.Sigmoid(),
         )
@@ -497,7 +341,7 @@ class Conv32Big(Architecture):
                 ResBlock(b, b),
                 nn.AvgPool2d(2),
                 ResBlock(b, b),
-                nn.LeakyReLU(_LEAKY),
+                nn.LeakyReLU(LEAKY),
                 nn.AdaptiveAvgPool2d(1),
                 nn.Flatten(),
                 nn.Linear(b, latent_dim),
@@ -511,7 +355,7 @@ class Conv32Big(Architecture):
             nn.ConvTranspose2d(latent_dim, a, (shape[1] // 8, shape[2] // 8)),
             *(ResBlock(a, a, slope=0.0, up=True, groups=True) for _ in range(3)),
             group_norm(a),
-            _relu(),
+            inplace_relu(),
             nn.Conv2d(a, shape[0], 3, padding=1),
             nn.Sigmoid(),
         )
@@ -536,7 +380,7 @@ class Conv64(Architecture):
         sizes = [shape[0], *self.channels(256, 512, 1024, 2048)]
         layers: list[nn.Module] = []
         for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.Conv2d(n_in, n_out, 5, 2), group_norm(n_out), _relu()]
+            layers += [nn.Conv2d(n_in, n_out, 5, 2), group_norm(n_out), inplace_relu()]
         left = sizes[-1] * math.prod(_each(shape[1:], self.strides))
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(left, latent_dim))
 
@@ -544,9 +388,9 @@ class Conv64(Architecture):
         sizes = self.channels(1024, 512, 256, 128)
         first = nn.ConvTranspose2d(latent_dim, sizes[0], (shape[1] // 8, shape[2] // 8))
         layers: list[nn.Module] = [nn.Unflatten(1, (latent_dim, 1, 1)), first]
-        layers += [group_norm(sizes[0]), _relu()]
+        layers += [group_norm(sizes[0]), inplace_relu()]
         for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-            layers += [nn.ConvTranspose2d(n_in, n_out, 4, 2, 1), group_norm(n_out), _relu()]
+            layers += [nn.ConvTranspose2d(n_in, n_out, 4, 2, 1), group_norm(n_out), inplace_relu()]
         return nn.Sequential(*layers, nn.ConvTranspose2d(sizes[-1], shape[0], 1), nn.Sigmoid())
 
 

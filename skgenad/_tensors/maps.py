@@ -155,6 +155,8 @@ class SpectralWeight(nn.Module):
 
     left: Tensor
     right: Tensor
+    # Each use in training replaces the singular vectors that the next one goes on from.
+    is_steady = False
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()

@@ -1,13 +1,14 @@
-"""What makes a detector's networks: perceptrons, a named architecture, or a factory of one's own.
+"""What makes a detector's networks: perceptrons, an architecture, or a factory of one's own.
 
 A factory is any object with two methods:
 
     make_encoder(shape, latent_dim) -> nn.Module     (n, *shape) -> (n, latent_dim)
     make_decoder(latent_dim, shape) -> nn.Module     (n, latent_dim) -> (n, *shape)
 
-where `shape` is (d,) for tables of d columns and (C, H, W) for images. The architectures of
-:mod:`skgenad._tensors.architectures` are such objects. What they make sees images as images; rows
-are flat everywhere else, and :class:`RowEncoder` and :class:`RowDecoder` stand between the two.
+where `shape` is (d,) for tables of d columns and (C, H, W) for images. :class:`Perceptrons` and the
+architectures of :mod:`skgenad._tensors.architectures` are such objects. What they make sees images
+as images; rows are flat everywhere else, and :class:`RowEncoder` and :class:`RowDecoder` stand
+between the two.
 """
 
 from __future__ import annotations
@@ -15,18 +16,59 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .architectures import ARCHITECTURES, Shape, with_spectral_norm
+from .architectures import Architecture, Shape
+from .blocks import with_spectral_norm
 from .maps import MLP, AutoencoderNet, Identity, Map, Sphere, SteadyLinear, default_latent_dim
 
-# What a detector's parameter `network` may be called.
-NETWORKS = ("mlp", *ARCHITECTURES)
 # Latent dimension for images unless asked otherwise: MPDR's for MNIST.
 _IMAGE_LATENT_DIM = 32
+
+
+class Factory(Protocol):
+    """Makes encoders and decoders."""
+
+    def make_encoder(self, shape: Shape, latent_dim: int) -> nn.Module:
+        """Make an encoder from (n, *shape) to (n, latent_dim)."""
+
+    def make_decoder(self, latent_dim: int, shape: Shape) -> nn.Module:
+        """Make a decoder from (n, latent_dim) to (n, *shape)."""
+
+
+@dataclass(frozen=True)
+class Perceptrons:
+    """Makes multilayer perceptrons on flat rows.
+
+    Parameters
+    ----------
+    hidden_sizes : sequence of int, default=(128, 128)
+        Widths of the hidden layers of encoders; decoders mirror them.
+    activation : str, default="leaky_relu"
+        Their activation.
+    """
+
+    hidden_sizes: Sequence[int] = (128, 128)
+    activation: str = "leaky_relu"
+
+    def encoder(self, n_inputs: int, n_outputs: int, spectral: bool = False) -> MLP:
+        """Make a perceptron from (n, n_inputs) to (n, n_outputs)."""
+        return MLP([n_inputs, *self.hidden_sizes, n_outputs], self.activation, spectral)
+
+    def decoder(self, n_inputs: int, n_outputs: int) -> MLP:
+        """Make the mirror image of an encoder, from (n, n_inputs) to (n, n_outputs)."""
+        return MLP([n_inputs, *reversed(self.hidden_sizes), n_outputs], self.activation)
+
+    def make_encoder(self, shape: Shape, latent_dim: int) -> nn.Module:
+        """Make an encoder from (n, *shape) to (n, latent_dim)."""
+        return nn.Sequential(nn.Flatten(), self.encoder(math.prod(shape), latent_dim))
+
+    def make_decoder(self, latent_dim: int, shape: Shape) -> nn.Module:
+        """Make a decoder from (n, latent_dim) to (n, *shape)."""
+        return nn.Sequential(self.decoder(latent_dim, math.prod(shape)), nn.Unflatten(1, shape))
 
 
 class RowEncoder(Map):
@@ -38,11 +80,13 @@ class RowEncoder(Map):
         Maps (n, *shape) to (n, d_z).
     shape : tuple of int
         (d,) or (C, H, W).
+    is_steady : bool, default=False
+        Whether it does the same on the same tensors in each pass, and looks at no value.
     """
 
-    def __init__(self, net: nn.Module, shape: Shape) -> None:
+    def __init__(self, net: nn.Module, shape: Shape, *, is_steady: bool = False) -> None:
         super().__init__()
-        self.net, self.shape = _prepared(net), shape
+        self.net, self.shape, self.is_steady = _prepared(net), shape, is_steady
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows (n, d) to latent vectors (n, d_z)."""
@@ -58,11 +102,13 @@ class RowDecoder(Map):
     ----------
     net : nn.Module
         Maps (n, d_z) to (n, *shape).
+    is_steady : bool, default=False
+        Whether it does the same on the same tensors in each pass, and looks at no value.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, *, is_steady: bool = False) -> None:
         super().__init__()
-        self.net = _prepared(net)
+        self.net, self.is_steady = _prepared(net), is_steady
 
     def forward(self, z: Tensor) -> Tensor:
         """Map latent vectors (n, d_z) to rows (n, d)."""
@@ -94,16 +140,10 @@ class Networks:
 
     Parameters
     ----------
-    kind : str or object
-        "mlp", the name of an architecture, or a factory.
+    factory : Factory
+        Perceptrons, an architecture, or a factory of the user's.
     shape : tuple of int
         (d,) for tables, (C, H, W) for images.
-    width : float, default=1.0
-        Factor on the numbers of channels of an architecture.
-    hidden_sizes : sequence of int, default=()
-        Widths of the hidden layers of perceptrons.
-    activation : str, default="leaky_relu"
-        Their activation.
 
     Raises
     ------
@@ -111,20 +151,17 @@ class Networks:
         If the architecture does not take the shape.
     """
 
-    kind: Any
+    factory: Factory
     shape: Shape
-    width: float = 1.0
-    hidden_sizes: Sequence[int] = ()
-    activation: str = "leaky_relu"
 
     def __post_init__(self) -> None:
-        if isinstance(self.kind, str) and self.kind in ARCHITECTURES:
-            self._factory.check(self.shape)
+        if isinstance(self.factory, Architecture):
+            self.factory.check(self.shape)
 
     @property
-    def is_mlp(self) -> bool:
-        """Whether the networks are perceptrons on columns."""
-        return isinstance(self.kind, str) and self.kind == "mlp"
+    def is_own(self) -> bool:
+        """Whether the factory is one of this package, whose modules are known to be sound."""
+        return isinstance(self.factory, Perceptrons | Architecture)
 
     @property
     def n_features(self) -> int:
@@ -136,27 +173,22 @@ class Networks:
         """Latent dimension unless asked otherwise."""
         return _IMAGE_LATENT_DIM if len(self.shape) == 3 else default_latent_dim(self.n_features)
 
-    @property
-    def _factory(self) -> Any:
-        named = isinstance(self.kind, str)
-        return ARCHITECTURES[self.kind](self.width) if named else self.kind
-
     def encoder(self, n_outputs: int, spectral: bool = False) -> Map:
         """Make a network from rows (n, d) to (n, n_outputs), of spectral norms of 1 if asked."""
-        if self.is_mlp:
-            sizes = [self.n_features, *self.hidden_sizes, n_outputs]
-            return MLP(sizes, self.activation, spectral)
+        if isinstance(self.factory, Perceptrons):
+            return self.factory.encoder(self.n_features, n_outputs, spectral)
         net = self._made("make_encoder", self.shape, n_outputs)
-        encoder = RowEncoder(with_spectral_norm(net) if spectral else net, self.shape)
+        net = with_spectral_norm(net) if spectral else net
+        encoder = RowEncoder(net, self.shape, is_steady=self.is_own)
         self._check("make_encoder", encoder, self.n_features, n_outputs)
         return encoder
 
     def decoder(self, latent_dim: int) -> Map:
         """Make a network from latent vectors (n, latent_dim) to rows (n, d)."""
-        if self.is_mlp:
-            sizes = [latent_dim, *reversed(self.hidden_sizes), self.n_features]
-            return MLP(sizes, self.activation)
-        decoder = RowDecoder(self._made("make_decoder", latent_dim, self.shape))
+        if isinstance(self.factory, Perceptrons):
+            return self.factory.decoder(latent_dim, self.n_features)
+        net = self._made("make_decoder", latent_dim, self.shape)
+        decoder = RowDecoder(net, is_steady=self.is_own)
         self._check("make_decoder", decoder, latent_dim, self.n_features)
         return decoder
 
@@ -167,17 +199,17 @@ class Networks:
 
     def _made(self, method: str, *arguments: Any) -> nn.Module:
         """Ask the factory for a module."""
-        module = getattr(self._factory, method)(*arguments)
+        module = getattr(self.factory, method)(*arguments)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"{type(self.kind).__name__}.{method} must make an nn.Module, got "
+                f"{type(self.factory).__name__}.{method} must make an nn.Module, got "
                 f"{type(module).__name__}."
             )
         return module
 
     def _check(self, method: str, net: Map, n_inputs: int, n_outputs: int) -> None:
         """Raise ValueError unless what a user's factory made maps two rows as it should."""
-        if isinstance(self.kind, str):
+        if self.is_own:
             return
         was_training = net.training
         with torch.no_grad():
@@ -186,6 +218,6 @@ class Networks:
         if y.shape != (2, n_outputs):
             wanted = (2, n_outputs) if method == "make_encoder" else (2, *self.shape)
             raise ValueError(
-                f"the network of {type(self.kind).__name__}.{method} maps 2 rows to an array of "
-                f"{tuple(y.shape)}, needed is {wanted}."
+                f"the network of {type(self.factory).__name__}.{method} maps 2 rows to an array "
+                f"of {tuple(y.shape)}, needed is {wanted}."
             )

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from .distances import Distance, SquaredDistance
 from .maps import AutoencoderNet
+from .model import Model
 
 
-class ReconstructionEnergy(nn.Module):
+class ReconstructionEnergy(Model):
     """Reconstruction error, E(x) = c dist(x, g_d(g_e(x))), a mean over columns.
 
     Parameters

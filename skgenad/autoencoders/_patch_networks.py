@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skgenad._tensors.architectures import he_initialized
+from skgenad._tensors.blocks import he_initialized
 
 from ._patches import PatchGrid, tiled
 

@@ -10,22 +10,46 @@ import torch
 from torch import Tensor
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam, with_penalty
-from skgenad._tensors.distances import DISTANCES, make_distance
-from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._core.parts import Slot
+from skgenad._tensors.distances import DISTANCES, Distance, make_distance
+from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
+
+
+class AutoencoderModel(ReconstructionEnergy):
+    """A reconstruction error, trained to be small on rows from noisy ones.
+
+    Parameters
+    ----------
+    net : AutoencoderNet
+        Encoder and decoder.
+    distance : Distance
+        Of rows from their reconstructions.
+    input_noise : float
+        Standard deviation of the noise added to inputs, but not to targets, in training.
+    """
+
+    def __init__(self, net: AutoencoderNet, distance: Distance, input_noise: float) -> None:
+        super().__init__(net, distance)
+        self.input_noise = input_noise
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Mean error of the rows (n, d) of a batch."""
+        noisy = x + self.input_noise * torch.randn_like(x) if self.input_noise else x
+        return {"loss": self.error(x, self.net(noisy)).mean()}
 
 
 class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the reconstruction error of an autoencoder.
 
     An encoder and a decoder, multilayer perceptrons unless `network` says otherwise, are trained to
-    reproduce the training rows; rows unlike them are reproduced badly. With ``noise > 0`` Gaussian
-    noise is added to the input, but not to the target, in training: the denoising autoencoder.
+    reproduce the training rows; rows unlike them are reproduced badly. With ``input_noise > 0``
+    Gaussian noise is added to inputs, but not to targets, in training: the denoising autoencoder.
 
     Parameters
     ----------
@@ -33,26 +57,21 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        Encoder and decoder: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
-        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
-        images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
+    network : tuple of int, str or object, default=None
+        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
+        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
+        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
+        ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=None
         Dimension of the latent space. None: the number of columns up to 100 columns, 70 % of it
         beyond, and at least 2; 32 for images.
     latent_space : {"sphere", "euclidean"}, default="sphere"
         Whether latent vectors are divided by their norm.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers of perceptrons.
     distance : {"l2", "l1", "ssim"}, default="l2"
         Whether the error is the mean over columns of squared or of absolute differences or, for
         images of at least 11 x 11 pixels, one minus their structural similarity (SSIM).
-    noise : float, default=0.0
+    input_noise : float, default=0.0
         Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to
         inputs in training.
     encoder_penalty : float, default=0.0
@@ -122,15 +141,14 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     array([-1])
     """
 
+    _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "latent_space": [StrOptions({"sphere", "euclidean"})],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "distance": [StrOptions(set(DISTANCES))],
-        "noise": [Interval(Real, 0, None, closed="left")],
+        "input_noise": [Interval(Real, 0, None, closed="left")],
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -140,14 +158,11 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         self,
         *,
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (128, 128),
+        network: Any = None,
         latent_dim: int | None = None,
         latent_space: str = "sphere",
-        activation: str = "leaky_relu",
         distance: str = "l2",
-        noise: float = 0.0,
+        input_noise: float = 0.0,
         encoder_penalty: float = 0.0,
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
@@ -163,13 +178,10 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     ) -> None:
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
         self.latent_space = latent_space
-        self.activation = activation
         self.distance = distance
-        self.noise = noise
+        self.input_noise = input_noise
         self.encoder_penalty = encoder_penalty
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -183,26 +195,20 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _make_module(self, n_features: int) -> ReconstructionEnergy:
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        networks = networks_of(self, n_features)
+    def _make_module(self, n_features: int) -> AutoencoderModel:
+        networks = networks_for(self.part("network"), self._row_shape(n_features))
         net = networks.autoencoder(self.latent_dim or networks.latent_dim, self.latent_space)
-        return ReconstructionEnergy(net, make_distance(self.distance, networks.shape))
+        distance = make_distance(self.distance, networks.shape)
+        return AutoencoderModel(net, distance, self.input_noise)
 
-    def _stages(self, module: ReconstructionEnergy) -> list[Stage]:
+    def _stages(self, module: AutoencoderModel) -> list[Stage]:
         net = module.net
         groups = with_penalty(net.encoder, [net.decoder], self.encoder_penalty)
-        optimizers = {"main": adam(groups, self.learning_rate)}
         return [
             Stage(
-                "autoencoder",
-                self._objective,
-                optimizers,
-                self.max_steps,
-                is_steady=self._is_steady,
+                name="autoencoder",
+                optimizers={"main": adam(groups, self.learning_rate)},
+                n_steps=self.max_steps,
+                is_steady=is_steady,
             )
         ]
-
-    def _objective(self, module: ReconstructionEnergy, x: Tensor) -> dict[str, Tensor]:
-        noisy = x + self.noise * torch.randn_like(x) if self.noise else x
-        return {"loss": module.error(x, module.net(noisy)).mean()}

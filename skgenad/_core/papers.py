@@ -1,0 +1,75 @@
+"""Detectors with the settings of a paper's experiments: ``from_paper``, once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from sklearn.base import clone
+
+from .parts import Part, Slot
+
+__all__ = ["FromPaper"]
+
+
+class FromPaper:
+    """``from_paper`` of a detector with `_papers`, its experiments in the order of the paper.
+
+    A detector's own ``from_paper`` has the docstring that says what the paper leaves open, and
+    calls this one.
+    """
+
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    _parts: ClassVar[dict[str, Slot]]
+
+    @classmethod
+    def from_paper(cls, experiment: str | None = None, **parameters: Any) -> Self:
+        """Make a detector with the paper's settings of an experiment.
+
+        Parameters
+        ----------
+        experiment : str, default=None
+            Which of the paper's experiments; None is the first.
+        **parameters
+            Parameters that replace the paper's. Where one is an object of the same class as the
+            paper's, its fields that are None stay the paper's.
+
+        Returns
+        -------
+        detector : object
+            Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of those that are here.
+        """
+        experiment = next(iter(cls._papers)) if experiment is None else experiment
+        if experiment not in cls._papers:
+            raise ValueError(
+                f"experiment={experiment!r} is none of those here: {', '.join(cls._papers)}."
+            )
+        settings = {
+            # Cloned, since a detector's parts may be changed by its set_params.
+            name: clone(value, safe=False) if isinstance(value, Part) else value
+            for name, value in cls._paper_settings(experiment, parameters).items()
+        }
+        given = {
+            name: cls._merged(name, value, settings.get(name)) for name, value in parameters.items()
+        }
+        return cls(**{**settings, **given})
+
+    @classmethod
+    def _paper_settings(cls, experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Look up the settings of an experiment; those that depend on what is asked for override it."""
+        return dict(cls._papers[experiment])
+
+    @classmethod
+    def _merged(cls, name: str, given: Any, papers: Any) -> Any:
+        """Fill a given part with the fields of the paper's, if they are of one class."""
+        slot = getattr(cls, "_parts", {}).get(name)
+        if slot is None or given is None:
+            return given
+        part, other = slot.read(given), slot.read(papers)
+        same = isinstance(part, Part) and type(part) is type(other)
+        return part.filled(other) if same else given

@@ -1,0 +1,70 @@
+"""What a detector trains and scores by: a module that is the paper, settings and all."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def autoencoders_in(module: nn.Module) -> list[nn.Module]:
+    """List the parts of a module, itself among them, that have ``encode`` and ``decode``."""
+    return [m for m in module.modules() if hasattr(m, "encode") and hasattr(m, "decode")]
+
+
+class Model(nn.Module):
+    """Base of the modules of detectors.
+
+    A model is made with all settings of its method. ``energy(x)`` maps rows (n, d) in standard
+    units to (n,), low for normal rows, and ``loss(x)`` a batch to what is minimised. The other
+    methods are hooks, called once in a fit: what they learn goes into buffers.
+    """
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Energies (n,) of rows (n, d) in standard units; low is normal."""
+        raise NotImplementedError
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Loss of a batch (n, d) and its named parts, all of shape ()."""
+        raise NotImplementedError
+
+    def augmented(self, x: Tensor) -> Tensor:
+        """Rows (n, d) as training changes those of data before it looks at them.
+
+        A model without augmentation returns `x` itself.
+        """
+        return x
+
+    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+        """Take what depends on the training rows (n, d), before training.
+
+        `labels` (n,) are places of the rows' classes among the classes, or None without them.
+        """
+
+    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+        """Take what depends on the trained weights and `rows` (n, d).
+
+        Called in evaluation mode after every training, continued ones included.
+        """
+
+    def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
+        """Take the units of what is scored by, after every training.
+
+        `train` are the rows that were trained on, `held_out` those that were kept from training
+        to validate it, None if there are none.
+        """
+
+    @property
+    def autoencoders(self) -> list[nn.Module]:
+        """Autoencoders that rows are reconstructed by, mostly one or none.
+
+        A model that has others beside them says which these are.
+        """
+        return autoencoders_in(self)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether a step of training does the same on the same tensors each time.
+
+        Every part answers for itself: a network of the user's may look at values, and a spectral
+        norm replaces what it goes on from. A part without an answer is steady.
+        """
+        return all(getattr(part, "is_steady", True) for part in self.modules() if part is not self)

@@ -1,0 +1,57 @@
+"""The limits of the house: short functions, few parameters, files that hold one idea."""
+
+import importlib.util
+import statistics
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "house.py"
+# Files that are longer than 450 lines, and why.
+LONG_FILES: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def house():
+    spec = importlib.util.spec_from_file_location("house", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_functions_fit_on_a_screen(house):
+    lengths = house.function_lengths()
+    assert {place: n for place, n in lengths.items() if n > 50} == {}
+    assert statistics.median(lengths.values()) <= 4
+    assert house.quantile(list(lengths.values()), 0.9) <= 16
+
+
+def test_constructors_stay_small(house):
+    sizes = house.constructor_sizes()
+    assert {name: n for name, n in sizes.items() if n > 28} == {}
+    assert statistics.median(sizes.values()) <= 19 and sum(sizes.values()) <= 280
+
+
+def test_files_of_more_than_450_lines_are_known(house):
+    assert {name for name, n in house.file_lengths().items() if n > 450} == set(LONG_FILES)
+
+
+def test_families_import_nothing_from_each_other(house):
+    families = {"autoencoders", "energies", "likelihoods"}
+    pairs = house.imports_between_rooms()
+    assert pairs["energies", "_core"] > 0
+    assert [pair for pair in pairs if set(pair) <= families] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("def f():\n    return 1\n", 2),
+        ('def f():\n    """Doc.\n\n    More.\n    """\n\n    # Why.\n    return 1\n', 2),
+        ("def f(\n    a,\n    b,\n):\n    return 1\n", 5),
+    ],
+)
+def test_lengths_count_code_alone(house, source, lines):
+    import ast
+
+    assert house.length_of(ast.parse(source).body[0], source.splitlines()) == lines

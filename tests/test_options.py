@@ -1,0 +1,129 @@
+"""No option is accepted and ignored: a parameter that is changed alone changes a score, or raises.
+
+Every parameter of every detector, those in objects included, is changed in each of the settings
+that change what is computed; what is compared is all that a fit leads to: scores of known and new
+rows, the threshold and drawn rows.
+"""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import pytest
+from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
+
+from ._settings import EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
+
+# They do not change what is learnt, by their nature: where it is computed, what is shown or called
+# on the way, and what a second fit starts from.
+WITHOUT_EFFECT = {"callbacks", "device", "verbose", "warm_start"}
+# A method without chance has no use for a seed but where rows are held out.
+DETERMINISTIC = {"Mahalanobis"}
+# What is tried where a value cannot be found by the rules of `another`.
+VALUES = {
+    "augmentation": "flip",
+    "bounds": (-0.3, 0.3),
+    "detector": None,
+    "estimation_sizes": (5,),
+    "general": "png",
+    "hidden_sizes": (5,),
+    "image_shape": (1, 2, 2),
+    "latent_dim": 3,
+    "network": (5,),
+    "noise_range": (0.4, 0.5),
+    "random_state": 1,
+}
+
+# Both to be tested and complete: detectors of two models have no variants.
+CASES = [*VARIANTS, *[(d.__name__, {}) for d in EVERY if d.__name__ == "LikelihoodRatio"]]
+CASE_IDS = [*VARIANT_IDS, *[name for name, _ in CASES[len(VARIANTS) :]]]
+
+
+def constraints_of(detector, name):
+    owner, _, field = name.rpartition("__")
+    for step in filter(None, owner.split("__")):
+        detector = detector.part(step)
+    return [make_constraint(c) for c in type(detector)._parameter_constraints[field]], field
+
+
+def value_of(detector, name):
+    """Return what a parameter is in effect: that of the detector's own part where it is None."""
+    owner, _, field = name.rpartition("__")
+    for step in filter(None, owner.split("__")):
+        detector = detector.part(step)
+    return getattr(detector, field)
+
+
+def candidates(value, constraints):
+    if isinstance(value, bool):
+        yield not value
+    for constraint in constraints:
+        if isinstance(constraint, StrOptions):
+            yield from sorted(constraint.options - {value})
+    numbers = [c for c in constraints if isinstance(c, Interval)]
+    if isinstance(value, Real) and not isinstance(value, bool):
+        whole = isinstance(value, Integral) and all(c.type is Integral for c in numbers)
+        yield from (value + 1, value - 1) if whole else (value * 1.5 or 0.3, value * 0.5)
+    elif numbers:
+        yield from (2, 0.5)
+    yield from (True, None)
+
+
+def another(detector, name):
+    """Return another valid value of a parameter than the one in effect."""
+    constraints, field = constraints_of(detector, name)
+    value = value_of(detector, name)
+    if field in VALUES and VALUES[field] != value:
+        return VALUES[field]
+    for candidate in candidates(value, constraints):
+        valid = any(constraint.is_satisfied_by(candidate) for constraint in constraints)
+        if valid and candidate != value:
+            return candidate
+    raise AssertionError(f"no other value of {name}={value!r}: give it one in VALUES")
+
+
+def outcome(detector):
+    """Bits of all that a fit of the detector leads to."""
+    X = normal_rows(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        detector.fit(X)
+        found = [detector.score_samples(X), detector.score_samples(0.9 * X + 0.01)]
+        if hasattr(detector, "sample"):
+            found.append(detector.sample(3, random_state=0))
+    return b"".join(np.append(values, detector.offset_).tobytes() for values in found)
+
+
+def leaves(detector):
+    """Names of the parameters that are no part, those of parts among them."""
+    names = set(detector.get_params())
+    return sorted(n for n in names if not any(other.startswith(f"{n}__") for other in names))
+
+
+def ignored(name, extra):
+    """List the parameters that can be changed without any effect."""
+    before, found = outcome(tiny(name, **extra)), []
+    for parameter in leaves(tiny(name, **extra)):
+        if parameter in WITHOUT_EFFECT or (parameter == "random_state" and name in DETERMINISTIC):
+            continue
+        value = another(tiny(name, **extra), parameter)
+        try:
+            same = outcome(tiny(name, **extra).set_params(**{parameter: value})) == before
+        except (ValueError, AttributeError):
+            continue
+        found += [f"{parameter}={value!r}"] if same else []
+    return found
+
+
+@pytest.mark.parametrize(("name", "extra"), CASES, ids=CASE_IDS)
+def test_no_option_is_accepted_and_ignored(name, extra):
+    assert ignored(name, extra) == []
+
+
+def test_an_ignored_option_is_found(monkeypatch):
+    from skgenad import Autoencoder
+
+    make = Autoencoder._make_module
+    deaf = lambda self, n: make(self.__class__(**{**self.get_params(), "input_noise": 0.0}), n)  # noqa: E731
+    monkeypatch.setattr(Autoencoder, "_make_module", deaf)
+    assert ignored("Autoencoder", {}) == ["input_noise=0.3"]
