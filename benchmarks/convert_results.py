@@ -43,7 +43,27 @@ OLD_DEFAULTS = Path(__file__).with_name("old_defaults.json")
 # (Class, old name) -> new name, nested ones with "__". A value that changed its form as well has a
 # function in place of a name: it is given the value and returns names and values.
 Renamed = str | Callable[[Any], Mapping[str, Any]]
-RENAMED: dict[tuple[str, str], Renamed] = {}
+RENAMED: dict[tuple[str, str], Renamed] = {
+    **{
+        ("MPDR", f"{chain}_{name}"): f"{chain}_chain__{name}"
+        for chain in ("latent", "visible")
+        for name in ("steps", "step_size", "noise", "gamma")
+    },
+    ("MPDR", "bounds"): lambda bounds: {"visible_chain__bounds": bounds or "none"},
+    ("MPDR", "hidden_sizes"): "network",
+    # Widths of perceptrons, above, are a network today; other networks keep their names.
+    ("MPDR", "network"): lambda network: {} if network == "mlp" else {"network": network},
+    ("MPDR", "energy_init"): "energy__init",
+    # It was the rate of the energy's pretraining, too.
+    ("MPDR", "manifold_learning_rate"): lambda rate: {
+        "manifold__learning_rate": rate,
+        "energy__pretrain_learning_rate": rate,
+    },
+    ("Glow", "scales"): "n_scales",
+    ("Glow", "steps"): "n_couplings",
+}
+# Names that stood for what are parameter objects now, where those have other parameters.
+OBJECTS = {"reconstruction": "Reconstruction", "autoencoder": "Manifold"}
 # Said in the report of the eight Gaussians, and of all its fits.
 _DENSITY_ORIGIN = {
     "machine": "AMD EPYC (avx2 avx512f), 1 thread(s), Python 3.11.7, torch 2.13.0+cpu (AVX512), "
@@ -64,30 +84,28 @@ def renamed(name_of_class: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def expected(text: str, name_of_class: str) -> dict[str, Any]:
-    """Return what an old text has beyond the defaults of its time, under today's names."""
-    defaults = json.loads(OLD_DEFAULTS.read_text())[name_of_class]
-    settings = json.loads(text).items()
-    return renamed(
-        name_of_class, {k: v for k, v in settings if k not in defaults or v != defaults[k]}
-    )
-
-
 def unexplained(text: str, estimator: Any) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ: what the old text expects, and what is there today.
+    """Return the settings that differ: what the old text says, and what is there today.
 
-    The name of a parameter object's class is no setting of old, its parameters are.
+    Compared is what either has beyond the defaults of its own time. The name of a parameter
+    object's class is no setting of old; its parameters are.
     """
     from skgenad.benchmark._settings import changed_settings, describe_settings
 
-    today = changed_settings(describe_settings(estimator), estimator)
+    name_of_class = type(estimator).__name__
+    defaults = json.loads(OLD_DEFAULTS.read_text())[name_of_class]
+    old, today = json.loads(text), json.loads(describe_settings(estimator))
+    then = renamed(name_of_class, old)
+    set_then = renamed(
+        name_of_class, {k: v for k, v in old.items() if k not in defaults or v != defaults[k]}
+    )
+    set_today = changed_settings(json.dumps(today), estimator)
     objects = {k for k, v in estimator.get_params(deep=True).items() if hasattr(v, "get_params")}
-    then = json.dumps(expected(text, type(estimator).__name__))
-    then = changed_settings(then, estimator)
-    names = {*then, *today} - {name for name in objects if name not in then}
+    for name in objects & set(then):
+        then[name] = OBJECTS.get(str(then[name]), then[name])
     return {
         name: (then.get(name), today.get(name))
-        for name in sorted(names)
+        for name in sorted({*set_then, *set_today} - (objects - set(then)))
         if then.get(name, ...) != today.get(name, ...)
     }
 

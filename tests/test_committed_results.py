@@ -1,9 +1,12 @@
 """The committed results are read by the scripts that made them, as they are."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
+
+from skgenad import MPDR
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
@@ -34,8 +37,16 @@ def test_rows_of_a_script_are_read(name, script):
 
 
 def test_rows_of_the_hierarchies_are_read(script):
-    rows = script("hierarchies")._file(RESULTS / "hierarchies").read()
+    hierarchies = script("hierarchies")
+    rows = hierarchies._file(RESULTS / "hierarchies").read()
     assert set(rows["metric"]) == {"auroc", "test bits", "training bits"}
+    shapes = ((1, 32, 32), (3, 32, 32))
+    models = {hierarchies._settings(hierarchies._model(s, 1, False, None)) for s in shapes}
+    assert set(rows["model"]) == models  # the cells of today's script
+
+
+def test_hashes_of_scores_are_read(script):
+    assert len(script("same_bits").FILE.read())
 
 
 def test_steps_of_glow_on_digits_are_read(script):
@@ -51,6 +62,16 @@ def test_every_section_of_the_speeds_is_read(script):
     assert {path.stem for path in (RESULTS / "speed").glob("*.csv")} == set(sections)
     for name, section in sections.items():
         assert len(section.file(name).read())
+
+
+@pytest.mark.parametrize("changed", [{}, {"max_steps": 3}, {"visible_chain__noise": 0.2}])
+def test_old_settings_are_those_of_a_detector_of_today_only_if_nothing_changed(script, changed):
+    convert = script("convert_results")
+    defaults = json.loads(convert.OLD_DEFAULTS.read_text())
+    old = json.dumps(defaults["MPDR"])
+    differences = convert.unexplained(old, MPDR().set_params(**changed))
+    assert set(differences) == set(changed)
+    assert set(convert.unexplained(old, MPDR(energy="scalar"))) == {"energy"}
 
 
 def test_every_file_of_results_is_that_of_a_script():
