@@ -44,7 +44,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
 ) -> None:
     """Train, score and draw."""
-    changes = {"hidden": hidden, "steps": steps, "max_steps": max_steps, "random_state": 1}
+    changes = {"hidden": hidden, "n_couplings": steps, "max_steps": max_steps, "random_state": 1}
     deadline = Deadline(seconds, "flow")
     detector = Glow.from_paper("mnist", **changes, callbacks=[deadline])
     detector.fit(_digits("train", data_home))

@@ -56,8 +56,8 @@ OTHERS = {"cat": 3, "frog": 6, "ship": 8}
 EXPERIMENTS = ("grey", *(f"colour_{name}" for name in COLOUR))
 # A size that a core trains in minutes.
 SMALL: dict[str, Any] = {
-    "scales": 3,
-    "steps": 4,
+    "n_scales": 3,
+    "n_couplings": 4,
     "hidden": 32,
     "batch_size": 32,
     "learning_rate": 2e-3,
@@ -209,7 +209,7 @@ def _settings(model: Glow) -> str:
 def _models(images: Images, model: Glow) -> dict[str, Any]:
     """Fit the general model, the specific ones, and PNG beside."""
     n_numbers = images.normal[0].size
-    # The paper's temperature and weight, for as many numbers as there are.
+    # The paper's temperature and penalty, for as many numbers as there are.
     temperature = 1000 * n_numbers / 3072
     general = Glow(**model.get_params()).fit(images.general)
     ratio = LikelihoodRatio(model, FrozenEstimator(general)).fit(images.normal)
@@ -219,7 +219,7 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
         outlier_loss="ratio",
         outlier_side="both",
         temperature=temperature,
-        weight=6 * temperature,
+        outlier_penalty=6 * temperature,
     ).fit(images.normal, X_general=images.general)
     return {
         "general": general,

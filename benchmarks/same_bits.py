@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 import skgenad
 from skgenad.autoencoders import AutoencoderFeatures, PCAFeatures
+from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 from skgenad.networks import MLP, Conv, Conv28
 
 RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
@@ -38,11 +39,10 @@ RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
 SHAPES = ((60, 3), (300, 9), (130, 40))
 
 _SHORT = {"max_steps": 12, "batch_size": 16}
-_PERCEPTRONS = {**_SHORT, "hidden_sizes": (16, 8)}
 _NETWORK = {**_SHORT, "network": (16, 8)}
-_MPDR = {**_PERCEPTRONS, "visible_steps": 2, "manifold_steps": 12, "pretrain_steps": 12}
-_NAE = {**_PERCEPTRONS, "latent_steps": 2, "visible_steps": 3, "pretrain_steps": 12}
-_EBM = {**_PERCEPTRONS, "visible_steps": 3, "replay_size": 40}
+_MPDR = {**_NETWORK, "visible_chain": Chain(2), "manifold": Manifold(steps=12)}
+_NAE = {**_NETWORK, "latent_chain": Chain(2), "visible_chain": Chain(3), "pretrain_steps": 12}
+_EBM = {**_NETWORK, "visible_chain": Chain(3), "replay": Replay(40)}
 _FEATURES = {"latent_dim": 2, "encoder_steps": 12, "decoder_steps": 12}
 _CANCE = {
     **_SHORT,
@@ -52,7 +52,7 @@ _CANCE = {
 _ERROR = {"features": _CANCE["features"], "batch_size": 16}
 _TABLE = {**_NETWORK, "n_permutations": 20, "n_projections": 5}
 _PWAE = {**_TABLE, "decoder_channels": 8}
-_GLOW = {**_SHORT, "steps": 2, "hidden": 16}
+_GLOW = {**_SHORT, "n_couplings": 2, "hidden": 16}
 _IMAGE = {"image_shape": (1, 12, 12)}
 _MNIST = {"image_shape": (1, 28, 28)}
 _CIFAR = {"image_shape": (3, 32, 32)}
@@ -102,32 +102,40 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("MPDR", "tiny", _MPDR),
     ("MPDR", "scalar", {**_MPDR, "energy": "scalar", "energy_penalty": 0.5}),
-    ("MPDR", "masked", {**_MPDR, "energy": "masked"}),
-    ("MPDR", "identity", {**_MPDR, "manifold": "identity", "visible_gamma": 1.0}),
+    ("MPDR", "masked", {**_MPDR, "energy": Masked(pretrain_steps=12)}),
+    (
+        "MPDR",
+        "identity",
+        {
+            **_MPDR,
+            "energy": Reconstruction(pretrain_steps=12),
+            "manifold": "identity",
+            "visible_chain": Chain(2, gamma=1.0),
+        },
+    ),
     (
         "MPDR",
         "ensemble",
-        {**_MPDR, "manifold_dims": (2, 3), "replay_size": 20, "encoder_penalty": 1e-3},
+        {
+            **_MPDR,
+            "energy": Reconstruction(pretrain_steps=12),
+            "manifold": Manifold((2, 3), penalty=1e-3, steps=12),
+            "replay": Replay(20),
+        },
     ),
     (
         "MPDR",
         "chains",
         {
             **_MPDR,
-            "latent_steps": 3,
-            "latent_step_size": 0.2,
-            "latent_noise": 0.1,
-            "latent_gamma": 1e-2,
-            "latent_normalize": True,
-            "visible_step_size": 0.4,
-            "visible_noise": 0.2,
-            "visible_gamma": 1e-2,
-            "bounds": (-3.0, 3.0),
-            "metropolis": True,
-            "row_noise": 0.05,
+            "energy": Reconstruction(init="random"),
+            "latent_chain": Chain(3, step_size=0.2, noise=0.1, gamma=1e-2, normalize=True),
+            "visible_chain": Chain(
+                2, step_size=0.4, noise=0.2, gamma=1e-2, bounds=(-3.0, 3.0), metropolis=True
+            ),
+            "input_noise": 0.05,
             "noise_range": (0.1, 0.2),
             "schedule": "constant",
-            "energy_init": "random",
             "score_type": "energy",
         },
     ),
@@ -136,13 +144,12 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         "energy",
         {
             **_MPDR,
-            "latent_dim": 2,
-            "distance": "l1",
-            "learn_scale": True,
-            "energy_init": "pretrain",
-            "manifold_weight": 0.6,
-            "latent_space": "euclidean",
-            "bounds": None,
+            "energy": Reconstruction(
+                latent_dim=2, distance="l1", learn_scale=True, init="pretrain", pretrain_steps=12
+            ),
+            "manifold": Manifold(latent_space="euclidean", steps=12),
+            "visible_chain": Chain(2, bounds="none"),
+            "manifold_share": 0.6,
         },
     ),
     (
@@ -151,26 +158,23 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {
             **_SHORT,
             **_MNIST,
-            "network": "conv28",
-            "network_width": 0.25,
+            "network": Conv28(width=0.25),
             "augmentation": ("flip", "shift"),
-            "manifold_steps": 12,
-            "pretrain_steps": 12,
-            "visible_steps": 4,
+            "manifold": Manifold(steps=12),
+            "visible_chain": Chain(4),
         },
     ),
     ("NAE", "tiny", _NAE),
     ("NAE", "cd", {**_NAE, "sampling": "cd", "energy_penalty": 0.1, "encoder_penalty": 1e-3}),
-    ("NAE", "pcd", {**_NAE, "sampling": "pcd", "replay_size": 40, "replay_ratio": 0.8}),
+    ("NAE", "pcd", {**_NAE, "sampling": "pcd", "replay": Replay(40, ratio=0.8)}),
     ("NAE", "euclidean", {**_NAE, "latent_space": "euclidean", "latent_penalty": 0.01}),
     (
         "NAE",
         "temperature",
         {
             **_NAE,
-            "train_temperature": True,
+            "visible_chain": Chain(3, metropolis=True),
             "temperature": 0.5,
-            "metropolis": True,
             "temperature_learning_rate": 0.01,
         },
     ),
@@ -179,13 +183,10 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         "chains",
         {
             **_NAE,
-            "latent_step_size": 0.2,
-            "latent_noise": 0.1,
-            "visible_step_size": 0.5,
-            "visible_noise": 0.1,
-            "visible_clip": 0.01,
-            "anneal": True,
-            "bounds": None,
+            "latent_chain": Chain(2, step_size=0.2, noise=0.1),
+            "visible_chain": Chain(
+                3, step_size=0.5, noise=0.1, clip=0.01, anneal=True, bounds="none"
+            ),
             "pretrain_learning_rate": 1e-2,
             "schedule": "constant",
         },
@@ -196,39 +197,52 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {
             **_SHORT,
             **_MNIST,
-            "network": "conv28",
-            "network_width": 0.25,
+            "network": Conv28(width=0.25),
             "pretrain_steps": 12,
             "distance": "l1",
         },
     ),
     ("EBM", "tiny", _EBM),
-    ("EBM", "cd", {**_EBM, "sampling": "cd", "spectral": True}),
+    ("EBM", "cd", {**_NETWORK, "visible_chain": Chain(3), "sampling": "cd", "spectral": True}),
     (
         "EBM",
         "chains",
         {
             **_EBM,
-            "visible_step_size": 0.2,
-            "visible_noise": 0.3,
-            "visible_clip": 0.5,
-            "anneal": True,
-            "bounds": (-4.0, 4.0),
+            "visible_chain": Chain(
+                3, step_size=0.2, noise=0.3, clip=0.5, anneal=True, bounds=(-4.0, 4.0)
+            ),
             "energy_penalty": 0.1,
             "schedule": "constant",
         },
     ),
-    ("EBM", "metropolis", {**_EBM, "metropolis": True, "replay_ratio": 0.5}),
+    (
+        "EBM",
+        "metropolis",
+        {**_EBM, "visible_chain": Chain(3, metropolis=True), "replay": Replay(40, ratio=0.5)},
+    ),
     ("Glow", "additive", {**_GLOW, "affine": False, "weight_decay": 1e-3}),
-    ("Glow", "images", {**_GLOW, **_IMAGE, "scales": 2, "score_type": "last_scale"}),
-    ("Glow", "patch", {**_GLOW, **_IMAGE, "scales": 2, "coupling": "patch", "patch_size": 4}),
-    ("NormalizingFlow", "tiny", {**_PERCEPTRONS, "transforms": 2, "bins": 4}),
+    ("Glow", "images", {**_GLOW, **_IMAGE, "n_scales": 2, "score_type": "last_scale"}),
+    ("Glow", "patch", {**_GLOW, **_IMAGE, "n_scales": 2, "coupling": "patch", "patch_size": 4}),
+    (
+        "NormalizingFlow",
+        "tiny",
+        {**_SHORT, "hidden_sizes": (16, 8), "n_transforms": 2, "n_bins": 4},
+    ),
     ("PixelCNN", "images", {**_SHORT, **_IMAGE, "hidden": 4, "n_components": 2, "dropout": 0.1}),
     ("Mahalanobis", "shrinkage", {"shrinkage": "auto"}),
     ("LikelihoodRatio", "tiny", {}),
 ]
 PRESETS = [
-    ("MPDR", "adbench", {"max_steps": 12, "manifold_steps": 12, "pretrain_steps": 12}),
+    (
+        "MPDR",
+        "adbench",
+        {
+            "max_steps": 12,
+            "manifold": Manifold(steps=12),
+            "energy": Reconstruction(pretrain_steps=12),
+        },
+    ),
     ("NAE", "2d", {"max_steps": 12}),
 ]
 

@@ -462,7 +462,7 @@ def flows(quick: Quick = False) -> None:
     ):
         torch.manual_seed(0)
         x = torch.rand(4 * batch_size, int(np.prod(shape)))
-        settings = {"scales": 3, "steps": steps, "hidden": hidden, "batch_size": batch_size}
+        settings = {"n_scales": 3, "n_couplings": steps, "hidden": hidden, "batch_size": batch_size}
         ours = FlowStep(x, shape, **settings)
         theirs = NormflowsStep(ours)
         cases = {"skgenad": ours, "normflows": theirs}

@@ -137,7 +137,7 @@ def _flows(rounds: int, many: int) -> list[dict[str, Any]]:
         ((3, 32, 32), 16, 256, 64),
     ):
         x = torch.rand(4 * batch_size, int(np.prod(shape)), device="cuda")
-        settings = {"scales": 3, "steps": steps, "hidden": hidden, "batch_size": batch_size}
+        settings = {"n_scales": 3, "n_couplings": steps, "hidden": hidden, "batch_size": batch_size}
         ours = FlowStep(x, shape, **settings)
         cases = _loops(ours.stage, ours.module, x, batch_size)
         cases["normflows"] = NormflowsStep(ours).run

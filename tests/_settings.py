@@ -154,7 +154,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "latent"}),
     ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
-    ("EBM", {"sampling": "cd", "spectral": True}),
+    ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("Glow", {"affine": False}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),

@@ -9,16 +9,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import skgenad
 from skgenad import EBM, MPDR, NAE, Autoencoder
 from skgenad._core.cuda_graphs import Stepper
-from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import StageNet
 from skgenad._tensors.maps import SpectralLinear
-from skgenad.energies._langevin import ReplayBuffer
+from skgenad._tensors.model import Model
+from skgenad.energies import Chain, Manifold, Replay, Scalar
+from skgenad.networks import Cifar1, Conv, Conv28, Conv32, FCRes
 
 from ._settings import DETECTORS, TINY
 
 # Enough steps for the buffer of the latest negatives to fill up.
 CHAINS = {"max_steps": 100, "batch_size": 16}
-SHORT = {"max_steps": 3, "batch_size": 4, "network_width": 0.1}
+SHORT = {"max_steps": 3, "batch_size": 4}
 IMAGES = {"image_shape": (1, 16, 16), "batch_size": 16}
 # Not trained by gradients; of an extra, and for tables alone.
 NOT_HERE = ("Mahalanobis", "NormalizingFlow")
@@ -26,22 +27,22 @@ NOT_HERE = ("Mahalanobis", "NormalizingFlow")
 NOT_RECORDED = ("CANCE", "DAGMM", "PWAE")
 CASES = [
     *((cls.__name__, {}) for cls in DETECTORS if cls.__name__ not in NOT_HERE),
-    ("MPDR", {**CHAINS, "replay_size": 16, "metropolis": True}),
-    ("MPDR", {**CHAINS, "manifold_dims": (1, 2), "energy": "scalar", "pretrain_steps": 0}),
+    ("MPDR", {**CHAINS, "replay": Replay(16), "visible_chain": Chain(2, metropolis=True)}),
+    ("MPDR", {**CHAINS, "manifold": Manifold((1, 2), steps=10), "energy": Scalar()}),
     ("MPDR", {**CHAINS, **IMAGES, "augmentation": ("flip", "crop")}),
     (
         "MPDR",
         {
             **IMAGES,
-            "network": "conv28",
-            "network_width": 0.1,
+            "network": Conv28(width=0.1),
             "max_steps": 100,
             "image_shape": (1, 28, 28),
         },
     ),
-    ("NAE", {**CHAINS, "replay_size": 32, "train_temperature": True}),
-    ("NAE", {**CHAINS, **IMAGES, "replay_size": 0, "distance": "ssim"}),
-    ("EBM", {"sampling": "pcd", "replay_size": 64}),
+    ("NAE", {**CHAINS, "replay": Replay(32), "temperature_learning_rate": 1e-3}),
+    ("NAE", {**CHAINS, **IMAGES, "replay": Replay(0), "distance": "ssim"}),
+    ("NAE", {**CHAINS, "sampling": "cd"}),
+    ("EBM", {"sampling": "pcd", "replay": Replay(64)}),
     ("VAE", {"sigma": 0.5}),
     ("Glow", IMAGES),
     ("Glow", {**IMAGES, "coupling": "patch"}),
@@ -51,8 +52,8 @@ CASES = [
 
 # For the CPU alone: more networks.
 ARCHITECTURE_CASES = [
-    ("Autoencoder", {"image_shape": (3, 32, 32), "network": name, **SHORT})
-    for name in ("conv", "conv32", "cifar1", "fcres")
+    ("Autoencoder", {"image_shape": (3, 32, 32), "network": kind(width=0.1), **SHORT})
+    for kind in (Conv, Conv32, Cifar1, FCRes)
 ] + [("VAE", {**IMAGES, "network": "conv"})]
 
 
@@ -90,7 +91,7 @@ def _rows(parameters, n=200):
 
 def _may_be_recorded(name, parameters):
     flow_of_table = name in ("Glow", "PixelCNN") and "image_shape" not in parameters
-    spectral = parameters.get("spectral") or parameters.get("energy") == "scalar"
+    spectral = parameters.get("spectral") or isinstance(parameters.get("energy"), Scalar)
     return not (name in NOT_RECORDED or flow_of_table or spectral)
 
 
@@ -147,7 +148,7 @@ def test_recorded_steps_train_as_others(name, parameters, gpu, recorded, monkeyp
     X = _rows(parameters)
     with_graphs = _made(name, gpu, **parameters).fit(X)
     had_graphs = bool(recorded)
-    monkeypatch.setattr(BaseGenerativeDetector, "_is_steady", lambda *_: False)
+    monkeypatch.setattr(Model, "is_steady", False)
     without = _made(name, gpu, **parameters).fit(X)
     assert had_graphs == _may_be_recorded(name, parameters)
     losses = [d.history_["loss"].to_numpy() for d in (with_graphs, without)]
@@ -199,28 +200,82 @@ def test_nothing_is_recorded_on_a_cpu(recorded):
     assert not recorded
 
 
-def test_code_of_a_users_own_and_spectral_norms_are_not_recorded():
-    module = torch.nn.Linear(2, 2)
-    assert not Autoencoder()._is_steady(SpectralLinear(module))
-    assert Autoencoder()._is_steady(module)
-    assert MPDR(augmentation=("flip", "crop"))._is_steady(module)
-    for own in (
-        MPDR(energy=lambda n: module),
-        MPDR(augmentation=(lambda x: x,)),
-        EBM(network=object()),
-        NAE(network=object()),
-    ):
-        assert not own._is_steady(module)
+class Own:
+    """Networks of a user's own, which may look at values."""
+
+    def make_encoder(self, shape, latent_dim):
+        return torch.nn.Linear(*shape, latent_dim)
+
+    def make_decoder(self, latent_dim, shape):
+        return torch.nn.Linear(latent_dim, *shape)
 
 
-def test_growing_buffers_are_waited_for():
-    buffer = ReplayBuffer(4, 0.5, 2)
-    module = torch.nn.Sequential(buffer)
-    for n_rows in (0, 3):
-        buffer.push(torch.zeros(n_rows, 2))
-        assert not EBM()._is_steady_when_full(module)
-    buffer.push(torch.zeros(3, 2))
-    assert EBM()._is_steady_when_full(module)
+class OwnEnergy(torch.nn.Module):
+    def __init__(self, n_features):
+        super().__init__()
+        self.net = torch.nn.Linear(n_features, 1)
+
+    def energy(self, x):
+        return self.net(x).squeeze(1).square()
+
+
+IMAGES_2 = {"image_shape": (1, 2, 2), "network": (4,)}
+
+
+@pytest.mark.parametrize(
+    ("detector", "is_steady"),
+    [
+        (Autoencoder(), True),
+        (NAE(), True),
+        (EBM(), True),
+        (MPDR(), True),
+        (MPDR(energy="masked"), True),
+        (MPDR(augmentation=("flip", "crop"), **IMAGES_2), True),
+        (Autoencoder(network=Own()), False),
+        (NAE(network=Own()), False),
+        (EBM(network=Own()), False),
+        (MPDR(network=Own()), False),
+        (MPDR(energy=OwnEnergy), False),
+        (MPDR(energy="scalar"), False),
+        (MPDR(augmentation=lambda x: x, **IMAGES_2), False),
+        (EBM(spectral=True), False),
+    ],
+    ids=str,
+)
+def test_code_of_a_users_own_and_spectral_norms_are_not_recorded(detector, is_steady):
+    assert detector._make_module(4).is_steady == is_steady
+
+
+def test_a_spectral_norm_is_known_as_not_steady():
+    linear = torch.nn.Linear(2, 2)
+    for part, is_steady in ((linear, True), (SpectralLinear(linear), False)):
+        model = Model()
+        model.part = part
+        assert model.is_steady == is_steady
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        EBM(replay=Replay(4), network=(4,)),
+        EBM(sampling="cd", network=(4,)),
+        NAE(replay=Replay(4), network=(4,)),
+        NAE(sampling="pcd", replay=Replay(4), network=(4,)),
+        NAE(sampling="cd", network=(4,)),
+        MPDR(replay=Replay(4), network=(4,)),
+        MPDR(network=(4,)),
+    ],
+    ids=str,
+)
+def test_growing_buffers_are_waited_for(detector):
+    module = detector._make_module(3)
+    module.prepare(torch.randn(10, 3), None)
+    steady = []
+    for _ in range(5):
+        steady.append(module.is_steady_when_full())
+        module.negatives(torch.randn(250, 3))
+    # The latest 1000 negatives are kept: four batches of 250.
+    assert steady == [False, False, False, False, True]
 
 
 def test_on_a_cpu_a_stepper_does_each_step():

@@ -10,7 +10,9 @@ from skgenad import MPDR
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._core.loop import STEPS_PER_EPOCH, Stage
 from skgenad._core.optimizers import adam
+from skgenad._core.schedules import constant
 from skgenad._core.training import run_stage
+from skgenad.energies import Chain, Manifold, Reconstruction, Replay
 from skgenad.energies._langevin import ReplayBuffer
 
 from ._settings import normal_rows, tiny
@@ -29,7 +31,9 @@ class Toy(nn.Module):
 def run(objective, n_steps=4 * STEPS_PER_EPOCH, callbacks=(), **fields):
     module = Toy()
     optimizer = adam(module.parameters(), 1e-2)
-    stage = Stage("toy", objective, {"main": optimizer}, n_steps, **fields)
+    stage = Stage(
+        name="toy", objective=objective, optimizers={"main": optimizer}, n_steps=n_steps, **fields
+    )
     table = run_stage(module, stage, torch.ones(3, 1), batch_size=1, callbacks=callbacks)
     return module, optimizer, table
 
@@ -57,10 +61,10 @@ def good_for(n_good, then, energy=None):
 )
 def test_the_last_good_state_comes_back_and_the_stage_ends(then, energy):
     n_good = 2 * STEPS_PER_EPOCH
-    module, optimizer, _ = run(good_for(n_good, 1.0), n_good, cosine=False)
+    module, optimizer, _ = run(good_for(n_good, 1.0), n_good, schedule=constant)
     with pytest.warns(DivergenceWarning, match="'toy' diverged in epoch 3 .* restored"):
         broken, broken_optimizer, table = run(
-            good_for(n_good + 5, then, energy), cosine=False, energy_limit=10.0
+            good_for(n_good + 5, then, energy), schedule=constant, energy_limit=10.0
         )
     assert table["epoch"].max() == 3
     assert torch.equal(broken.weight, module.weight)
@@ -97,8 +101,8 @@ def test_an_early_stop_cannot_overtake_the_guard():
 
 def runaway(**parameters):
     """An MPDR whose visible step is far too long and has no bounds to stop it."""
-    settings = {"max_steps": 200, "bounds": None, "visible_steps": 20, **parameters}
-    return tiny("MPDR", **settings)
+    chain = Chain(20, step_size=1e4, bounds="none")
+    return tiny("MPDR", visible_chain=chain, max_steps=200, **parameters)
 
 
 def test_a_real_runaway_leaves_a_detector_that_scores():
@@ -110,7 +114,7 @@ def test_a_real_runaway_leaves_a_detector_that_scores():
 
     X = normal_rows()
     with pytest.warns(DivergenceWarning, match="stage 'energy' diverged in epoch 1") as caught:
-        detector = runaway(visible_step_size=1e4, callbacks=[Keep()]).fit(X)
+        detector = runaway(callbacks=[Keep()]).fit(X)
     assert len(caught) == 1
     assert (detector.history_["stage"] == "energy").sum() == 1
     # What is left is what the last stage began with.
@@ -120,19 +124,19 @@ def test_a_real_runaway_leaves_a_detector_that_scores():
 
 def test_training_goes_on_after_a_runaway():
     X = normal_rows()
-    detector = runaway(visible_step_size=1e4, replay_size=50)
+    detector = runaway(replay=Replay(50))
     with pytest.warns(DivergenceWarning):
         detector.fit(X)
     assert all(buffer.rows.isfinite().all() for buffer in detector.module_.buffers_)
     before = detector.score_samples(X)
     # Warnings are errors here: the second training does not run away.
-    detector.set_params(visible_step_size="auto", bounds="data", max_steps=30).partial_fit(X)
+    detector.set_params(visible_chain=Chain(20), max_steps=30).partial_fit(X)
     after = detector.score_samples(X)
     assert np.isfinite(after).all() and not np.array_equal(before, after)
 
 
 def test_default_settings_do_not_run_away_on_few_columns():
     for d in (1, 2):
-        MPDR(max_steps=60, manifold_steps=60, pretrain_steps=60, random_state=0).fit(
-            normal_rows(100, d)
-        )
+        energy, manifold = Reconstruction(pretrain_steps=60), Manifold(steps=60)
+        settings = {"energy": energy, "manifold": manifold, "random_state": 0}
+        MPDR(max_steps=60, **settings).fit(normal_rows(100, d))

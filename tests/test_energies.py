@@ -6,23 +6,46 @@ from torch import nn
 
 from skgenad._tensors.distances import make_distance
 from skgenad._tensors.maps import ACTIVATIONS, MLP
-from skgenad._tensors.networks import Networks
+from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.energies import Masked, Reconstruction, Scalar
 from skgenad.energies._energies import (
     MaskedEnergy,
     ScalarEnergy,
-    build_energy,
     energy_and_grad,
     frozen,
     masked_block,
 )
-from skgenad.energies._recovery import RecoveryModule
+from skgenad.energies._langevin import Langevin
+from skgenad.energies._recovery import RecoveryModule, RecoverySettings
 
 from ._settings import mlp_autoencoder
 
+PARTS = {
+    "reconstruction": Reconstruction(latent_dim=4, distance="l2"),
+    "scalar": Scalar(),
+    "masked": Masked(),
+}
 
-def perceptrons(d, hidden_sizes, activation):
-    return Networks("mlp", (d,), 1.0, hidden_sizes, activation)
+
+def built(kind, d=6, hidden_sizes=(8,), activation="relu"):
+    return PARTS[kind].build(Networks(Perceptrons(hidden_sizes, activation), (d,)))
+
+
+def recovery(base, manifolds, d, noise_range=(0.1, 0.4)):
+    """A recovery module whose chains stand still."""
+    still = Langevin(0, 0.1, 0.1)
+    settings = RecoverySettings(
+        noise_range=noise_range,
+        latent=still,
+        visible=still,
+        latent_gamma=0.0,
+        visible_gamma=0.0,
+        bounds="none",
+        energy_penalty=1.0,
+    )
+    dims = tuple(net.encoder.layers[-1].out_features for net in manifolds)
+    return RecoveryModule(base, manifolds, d, settings, latent_dims=dims)
 
 
 class Quartic(nn.Module):
@@ -38,10 +61,7 @@ class Quartic(nn.Module):
 
 def energies(activation="tanh"):
     """Name -> energy of 6 columns in double precision."""
-    found = {
-        kind: build_energy(kind, perceptrons(6, (8, 7), activation), 4)
-        for kind in ("reconstruction", "scalar", "masked")
-    }
+    found = {kind: built(kind, hidden_sizes=(8, 7), activation=activation) for kind in PARTS}
     net = mlp_autoencoder(6, 4, (8,), activation)
     found["l1"] = ReconstructionEnergy(net, make_distance("l1", (6,)), learn_scale=True)
     found["l1"].log_scale.data.fill_(0.3)
@@ -91,7 +111,7 @@ def test_frozen_gives_every_parameter_back_as_it_was():
 
 
 def test_reconstruction_energy_is_a_mean_over_columns():
-    energy = build_energy("reconstruction", perceptrons(6, (8,), "relu"), 4)
+    energy = built("reconstruction")
     x = torch.randn(3, 6)
     by_hand = (x - energy.net(x)).square().sum(dim=1) / 6
     torch.testing.assert_close(energy.energy(x), by_hand)
@@ -119,16 +139,16 @@ def test_masked_block_is_the_middle_fifth(n_features, block):
         ("masked", MaskedEnergy),
     ],
 )
-def test_build_energy_knows_its_names(kind, cls):
-    assert isinstance(build_energy(kind, perceptrons(6, (8,), "relu"), 4), cls)
+def test_every_part_builds_its_energy(kind, cls):
+    assert isinstance(built(kind), cls)
 
 
 @pytest.mark.parametrize("name", energies())
 @pytest.mark.parametrize("gamma", [0.0, 0.7])
 def test_recovery_gradients_are_those_of_autograd(name, gamma):
     manifold = mlp_autoencoder(6, 3, (8,), "silu").double()
-    module = RecoveryModule(energies()[name], [manifold], 6, (3,)).double()
-    target = module.perturb(0, torch.randn(9, 6, dtype=torch.float64), (0.1, 0.5))
+    module = recovery(energies()[name], [manifold], 6, (0.1, 0.5)).double()
+    target = module.perturb(0, torch.randn(9, 6, dtype=torch.float64))
 
     def visible(x):
         distance = (manifold.encode(x) - target.z_noisy).square().sum(dim=1)
@@ -146,24 +166,22 @@ def test_recovery_gradients_are_those_of_autograd(name, gamma):
 
 def test_noise_per_row_lies_in_its_range():
     manifold = mlp_autoencoder(4, 3, (8,))
-    module = RecoveryModule(energies()["custom"], [manifold], 4, (3,))
-    sigma = (2 * module.perturb(0, torch.randn(500, 4), (0.1, 0.4)).weight).rsqrt()
+    module = recovery(energies()["custom"], [manifold], 4)
+    sigma = (2 * module.perturb(0, torch.randn(500, 4)).weight).rsqrt()
     assert 0.1 <= sigma.min() < 0.12 and 0.38 < sigma.max() <= 0.4 + 1e-6
     assert sigma.std() > 0.05
 
 
 def test_an_ensemble_splits_a_batch_evenly(monkeypatch):
     manifolds = [mlp_autoencoder(4, d, (8,)) for d in (2, 3, 4)]
-    module = RecoveryModule(
-        build_energy("reconstruction", perceptrons(4, (8,), "relu"), 4), manifolds, 4, (2, 3, 4)
-    )
+    module = recovery(built("reconstruction", d=4), manifolds, 4)
     seen = {}
 
-    def spy(k, x, *rest):
+    def spy(k, x):
         seen[k] = x
         return x
 
     monkeypatch.setattr(module, "_negatives_on", spy)
     x = torch.randn(32, 4)
-    assert torch.equal(module.negatives(x, (0.1, 0.2), None, None), x)
+    assert torch.equal(module.negatives(x), x)
     assert [len(seen[k]) for k in range(3)] == [11, 11, 10]

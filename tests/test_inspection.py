@@ -17,14 +17,14 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from skgenad import MPDR, Autoencoder
+from skgenad import MPDR, NAE, Autoencoder
 from skgenad._core.training import empty_history
-from skgenad.energies.nae import NAE
+from skgenad.energies import Manifold
 from skgenad.inspection import EnergyDisplay, TrainingDisplay
 
 matplotlib.use("Agg")
 
-TINY = {"hidden_sizes": (16,), "max_steps": 60, "random_state": 0}
+TINY = {"network": (16,), "max_steps": 60, "random_state": 0}
 X = np.random.default_rng(0).normal([1.0, -2.0], [1.0, 1.5], size=(80, 2))
 
 
@@ -36,7 +36,7 @@ def _close_figures():
 
 @pytest.fixture(scope="module")
 def mpdr():
-    return MPDR(**TINY, manifold_steps=120, score_type="energy").fit(X)
+    return MPDR(**TINY, manifold=Manifold(steps=120), score_type="energy").fit(X)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_density_of_a_detector_without_one_names_what_is_possible(autoencoder):
 
 def test_pipeline_is_drawn_in_the_units_of_its_rows():
     scale = StandardScaler()
-    pipeline = make_pipeline(scale, MPDR(**TINY, manifold_steps=50)).fit(1000 * X)
+    pipeline = make_pipeline(scale, MPDR(**TINY, manifold=Manifold(steps=50))).fit(1000 * X)
     display = energy(pipeline, 1000 * X, subsample=None)
     np.testing.assert_array_equal(display.values.ravel(), -pipeline.score_samples(grid_of(display)))
     assert display.threshold_.levels.tolist() == [pipeline[-1].offset_]
@@ -240,14 +240,14 @@ def test_pipeline_is_drawn_in_the_units_of_its_rows():
 
 
 def test_negatives_are_left_out_where_there_is_no_way_back():
-    pipeline = make_pipeline(Normalizer(), MPDR(**TINY, manifold_steps=50)).fit(X)
+    pipeline = make_pipeline(Normalizer(), MPDR(**TINY, manifold=Manifold(steps=50))).fit(X)
     display = energy(pipeline)
     assert display.negatives_ is None
     assert len(display.data_.get_offsets()) == len(X)
 
 
 def test_steps_may_be_pipelines():
-    inner = make_pipeline(StandardScaler(), MPDR(**TINY, manifold_steps=50))
+    inner = make_pipeline(StandardScaler(), MPDR(**TINY, manifold=Manifold(steps=50)))
     outer = make_pipeline(FunctionTransformer(np.log, np.exp), inner)
     rows = np.exp(X)
     display = energy(outer.fit(rows), rows, subsample=None, margin=0)  # the logarithm's side
@@ -280,7 +280,7 @@ def test_density_of_a_pipeline_is_in_the_units_of_its_rows(step):
 
 @pytest.mark.parametrize("step", [PCA(), FunctionTransformer(np.negative)])
 def test_density_behind_steps_that_mix_or_turn_columns_is_refused(step):
-    pipeline = make_pipeline(step, MPDR(**TINY, manifold_steps=50)).fit(X)
+    pipeline = make_pipeline(step, MPDR(**TINY, manifold=Manifold(steps=50))).fit(X)
     with pytest.raises(ValueError, match="scale each of the two columns by itself"):
         energy(pipeline, response="density")
     assert energy(pipeline).values.shape == (30, 30)

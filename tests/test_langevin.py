@@ -171,11 +171,11 @@ def test_step_size_and_noise_are_two_numbers():
 def test_bounds_hold_for_every_state():
     low, high = torch.tensor([-0.5, -1.0]), torch.tensor([0.5, 2.0])
     energy = Counted(slope([3.0, -3.0]))
-    x = Langevin(5, 0.1, 1.0, bounds=(low, high)).run(energy, torch.zeros(50, 2)).x
+    x = Langevin(5, 0.1, 1.0).run(energy, torch.zeros(50, 2), (low, high)).x
     for state in [*energy.states, x]:
         assert ((low <= state) & (state <= high)).all()
     assert (x == low).any() and (x == high).any()
-    assert Langevin(1, 1.0, 0.0, bounds=(-0.5, 0.5)).run(slope([9.0]), torch.zeros(1, 1)).x == -0.5
+    assert Langevin(1, 1.0, 0.0).run(slope([9.0]), torch.zeros(1, 1), (-0.5, 0.5)).x == -0.5
 
 
 def test_clip_limits_each_component():
@@ -203,6 +203,33 @@ def test_annealed_noise_falls_as_one_over_the_step():
     torch.testing.assert_close(spread, torch.tensor([1.0, 1 / 2, 1 / 3, 1 / 4]), rtol=0.03, atol=0)
 
 
+@pytest.mark.parametrize("n_steps", [0, 1, 5, 6])
+@pytest.mark.parametrize("anneal", [False, True])
+def test_two_halves_do_what_the_whole_does(n_steps, anneal):
+    chain, start, ends = Langevin(n_steps, 0.1, 0.5, anneal=anneal), torch.zeros(9, 2), []
+    for parts in ([chain], chain.halves()):
+        torch.manual_seed(0)
+        end = start
+        for part in parts:
+            end = part.run(Gaussian(), end).x
+        ends.append(end)
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(
+    ("chain", "temperature"),
+    [
+        (Langevin(9, 0.02, 0.2), 1.0),
+        (Langevin(9, 0.08, 0.2), 0.25),
+        (Langevin(9, 0.08, 0.2, metropolis=True), 1.0),
+        (Langevin(9, 0.0, 0.2), 1.0),
+        (Langevin(9, 0.08, 0.0), 1.0),
+    ],
+)
+def test_a_chain_knows_the_temperature_of_its_limit(chain, temperature):
+    assert chain.temperature == pytest.approx(temperature)
+
+
 @pytest.mark.parametrize("forbidden", [{"clip": 1.0}, {"normalize": True}, {"sphere": True}])
 def test_metropolis_refuses_what_its_rule_does_not_know(forbidden):
     with pytest.raises(ValueError, match=f"metropolis=True cannot .*{next(iter(forbidden))}"):
@@ -211,8 +238,9 @@ def test_metropolis_refuses_what_its_rule_does_not_know(forbidden):
 
 def test_metropolis_within_bounds_samples_the_truncated_density():
     """A standard normal cut to [0, 1]: mean and variance are known in closed form."""
-    chain = Langevin(200, 0.2, 0.5, bounds=(0.0, 1.0), metropolis=True)
-    x = chain.run(lambda x: (0.5 * x.square().sum(dim=1), x), torch.full((N, 1), 7.0)).x
+    chain = Langevin(200, 0.2, 0.5, metropolis=True)
+    start = torch.full((N, 1), 7.0)
+    x = chain.run(lambda x: (0.5 * x.square().sum(dim=1), x), start, (0.0, 1.0)).x
     assert x.min() >= 0 and x.max() <= 1
     mean, variance = truncnorm.stats(0, 1)
     assert float(x.mean()) == pytest.approx(mean, abs=0.01)

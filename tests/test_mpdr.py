@@ -17,28 +17,30 @@ from torch import nn
 from skgenad import MPDR
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._core.loop import StopStage
+from skgenad._core.schedules import constant
 from skgenad._tensors.maps import SpectralWeight
-from skgenad._tensors.networks import Networks
+from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad.datasets import eight_gaussians_log_density, make_eight_gaussians
-from skgenad.energies._energies import build_energy, masked_block
+from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay, Scalar
+from skgenad.energies._energies import masked_block
 from skgenad.energies._recovery import RecoveryModule
 from skgenad.metrics import on_manifold_scorer
+from skgenad.networks import MLP, Cifar1, Conv28, Conv32Big, FCRes
 
 TINY = {
-    "hidden_sizes": (16,),
-    "manifold_steps": 10,
-    "pretrain_steps": 10,
+    "network": (16,),
+    "manifold": Manifold(steps=10),
     "max_steps": 10,
     "batch_size": 32,
     "random_state": 0,
 }
+PRETRAINED = Reconstruction(pretrain_steps=10)
 # Enough for eight Gaussians, in about a second.
 EIGHT = {
-    "hidden_sizes": (64, 64),
-    "manifold_steps": 200,
-    "pretrain_steps": 200,
+    "network": (64, 64),
+    "manifold": Manifold(steps=200),
     "max_steps": 200,
-    "visible_noise": 0.15,
+    "visible_chain": Chain(noise=0.15),
     "score_type": "energy",
 }
 
@@ -70,6 +72,14 @@ class AtStart(Callback):
     def on_train_begin(self, net, **kwargs):
         if net.stage.name == self.stage:
             self.seen_ = self.look(net.module_)
+
+
+def tiny(**parameters):
+    return MPDR(**(TINY | parameters))
+
+
+def ensemble(*dims):
+    return Manifold(dims, steps=10)
 
 
 def weights(module):
@@ -160,10 +170,13 @@ def test_samples_look_like_the_data(eight):
     assert np.bincount(mode, minlength=8).min() > 500 / 8 / 3, "a mode is missing"
 
 
-@pytest.mark.parametrize("parameters", [{}, {"manifold_dims": (2, 3, 4)}, {"manifold": "identity"}])
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"manifold": ensemble(2, 3, 4)}, {"manifold": "identity", "energy": PRETRAINED}],
+)
 @pytest.mark.parametrize("n_samples", [1, 2, 7])
 def test_samples_have_the_shape_asked_for(X, parameters, n_samples):
-    samples = MPDR(**TINY, **parameters).fit(X).sample(n_samples, n_steps=3)
+    samples = tiny(**parameters).fit(X).sample(n_samples, n_steps=3)
     assert samples.shape == (n_samples, 6)
     assert np.isfinite(samples).all()
 
@@ -171,14 +184,14 @@ def test_samples_have_the_shape_asked_for(X, parameters, n_samples):
 def test_samples_are_in_the_units_of_the_data(X):
     factors = np.array([1.0, 1000.0, 1e-3, 1.0, 1.0, 1.0])
     shift = np.array([0.0, 5e4, 0.0, 0.0, 0.0, 0.0])
-    plain = MPDR(**TINY).fit(X).sample(50, n_steps=5, random_state=1)
-    scaled = MPDR(**TINY).fit(X * factors + shift).sample(50, n_steps=5, random_state=1)
+    plain = tiny().fit(X).sample(50, n_steps=5, random_state=1)
+    scaled = tiny().fit(X * factors + shift).sample(50, n_steps=5, random_state=1)
     np.testing.assert_allclose(scaled, plain * factors + shift, rtol=1e-3, atol=1e-3)
     assert np.ptp(scaled[:, 1]) > 100
 
 
 def test_sampling_is_seeded_and_changes_no_state(X, global_rng_untouched):
-    detector = MPDR(**TINY, replay_size=20).fit(X)
+    detector = tiny(replay=Replay(20)).fit(X)
     before = pickle.dumps(detector)
     one, same, other = (detector.sample(5, n_steps=3, random_state=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
@@ -187,7 +200,7 @@ def test_sampling_is_seeded_and_changes_no_state(X, global_rng_untouched):
 
 
 def test_samples_stay_within_the_bounds(X):
-    detector = MPDR(**TINY, bounds=(-0.5, 0.25), standardize=False, visible_noise=1.0).fit(X)
+    detector = tiny(visible_chain=Chain(noise=1.0, bounds=(-0.5, 0.25)), standardize=False).fit(X)
     samples = detector.sample(50, n_steps=2)
     assert samples.min() == -0.5 and samples.max() == 0.25
 
@@ -203,9 +216,9 @@ def test_on_manifold_score_rises_with_training(eight):
     assert detector.on_manifold_score(fresh) > short.on_manifold_score(fresh) + 0.1
 
 
-@pytest.mark.parametrize("manifold_dims", [2, (2, 3)])
-def test_on_manifold_score_is_the_auroc_against_points_of_the_manifold(X, manifold_dims):
-    detector = MPDR(**TINY, manifold_dims=manifold_dims).fit(X)
+@pytest.mark.parametrize("dims", [2, (2, 3)])
+def test_on_manifold_score_is_the_auroc_against_points_of_the_manifold(X, dims):
+    detector = tiny(manifold=Manifold(dims, steps=10)).fit(X)
     module = detector.module_
     points, decoders = [], [net.decoder.forward for net in module.manifolds]
     for net, decoder in zip(module.manifolds, decoders, strict=True):
@@ -232,22 +245,25 @@ def test_on_manifold_score_is_the_auroc_against_points_of_the_manifold(X, manifo
 
 
 def test_on_manifold_score_is_deterministic(X, global_rng_untouched):
-    detector = MPDR(**TINY).fit(X)
+    detector = tiny().fit(X)
     scores = {detector.on_manifold_score(X) for _ in range(3)}
     assert len(scores) == 1 and 0 <= scores.pop() <= 1
 
 
-@pytest.mark.parametrize("parameters", [{"manifold": "identity"}, {"latent_space": "euclidean"}])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"manifold": "identity"}, {"manifold": Manifold(latent_space="euclidean", steps=10)}],
+)
 def test_on_manifold_score_needs_a_sphere(X, parameters):
-    detector = MPDR(**TINY, **parameters).fit(X)
+    detector = tiny(energy=PRETRAINED, **parameters).fit(X)
     with pytest.raises(ValueError, match="uniformly on a sphere"):
         detector.on_manifold_score(X)
 
 
 def test_on_manifold_score_serves_a_grid_search(X):
-    search = GridSearchCV(
-        MPDR(**TINY), {"max_steps": [1, 20]}, scoring=MPDR.on_manifold_score, cv=2
-    ).fit(X)
+    search = GridSearchCV(tiny(), {"max_steps": [1, 20]}, scoring=MPDR.on_manifold_score, cv=2).fit(
+        X
+    )
     scores = search.cv_results_["mean_test_score"]
     assert ((scores >= 0) & (scores <= 1)).all()
     train, test = next(KFold(2).split(X))
@@ -257,8 +273,8 @@ def test_on_manifold_score_serves_a_grid_search(X):
 
 def test_on_manifold_scorer_serves_a_grid_search_over_a_pipeline(X):
     search = GridSearchCV(
-        make_pipeline(MinMaxScaler(), MPDR(**TINY)),
-        {"mpdr__visible_noise": [0.1, 0.3]},
+        make_pipeline(MinMaxScaler(), tiny()),
+        {"mpdr__visible_chain__noise": [0.1, 0.3]},
         scoring=on_manifold_scorer,
         cv=2,
     ).fit(X)
@@ -270,11 +286,16 @@ def test_on_manifold_scorer_serves_a_grid_search_over_a_pipeline(X):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"learning_rate": 0.01}, {"visible_noise": 0.1}, {"max_steps": 20}, {"energy_penalty": 0.5}],
+    [
+        {"learning_rate": 0.01},
+        {"visible_chain": Chain(noise=0.1)},
+        {"max_steps": 20},
+        {"energy_penalty": 0.5},
+    ],
 )
 def test_parameters_of_the_energy_stage_leave_the_manifold_as_it_is(X, parameters):
     # What on_manifold_score may compare: the points must be the same.
-    one, other = MPDR(**TINY).fit(X), MPDR(**{**TINY, **parameters}).fit(X)
+    one, other = tiny().fit(X), tiny(**parameters).fit(X)
     assert_same_weights(weights(one.module_.manifolds), weights(other.module_.manifolds))
 
 
@@ -285,25 +306,37 @@ def test_parameters_of_the_energy_stage_leave_the_manifold_as_it_is(X, parameter
     "parameters, wanted",
     [
         ({}, ["manifold", "energy"]),
-        ({"latent_dim": 7}, ["manifold", "pretrain", "energy"]),
-        ({"latent_space": "euclidean"}, ["manifold", "pretrain", "energy"]),
-        ({"energy_init": "pretrain"}, ["manifold", "pretrain", "energy"]),
+        ({"energy": Reconstruction(latent_dim=7)}, ["manifold", "pretrain", "energy"]),
+        ({"energy": Reconstruction((8,))}, ["manifold", "pretrain", "energy"]),
+        ({"energy": Reconstruction((16,))}, ["manifold", "energy"]),
+        ({"energy": Reconstruction(MLP(activation="tanh"))}, ["manifold", "pretrain", "energy"]),
+        ({"manifold": Manifold(latent_space="euclidean")}, ["manifold", "pretrain", "energy"]),
+        ({"energy": Reconstruction(init="pretrain")}, ["manifold", "pretrain", "energy"]),
+        ({"energy": Reconstruction(pretrain_steps=9)}, ["manifold", "pretrain", "energy"]),
+        (
+            {"energy": Reconstruction(pretrain_learning_rate=0.1)},
+            ["manifold", "pretrain", "energy"],
+        ),
         ({"energy": "masked"}, ["manifold", "pretrain", "energy"]),
         ({"energy": "scalar"}, ["manifold", "energy"]),
         ({"energy": SquaredDistance}, ["manifold", "energy"]),
-        ({"energy_init": "random"}, ["manifold", "energy"]),
-        ({"energy_init": "manifold"}, ["manifold", "energy"]),
-        ({"pretrain_steps": 0}, ["manifold", "energy"]),
+        ({"energy": Reconstruction(init="random")}, ["manifold", "energy"]),
+        ({"energy": Reconstruction(init="manifold")}, ["manifold", "energy"]),
         ({"manifold": "identity"}, ["pretrain", "energy"]),
     ],
 )
 def test_stages_follow_the_energy_and_its_start(X, parameters, wanted):
-    assert stages(MPDR(**{**TINY, **parameters}).fit(X)) == wanted
+    detector = tiny(**parameters)
+    assert [stage.name for stage in detector._stages(detector._make_module(6))] == wanted
+
+
+def test_a_stage_of_no_steps_is_left_out(X):
+    assert stages(tiny(energy=Masked(pretrain_steps=0)).fit(X)) == ["manifold", "energy"]
 
 
 def test_every_stage_has_its_own_number_of_steps(X):
-    lengths = {"manifold_steps": 7, "pretrain_steps": 3, "max_steps": 60}
-    history = MPDR(**{**TINY, **lengths}, energy_init="pretrain").fit(X).history_
+    energy, manifold = Reconstruction(pretrain_steps=3), Manifold(steps=7)
+    history = tiny(energy=energy, manifold=manifold, max_steps=60).fit(X).history_
     assert history.groupby("stage")["step"].max().to_dict() == {
         "manifold": 7,
         "pretrain": 3,
@@ -311,11 +344,13 @@ def test_every_stage_has_its_own_number_of_steps(X):
     }
 
 
-@pytest.mark.parametrize("energy", ["reconstruction", "scalar", "masked", SquaredDistance])
-@pytest.mark.parametrize("manifold_dims", [None, (2, 3)])
-def test_manifolds_are_frozen_while_the_energy_trains(X, energy, manifold_dims):
+@pytest.mark.parametrize(
+    "energy", [PRETRAINED, "scalar", Masked(pretrain_steps=10), SquaredDistance], ids=str
+)
+@pytest.mark.parametrize("dims", [None, (2, 3)])
+def test_manifolds_are_frozen_while_the_energy_trains(X, energy, dims):
     at_start = AtStart("energy", lambda module: (weights(module.manifolds), weights(module.base)))
-    detector = MPDR(**TINY, energy=energy, manifold_dims=manifold_dims, callbacks=[at_start]).fit(X)
+    detector = tiny(energy=energy, manifold=Manifold(dims, steps=10), callbacks=[at_start]).fit(X)
     manifolds, base = at_start.seen_
     assert_same_weights(manifolds, weights(detector.module_.manifolds))
     moved = weights(detector.module_.base)
@@ -327,14 +362,14 @@ def test_manifold_training_moves_every_manifold_and_not_the_energy(X):
         return weights(module.manifolds), weights(module.base)
 
     first, second = AtStart("manifold", both), AtStart("pretrain", both)
-    MPDR(**TINY, manifold_dims=(2, 3), callbacks=[first, second]).fit(X)
+    tiny(energy=PRETRAINED, manifold=ensemble(2, 3), callbacks=[first, second]).fit(X)
     before, after = first.seen_, second.seen_
     assert_same_weights(before[1], after[1])
     assert all(not torch.equal(before[0][name], after[0][name]) for name in before[0])
 
 
 def test_each_manifold_of_an_ensemble_learns_from_its_own_error_alone(X):
-    detector = MPDR(**TINY, manifold_dims=(2, 3))
+    detector = tiny(manifold=ensemble(2, 3))
     module = detector._make_module(6)
     objective = detector._stages(module)[0].objective
     x = torch.randn(10, 6)
@@ -345,13 +380,13 @@ def test_each_manifold_of_an_ensemble_learns_from_its_own_error_alone(X):
         torch.testing.assert_close(own, together)
 
 
-@pytest.mark.parametrize("manifold_dims", [None, (6, 2)])
-def test_energy_init_manifold_starts_from_a_copy_of_the_first_manifold(X, manifold_dims):
+@pytest.mark.parametrize("dims", [None, (6, 2)])
+def test_an_energy_may_start_from_a_copy_of_the_first_manifold(X, dims):
     at_start = AtStart(
         "energy", lambda module: (weights(module.base.net), weights(module.manifolds[0]))
     )
-    settings = {**TINY, "energy_init": "manifold", "manifold_dims": manifold_dims}
-    detector = MPDR(**settings, callbacks=[at_start]).fit(X)
+    settings = {"energy": Reconstruction(init="manifold"), "manifold": Manifold(dims, steps=10)}
+    detector = tiny(**settings, callbacks=[at_start]).fit(X)
     assert_same_weights(*at_start.seen_)
     # A copy: training the energy left the manifold alone.
     assert_same_weights(at_start.seen_[1], weights(detector.module_.manifolds[0]))
@@ -361,10 +396,10 @@ def test_energy_init_manifold_starts_from_a_copy_of_the_first_manifold(X, manifo
     )
 
 
-def test_energy_init_random_starts_from_the_weights_the_module_was_made_with(X):
+def test_an_energy_may_start_from_the_weights_the_module_was_made_with(X):
     first = AtStart("manifold", lambda module: weights(module.base))
     last = AtStart("energy", lambda module: weights(module.base))
-    MPDR(**TINY, energy_init="random", callbacks=[first, last]).fit(X)
+    tiny(energy=Reconstruction(init="random"), callbacks=[first, last]).fit(X)
     assert_same_weights(first.seen_, last.seen_)
 
 
@@ -376,22 +411,25 @@ def test_pretraining_lowers_the_energy_of_the_data(X):
             return module.base.energy(rows).mean().item()
 
     first, last = AtStart("pretrain", mean_energy), AtStart("energy", mean_energy)
-    settings = {**TINY, "pretrain_steps": 200, "manifold_learning_rate": 5e-3}
-    MPDR(**settings, energy_init="pretrain", callbacks=[first, last]).fit(X)
+    energy = Reconstruction(pretrain_steps=200, pretrain_learning_rate=5e-3)
+    tiny(energy=energy, callbacks=[first, last]).fit(X)
     assert last.seen_ < 0.5 * first.seen_
 
 
-def test_encoder_penalty_shrinks_the_encoders_of_the_manifolds_only(X):
-    settings = {**TINY, "manifold_steps": 200, "manifold_dims": (2, 3)}
-    plain = MPDR(**settings).fit(X).module_.manifolds
-    shrunk = MPDR(**settings, encoder_penalty=0.1).fit(X).module_.manifolds
+def test_the_manifolds_penalty_shrinks_their_encoders_only(X):
+    plain, shrunk = (
+        tiny(manifold=Manifold((2, 3), penalty=penalty, steps=200), energy="scalar")
+        .fit(X)
+        .module_.manifolds
+        for penalty in (0.0, 0.1)
+    )
     for a, b in zip(plain, shrunk, strict=True):
         assert squared_weights(b.encoder) < 0.8 * squared_weights(a.encoder)
         assert squared_weights(b.decoder) > 0.7 * squared_weights(a.decoder)
 
 
 def test_what_is_frozen_is_in_no_optimiser():
-    detector = MPDR(manifold_dims=(2, 3))
+    detector = MPDR(manifold=Manifold((2, 3)))
     module = detector._make_module(4)
     manifold, pretrain, energy = (
         {id(p) for group in stage.optimizers["main"].param_groups for p in group["params"]}
@@ -403,19 +441,19 @@ def test_what_is_frozen_is_in_no_optimiser():
 
 def test_learning_rates_belong_to_their_stages():
     detector = MPDR(
-        energy_init="pretrain",
-        manifold_learning_rate=0.002,
+        energy=Reconstruction(pretrain_learning_rate=0.001),
+        manifold=Manifold(learning_rate=0.002),
         learning_rate=0.0003,
         schedule="constant",
     )
     rates = {
-        stage.name: (stage.optimizers["main"].param_groups[0]["lr"], stage.cosine)
+        stage.name: (stage.optimizers["main"].param_groups[0]["lr"], stage.schedule)
         for stage in detector._stages(detector._make_module(4))
     }
     assert rates == {
-        "manifold": (0.002, False),
-        "pretrain": (0.002, False),
-        "energy": (0.0003, False),
+        "manifold": (0.002, constant),
+        "pretrain": (0.001, constant),
+        "energy": (0.0003, constant),
     }
 
 
@@ -425,8 +463,8 @@ def test_learning_rates_belong_to_their_stages():
 def record_negatives(monkeypatch):
     calls, original = [], RecoveryModule.negatives
 
-    def negatives(self, x, *args):
-        calls.append((self, x, original(self, x, *args)))
+    def negatives(self, x):
+        calls.append((self, x, original(self, x)))
         return calls[-1][2]
 
     monkeypatch.setattr(RecoveryModule, "negatives", negatives)
@@ -435,7 +473,7 @@ def record_negatives(monkeypatch):
 
 def test_negatives_stay_within_the_range_of_the_data_widened_by_one(X, monkeypatch):
     calls = record_negatives(monkeypatch)
-    detector = MPDR(**TINY, visible_noise=3.0).fit(X)
+    detector = tiny(visible_chain=Chain(noise=3.0)).fit(X)
     Z = torch.from_numpy(detector.units_.to_standard(X))
     low, high = Z.min(dim=0).values - 1, Z.max(dim=0).values + 1
     negatives = torch.cat([negative for *_, negative in calls])
@@ -446,22 +484,23 @@ def test_negatives_stay_within_the_range_of_the_data_widened_by_one(X, monkeypat
 @pytest.mark.parametrize("bounds", [(-0.5, 0.5), [0, 1]])
 def test_negatives_stay_within_a_pair_of_bounds(X, bounds, monkeypatch):
     calls = record_negatives(monkeypatch)
-    MPDR(**TINY, visible_noise=2.0, bounds=bounds).fit(X)
+    tiny(visible_chain=Chain(noise=2.0, bounds=bounds)).fit(X)
     negatives = torch.cat([negative for *_, negative in calls])
     assert [negatives.min().item(), negatives.max().item()] == list(bounds)
 
 
 def test_negatives_leave_the_range_without_bounds(X):
-    detector = MPDR(**TINY, bounds=None).fit(X).set_params(visible_noise=3.0)
-    module = detector.module_
-    rows = torch.from_numpy(detector.units_.to_standard(X))
-    negatives = module.negatives(rows, (0.1, 0.3), *detector._chains(module))
+    detector = tiny(visible_chain=Chain(noise=3.0, bounds="none"))
+    module = detector._make_module(6)
+    rows = torch.from_numpy(StandardScaler().fit_transform(X).astype(np.float32))
+    module.prepare(rows, None)
+    negatives = module.negatives(rows)
     assert (negatives < module.low - 1).any() and (negatives > module.high + 1).any()
 
 
 def test_one_negative_for_every_row_of_a_batch(X, monkeypatch):
     calls = record_negatives(monkeypatch)
-    MPDR(**TINY, manifold_dims=(2, 3, 4)).fit(X)
+    tiny(manifold=ensemble(2, 3, 4), energy=PRETRAINED).fit(X)
     assert len(calls) == 10
     assert all(x.shape == negative.shape == (32, 6) for _, x, negative in calls)
 
@@ -470,64 +509,78 @@ def test_one_negative_for_every_row_of_a_batch(X, monkeypatch):
 def test_a_training_step_takes_one_input_gradient_per_step_of_a_chain(
     X, latent_steps, visible_steps, monkeypatch
 ):
-    detector = MPDR(**TINY, latent_steps=latent_steps, visible_steps=visible_steps)
+    detector = tiny(latent_chain=Chain(latent_steps), visible_chain=Chain(visible_steps))
     module = detector._make_module(6)
-    detector._before_training(module, torch.randn(50, 6), None)
+    module.prepare(torch.randn(50, 6), None)
     gradients, original = [], module.base.energy_and_grad
     monkeypatch.setattr(
         module.base, "energy_and_grad", lambda x: (gradients.append(len(x)), original(x))[1]
     )
-    detector._energy_objective(module, torch.randn(32, 6))
+    module.loss(torch.randn(32, 6))
     assert gradients == [32] * (latent_steps + visible_steps)
 
 
 def test_chain_parameters_reach_the_chains():
     detector = MPDR(
-        latent_steps=3,
-        latent_step_size=0.01,
-        latent_noise=0.02,
-        latent_gamma=0.03,
-        visible_steps=4,
-        visible_step_size=0.05,
-        visible_noise=0.06,
-        visible_gamma=0.07,
-        bounds=None,
-        metropolis=True,
+        latent_chain=Chain(3, step_size=0.01, noise=0.02, gamma=0.03, clip=0.1, anneal=True),
+        visible_chain=Chain(
+            4, step_size=0.05, noise=0.06, gamma=0.07, bounds="none", metropolis=True
+        ),
     )
-    (latent, latent_gamma), (visible, visible_gamma) = detector._chains(detector._make_module(5))
+    module = detector._make_module(5)
+    settings, latent, visible = module.settings, module.settings.latent, module.settings.visible
     assert (latent.n_steps, latent.step_size, latent.noise) == (3, 0.01, 0.02)
     assert (visible.n_steps, visible.step_size, visible.noise) == (4, 0.05, 0.06)
-    assert (latent_gamma, visible_gamma) == (0.03, 0.07)
+    assert (settings.latent_gamma, settings.visible_gamma) == (0.03, 0.07)
     assert latent.sphere and not visible.sphere
     assert visible.metropolis and not latent.metropolis
+    assert (latent.clip, latent.anneal, visible.clip, visible.anneal) == (0.1, True, None, False)
+    assert module.bounds is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"steps": 3}, {"step_size": 0.3}, {"noise": 0.4}, {"gamma": 0.5}, {"normalize": True}]
+    + [{"clip": 1e-3}, {"anneal": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["latent_chain", "visible_chain"])
+def test_every_field_of_a_chain_changes_the_negatives(name, changed):
+    rows, ends = torch.randn(20, 5), []
+    for chain in (Chain(2), Chain(**{"steps": 2, **changed})):
+        torch.manual_seed(0)
+        module = MPDR(network=(8,), **{name: chain})._make_module(5)
+        module.prepare(rows, None)
+        torch.manual_seed(1)
+        ends.append(module.negatives(rows))
+    assert not torch.equal(*ends)
 
 
 @pytest.mark.parametrize("n_features", [1, 3, 300])
 def test_relative_visible_step_of_a_masked_energy_is_relative_to_its_block(n_features):
     detector = MPDR(energy="masked") if n_features > 1 else MPDR()
     module = detector._make_module(n_features)
-    _, (chain, _) = detector._chains(module)
-    assert chain.step_size == pytest.approx(0.1 * max(1, n_features // 5))
+    assert module.settings.visible.step_size == pytest.approx(0.1 * max(1, n_features // 5))
 
 
 @pytest.mark.parametrize("n_features", [1, 3, 300])
 def test_relative_visible_step_moves_a_residual_by_a_fifth(n_features):
     # For E = |x|^2 / D the step must not depend on D: x shrinks by a fifth.
-    detector = MPDR(visible_noise=0.0, visible_steps=1, bounds=None)
-    _, (chain, _) = detector._chains(detector._make_module(n_features))
+    detector = MPDR(visible_chain=Chain(1, noise=0.0, bounds="none"))
+    chain = detector._make_module(n_features).settings.visible
     x = torch.randn(4, n_features)
     end = chain.run(lambda x: (x.square().mean(dim=1), 2 * x / n_features), x).x
     torch.testing.assert_close(end, 0.8 * x)
 
 
-@pytest.mark.parametrize("bounds", [None, "data", (-3, 3)])
+@pytest.mark.parametrize("bounds", ["none", "data", (-3, 3)])
 def test_metropolis_trains_with_and_without_bounds(X, bounds):
-    detector = MPDR(**TINY, metropolis=True, bounds=bounds).fit(X)
+    detector = tiny(visible_chain=Chain(metropolis=True, bounds=bounds)).fit(X)
     assert np.isfinite(detector.score_samples(X)).all()
 
 
 def test_replay_buffer_fills_in_training_up_to_its_size(X):
-    module = MPDR(**TINY, replay_size=100, manifold_dims=(2, 3)).fit(X).module_
+    module = tiny(replay=Replay(100), manifold=ensemble(2, 3), energy="scalar").fit(X).module_
     assert [len(buffer) for buffer in module.buffers_] == [100, 100]
     assert all(buffer.ratio == 0.95 for buffer in module.buffers_)
 
@@ -539,12 +592,12 @@ def test_replay_buffer_fills_in_training_up_to_its_size(X):
     "energy, on_data", [("reconstruction", False), ("masked", False), ("scalar", True)]
 )
 def test_penalty_is_on_negatives_and_for_scalar_energies_on_data_too(energy, on_data, monkeypatch):
-    detector = MPDR(**TINY, energy=energy, energy_penalty=0.7)
+    detector = tiny(energy=energy, energy_penalty=0.7)
     module = detector._make_module(6).eval()
     x, negatives = torch.randn(8, 6), torch.randn(8, 6)
-    monkeypatch.setattr(RecoveryModule, "negatives", lambda self, *args: negatives)
+    monkeypatch.setattr(RecoveryModule, "negatives", lambda self, x: negatives)
     parameters = list(module.base.parameters())
-    got = torch.autograd.grad(detector._energy_objective(module, x)["loss"], parameters)
+    got = torch.autograd.grad(module.loss(x)["loss"], parameters)
     on_x, on_negatives = module.base.energy(x), module.base.energy(negatives)
     wanted = on_x.mean() - on_negatives.mean() + 0.7 * on_negatives.square().mean()
     if on_data:
@@ -553,7 +606,7 @@ def test_penalty_is_on_negatives_and_for_scalar_energies_on_data_too(energy, on_
 
 
 def test_scalar_energy_keeps_its_spectral_norms_at_one(X):
-    settings = {**TINY, "max_steps": 60, "learning_rate": 1e-2, "hidden_sizes": (32, 32)}
+    settings = {**TINY, "max_steps": 60, "learning_rate": 1e-2, "network": (32, 32)}
     net = MPDR(**settings, energy="scalar").fit(X).module_.base.net
     for layer in net.layers:
         assert torch.linalg.svdvals(layer.weight)[0].item() == pytest.approx(1, abs=1e-2)
@@ -561,11 +614,11 @@ def test_scalar_energy_keeps_its_spectral_norms_at_one(X):
     assert max(torch.linalg.svdvals(w)[0].item() for w in raw) > 1.2, "nothing was normalised"
 
 
-@pytest.mark.parametrize("energy", ["reconstruction", "scalar"])
+@pytest.mark.parametrize("energy", [Reconstruction(init="random"), "scalar"], ids=str)
 def test_an_energy_trained_from_random_weights_tells_rows_from_wider_ones(X, energy):
-    settings = {"hidden_sizes": (32, 32), "max_steps": 150, "learning_rate": 5e-3}
-    settings |= {"energy_init": "random", "score_type": "energy", "batch_size": 64}
-    detector = MPDR(**{**TINY, **settings}, energy=energy).fit(X)
+    settings = {"network": (32, 32), "max_steps": 150, "learning_rate": 5e-3}
+    settings |= {"score_type": "energy", "batch_size": 64}
+    detector = tiny(**settings, energy=energy).fit(X)
     wide = 2 * X.std(axis=0) * np.random.RandomState(0).randn(200, 6)
     truth = np.repeat([0, 1], 200)
     assert roc_auc_score(truth, detector.anomaly_score(np.r_[X, wide])) > 0.9
@@ -581,7 +634,7 @@ def test_masked_block_is_the_middle_fifth(n_features, block):
 
 
 def test_masked_energy_is_the_error_of_the_block_predicted_from_all_other_columns():
-    energy = build_energy("masked", Networks("mlp", (10,), 1.0, (16,), "tanh"), 4)
+    energy = Masked().build(Networks(Perceptrons((16,), "tanh"), (10,)))
     x = torch.randn(7, 10, requires_grad=True)
     rest = torch.cat([x[:, :4], x[:, 6:]], dim=1)
     value = energy.energy(x)
@@ -597,16 +650,17 @@ def test_masked_energy_finds_a_block_that_does_not_fit_the_rest():
     X = rng.randn(800, 2) @ rng.randn(2, 10) + 0.05 * rng.randn(800, 10)
     broken = X[600:].copy()
     broken[:, 4:6] = rng.permutation(broken[:, 4:6])
-    lengths = {"manifold_steps": 60, "pretrain_steps": 100, "max_steps": 60}
-    detector = MPDR(**{**TINY, **lengths, "hidden_sizes": (32,)}, energy="masked").fit(X[:600])
+    energy, manifold = Masked(pretrain_steps=100), Manifold(steps=60)
+    settings = {"max_steps": 60, "network": (32,), "manifold": manifold}
+    detector = tiny(**settings, energy=energy).fit(X[:600])
     truth = np.repeat([0, 1], 200)
     assert roc_auc_score(truth, detector.anomaly_score(np.r_[X[600:], broken])) > 0.8
 
 
 def test_custom_energy_is_made_for_the_columns_trained_and_scored(X):
     at_start = AtStart("energy", lambda module: weights(module.base))
-    settings = {**TINY, "max_steps": 100, "learning_rate": 1e-2}
-    detector = MPDR(**settings, energy=SquaredDistance, callbacks=[at_start]).fit(X)
+    settings = {"max_steps": 100, "learning_rate": 1e-2}
+    detector = tiny(**settings, energy=SquaredDistance, callbacks=[at_start]).fit(X)
     centre = detector.module_.base.centre.detach()
     assert centre.shape == (6,)
     assert centre.abs().max() < 0.8 * at_start.seen_["centre"].abs().max(), "0 is the data's centre"
@@ -621,7 +675,7 @@ def test_custom_energy_is_made_for_the_columns_trained_and_scored(X):
 
 
 @pytest.mark.parametrize(
-    "n_features, manifold_dims, wanted",
+    "n_features, dims, wanted",
     [
         (6, None, (6,)),
         (100, None, (100,)),
@@ -632,8 +686,8 @@ def test_custom_energy_is_made_for_the_columns_trained_and_scored(X):
         (6, [2, 3], (2, 3)),
     ],
 )
-def test_manifold_dims_are_the_paper_s_unless_given(n_features, manifold_dims, wanted):
-    module = MPDR(hidden_sizes=(8,), manifold_dims=manifold_dims)._make_module(n_features)
+def test_latent_dimensions_are_the_paper_s_unless_given(n_features, dims, wanted):
+    module = MPDR(network=(8,), manifold=Manifold(dims))._make_module(n_features)
     assert module.latent_dims == wanted
     sizes = [net.encode(torch.randn(2, n_features)).shape[1] for net in module.manifolds]
     assert tuple(sizes) == wanted
@@ -641,18 +695,22 @@ def test_manifold_dims_are_the_paper_s_unless_given(n_features, manifold_dims, w
 
 @pytest.mark.parametrize("latent_space, spherical", [("sphere", True), ("euclidean", False)])
 def test_latent_space_is_that_of_every_manifold(latent_space, spherical):
-    detector = MPDR(hidden_sizes=(8,), manifold_dims=(2, 3), latent_space=latent_space)
+    detector = MPDR(network=(8,), manifold=Manifold((2, 3), latent_space=latent_space))
     module = detector._make_module(4)
     assert [net.spherical for net in module.manifolds] == [spherical, spherical]
-    (latent, _), _ = detector._chains(module)
-    assert latent.sphere == spherical
+    assert module.settings.latent.sphere == spherical
 
 
 def test_identity_manifold_trains_by_gaussian_recovery(X):
-    chain = {"latent_steps": 0, "visible_step_size": 0.1, "visible_noise": 0.4}
-    recovery = {"manifold": "identity", "noise_range": (0.5, 0.5), "visible_gamma": 1.0}
-    settings = {**TINY, "hidden_sizes": (32,), "max_steps": 200, **chain, **recovery}
-    detector = MPDR(**settings).fit(X)
+    detector = tiny(
+        energy=PRETRAINED,
+        manifold="identity",
+        noise_range=(0.5, 0.5),
+        latent_chain=Chain(0),
+        visible_chain=Chain(step_size=0.1, noise=0.4, gamma=1.0),
+        network=(32,),
+        max_steps=200,
+    ).fit(X)
     module = detector.module_
     assert len(module.manifolds) == 1 and not list(module.manifolds.parameters())
     x = torch.randn(5, 6)
@@ -660,6 +718,43 @@ def test_identity_manifold_trains_by_gaussian_recovery(X):
     wide = 2 * X.std(axis=0) * np.random.RandomState(0).randn(200, 6)
     scores = detector.anomaly_score(np.r_[X, wide])
     assert roc_auc_score(np.repeat([0, 1], 200), scores) > 0.9
+
+
+# ---- networks of energy and manifold ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "of_energy", "of_manifold"),
+    [
+        ({"network": (9,)}, MLP((9,)), MLP((9,))),
+        ({"network": (9,), "energy": Reconstruction((7,))}, MLP((7,)), MLP((9,))),
+        ({"energy": Scalar((7,)), "manifold": Manifold(network=(9,))}, MLP((7,)), MLP((9,))),
+        ({"network": "fcres", "energy": Masked((7,))}, MLP((7,)), FCRes()),
+        ({"network": MLP((9,), activation="tanh"), "energy": Masked((7,))}, None, None),
+    ],
+    ids=str,
+)
+def test_energy_and_manifold_have_the_network_of_the_detector_or_their_own(
+    parameters, of_energy, of_manifold
+):
+    detector = MPDR(**parameters)
+    if of_energy is None:  # what a network of one's own leaves open is the detector's
+        of_energy, of_manifold = MLP((7,), activation="tanh"), MLP((9,), activation="tanh")
+    default = MLP(activation="leaky_relu")
+    assert detector.part("energy").network.filled(default) == of_energy.filled(default)
+    assert detector.part("manifold").network == of_manifold.filled(default)
+    layers = detector._make_module(6).manifolds[0].encoder.modules()
+    assert (9 in [getattr(layer, "out_features", None) for layer in layers]) == (
+        isinstance(of_manifold, MLP)
+    )
+
+
+def test_nested_names_reach_the_network_of_the_energy_alone():
+    detector = MPDR().set_params(network__activation="tanh", energy__network__hidden_sizes=(5,))
+    module = detector._make_module(4)
+    assert module.base.net.encoder.layers[0].out_features == 5
+    assert module.manifolds[0].encoder.layers[0].out_features == 128
+    assert module.base.net.encoder.activation == module.manifolds[0].encoder.activation == "tanh"
 
 
 # ---- score -----------------------------------------------------------------------------------
@@ -671,25 +766,24 @@ def test_identity_manifold_trains_by_gaussian_recovery(X):
         ({}, True),
         ({"score_type": "combined"}, True),
         ({"score_type": "energy"}, False),
-        ({"manifold": "identity"}, False),
+        ({"manifold": "identity", "energy": PRETRAINED}, False),
         ({"energy": "scalar"}, False),
-        ({"energy": "masked"}, False),
-        ({"energy": "masked", "score_type": "combined"}, True),
+        ({"energy": Masked(pretrain_steps=10)}, False),
+        ({"energy": Masked(pretrain_steps=10), "score_type": "combined"}, True),
         ({"energy": SquaredDistance}, False),
-        ({"manifold_dims": (2, 3)}, True),
-        ({"manifold_weight": 0.8}, True),
-        ({"manifold_weight": 0.8, "score_type": "energy"}, False),
+        ({"manifold": ensemble(2, 3), "energy": PRETRAINED}, True),
+        ({"manifold_share": 0.8}, True),
     ],
 )
 def test_score_is_the_energy_or_its_log_combined_with_the_manifolds_errors(X, parameters, combined):
-    detector = MPDR(**TINY, **parameters).fit(X)
+    detector = tiny(**parameters).fit(X)
     module = detector.module_.double()
     x = torch.from_numpy(detector.units_.to_standard(X)).double()
     with torch.no_grad():
         wanted = module.base.energy(x)
         if combined:
             errors = torch.stack([(x - net(x)).square().mean(dim=1) for net in module.manifolds])
-            weight = detector.manifold_weight
+            weight = detector.manifold_share
             wanted = (1 - weight) * wanted.log() + weight * errors.log().mean(dim=0)
     module.float()
     np.testing.assert_allclose(-detector.score_samples(X), wanted.numpy(), rtol=1e-3, atol=1e-4)
@@ -707,47 +801,112 @@ def test_score_is_the_energy_or_its_log_combined_with_the_manifolds_errors(X, pa
             {"score_type": "combined", "manifold": "identity"},
             "score_type='combined'.*manifold='identity'",
         ),
-        ({"energy_init": "manifold", "energy": "scalar"}, "energy_init='manifold'"),
-        ({"energy_init": "manifold", "energy": "masked"}, "energy_init='manifold'"),
-        ({"energy_init": "manifold", "manifold": "identity"}, "energy_init='manifold'"),
-        ({"energy_init": "manifold", "latent_space": "euclidean"}, "spherical latent space"),
-        ({"energy_init": "manifold", "latent_dim": 3}, "same latent dimension"),
-        ({"energy_init": "manifold", "manifold_dims": (2, 6)}, "same latent dimension"),
+        (
+            {"manifold": "identity", "energy": Reconstruction(init="manifold")},
+            "init='manifold' copies",
+        ),
+        (
+            {
+                "manifold": Manifold(latent_space="euclidean"),
+                "energy": Reconstruction(init="manifold"),
+            },
+            "spherical latent space",
+        ),
+        ({"energy": Reconstruction(latent_dim=3, init="manifold")}, "same latent dimension"),
+        ({"energy": Reconstruction((3,), init="manifold")}, "same network"),
+        (
+            {"energy": Reconstruction(init="manifold"), "manifold": Manifold((2, 6))},
+            "same latent dimension",
+        ),
         ({"noise_range": (0.3, 0.1)}, "noise_range=.*lower first"),
         ({"noise_range": (0.0, 0.1)}, "noise_range=.*above 0"),
         ({"noise_range": (0.1,)}, "noise_range=.*two numbers"),
         ({"noise_range": ("a", "b")}, "noise_range=.*two numbers"),
-        ({"bounds": (1, 0)}, "bounds=.*lower first"),
-        ({"bounds": "box"}, "bounds"),
-        ({"manifold_dims": 0}, "manifold_dims"),
-        ({"manifold_dims": (3, 0)}, "manifold_dims=.*at least 1"),
-        ({"hidden_sizes": (8, -1)}, "hidden_sizes=.*at least 1"),
-        ({"latent_dim": 0}, "latent_dim"),
-        ({"energy": "quadratic"}, "energy"),
-        ({"manifold": "torus"}, "manifold"),
-        ({"latent_space": "cube"}, "latent_space"),
-        ({"visible_step_size": "small"}, "visible_step_size"),
-        ({"visible_noise": -1.0}, "visible_noise"),
-        ({"latent_gamma": -1.0}, "latent_gamma"),
-        ({"replay_ratio": 1.5}, "replay_ratio"),
-        ({"manifold_weight": -0.1}, "manifold_weight"),
-        ({"schedule": "linear"}, "schedule"),
-        ({"metropolis": True, "bounds": None, "visible_noise": 0.0}, "noise > 0"),
-        ({"manifold_dims": ()}, "manifold_dims=.*1 or more"),
-        ({"manifold": "identity", "manifold_dims": 3}, "manifold_dims=3"),
         ({"noise_range": (0.1, np.inf)}, "noise_range=.*finite"),
         ({"noise_range": (0.1, np.nan)}, "noise_range="),
-        ({"bounds": (np.nan, 1)}, "bounds="),
-        ({"manifold_dims": (2, 3, 4), "batch_size": 2}, "batch_size=2.*3 manifolds"),
+        ({"visible_chain": Chain(bounds=(1, 0))}, "bounds=.*lower first"),
+        ({"visible_chain": Chain(bounds=(np.nan, 1))}, "bounds="),
+        ({"visible_chain": Chain(bounds="box")}, "bounds"),
+        ({"visible_chain": Chain(step_size="small")}, "step_size"),
+        ({"visible_chain": Chain(noise=-1.0)}, "noise"),
+        ({"visible_chain": Chain(noise=0.0, metropolis=True)}, "noise > 0"),
+        ({"visible_chain": Chain(clip=0.1, metropolis=True)}, "cannot be combined with clip"),
+        ({"visible_chain": (5, 0.1)}, "'visible_chain' parameter of MPDR must be"),
+        ({"latent_chain": Chain(gamma=-1.0)}, "gamma"),
+        ({"latent_chain": Chain(metropolis=True)}, "cannot be combined with sphere"),
+        ({"manifold": Manifold(0)}, "dims"),
+        ({"manifold": Manifold((3, 0))}, "dims=.*at least 1"),
+        ({"manifold": Manifold(())}, "dims=.*1 or more"),
+        ({"manifold": Manifold((2, 3, 4)), "batch_size": 2}, "batch_size=2.*3 manifolds"),
+        ({"manifold": Manifold(latent_space="cube")}, "latent_space"),
+        ({"manifold": Manifold(network="perceptron")}, "network"),
+        ({"manifold": "torus"}, "manifold"),
+        ({"network": (8, -1)}, "hidden_sizes=.*at least 1"),
+        ({"energy": Reconstruction(latent_dim=0)}, "latent_dim"),
+        ({"energy": Masked("fcres")}, "energy='masked' is a perceptron"),
+        ({"energy": "masked", "network": "fcres"}, "energy='masked' is a perceptron"),
+        ({"energy": "quadratic"}, "energy"),
         ({"energy": WrongShape}, r"shape \(2,\), got \(2, 1\)"),
-        ({"row_noise": -1.0}, "row_noise"),
+        ({"replay": Replay(ratio=1.5)}, "ratio"),
+        ({"manifold_share": -0.1}, "manifold_share"),
+        ({"schedule": "linear"}, "schedule"),
+        ({"input_noise": -1.0}, "input_noise"),
     ],
 )
 def test_a_combination_that_makes_no_sense_is_refused_before_training(X, parameters, message):
     begun = AtStart("manifold", lambda module: True)
     with pytest.raises(ValueError, match=f"(?s){message}"):
-        MPDR(**{**TINY, **parameters}, callbacks=[begun]).fit(X)
+        tiny(**parameters, callbacks=[begun]).fit(X)
     assert not hasattr(begun, "seen_")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"manifold_share": 0.5, "score_type": "energy"}, "manifold_share=0.5 would be ignored"),
+        ({"manifold_share": 0.5, "energy": "scalar"}, "manifold_share=0.5 would be ignored"),
+        ({"manifold_share": 0.5, "manifold": "identity"}, "manifold_share=0.5 would be ignored"),
+        ({"energy": SquaredDistance, "manifold": "identity"}, "network=.* would be ignored"),
+        ({"energy": Scalar((8,)), "manifold": "identity"}, "network=.* would be ignored"),
+        (
+            {
+                "energy": Scalar("fcres"),
+                "manifold": Manifold(network=MLP((8,), activation="tanh")),
+            },
+            "network=.* would be ignored",
+        ),
+        ({"replay": Replay(ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
+        ({"replay": Replay(0, ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
+        ({"latent_chain": Chain(bounds="data")}, "no use for bounds there"),
+        ({"latent_chain": Chain(step_size="auto")}, "step_size='auto' in latent_chain"),
+        ({"latent_chain": Chain(noise="auto")}, "noise='auto' in latent_chain"),
+        (
+            {"energy": Reconstruction(init="manifold", pretrain_steps=9)},
+            "would be ignored: init='manifold'",
+        ),
+        (
+            {"energy": Reconstruction(init="random", pretrain_learning_rate=0.1)},
+            "would be ignored: init='random'",
+        ),
+        (
+            {"energy": Masked(pretrain_steps=0, pretrain_learning_rate=0.1)},
+            "pretrain_learning_rate=0.1 would be ignored",
+        ),
+    ],
+    ids=str,
+)
+def test_a_parameter_without_effect_is_refused_before_training(X, parameters, message):
+    begun = AtStart("manifold", lambda module: True)
+    with pytest.raises(ValueError, match=message):
+        tiny(**parameters, callbacks=[begun]).fit(X)
+    assert not hasattr(begun, "seen_")
+
+
+@pytest.mark.parametrize("name", ["energy", "manifold"])
+def test_fields_of_what_is_not_there_cannot_be_set(name):
+    detector = MPDR(**{name: SquaredDistance if name == "energy" else "identity"})
+    with pytest.raises((AttributeError, ValueError)):
+        detector.set_params(**{f"{name}__network": (8,)})
 
 
 @pytest.mark.parametrize(
@@ -755,13 +914,13 @@ def test_a_combination_that_makes_no_sense_is_refused_before_training(X, paramet
 )
 def test_a_custom_energy_without_the_method_is_refused(X, energy):
     with pytest.raises(TypeError, match=r"method energy\(x\), got (Linear|str)"):
-        MPDR(**{**TINY, "energy": energy}).fit(X)
+        tiny(energy=energy).fit(X)
 
 
 @pytest.mark.parametrize("method", ["partial_fit", "fit"])
 def test_parameters_are_checked_when_training_continues(X, method):
-    detector = MPDR(**TINY, warm_start=True).fit(X)
-    detector.set_params(bounds=(1, -1))
+    detector = tiny(warm_start=True).fit(X)
+    detector.set_params(visible_chain__bounds=(1, -1))
     with pytest.raises(ValueError, match="bounds=.*lower first"):
         getattr(detector, method)(X)
 
@@ -771,16 +930,16 @@ def test_parameters_are_checked_when_training_continues(X, method):
 )
 def test_sample_refuses_numbers_that_make_no_sense(X, arguments):
     with pytest.raises(ValueError, match=r"n_samples ==|n_steps =="):
-        MPDR(**TINY).fit(X).sample(**arguments)
+        tiny().fit(X).sample(**arguments)
 
 
 def test_sample_refuses_half_a_row(X):
     with pytest.raises(TypeError, match="n_samples must be an instance of"):
-        MPDR(**TINY).fit(X).sample(1.5)
+        tiny().fit(X).sample(1.5)
 
 
-def test_row_noise_reaches_every_stage(X):
-    detector = MPDR(**TINY, row_noise=100.0)
+def test_input_noise_reaches_every_stage(X):
+    detector = tiny(energy=PRETRAINED, input_noise=100.0)
     module = detector._make_module(6)
     rows = torch.zeros(200, 6)
     for stage in detector._stages(module):
@@ -791,46 +950,50 @@ def test_row_noise_reaches_every_stage(X):
 
 def test_masked_energy_needs_two_columns():
     with pytest.raises(ValueError, match=r"got 1 feature\(s\)"):
-        MPDR(**TINY, energy="masked").fit(np.random.RandomState(0).randn(20, 1))
+        tiny(energy="masked").fit(np.random.RandomState(0).randn(20, 1))
 
 
 # ---- the paper's settings --------------------------------------------------------------------
 
 
 def test_from_paper_is_table_7_and_section_4_5_literally():
-    parameters = MPDR.from_paper().get_params()
+    detector = MPDR.from_paper()
     wanted = {
         # Table 7, ADBench, MPDR-R
-        "latent_steps": 1,
-        "latent_step_size": 0.1,
-        "latent_noise": 0.05,
-        "latent_gamma": 0.0001,
-        "visible_steps": 5,
-        "visible_step_size": 10,
-        "visible_noise": 0.1,
-        "visible_gamma": 0.0001,
-        # section 4.5
-        "energy": "reconstruction",
-        "manifold": "autoencoder",
-        "hidden_sizes": (1024, 1024),
-        "manifold_dims": None,
-        "latent_dim": None,
+        "latent_chain": {"steps": 1, "step_size": 0.1, "noise": 0.05, "gamma": 1e-4},
+        # the data is scaled by the protocol, and only images have bounds
+        "visible_chain": {
+            "steps": 5,
+            "step_size": 10,
+            "noise": 0.1,
+            "gamma": 1e-4,
+            "bounds": "none",
+            "metropolis": False,
+        },
+        # sections 4.1 and 4.5
+        "network": {"hidden_sizes": (1024, 1024)},
+        "energy": {"latent_dim": None, "distance": "l2", "pretrain_learning_rate": 1e-4},
+        "manifold": {
+            "dims": None,
+            "latent_space": "sphere",
+            "learning_rate": 1e-4,
+            "penalty": 0.0,
+        },
+        "replay": {"size": 0},
+    }
+    for name, fields in wanted.items():
+        part = detector.part(name)
+        assert {field: getattr(part, field) for field in fields} == fields
+    wanted = {
         # sections 3.3, 3.4 and 4.1
-        "latent_space": "sphere",
         "noise_range": (0.05, 0.3),
         "energy_penalty": 1.0,
         "learning_rate": 1e-4,
-        "manifold_learning_rate": 1e-4,
         "schedule": "constant",
         "score_type": "energy",
-        "replay_size": 0,
-        "metropolis": False,
-        "encoder_penalty": 0.0,
-        # the data is scaled by the protocol, and only images have bounds
         "standardize": False,
-        "bounds": None,
     }
-    assert {name: parameters[name] for name in wanted} == wanted
+    assert {name: getattr(detector, name) for name in wanted} == wanted
 
 
 TABLE_7 = {
@@ -843,18 +1006,31 @@ TABLE_7 = {
 
 @pytest.mark.parametrize(("experiment", "energy"), TABLE_7)
 def test_from_paper_has_the_experiments_on_images(experiment, energy):
-    steps = {"manifold_steps": 1, "pretrain_steps": 1, "max_steps": 2, "batch_size": 6}
-    detector = MPDR.from_paper(experiment, energy=energy, network_width=1 / 32, **steps)
-    names = "latent_steps latent_step_size latent_noise visible_steps visible_step_size"
-    names += " visible_noise"
-    got = tuple(getattr(detector, name) for name in names.split())
+    small = {
+        "mnist": {"network": Conv28(width=1 / 32)},
+        "cifar10": {"network": Cifar1(width=1 / 32)},
+    }[experiment]
+    part = {"reconstruction": Reconstruction, "scalar": Scalar}[energy]()
+    if experiment == "cifar10":
+        assert MPDR.from_paper(experiment, energy=energy).part("energy").network == Conv32Big()
+        part.network = Conv32Big(width=1 / 32)
+        if energy == "reconstruction":
+            part.pretrain_steps = 1
+    short = {"manifold": Manifold(steps=1), "max_steps": 2, "batch_size": 6}
+    detector = MPDR.from_paper(experiment, energy=part, **small, **short)
+    latent, visible = detector.part("latent_chain"), detector.part("visible_chain")
+    got = tuple(getattr(c, f) for c in (latent, visible) for f in ("steps", "step_size", "noise"))
     assert got == TABLE_7[experiment, energy]
-    assert (detector.latent_gamma, detector.visible_gamma) == (1e-4, 0.0)
+    assert (latent.gamma, visible.gamma) == (1e-4, 0.0)
     reconstructs_digits = (experiment, energy) == ("mnist", "reconstruction")
-    assert detector.learn_scale == reconstructs_digits
+    assert bool(getattr(detector.part("energy"), "learn_scale", False)) == reconstructs_digits
     assert detector.learning_rate == (1e-5 if reconstructs_digits else 1e-4)
+    # What was given changes one field, and leaves the paper's others.
+    assert detector.part("manifold").learning_rate == 1e-4
+    assert detector.part("manifold").penalty == (1e-4 if experiment == "mnist" else 1e-5)
     X = np.random.RandomState(0).rand(8, *detector.image_shape).astype(np.float32)
-    detector.set_params(latent_steps=1, visible_steps=2, random_state=0, device="cpu").fit(X)
+    detector.set_params(latent_chain__steps=1, visible_chain__steps=2, random_state=0)
+    detector.set_params(device="cpu").fit(X)
     assert np.isfinite(detector.score_samples(X)).all()
     assert detector.module_.latent_dims == ((32,) if experiment == "mnist" else (32, 64, 128))
     spectral = [m for m in detector.module_.base.modules() if isinstance(m, SpectralWeight)]
@@ -867,17 +1043,45 @@ def test_from_paper_takes_other_parameters_and_is_a_detector_of_the_class():
     class Mine(MPDR):
         pass
 
-    detector = Mine.from_paper(hidden_sizes=(8,), visible_noise=0.2)
+    detector = Mine.from_paper(network=(8,), visible_chain=Chain(noise=0.2))
     assert type(detector) is Mine
-    assert (detector.hidden_sizes, detector.visible_noise) == ((8,), 0.2)
-    assert detector.visible_step_size == 10
+    chain = detector.part("visible_chain")
+    assert (chain.noise, chain.step_size, chain.bounds) == (0.2, 10, "none")
+    assert detector.part("network") == MLP((8,), activation="leaky_relu")
     with pytest.raises(TypeError, match="visible_nose"):
         MPDR.from_paper(visible_nose=0.2)
 
 
+@pytest.mark.parametrize("experiment", [None, "mnist", "cifar10"])
+def test_a_detector_that_is_changed_leaves_the_papers_settings_alone(experiment):
+    before = MPDR.from_paper(experiment).get_params()
+    changed = MPDR.from_paper(experiment).set_params(
+        visible_chain__steps=99, manifold__steps=99, energy__pretrain_steps=99
+    )
+    assert changed.visible_chain.steps == 99
+    assert MPDR.from_paper(experiment).get_params() == before
+
+
+@pytest.mark.parametrize(
+    ("energy", "wanted"),
+    [
+        ("masked", Masked(pretrain_learning_rate=1e-4)),
+        (Masked(pretrain_steps=5), Masked(pretrain_steps=5, pretrain_learning_rate=1e-4)),
+        ("scalar", Scalar()),
+        (SquaredDistance, SquaredDistance),
+    ],
+    ids=str,
+)
+def test_from_paper_takes_every_energy(energy, wanted):
+    part = MPDR.from_paper(energy=energy).part("energy")
+    if isinstance(part, Masked | Scalar):
+        part.network = None
+    assert part == wanted
+
+
 def test_paper_settings_train_on_rows_in_the_unit_cube():
     rows = np.random.RandomState(0).rand(150, 30)
-    detector = MPDR.from_paper(**TINY).fit(rows)
+    detector = MPDR.from_paper(**TINY, energy=PRETRAINED).fit(rows)
     assert np.isfinite(detector.score_samples(rows)).all()
     np.testing.assert_array_equal(detector.units_.to_standard(rows), rows.astype(np.float32))
 
@@ -886,7 +1090,7 @@ def test_paper_settings_train_on_rows_in_the_unit_cube():
 
 
 def test_partial_fit_trains_the_energy_only_and_keeps_the_replay_buffer(X):
-    detector = MPDR(**TINY, replay_size=1000, energy_init="manifold").fit(X)
+    detector = tiny(replay=Replay(1000), energy=Reconstruction(init="manifold")).fit(X)
     before, base = weights(detector.module_.manifolds), weights(detector.module_.base)
     kept = detector.module_.buffers_[0].rows.clone()
     detector.partial_fit(X[:1])
@@ -901,6 +1105,15 @@ def test_partial_fit_trains_the_energy_only_and_keeps_the_replay_buffer(X):
     assert len(rows) == 2 * len(kept) and torch.equal(rows[: len(kept)], kept)
 
 
+def test_what_a_fit_was_made_with_stays_until_the_next(X):
+    detector = tiny(visible_chain=Chain(noise=0.1)).fit(X)
+    before = detector.sample(5, n_steps=3, random_state=0)
+    changed = detector.set_params(visible_chain__noise=3.0, latent_chain=Chain(noise=2.0))
+    np.testing.assert_array_equal(changed.sample(5, n_steps=3, random_state=0), before)
+    after = changed.partial_fit(X).sample(5, n_steps=3, random_state=0)
+    assert np.abs(after - before).max() > 1
+
+
 def test_a_stage_stopped_by_a_callback_still_leads_to_a_fitted_detector(X):
     class Stop(Callback):
         def on_epoch_end(self, net, **kwargs):
@@ -910,22 +1123,22 @@ def test_a_stage_stopped_by_a_callback_still_leads_to_a_fitted_detector(X):
     assert detector.history_.groupby("stage")["step"].max()["energy"] == 50
 
 
-@pytest.mark.parametrize("replay_size", [0, 100])
-def test_a_detector_that_diverged_can_be_trained_further_with_smaller_steps(X, replay_size):
-    settings = {**TINY, "max_steps": 60, "replay_size": replay_size}
-    detector = MPDR(**settings, bounds=None, visible_step_size=1e4)
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_detector_that_diverged_can_be_trained_further_with_smaller_steps(X, size):
+    settings = {"max_steps": 60, "replay": Replay(size)}
+    detector = tiny(**settings, visible_chain=Chain(bounds="none", step_size=1e4))
     with pytest.warns(DivergenceWarning, match="stage 'energy' diverged"):
         detector.fit(X)
     before = detector.score_samples(X)
     assert np.isfinite(before).all()
-    detector.set_params(bounds="data", visible_step_size="auto").partial_fit(X)
+    detector.set_params(visible_chain=None).partial_fit(X)
     after = detector.score_samples(X)
     assert np.isfinite(after).all() and not np.array_equal(before, after)
 
 
 def test_the_label_free_score_of_a_pipeline_names_the_scorer(X):
     with pytest.raises(TypeError, match="got Pipeline.*on_manifold_scorer"):
-        MPDR.on_manifold_score(make_pipeline(StandardScaler(), MPDR(**TINY)).fit(X), X)
+        MPDR.on_manifold_score(make_pipeline(StandardScaler(), tiny()).fit(X), X)
 
 
 def test_an_energy_without_parameters_is_refused(X):
@@ -937,10 +1150,10 @@ def test_an_energy_without_parameters_is_refused(X):
             return x.square().mean(dim=1)
 
     with pytest.raises(ValueError, match="Fixed has no parameters"):
-        MPDR(**{**TINY, "energy": Fixed}).fit(X)
+        tiny(energy=Fixed).fit(X)
 
 
 def test_cross_validation_without_scoring_says_that_there_is_none(X):
     # A parameter called `score` would be taken for the method.
     with pytest.raises(TypeError, match="scoring"):
-        cross_val_score(MPDR(**TINY), X, cv=2)
+        cross_val_score(tiny(), X, cv=2)

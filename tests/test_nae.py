@@ -1,6 +1,7 @@
 """NAE: what the linear case, the plane and the paper's equations say it must do."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from scipy.stats import multivariate_normal, spearmanr
 
 from skgenad import NAE, Autoencoder
 from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.energies import Chain, Replay
 from skgenad.energies._langevin import Langevin
-from skgenad.energies.nae import NormalizedModule
+from skgenad.energies.nae import NAEModel, NAESettings
+from skgenad.networks import Conv28, Conv32, Conv64
 
 from ._settings import mlp_autoencoder, normal_rows, tiny
 
@@ -21,17 +24,29 @@ def X():
     return normal_rows(200)
 
 
-def module(sampling="omi", *, temperature=0.5, replay_ratio=0.95, replay_size=1000, space="sphere"):
+STILL = Langevin(0, 0.1, 0.1)
+
+
+def module(sampling="omi", *, replay=(1000, 0.95), space="sphere", **settings):
     torch.manual_seed(0)
     net = mlp_autoencoder(4, 3, (8,), "tanh", space)
-    made = NormalizedModule(
-        ReconstructionEnergy(net), 4, 3, temperature, sampling, replay_size, replay_ratio
+    usual = {
+        "visible": STILL,
+        "latent": STILL,
+        "bounds": "none",
+        "energy_penalty": 1.0,
+        "temperature": 0.5,
+    }
+    made = NAEModel(
+        ReconstructionEnergy(net),
+        4,
+        NAESettings(**{**usual, **settings}),
+        latent_dim=3,
+        sampling=sampling,
+        replay=replay,
     )
-    made.set_range(torch.tensor([[-2.0, -1.0, 0.0, 5.0], [2.0, 3.0, 1.0, 7.0]]))
+    made.prepare(torch.tensor([[-2.0, -1.0, 0.0, 5.0], [2.0, 3.0, 1.0, 7.0]]), None)
     return made
-
-
-still = Langevin(0, 0.1, 0.1)
 
 
 # ---- the linear case is a Gaussian (appendix A.2) ---------------------------------------------
@@ -48,15 +63,11 @@ def test_a_linear_overcomplete_nae_is_the_gaussian_of_maximum_likelihood(d):
     axes, _ = np.linalg.qr(rng.randn(d, d))
     X = rng.randn(2000, d) * np.linspace(0.6, 1.8, d) @ axes.T + rng.randn(d)
     detector = NAE(
-        hidden_sizes=(),
+        network=(),
         latent_dim=d + 1,
         latent_space="euclidean",
-        latent_step_size=0.045,
-        latent_noise=0.3,
-        visible_steps=30,
-        visible_noise=0.5,
-        metropolis=True,
-        bounds=(-8, 8),
+        latent_chain=Chain(step_size=0.045, noise=0.3),
+        visible_chain=Chain(30, noise=0.5, metropolis=True, bounds=(-8, 8)),
         temperature=0.5,
         energy_penalty=0.01,
         pretrain_steps=0,
@@ -81,7 +92,7 @@ def test_a_linear_overcomplete_nae_is_the_gaussian_of_maximum_likelihood(d):
 def test_an_autoencoder_trained_alone_is_the_identity_in_the_linear_overcomplete_case():
     """What the normalisation is for: without it every row is reconstructed."""
     X = np.random.RandomState(0).randn(500, 3)
-    linear = {"hidden_sizes": (), "latent_dim": 4, "latent_space": "euclidean"}
+    linear = {"network": (), "latent_dim": 4, "latent_space": "euclidean"}
     detector = Autoencoder(**linear, learning_rate=1e-2, random_state=0).fit(X)
     assert detector.anomaly_score(10 * X).max() < 1e-3
 
@@ -98,7 +109,7 @@ def clusters():
 
 
 ON_A_LINE = {
-    "hidden_sizes": (64, 64),
+    "network": (64, 64),
     "latent_dim": 1,
     "latent_space": "euclidean",
     "standardize": False,
@@ -108,12 +119,8 @@ ON_A_LINE = {
 
 def nae_on_a_line(**parameters):
     settings = {
-        "latent_steps": 10,
-        "latent_noise": 0.15,
-        "latent_step_size": 0.01,
-        "visible_steps": 15,
-        "visible_noise": 0.3,
-        "metropolis": True,
+        "latent_chain": Chain(10, noise=0.15, step_size=0.01),
+        "visible_chain": Chain(15, noise=0.3, metropolis=True),
         "temperature": 0.1,
         "latent_penalty": 0.01,
         "pretrain_steps": 300,
@@ -144,7 +151,8 @@ def test_contrastive_divergence_leaves_a_spurious_mode_where_its_chains_do_not_c
     xs, ys = np.linspace(-4, 4, 161), np.linspace(-2, 2, 81)
     share, worst = {}, {}
     for sampling in ("cd", "omi"):
-        detector = nae_on_a_line(sampling=sampling, visible_steps=2, visible_noise=0.05).fit(X)
+        chain = Chain(2, noise=0.05, metropolis=True)
+        detector = nae_on_a_line(sampling=sampling, visible_chain=chain).fit(X)
         density = np.exp(detector.log_density_grid(xs, ys))
         share[sampling] = density[:, np.abs(xs) < 0.5].sum() * 0.05**2
         worst[sampling] = (detector.energy(X) > detector.energy(gap).min()).mean()
@@ -158,7 +166,7 @@ def test_contrastive_divergence_leaves_a_spurious_mode_where_its_chains_do_not_c
 
 def test_omi_starts_on_the_decoders_manifold():
     made = module("omi")
-    negatives = made.negatives(torch.randn(20, 4), still, still)
+    negatives = made.negatives(torch.randn(20, 4))
     torch.testing.assert_close(negatives, made.base.net.decode(made.replayed.rows))
     norms = made.replayed.rows.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones(20))
@@ -166,24 +174,24 @@ def test_omi_starts_on_the_decoders_manifold():
 
 def test_cd_starts_at_the_rows():
     made, x = module("cd"), torch.randn(20, 4)
-    assert torch.equal(made.negatives(x, still, still), x)
+    assert torch.equal(made.negatives(x), x)
     assert len(made.replayed) == 0
 
 
 def test_pcd_starts_within_the_range_of_the_rows_and_goes_on_from_there():
-    made = module("pcd", replay_ratio=1.0, replay_size=20)
-    first = made.negatives(torch.randn(20, 4), still, still)
+    made = module("pcd", replay=(20, 1.0))
+    first = made.negatives(torch.randn(20, 4))
     assert ((first >= made.low) & (first <= made.high)).all()
     assert first.std(dim=0).min() > 0.1
-    drift = Langevin(1, 0.0, 1e-3)
-    second = made.negatives(torch.randn(20, 4), still, drift)
+    made.settings = replace(made.settings, visible=Langevin(1, 0.0, 1e-3))
+    second = made.negatives(torch.randn(20, 4))
     assert 0 < float((second - first).abs().max()) < 0.01  # every chain goes on as itself
 
 
 def test_pcd_restarts_the_stated_share_of_chains():
-    made = module("pcd", replay_ratio=0.75, replay_size=2000)
-    old = made.negatives(torch.zeros(2000, 4), still, still)
-    new = made.negatives(torch.zeros(2000, 4), still, still)
+    made = module("pcd", replay=(2000, 0.75))
+    old = made.negatives(torch.zeros(2000, 4))
+    new = made.negatives(torch.zeros(2000, 4))
     assert (new == old).all(dim=1).float().mean() == pytest.approx(0.75, abs=0.04)
 
 
@@ -197,7 +205,7 @@ def test_fresh_latent_chains_start_in_the_prior(space):
 
 def test_the_latent_chain_samples_the_on_manifold_density():
     """Eq. 14 with E(f_d(z)) = |z - m|^2 / 2, by a stand-in for the networks: N(m, T I)."""
-    made = module(temperature=0.5, space="euclidean")
+    made = module(space="euclidean")
     mean = torch.tensor([1.0, 0.0, -1.0])
     decode = torch.eye(4)[:, :3]
     made.base.net.decode_and_pullback = lambda z: (z @ decode.T, lambda v: v @ decode)
@@ -216,10 +224,9 @@ def test_the_latent_chain_samples_the_on_manifold_density():
 def test_gradients_are_those_of_the_likelihood(monkeypatch):
     """dL/dtheta = grad E(x) - grad E(x-) + alpha grad E(x-)^2; for log T: -(E(x) - E(x-)) / T."""
     x, negatives = torch.randn(30, 4), torch.randn(30, 4) + 1
-    made = module()
-    monkeypatch.setattr(made, "negatives", lambda *_: negatives)
-    detector = NAE(train_temperature=True, energy_penalty=0.3)
-    detector._energy_objective(made, x)["loss"].backward()
+    made = module(energy_penalty=0.3, train_temperature=True)
+    monkeypatch.setattr(made, "negatives", lambda _: negatives)
+    made.loss(x)["loss"].backward()
     by_hand = module()
     on_data, on_negatives = by_hand.base.energy(x).mean(), by_hand.base.energy(negatives)
     (on_data - on_negatives.mean() + 0.3 * on_negatives.square().mean()).backward()
@@ -241,17 +248,18 @@ def test_the_latent_penalty_shortens_latent_vectors(X):
 def test_a_trained_temperature_moves_and_a_fixed_one_does_not(X):
     fixed = tiny("NAE", temperature=0.7).fit(X)
     assert fixed.temperature_ == pytest.approx(0.7) and "temperature" not in fixed.history_
-    trained = tiny("NAE", temperature=0.7, train_temperature=True).fit(X)
+    trained = tiny("NAE", temperature=0.7, temperature_learning_rate=1e-3).fit(X)
     assert trained.temperature_ != pytest.approx(0.7, rel=1e-3)
     assert trained.history_["temperature"].notna().any()
-    slow = tiny("NAE", temperature=0.7, train_temperature=True, temperature_learning_rate=1e-9)
+    slow = tiny("NAE", temperature=0.7, temperature_learning_rate=1e-9)
     assert slow.fit(X).temperature_ == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("d", [2, 20])
-def test_a_temperature_trained_at_the_defaults_stays_in_reason(d):
+def test_a_temperature_trained_at_the_papers_rate_stays_in_reason(d):
     X = np.random.RandomState(0).randn(300, d)
-    detector = NAE(train_temperature=True, max_steps=150, pretrain_steps=100, random_state=0)
+    lengths = {"max_steps": 150, "pretrain_steps": 100}
+    detector = NAE(temperature_learning_rate=1e-3, **lengths, random_state=0)
     assert 0.5 < detector.fit(X).temperature_ < 2
     assert np.isfinite(detector.score_samples(1e6 * X)).all()
 
@@ -261,17 +269,13 @@ def test_a_density_that_was_fitted_is_that_of_the_rows():
     covariance = np.array([[1.0, 0.6], [0.6, 1.0]])
     X = np.random.RandomState(0).randn(2000, 2) @ np.linalg.cholesky(covariance).T
     detector = NAE(
-        hidden_sizes=(64, 64),
+        network=(64, 64),
         latent_dim=3,
         latent_space="euclidean",
         latent_penalty=0.01,
-        latent_noise=0.1,
-        latent_step_size=0.005,
-        visible_steps=15,
-        visible_noise=0.5,
-        metropolis=True,
+        latent_chain=Chain(noise=0.1, step_size=0.005),
+        visible_chain=Chain(15, noise=0.5, metropolis=True),
         temperature=0.2,
-        train_temperature=True,
         temperature_learning_rate=5e-3,
         energy_penalty=0.1,
         pretrain_steps=200,
@@ -289,26 +293,30 @@ def test_a_density_that_was_fitted_is_that_of_the_rows():
 
 OTHER = {
     "network": "fcres",
-    "hidden_sizes": (16,),
+    "network__hidden_sizes": (16,),
+    "network__activation": "tanh",
     "latent_dim": 2,
     "latent_space": "euclidean",
-    "activation": "tanh",
     "distance": "l1",
     "sampling": "cd",
-    "latent_steps": 4,
-    "latent_step_size": 0.5,
-    "latent_noise": 0.2,
-    "visible_steps": 4,
-    "visible_step_size": 0.01,
-    "visible_noise": 0.1,
-    "visible_clip": 1e-3,
-    "anneal": True,
-    "bounds": (-0.5, 0.5),
-    "metropolis": True,
-    "replay_size": 0,
-    "replay_ratio": 0.1,
+    "latent_chain__steps": 4,
+    "latent_chain__step_size": 0.5,
+    "latent_chain__noise": 0.2,
+    "latent_chain__normalize": True,
+    "latent_chain__clip": 1e-3,
+    "latent_chain__anneal": True,
+    "visible_chain__steps": 4,
+    "visible_chain__step_size": 0.01,
+    "visible_chain__noise": 0.1,
+    "visible_chain__normalize": True,
+    "visible_chain__clip": 1e-3,
+    "visible_chain__anneal": True,
+    "visible_chain__bounds": (-0.5, 0.5),
+    "visible_chain__metropolis": True,
+    "replay__size": 0,
+    "replay__ratio": 0.1,
     "temperature": 0.2,
-    "train_temperature": True,
+    "temperature_learning_rate": 1e-3,
     "energy_penalty": 0.0,
     "encoder_penalty": 0.1,
     "pretrain_steps": 20,
@@ -326,16 +334,17 @@ OTHER = {
 def test_every_parameter_changes_what_is_learned(X, name):
     rows = (X - X.mean(axis=0)) / (2 * X.std(axis=0))
     usual = tiny("NAE").fit(rows).score_samples(rows)
-    assert not np.array_equal(
-        tiny("NAE", **{name: OTHER[name]}).fit(rows).score_samples(rows), usual
-    )
+    changed = tiny("NAE").set_params(**{name: OTHER[name]}).fit(rows)
+    assert not np.array_equal(changed.score_samples(rows), usual)
 
 
 def test_no_parameter_was_forgotten():
-    elsewhere = {"latent_penalty", "temperature_learning_rate", "contamination", "warm_start"}
-    elsewhere |= {"calibration_fraction", "device", "verbose", "callbacks"}
-    elsewhere |= {"image_shape", "network_width"}  # test_images.py
-    assert set(NAE().get_params()) == set(OTHER) | elsewhere
+    elsewhere = {"latent_penalty", "contamination", "warm_start", "calibration_fraction"}
+    elsewhere |= {"device", "verbose", "callbacks", "image_shape", "latent_chain__metropolis"}
+    # These are refused, below.
+    elsewhere |= {"latent_chain__gamma", "latent_chain__bounds", "visible_chain__gamma"}
+    objects = {"latent_chain", "visible_chain", "replay"}
+    assert set(NAE().get_params()) - objects == set(OTHER) | elsewhere
 
 
 @pytest.mark.parametrize(
@@ -344,12 +353,25 @@ def test_no_parameter_was_forgotten():
         ({"sampling": "mcmc"}, "sampling"),
         ({"distance": "cosine"}, "distance"),
         ({"temperature": 0.0}, "temperature"),
-        ({"replay_ratio": 1.5}, "replay_ratio"),
+        ({"replay": Replay(ratio=1.5)}, "ratio"),
         ({"latent_penalty": 0.1}, "latent_space='sphere'"),
-        ({"metropolis": True, "visible_clip": 0.1}, "cannot be combined with clip"),
-        ({"metropolis": True, "visible_noise": 0.0}, "noise > 0"),
-        ({"bounds": (1, 0)}, "bounds"),
-        ({"hidden_sizes": (0,)}, "hidden_sizes"),
+        ({"visible_chain": Chain(clip=0.1, metropolis=True)}, "cannot be combined with clip"),
+        ({"visible_chain": Chain(noise=0.0, metropolis=True)}, "noise > 0"),
+        ({"visible_chain": Chain(bounds=(1, 0))}, "bounds"),
+        ({"latent_chain": Chain(metropolis=True)}, "cannot be combined with sphere"),
+        ({"latent_chain": Chain(noise="auto")}, "noise='auto' in latent_chain"),
+        ({"network": (0,)}, "hidden_sizes"),
+        # what would have no effect
+        ({"latent_chain": Chain(gamma=0.1)}, "NAE has no use for gamma there"),
+        ({"latent_chain": Chain(bounds="data")}, "NAE has no use for bounds there"),
+        ({"visible_chain": Chain(gamma=0.0)}, "NAE has no use for gamma there"),
+        ({"replay": Replay(0, ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
+        ({"sampling": "cd", "replay": Replay(10)}, "replay=.* would be ignored"),
+        ({"sampling": "cd", "replay": Replay(ratio=0.5)}, "replay=.* would be ignored"),
+        (
+            {"pretrain_steps": 0, "pretrain_learning_rate": 0.1},
+            "pretrain_learning_rate=0.1 would be ignored: pretrain_steps=0",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(X, parameters, message):
@@ -358,26 +380,41 @@ def test_what_cannot_be_is_refused(X, parameters, message):
 
 
 def test_options_of_chains_reach_the_chains():
-    detector = NAE(visible_clip=0.1, anneal=True, bounds=(-1, 1), latent_steps=7, visible_noise=0.2)
-    latent, visible = detector._chains(module())
-    assert latent.n_steps == 7 and latent.sphere and latent.bounds is None
-    assert visible.clip == 0.1 and visible.anneal and visible.bounds == (-1, 1)
-    assert not detector._chains(module(space="euclidean"))[0].sphere
+    chain = Chain(noise=0.2, clip=0.1, anneal=True, bounds=(-1, 1))
+    detector = NAE(visible_chain=chain, latent_chain=Chain(7))
+    made = detector._make_module(4)
+    latent, visible = made.settings.latent, made.settings.visible
+    assert latent.n_steps == 7 and latent.sphere
+    assert visible.clip == 0.1 and visible.anneal and made.bounds == (-1, 1)
+    detector = NAE(latent_space="euclidean", latent_chain=Chain(metropolis=True))
+    latent = detector._make_module(4).settings.latent
+    assert latent.metropolis and not latent.sphere
+
+
+@pytest.mark.parametrize("sampling", ["cd", "pcd"])
+def test_without_omi_the_latent_chain_is_that_of_samples_alone(X, sampling):
+    usual, other = (
+        tiny("NAE", sampling=sampling, latent_chain=chain).fit(X)
+        for chain in (None, Chain(3, noise=0.3))
+    )
+    np.testing.assert_array_equal(usual.score_samples(X), other.score_samples(X))
+    samples = [detector.sample(5, random_state=0) for detector in (usual, other)]
+    assert not np.array_equal(*samples)
 
 
 @pytest.mark.parametrize(
     ("parameters", "step", "temperature"),
     [
         ({"temperature": 0.5}, 0.1 * 4 * 0.5, 0.5 * 0.3**2 / (2 * 0.2)),
-        ({"metropolis": True}, 0.3**2 / 2, 1.0),
-        ({"train_temperature": True}, 0.3**2 / 2, 1.0),
-        ({"visible_step_size": 0.09}, 0.09, 0.5),
-        ({"visible_step_size": 0.09, "visible_noise": 0.0}, 0.09, 1.0),
+        ({"visible_chain": Chain(2, metropolis=True)}, 0.3**2 / 2, 1.0),
+        ({"temperature_learning_rate": 1e-9}, 0.3**2 / 2, 1.0),
+        ({"visible_chain": Chain(2, step_size=0.09)}, 0.09, 0.5),
+        ({"visible_chain": Chain(2, step_size=0.09, noise=0.0)}, 0.09, 1.0),
     ],
 )
 def test_step_size_and_the_temperature_that_chains_have(X, parameters, step, temperature):
-    detector = tiny("NAE", **parameters, temperature_learning_rate=1e-9).fit(X)
-    assert detector._chains(detector.module_)[1].step_size == pytest.approx(step)
+    detector = tiny("NAE", **parameters).fit(X)
+    assert detector.module_.settings.visible.step_size == pytest.approx(step)
     assert detector._temperature() == pytest.approx(temperature)
 
 
@@ -392,28 +429,34 @@ def test_the_encoders_penalty_shrinks_its_weights(X):
 @pytest.mark.parametrize("experiment", ["2d", "mnist", "cifar10", "celeba"])
 def test_the_papers_settings_train(experiment):
     short = {"pretrain_steps": 2, "max_steps": 2, "batch_size": 4, "random_state": 0}
+    networks = {"mnist": Conv28, "cifar10": Conv32, "celeba": Conv64}
+    paper = NAE.from_paper(experiment)
     if experiment == "2d":
-        rows = np.random.RandomState(0).rand(60, 2)
-        detector = NAE.from_paper(experiment, hidden_sizes=(8,), **short).fit(rows)
-        assert detector.standardize is False and detector.network == "mlp"
+        assert paper.standardize is False and paper.network is None
+        detector, shape = NAE.from_paper(experiment, network=(8,), **short), (60, 2)
     else:
-        detector = NAE.from_paper(experiment, network_width=1 / 32, **short)
-        rows = np.random.RandomState(0).rand(8, *detector.image_shape)
-        detector.fit(rows)
-        networks = {"mnist": "conv28", "cifar10": "conv32", "celeba": "conv64"}
-        assert detector.network == networks[experiment]
+        network = networks[experiment]
+        assert paper.part("network") == network()
+        detector = NAE.from_paper(experiment, network=network(width=1 / 32), **short)
+        shape = (8, *detector.image_shape)
+    rows = np.random.RandomState(0).rand(*shape)
+    detector.fit(rows)
     assert np.isfinite(detector.score_samples(rows)).all()
     assert detector.learning_rate == 1e-5
     assert detector.encoder_penalty == (1e-4 if experiment in ("mnist", "cifar10") else 0)
     table_11 = {
-        "2d": (0.005, 0.1, 10, 0.005, 0.1, 30, False, None, True, True),
-        "mnist": (0.2, 0.05, 10, 10, 0.05, 50, True, 0.01, False, False),
-        "cifar10": (1, 0.02, 20, 10, 0.02, 40, True, 0.01, False, False),
-        "celeba": (1, 0.02, 20, 10, 0.02, 40, True, 0.01, False, False),
+        "2d": ((10, 0.005, 0.1), (30, 0.005, 0.1, False, None, True), 1e-3),
+        "mnist": ((10, 0.2, 0.05), (50, 10, 0.05, True, 0.01, False), 0),
+        "cifar10": ((20, 1, 0.02), (40, 10, 0.02, True, 0.01, False), 0),
+        "celeba": ((20, 1, 0.02), (40, 10, 0.02, True, 0.01, False), 0),
     }
-    names = "latent_step_size latent_noise latent_steps visible_step_size visible_noise"
-    names += " visible_steps anneal visible_clip train_temperature metropolis"
-    assert tuple(getattr(detector, name) for name in names.split()) == table_11[experiment]
+    latent, visible = detector.part("latent_chain"), detector.part("visible_chain")
+    fields = ("steps", "step_size", "noise", "anneal", "clip", "metropolis")
+    assert (
+        tuple(getattr(latent, name) for name in fields[:3]),
+        tuple(getattr(visible, name) for name in fields),
+        detector.temperature_learning_rate,
+    ) == table_11[experiment]
 
 
 def test_the_paper_has_no_such_experiment():

@@ -14,7 +14,8 @@ from skgenad._tensors.maps import MLP, identity_manifold
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.energies._energies import ScalarEnergy, contrastive_loss, energy_and_grad
 from skgenad.energies._langevin import Langevin
-from skgenad.energies._recovery import RecoveryEnergy, RecoveryModule
+from skgenad.energies._recovery import RecoveryEnergy, RecoveryModule, RecoverySettings
+from skgenad.energies.mpdr import MPDRModel
 
 from ._settings import mlp_autoencoder
 
@@ -58,15 +59,31 @@ def reconstruction(d=D):
     return ReconstructionEnergy(mlp_autoencoder(d, d, (8,), "tanh"))
 
 
-def recovery_module(n_manifolds=1, base=None, **kwargs):
+def settings(latent_steps=1, visible_steps=5, gamma=1e-4, bounds="none", **others):
+    """Settings of training with chains of so many steps; on a sphere unless asked otherwise."""
+    usual = {
+        "noise_range": NOISE_RANGE,
+        "latent": Langevin(latent_steps, 0.1, 0.05, sphere=True),
+        "latent_gamma": gamma,
+        "visible": Langevin(visible_steps, 0.5, 0.3),
+        "visible_gamma": gamma,
+        "bounds": bounds,
+        "energy_penalty": 1.0,
+    }
+    return RecoverySettings(**{**usual, **others})
+
+
+def with_manifold(net, d_z, base=None, **others):
+    return RecoveryModule(
+        base or reconstruction(), [net], D, settings(**others), latent_dims=(d_z,)
+    )
+
+
+def recovery_module(n_manifolds=1, base=None, replay=(0, 0.95), cls=RecoveryModule, **others):
     dims = tuple(range(2, 2 + n_manifolds))
     nets = [autoencoder(d_z=d_z) for d_z in dims]
-    return RecoveryModule(base or reconstruction(), nets, D, dims, **kwargs)
-
-
-def chains(latent_steps=1, visible_steps=5, gamma=1e-4, **visible):
-    latent = Langevin(latent_steps, 0.1, 0.05, sphere=True)
-    return (latent, gamma), (Langevin(visible_steps, 0.5, 0.3, **visible), gamma)
+    made = settings(**others)
+    return cls(base or reconstruction(), nets, D, made, latent_dims=dims, replay=replay)
 
 
 def perceptron(mlp, x):
@@ -146,8 +163,7 @@ def test_identity_manifold_has_the_gaussian_recovery_gradient(space):
 
 def test_identity_manifold_adds_gaussian_noise_to_the_rows():
     x = torch.randn(4000, D)
-    module = RecoveryModule(quadratic(), [identity_manifold()], D, (D,))
-    target = module.perturb(0, x, NOISE_RANGE)
+    target = with_manifold(identity_manifold(), D, quadratic()).perturb(0, x)
     eps = (target.z_noisy - x) * (2 * target.weight).sqrt()
     assert kstest(eps.flatten().numpy(), "norm").pvalue > 0.01
     # Noise magnitudes belong to rows: within a row, columns share them.
@@ -178,7 +194,7 @@ def test_metropolis_chain_samples_the_closed_form_posterior():
 
 
 def test_noise_magnitudes_are_uniform_per_row_within_the_range():
-    target = recovery_module().perturb(0, torch.randn(4000, D), NOISE_RANGE)
+    target = recovery_module().perturb(0, torch.randn(4000, D))
     sigma = (1 / (2 * target.weight)).sqrt().squeeze(1).numpy()
     low, high = NOISE_RANGE
     assert sigma.shape == (4000,)
@@ -187,7 +203,7 @@ def test_noise_magnitudes_are_uniform_per_row_within_the_range():
 
 
 def test_a_range_of_one_point_is_a_single_noise_magnitude():
-    target = recovery_module().perturb(0, torch.randn(50, D), (0.2, 0.2))
+    target = recovery_module(noise_range=(0.2, 0.2)).perturb(0, torch.randn(50, D))
     torch.testing.assert_close(target.weight, torch.full((50, 1), 1 / (2 * 0.2**2)))
 
 
@@ -195,10 +211,10 @@ def test_a_range_of_one_point_is_a_single_noise_magnitude():
 def test_perturbed_codes_lie_on_the_sphere_at_the_distance_of_their_noise(sigma):
     d_z = 16
     manifold = autoencoder(d_z=d_z)
-    module = RecoveryModule(reconstruction(), [manifold], D, (d_z,))
+    module = with_manifold(manifold, d_z, noise_range=(sigma, sigma))
     x = torch.randn(2000, D)
     with torch.no_grad():
-        z, z_noisy = manifold.encode(x), module.perturb(0, x, (sigma, sigma)).z_noisy
+        z, z_noisy = manifold.encode(x), module.perturb(0, x).z_noisy
     torch.testing.assert_close(z_noisy.norm(dim=1), torch.ones(2000))
     # |z + sigma eps|^2 is close to 1 + sigma^2 d_z, and eps is nearly orthogonal to z.
     cosine = (z * z_noisy).sum(dim=1).mean().item()
@@ -209,8 +225,7 @@ def test_euclidean_codes_are_not_put_on_a_sphere():
     manifold = autoencoder("euclidean")
     x = torch.randn(3000, D)
     with torch.no_grad():
-        module = RecoveryModule(reconstruction(), [manifold], D, (D_Z,))
-        target = module.perturb(0, x, NOISE_RANGE)
+        target = with_manifold(manifold, D_Z).perturb(0, x)
         eps = (target.z_noisy - manifold.encode(x)) * (2 * target.weight).sqrt()
     assert kstest(eps.flatten().numpy(), "norm").pvalue > 0.01
 
@@ -227,11 +242,11 @@ def record_latent_states(manifold, monkeypatch):
 
 
 def test_latent_chain_stays_on_the_sphere_and_starts_at_the_perturbed_code(monkeypatch):
-    module = recovery_module()
+    module = recovery_module(latent_steps=6, visible_steps=0)
     states = record_latent_states(module.manifolds[0], monkeypatch)
     codes, perturb = [], module.perturb
     monkeypatch.setattr(module, "perturb", lambda *a: (codes.append(perturb(*a)), codes[-1])[1])
-    module.negatives(torch.randn(20, D), NOISE_RANGE, *chains(latent_steps=6, visible_steps=0))
+    module.negatives(torch.randn(20, D))
     assert len(states) == 6
     torch.testing.assert_close(states[0], codes[0].z_noisy, rtol=0, atol=0)
     for z in states:
@@ -240,23 +255,24 @@ def test_latent_chain_stays_on_the_sphere_and_starts_at_the_perturbed_code(monke
 
 
 def test_visible_chain_starts_where_the_latent_chain_ends(monkeypatch):
-    module = recovery_module(base=CountingEnergy(reconstruction()))
+    energy = CountingEnergy(reconstruction())
+    module = recovery_module(base=energy, latent_steps=2, visible_steps=3)
     manifold = module.manifolds[0]
     decoded, decode = [], manifold.decode
     monkeypatch.setattr(
         manifold, "decode", lambda z: (decoded.append((z, decode(z))), decode(z))[1]
     )
-    module.negatives(torch.randn(9, D), NOISE_RANGE, *chains(latent_steps=2, visible_steps=3))
+    module.negatives(torch.randn(9, D))
     (z, start) = decoded[-1]
     torch.testing.assert_close(z.norm(dim=1), torch.ones(9))
     torch.testing.assert_close(module.base.seen[2], start, rtol=0, atol=0)
 
 
 def test_without_chains_negatives_lie_on_the_manifold():
-    module = recovery_module()
+    module = recovery_module(latent_steps=0, visible_steps=0)
     codes, perturb = [], module.perturb
     module.perturb = lambda *a: (codes.append(perturb(*a)), codes[-1])[1]
-    negatives = module.negatives(torch.randn(7, D), NOISE_RANGE, *chains(0, 0))
+    negatives = module.negatives(torch.randn(7, D))
     torch.testing.assert_close(negatives, module.manifolds[0].decode(codes[0].z_noisy).detach())
 
 
@@ -264,8 +280,9 @@ def test_without_chains_negatives_lie_on_the_manifold():
 def test_visible_chain_stays_within_its_bounds(per_column):
     low = torch.linspace(-0.3, -0.1, D) if per_column else -0.2
     high = torch.linspace(0.1, 0.4, D) if per_column else 0.2
-    module = recovery_module(base=CountingEnergy(reconstruction()))
-    negatives = module.negatives(torch.randn(30, D), NOISE_RANGE, *chains(0, 5, bounds=(low, high)))
+    energy = CountingEnergy(reconstruction())
+    module = recovery_module(base=energy, latent_steps=0, bounds=(low, high))
+    negatives = module.negatives(torch.randn(30, D))
     for x in [*module.base.seen[1:], negatives]:
         assert (x >= low).all() and (x <= high).all()
     assert (negatives == torch.as_tensor(high)).any(), "the bounds were never reached"
@@ -276,8 +293,9 @@ def test_visible_chain_stays_within_its_bounds(per_column):
 def test_a_chain_step_costs_one_gradient_of_the_energy_per_row(
     latent_steps, visible_steps, n_manifolds
 ):
-    module = recovery_module(n_manifolds, base=CountingEnergy(reconstruction()))
-    module.negatives(torch.randn(12, D), NOISE_RANGE, *chains(latent_steps, visible_steps))
+    steps = {"latent_steps": latent_steps, "visible_steps": visible_steps}
+    module = recovery_module(n_manifolds, CountingEnergy(reconstruction()), **steps)
+    module.negatives(torch.randn(12, D))
     seen = module.base.seen
     assert sum(len(x) for x in seen) == 12 * (latent_steps + visible_steps)
     assert len(seen) == n_manifolds * (latent_steps + visible_steps)
@@ -287,7 +305,7 @@ def test_a_chain_step_costs_one_gradient_of_the_energy_per_row(
 def test_negatives_carry_no_graph():
     module = recovery_module()
     x = torch.randn(6, D, requires_grad=True)
-    assert not module.negatives(x, NOISE_RANGE, *chains()).requires_grad
+    assert not module.negatives(x).requires_grad
 
 
 def test_each_gamma_reaches_its_own_chain(monkeypatch):
@@ -302,8 +320,8 @@ def test_each_gamma_reaches_its_own_chain(monkeypatch):
                 original(self, at, gamma),
             )[1],
         )
-    (latent, _), (visible, _) = chains(1, 1)
-    recovery_module().negatives(torch.randn(4, D), NOISE_RANGE, (latent, 0.25), (visible, 0.5))
+    module = recovery_module(visible_steps=1, latent_gamma=0.25, visible_gamma=0.5)
+    module.negatives(torch.randn(4, D))
     # The latent energy is the pullback of the visible one, at the latent chain's gamma.
     assert gammas == [("latent", 0.25), ("visible", 0.25), ("visible", 0.5)]
 
@@ -314,13 +332,11 @@ def test_each_gamma_reaches_its_own_chain(monkeypatch):
 @pytest.mark.parametrize("n_manifolds", [1, 2, 3, 4])
 @pytest.mark.parametrize("n", [4, 10, 128])
 def test_ensemble_splits_a_batch_evenly(n, n_manifolds, monkeypatch):
-    module = recovery_module(n_manifolds)
+    module = recovery_module(n_manifolds, visible_steps=1)
     shares, perturb = [], module.perturb
-    monkeypatch.setattr(
-        module, "perturb", lambda k, x, r: (shares.append((k, x)), perturb(k, x, r))[1]
-    )
+    monkeypatch.setattr(module, "perturb", lambda k, x: (shares.append((k, x)), perturb(k, x))[1])
     x = torch.randn(n, D)
-    negatives = module.negatives(x, NOISE_RANGE, *chains(visible_steps=1))
+    negatives = module.negatives(x)
     assert negatives.shape == x.shape
     assert [k for k, _ in shares] == list(range(n_manifolds))
     sizes = [len(share) for _, share in shares]
@@ -329,10 +345,11 @@ def test_ensemble_splits_a_batch_evenly(n, n_manifolds, monkeypatch):
 
 
 def test_every_row_is_perturbed_by_the_manifold_it_was_dealt_to():
-    module = recovery_module(3)
+    still = {"latent_steps": 0, "visible_steps": 0, "noise_range": (1e-6, 1e-6)}
+    module = recovery_module(3, **still)
     x = torch.randn(9, D)
     with torch.no_grad():
-        negatives = module.negatives(x, (1e-6, 1e-6), *chains(0, 0))
+        negatives = module.negatives(x)
         wanted = torch.cat([net(x[3 * k : 3 * k + 3]) for k, net in enumerate(module.manifolds)])
     torch.testing.assert_close(negatives, wanted, rtol=0, atol=1e-4)
 
@@ -360,12 +377,12 @@ def record_visible_starts(module, monkeypatch):
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.95, 1.0])
 def test_replay_hits_as_often_as_asked_with_the_condition_of_the_same_chain(ratio, monkeypatch):
-    module = recovery_module(replay_size=3000, replay_ratio=ratio)
+    module = recovery_module(replay=(3000, ratio), latent_steps=0, visible_steps=1)
     starts = record_visible_starts(module, monkeypatch)
-    module.negatives(torch.randn(1500, D), NOISE_RANGE, *chains(0, 1))
+    module.negatives(torch.randn(1500, D))
     kept = module.buffers_[0].rows.clone()
     assert kept.shape == (1500, D + 2 + 1)
-    module.negatives(torch.randn(1500, D), NOISE_RANGE, *chains(0, 1))
+    module.negatives(torch.randn(1500, D))
     hits = rows_in(starts[1], kept)
     spread = 4 * math.sqrt(ratio * (1 - ratio) / 1500)
     assert abs(hits.float().mean().item() - ratio) <= spread
@@ -375,9 +392,9 @@ def test_replay_hits_as_often_as_asked_with_the_condition_of_the_same_chain(rati
 
 
 def test_replay_keeps_where_a_chain_ended_with_what_it_was_conditioned_on(monkeypatch):
-    module = recovery_module(replay_size=50)
+    module = recovery_module(replay=(50, 0.95), latent_steps=0, visible_steps=1)
     starts = record_visible_starts(module, monkeypatch)
-    end = module.negatives(torch.randn(8, D), NOISE_RANGE, *chains(0, 1))
+    end = module.negatives(torch.randn(8, D))
     rows = module.buffers_[0].rows
     torch.testing.assert_close(rows[:, :D], end, rtol=0, atol=0)
     torch.testing.assert_close(rows[:, D:], starts[0][:, D:], rtol=0, atol=0)
@@ -387,9 +404,9 @@ def test_replay_keeps_where_a_chain_ended_with_what_it_was_conditioned_on(monkey
 
 
 def test_each_manifold_has_a_buffer_of_its_latent_size_that_never_overflows():
-    module = recovery_module(2, replay_size=10)
+    module = recovery_module(2, replay=(10, 0.95), latent_steps=0, visible_steps=1)
     for _ in range(4):
-        module.negatives(torch.randn(12, D), NOISE_RANGE, *chains(0, 1))
+        module.negatives(torch.randn(12, D))
         assert all(len(b) <= 10 for b in module.buffers_)
     assert [tuple(b.rows.shape) for b in module.buffers_] == [(10, D + 2 + 1), (10, D + 3 + 1)]
     assert not recovery_module(2).buffers_
@@ -454,7 +471,7 @@ def test_learning_from_exact_negatives_finds_the_precision_of_the_data():
 
 @pytest.mark.parametrize("weight", [0.0, 1 / 3, 1.0])
 def test_combined_score_is_a_weighted_mean_of_log_energy_and_log_manifold_errors(weight):
-    module = recovery_module(2, manifold_weight=weight).double()
+    module = recovery_module(2, cls=partial(MPDRModel, manifold_share=weight)).double()
     x = torch.randn(6, D, dtype=torch.float64)
     with torch.no_grad():
         E = (x - module.base.net(x)).pow(2).mean(dim=1)
@@ -464,7 +481,7 @@ def test_combined_score_is_a_weighted_mean_of_log_energy_and_log_manifold_errors
 
 
 def test_without_a_weight_the_energy_is_scored():
-    module = recovery_module(2)
+    module = recovery_module(2, cls=MPDRModel)
     x = torch.randn(6, D)
     torch.testing.assert_close(module.energy(x), module.base.energy(x), rtol=0, atol=0)
 
@@ -473,7 +490,8 @@ def test_combined_score_of_a_perfect_reconstruction_is_finite():
     net = mlp_autoencoder(D, D, (4,), latent_space="sphere")
     for p in net.parameters():
         nn.init.zeros_(p)
-    module = RecoveryModule(ReconstructionEnergy(net), [net], D, (D,), manifold_weight=0.5)
+    energy = ReconstructionEnergy(net)
+    module = MPDRModel(energy, [net], D, settings(), latent_dims=(D,), manifold_share=0.5)
     assert torch.isfinite(module.energy(torch.zeros(1, D))).all()
 
 
@@ -486,10 +504,10 @@ def test_uniform_latent_points_are_uniform_on_the_sphere():
 
 
 def test_pulled_back_chain_lowers_the_energy_on_the_manifold():
-    module = recovery_module(base=quadratic())
+    module = recovery_module(base=quadratic(), latent=Langevin(1, 0.2, 0.0, sphere=True))
     with torch.no_grad():
         before = module.base.energy(module.manifolds[0].decode(module.uniform_latent(0, 500)))
-        x = module.pulled_back_chain(0, Langevin(100, 0.2, 0.0, sphere=True), 500)
+        x = module.pulled_back_chain(0, 100, 500)
         assert module.base.energy(x).mean() < 0.8 * before.mean()
 
 

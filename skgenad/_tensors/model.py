@@ -26,6 +26,13 @@ class Model(nn.Module):
         """Loss of a batch (n, d) and its named parts, all of shape ()."""
         raise NotImplementedError
 
+    def augmented(self, x: Tensor) -> Tensor:
+        """Rows (n, d) as training changes those of data before it looks at them.
+
+        A model without augmentation returns `x` itself.
+        """
+        return x
+
     def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
         """Take what depends on the training rows (n, d), before training.
 

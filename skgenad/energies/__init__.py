@@ -1,1 +1,9 @@
-"""Detectors that train an energy with negatives from Langevin chains."""
+"""Detectors that train an energy with negatives from Langevin chains, and what they are made of.
+
+The detectors are imported from :mod:`skgenad`; here are the objects that they take as parameters.
+"""
+
+from ._mpdr_parts import Manifold, Masked, Reconstruction, Scalar
+from .chains import Chain, Replay
+
+__all__ = ["Chain", "Manifold", "Masked", "Reconstruction", "Replay", "Scalar"]

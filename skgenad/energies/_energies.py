@@ -7,10 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skgenad._tensors.distances import make_distance
 from skgenad._tensors.maps import MLP, AutoencoderNet, Map, frozen
-from skgenad._tensors.networks import Networks
-from skgenad._tensors.reconstruction import ReconstructionEnergy
 
 
 def energy_and_grad(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,25 +116,6 @@ def masked_block(n_features: int) -> tuple[int, int]:
     width = max(1, n_features // 5)
     start = (n_features - width) // 2
     return start, start + width
-
-
-def build_energy(
-    kind: str,
-    networks: Networks,
-    latent_dim: int,
-    distance: str = "l2",
-    learn_scale: bool = False,
-) -> nn.Module:
-    """Build one of the named energies ("reconstruction", "scalar" or "masked")."""
-    if kind == "reconstruction":
-        net = networks.autoencoder(latent_dim)
-        return ReconstructionEnergy(net, make_distance(distance, networks.shape), learn_scale)
-    if kind == "scalar":
-        return ScalarEnergy(networks.encoder(1, spectral=True))
-    start, stop = masked_block(networks.n_features)
-    width = stop - start
-    sizes = [networks.n_features - width, *networks.hidden_sizes, width]
-    return MaskedEnergy(MLP(sizes, networks.activation), start, stop)
 
 
 def contrastive_loss(

@@ -9,7 +9,7 @@ exactly, whatever the two numbers are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from skgenad._tensors.maps import tangent
 
 EnergyAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
-Bound = float | Tensor
+Bounds = tuple[float | Tensor, float | Tensor]
 
 
 def tempered(energy_and_grad: EnergyAndGrad, temperature: Tensor | float) -> EnergyAndGrad:
@@ -64,10 +64,6 @@ class Langevin:
     sphere : bool, default=False
         States lie on the unit sphere: the step is tangent to it and the point is
         renormalised after it.
-    bounds : pair of float or Tensor, optional
-        States are clamped between the two after each step. With Metropolis-Hastings only the
-        first states are; proposals beyond are rejected, so that the chain targets exp(-E) between
-        the two.
     clip : float, optional
         Each component of the gradient is clamped to [-clip, clip].
     normalize : bool, default=False
@@ -76,6 +72,8 @@ class Langevin:
         Whether step t (from 0) adds noise ``noise / (1 + t)``.
     metropolis : bool, default=False
         Whether proposals are accepted or rejected by Metropolis-Hastings.
+    first : int, default=0
+        Number of the first step, for the second half of an annealed chain.
 
     Raises
     ------
@@ -88,11 +86,11 @@ class Langevin:
     step_size: float
     noise: float
     sphere: bool = False
-    bounds: tuple[Bound, Bound] | None = None
     clip: float | None = None
     normalize: bool = False
     anneal: bool = False
     metropolis: bool = False
+    first: int = 0
 
     def __post_init__(self) -> None:
         if not self.metropolis:
@@ -111,8 +109,27 @@ class Langevin:
         if not self.noise > 0:
             raise ValueError(f"metropolis=True needs noise > 0, got noise={self.noise!r}.")
 
+    @property
+    def temperature(self) -> float:
+        """Temperature T of the density exp(-E / T) that the chain has for a limit.
+
+        For small steps x <- x - s grad E + noise that is noise^2 / (2 s); Metropolis-Hastings makes
+        it 1. A chain without noise or step has no limit, which counts as 1, too.
+        """
+        if self.metropolis or self.step_size == 0 or self.noise == 0:
+            return 1.0
+        return self.noise**2 / (2 * self.step_size)
+
+    def halves(self) -> tuple[Langevin, Langevin]:
+        """Two chains that do, one after the other, what this one does."""
+        half = self.n_steps // 2
+        rest = replace(self, n_steps=self.n_steps - half, first=self.first + half)
+        return replace(self, n_steps=half), rest
+
     @torch.no_grad()
-    def run(self, energy_and_grad: EnergyAndGrad, x: Tensor) -> ChainResult:
+    def run(
+        self, energy_and_grad: EnergyAndGrad, x: Tensor, bounds: Bounds | None = None
+    ) -> ChainResult:
         """Run the chain from `x` (n, d).
 
         Parameters
@@ -121,20 +138,24 @@ class Langevin:
             Maps (n, d) states to energies (n,) and gradients (n, d).
         x : Tensor of shape (n, d)
             First states; not changed.
+        bounds : pair of float or Tensor, optional
+            States are clamped between the two after each step. With Metropolis-Hastings only the
+            first states are; proposals beyond are rejected, so that the chain targets exp(-E)
+            between the two.
         """
         if self.metropolis:
-            return self._run_metropolis(energy_and_grad, x)
+            return self._run_metropolis(energy_and_grad, x, bounds)
         for t in range(self.n_steps):
             gradient = self._drift(energy_and_grad(x)[1], x)
             x = torch.add(x, gradient, alpha=-self.step_size)
             noise = self._noise_at(t)
             if noise > 0:
                 x.add_(torch.randn_like(x), alpha=noise)
-            x = self._retract(x)
+            x = _clamped(F.normalize(x, dim=1) if self.sphere else x, bounds)
         return ChainResult(x, torch.ones((), device=x.device))
 
     def _noise_at(self, t: int) -> float:
-        return self.noise / (1 + t) if self.anneal else self.noise
+        return self.noise / (1 + self.first + t) if self.anneal else self.noise
 
     def _drift(self, gradient: Tensor, x: Tensor) -> Tensor:
         """Gradient after projection, normalisation and clipping, in this order."""
@@ -146,24 +167,10 @@ class Langevin:
             gradient = gradient.clamp(-self.clip, self.clip)
         return gradient
 
-    def _retract(self, x: Tensor) -> Tensor:
-        """Back on the sphere, back within the bounds."""
-        if self.sphere:
-            x = F.normalize(x, dim=1)
-        if self.bounds is not None:
-            low, high = self.bounds
-            x = torch.clamp(x, low, high)  # type: ignore[arg-type]
-        return x
-
-    def _inside(self, x: Tensor) -> Tensor:
-        """Whether each row is within the bounds, (n,)."""
-        if self.bounds is None:
-            return torch.ones(len(x), dtype=torch.bool, device=x.device)
-        low, high = self.bounds
-        return ((x >= low) & (x <= high)).all(dim=1)
-
-    def _run_metropolis(self, energy_and_grad: EnergyAndGrad, x: Tensor) -> ChainResult:
-        x = self._retract(x)
+    def _run_metropolis(
+        self, energy_and_grad: EnergyAndGrad, x: Tensor, bounds: Bounds | None
+    ) -> ChainResult:
+        x = _clamped(x, bounds)
         if self.n_steps == 0:
             return ChainResult(x, torch.ones((), device=x.device))
         energy, gradient = energy_and_grad(x)
@@ -176,12 +183,24 @@ class Langevin:
             # log q(x | new) - log q(new | x) for the Gaussian proposals of this step
             back = (x - new + self.step_size * new_gradient).square().sum(dim=1) / noise**2
             log_ratio = energy - new_energy + 0.5 * (eps.square().sum(dim=1) - back)
-            accept = (torch.rand_like(log_ratio).log() < log_ratio) & self._inside(new)
+            accept = (torch.rand_like(log_ratio).log() < log_ratio) & _inside(new, bounds)
             x = torch.where(accept[:, None], new, x)
             gradient = torch.where(accept[:, None], new_gradient, gradient)
             energy = torch.where(accept, new_energy, energy)
             accepted += accept.float().mean()
         return ChainResult(x, accepted / self.n_steps)
+
+
+def _clamped(x: Tensor, bounds: Bounds | None) -> Tensor:
+    return x if bounds is None else torch.clamp(x, *bounds)  # type: ignore[arg-type]
+
+
+def _inside(x: Tensor, bounds: Bounds | None) -> Tensor:
+    """Whether each row is within the bounds, (n,)."""
+    if bounds is None:
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+    low, high = bounds
+    return ((x >= low) & (x <= high)).all(dim=1)
 
 
 class ReplayBuffer(nn.Module):

@@ -5,22 +5,49 @@ The equations are those of Yoon et al., 2023; :mod:`skgenad.energies.mpdr` lists
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.maps import AutoencoderNet
 
-from ._energies import MaskedEnergy, decoded_energy, energy_and_grad
+from ._energies import decoded_energy, energy_and_grad
 from ._langevin import Langevin, ReplayBuffer
-from ._negatives import NegativesModule
+from ._negatives import NegativesModule, Settings
 
-# Keeps the logarithm of an error finite; far below float32's rounding of one standard unit.
-_TINY = 1e-12
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverySettings(Settings):
+    """How rows are perturbed and recovered.
+
+    Parameters
+    ----------
+    noise_range : (float, float)
+        Interval of the noise magnitudes sigma.
+    latent : Langevin
+        The latent chain.
+    latent_gamma, visible_gamma : float
+        gamma of the two chains.
+    augmentation : str, tuple of str or callable, default=None
+        How images are changed half-way through the visible chain.
+    image_shape : tuple of int, default=None
+        Shape of those images.
+    input_noise : float, default=0.0
+        Standard deviation of the noise added to rows in every stage.
+    """
+
+    noise_range: tuple[float, float]
+    latent: Langevin
+    latent_gamma: float
+    visible_gamma: float
+    augmentation: Any = None
+    image_shape: tuple[int, ...] | None = None
+    input_noise: float = 0.0
 
 
 class RecoveryEnergy:
@@ -61,7 +88,7 @@ class RecoveryEnergy:
 
 
 class RecoveryModule(NegativesModule):
-    """Energy, manifolds, data range and replay buffers.
+    """An energy, the manifolds along which rows are perturbed, and the chains that recover them.
 
     Parameters
     ----------
@@ -71,56 +98,36 @@ class RecoveryModule(NegativesModule):
         A batch is split evenly among them.
     n_features : int
         Number of columns.
+    settings : RecoverySettings
+        Of training.
     latent_dims : tuple of int
         Latent dimension of each manifold.
-    replay_size : int
-        Rows that each manifold's replay buffer keeps.
-    replay_ratio : float
-        Share of visible chains that start from it.
-    manifold_weight : float, optional
-        Weight of the manifolds' log reconstruction error in what is scored, log E having the rest;
-        without it E is scored.
+    replay : (int, float), default=(0, 0.95)
+        Rows that each manifold's replay buffer keeps, and the share of visible chains that start
+        from it.
     pixels : bool, default=False
         Whether columns are pixels.
     """
+
+    settings: RecoverySettings
 
     def __init__(
         self,
         base: nn.Module,
         manifolds: list[AutoencoderNet],
         n_features: int,
+        settings: RecoverySettings,
+        *,
         latent_dims: tuple[int, ...],
-        replay_size: int = 0,
-        replay_ratio: float = 0.95,
-        manifold_weight: float | None = None,
+        replay: tuple[int, float] = (0, 0.95),
         pixels: bool = False,
     ) -> None:
-        super().__init__(base, n_features, pixels)
-        self.manifold_weight = manifold_weight
+        super().__init__(base, n_features, settings, pixels=pixels)
         self.manifolds: Any = nn.ModuleList(manifolds)
         self.latent_dims = latent_dims
         # A kept row is a chain's state with what it is conditioned on: x, z~ and 1 / (2 sigma^2).
-        widths = [n_features + d_z + 1 for d_z in latent_dims] if replay_size else []
-        self.buffers_: Any = nn.ModuleList(
-            ReplayBuffer(replay_size, replay_ratio, w) for w in widths
-        )
-
-    @property
-    def n_averaged(self) -> int:
-        """Columns that the energy is a mean over: it has a scale of one over their number."""
-        base = self.base
-        return base.stop - base.start if isinstance(base, MaskedEnergy) else len(self.low)
-
-    def energy(self, x: Tensor) -> Tensor:
-        """Score rows, (n,): E, or a weighted mean of log E and the log manifold error."""
-        energy = self.base.energy(x)
-        if self.manifold_weight is None:
-            return energy
-        errors = [(x - net(x)).square().mean(dim=1) for net in self.manifolds]
-        logs = torch.stack([(error + _TINY).log() for error in errors]).mean(dim=0)
-        # Rounding takes a similarity to a bit beyond 1.
-        energy = energy.clamp_min(0)
-        return torch.lerp((energy + _TINY).log(), logs, self.manifold_weight)
+        widths = [n_features + d_z + 1 for d_z in latent_dims] if replay[0] else []
+        self.buffers_: Any = nn.ModuleList(ReplayBuffer(*replay, width) for width in widths)
 
     def uniform_latent(self, k: int, n: int) -> Tensor:
         """Latent vectors (n, d_z) to start chains from.
@@ -134,10 +141,10 @@ class RecoveryModule(NegativesModule):
             return F.normalize(z, dim=1)
         return manifold.encode(self.uniform_rows(n))
 
-    def perturb(self, k: int, x: Tensor, noise_range: tuple[float, float]) -> RecoveryEnergy:
+    def perturb(self, k: int, x: Tensor) -> RecoveryEnergy:
         """Project and diffuse rows on the k-th manifold (eq. 5), a noise magnitude per row."""
         manifold = self.manifolds[k]
-        low, high = noise_range
+        low, high = self.settings.noise_range
         sigma = low + (high - low) * torch.rand(len(x), 1, device=x.device)
         z = manifold.encode(x)
         z_noisy = z + sigma * torch.randn_like(z)
@@ -146,66 +153,51 @@ class RecoveryModule(NegativesModule):
         return RecoveryEnergy(self.base, manifold, z_noisy, 0.5 / sigma.square())
 
     @torch.no_grad()
-    def negatives(
-        self,
-        x: Tensor,
-        noise_range: tuple[float, float],
-        latent: tuple[Langevin, float],
-        visible: tuple[Langevin, float],
-        change: Callable[[Tensor], Tensor] | None = None,
-    ) -> Tensor:
-        """Negatives (n, d) of a batch: perturbation, latent chain, visible chain (algorithm 1).
-
-        `latent` and `visible` are pairs of a chain and its gamma; `change` is made to rows (n, d)
-        half-way through the visible chain.
-        """
+    def negatives(self, x: Tensor) -> Tensor:
+        """Negatives (n, d) of a batch: perturbation, latent chain, visible chain (algorithm 1)."""
         shares = x.tensor_split(len(self.manifolds))
         negatives = torch.cat(
-            [
-                self._negatives_on(k, share, noise_range, latent, visible, change)
-                for k, share in enumerate(shares)
-                if len(share)
-            ]
+            [self._negatives_on(k, share) for k, share in enumerate(shares) if len(share)]
         )
         self.latest.push(negatives)
         return negatives
 
-    def _negatives_on(
-        self,
-        k: int,
-        x: Tensor,
-        noise_range: tuple[float, float],
-        latent: tuple[Langevin, float],
-        visible: tuple[Langevin, float],
-        change: Callable[[Tensor], Tensor] | None,
-    ) -> Tensor:
-        (latent_chain, latent_gamma), (visible_chain, visible_gamma) = latent, visible
-        target = self.perturb(k, x, noise_range)
-        z = latent_chain.run(lambda z: target.latent(z, latent_gamma), target.z_noisy).x
-        start = target.manifold.decode(z)
-        if self.buffers_:
-            rows = self.buffers_[k].draw(torch.cat([start, target.z_noisy, target.weight], dim=1))
-            start, target.z_noisy, target.weight = rows.split(
-                [start.shape[1], target.z_noisy.shape[1], 1], dim=1
-            )
-
-        def run(chain: Langevin, x: Tensor) -> Tensor:
-            return chain.run(lambda x: target.visible(x, visible_gamma), x).x
-
-        if change is None:
-            end = run(visible_chain, start)
-        else:
-            half = visible_chain.n_steps // 2
-            middle = run(replace(visible_chain, n_steps=half), start)
-            rest = replace(visible_chain, n_steps=visible_chain.n_steps - half)
-            end = run(rest, change(middle))
-        if self.buffers_:
-            self.buffers_[k].push(torch.cat([end, target.z_noisy, target.weight], dim=1))
+    def _negatives_on(self, k: int, x: Tensor) -> Tensor:
+        settings, target = self.settings, self.perturb(k, x)
+        on_latent = partial(target.latent, gamma=settings.latent_gamma)
+        start = target.manifold.decode(settings.latent.run(on_latent, target.z_noisy).x)
+        if not self.buffers_:
+            return self._recovered(target, start)
+        buffer = self.buffers_[k]
+        rows = buffer.draw(torch.cat([start, target.z_noisy, target.weight], dim=1))
+        start, target.z_noisy, target.weight = rows.split(
+            [start.shape[1], target.z_noisy.shape[1], 1], dim=1
+        )
+        end = self._recovered(target, start)
+        buffer.push(torch.cat([end, target.z_noisy, target.weight], dim=1))
         return end
 
+    def _recovered(self, target: RecoveryEnergy, start: Tensor) -> Tensor:
+        """Run the visible chain from `start` (n, d), images changed half-way through it."""
+        settings, bounds = self.settings, self.bounds
+        on_rows = partial(target.visible, gamma=settings.visible_gamma)
+        if settings.augmentation is None or settings.image_shape is None:
+            return settings.visible.run(on_rows, start, bounds).x
+        first, second = settings.visible.halves()
+        middle = first.run(on_rows, start, bounds).x
+        changed = augmented(middle, settings.augmentation, settings.image_shape)
+        return second.run(on_rows, changed, bounds).x
+
     @torch.no_grad()
-    def pulled_back_chain(self, k: int, chain: Langevin, n: int) -> Tensor:
+    def sample(self, n: int, n_steps: int) -> Tensor:
+        """Rows (n, d) after latent and visible chains of E, shared out among the manifolds."""
+        shares = torch.arange(n).tensor_split(len(self.manifolds))
+        starts = [self.pulled_back_chain(k, n_steps, len(s)) for k, s in enumerate(shares)]
+        return self.visible_chain(torch.cat(starts), n_steps)
+
+    @torch.no_grad()
+    def pulled_back_chain(self, k: int, n_steps: int, n: int) -> Tensor:
         """Run a latent chain on E(f_d(z)) from all over the manifold; return rows (n, d_x)."""
-        manifold = self.manifolds[k]
+        manifold, chain = self.manifolds[k], replace(self.settings.latent, n_steps=n_steps)
         start = self.uniform_latent(k, n)
         return manifold.decode(chain.run(lambda z: decoded_energy(self.base, manifold, z), start).x)

@@ -23,24 +23,26 @@ from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgenad._core.checks import Interval, StrOptions, check_bounds, check_sizes
+from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
 from skgenad._core.optimizers import adam
+from skgenad._core.parts import Slot
 from skgenad._core.sampling import draw_rows
-from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._core.schedules import SCHEDULES
+from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._detector import EnergyBasedDetector
 from ._energies import ScalarEnergy, contrastive_loss
-from ._langevin import Langevin, ReplayBuffer
-from ._negatives import PIXEL_STEP, NegativesModule, visible_noise_of
+from ._langevin import ReplayBuffer
+from ._negatives import PIXEL_STEP, NegativesModule, Settings, visible_langevin
+from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
 # The level of an energy is free: of fewer columns than these the guard thinks as of so many.
 _FEW_COLUMNS = 10
 
 
-class ScalarModule(NegativesModule):
+class EBMModel(NegativesModule):
     """A scalar energy and the chains that sample it.
 
     Parameters
@@ -49,12 +51,12 @@ class ScalarModule(NegativesModule):
         E.
     n_features : int
         Number of columns.
+    settings : Settings
+        Of training.
     sampling : {"pcd", "cd"}
         Where chains start.
-    replay_size : int
-        Rows that are kept for "pcd".
-    replay_ratio : float
-        Share of its chains that start from them.
+    replay : (int, float)
+        Number of rows that are kept for "pcd", and the share of its chains that start from them.
     pixels : bool, default=False
         Whether columns are pixels.
     """
@@ -63,23 +65,37 @@ class ScalarModule(NegativesModule):
         self,
         base: ScalarEnergy,
         n_features: int,
+        settings: Settings,
+        *,
         sampling: str,
-        replay_size: int,
-        replay_ratio: float,
+        replay: tuple[int, float],
         pixels: bool = False,
     ) -> None:
-        super().__init__(base, n_features, pixels)
-        persistent = sampling == "pcd"
-        self.replayed = ReplayBuffer(replay_size, replay_ratio, n_features) if persistent else None
+        super().__init__(base, n_features, settings, pixels=pixels)
+        self.replayed = ReplayBuffer(*replay, n_features) if sampling == "pcd" else None
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d)."""
         return self.base.energy(x)
 
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Loss of maximum likelihood, with a penalty that fixes the level of E."""
+        penalty = self.settings.energy_penalty
+        return contrastive_loss(
+            self.base, x, self.negatives(x), penalty=penalty, penalize_data=True
+        )
+
     @torch.no_grad()
-    def negatives(self, x: Tensor, visible: Langevin) -> Tensor:
+    def negatives(self, x: Tensor) -> Tensor:
         """Negatives (n, d) for a batch of rows."""
-        return self.visible_negatives(self.visible_starts(x, self.replayed), visible, self.replayed)
+        return self.visible_negatives(self.visible_starts(x, self.replayed), self.replayed)
+
+    def energy_limit(self) -> float:
+        """Level of the negatives' mean energy that means divergence, in nats per column."""
+        limit = super().energy_limit() * max(_FEW_COLUMNS, len(self.low))
+        penalty = self.settings.energy_penalty
+        # Where there are negatives and no data the penalty alone holds E, at half of this.
+        return max(limit, 1 / penalty) if penalty else limit
 
 
 class EBM(EnergyBasedDetector):
@@ -96,59 +112,35 @@ class EBM(EnergyBasedDetector):
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        The energy, an encoder with one output: "mlp", perceptrons; "fcres"; for images "conv",
-        "conv28", "conv32", "conv32big", "conv64" or "cifar1"; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
-        images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of a perceptron.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers of a perceptron.
+    network : tuple of int, str or object, default=None
+        The energy, an encoder with one output: widths of the hidden layers of a perceptron; the
+        name of an architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32",
+        "conv32big", "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an
+        object with ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``.
+        None: ``MLP((128, 128), activation="leaky_relu")``.
     spectral : bool, default=False
         Whether the weight of every layer is divided by its largest singular value, as in the paper.
         An energy then changes by at most 1 per standardised unit, too little for the log density of
-        most tables at temperature 1: give it a lower one by a longer `visible_step_size`.
+        most tables at temperature 1: give it a lower one by a longer step of `visible_chain`.
     sampling : {"pcd", "cd"}, default="pcd"
         Where the chains of training start:
 
         - "pcd", persistent chains: in the replay buffer, or afresh at rows uniform in the range of
-          the training rows. With ``replay_ratio=1`` and ``replay_size=batch_size`` every chain goes
-          on for ever, and none is restarted;
+          the training rows. With ``replay=Replay(batch_size, ratio=1)`` every chain goes on for
+          ever, and none is restarted;
         - "cd", contrastive divergence: at the rows of the batch. What is far from all rows is never
           visited, and its energy is a guess.
-    visible_steps : int, default=10
-        Steps of a chain.
-    visible_step_size : float or "auto", default="auto"
-        Factor on its gradient. "auto" is ``visible_noise ** 2 / 2``, that of Langevin dynamics: for
-        short steps the chain's limit is exp(-E), so that E is learned as minus a log density in
-        nats, whatever the number of columns. Any other step s stands for the density exp(-E / T)
-        with the temperature ``T = visible_noise ** 2 / (2 * s)``. For images "auto" is 10, the
-        paper's.
-    visible_noise : float or "auto", default="auto"
-        Standard deviation of its noise, in standardised units; "auto" is 0.3 for tables and 0.005
-        for images. Details of the density finer than
-        this are blurred; > 0 for the step size "auto".
-    visible_clip : float, default=None
-        Each component of its gradient is clamped to [-visible_clip, visible_clip].
-    anneal : bool, default=False
-        Whether the noise of step t = 0, 1, ... of a chain is ``visible_noise / (1 + t)``. Chains
-        then end nearer to the modes than exp(-E) says.
-    bounds : "data", (float, float) or None, default="data"
-        What chains are clamped to: the range of each training column widened by 1 on either side,
-        for images [0, 1], two numbers, or nothing; in the units of training (a column's standard
-        deviation, or those of X with ``standardize=False``).
-    metropolis : bool, default=False
-        Whether a chain accepts or rejects its steps by Metropolis-Hastings, so that its limit is
-        exp(-E) for any step size. It then rejects what lies beyond the bounds instead of clamping
-        it, and needs ``visible_noise > 0`` and ``visible_clip=None``.
-    replay_size : int, default=1000
-        Rows that the replay buffer keeps; 0 is no buffer. A buffer of 10,000 rows, as in the paper,
-        wants far more than the default `max_steps`: each step continues `batch_size` of its chains.
-    replay_ratio : float, default=0.95
-        Share, in [0, 1], of chains that start from the buffer; the others start afresh.
+    visible_chain : Chain, default=None
+        The chain. None: ``Chain(10, step_size="auto", noise="auto", bounds="data")``. It has no
+        `gamma`. The step size "auto" is ``noise ** 2 / 2``, that of Langevin dynamics: for short
+        steps the chain's limit is exp(-E), so that E is learned as minus a log density in nats,
+        whatever the number of columns. Any other step s stands for the density exp(-E / T) with the
+        temperature ``T = noise ** 2 / (2 * s)``. For images "auto" is 10, the paper's. Details of
+        the density finer than the noise are blurred.
+    replay : Replay, default=None
+        Buffer of rows for "pcd"; "cd" has none. None: ``Replay(1000, ratio=0.95)``. The paper's
+        10,000 rows want far more than the default `max_steps`: each step continues `batch_size` of
+        the chains.
     energy_penalty : float, default=0.01
         Weight of the mean of E(x)^2 + E(x-)^2, which fixes the level of E. It bounds the range of
         energies where data and negatives differ to ``1 / energy_penalty``; the paper's 1 goes with
@@ -243,47 +235,35 @@ class EBM(EnergyBasedDetector):
     array([-1])
     """
 
+    _parts: ClassVar[dict[str, Slot]] = {
+        "network": network_slot(),
+        "visible_chain": chain_slot(
+            Chain(10, step_size="auto", noise="auto", bounds="data"), without=("gamma",)
+        ),
+        "replay": replay_slot(1000),
+    }
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "hidden_sizes": [tuple, list],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "spectral": ["boolean"],
         "sampling": [StrOptions({"cd", "pcd"})],
-        "visible_steps": [Interval(Integral, 0, None, closed="left")],
-        "visible_step_size": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "visible_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "visible_clip": [Interval(Real, 0, None, closed="neither"), None],
-        "anneal": ["boolean"],
-        "bounds": [StrOptions({"data"}), tuple, list, None],
-        "metropolis": ["boolean"],
-        "replay_size": [Interval(Integral, 0, None, closed="left")],
-        "replay_ratio": [Interval(Real, 0, 1, closed="both")],
+        "visible_chain": [Chain, None],
+        "replay": [Replay, None],
         "energy_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "schedule": [StrOptions({"cosine", "constant"})],
+        "schedule": [StrOptions(set(SCHEDULES))],
     }
 
     def __init__(
         self,
         *,
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (128, 128),
-        activation: str = "leaky_relu",
+        network: Any = None,
         spectral: bool = False,
         sampling: str = "pcd",
-        visible_steps: int = 10,
-        visible_step_size: float | str = "auto",
-        visible_noise: float | str = "auto",
-        visible_clip: float | None = None,
-        anneal: bool = False,
-        bounds: str | tuple[float, float] | None = "data",
-        metropolis: bool = False,
-        replay_size: int = 1000,
-        replay_ratio: float = 0.95,
+        visible_chain: Chain | None = None,
+        replay: Replay | None = None,
         energy_penalty: float = 0.01,
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
@@ -300,20 +280,10 @@ class EBM(EnergyBasedDetector):
     ) -> None:
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
-        self.activation = activation
         self.spectral = spectral
         self.sampling = sampling
-        self.visible_steps = visible_steps
-        self.visible_step_size = visible_step_size
-        self.visible_noise = visible_noise
-        self.visible_clip = visible_clip
-        self.anneal = anneal
-        self.bounds = bounds
-        self.metropolis = metropolis
-        self.replay_size = replay_size
-        self.replay_ratio = replay_ratio
+        self.visible_chain = visible_chain
+        self.replay = replay
         self.energy_penalty = energy_penalty
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -328,76 +298,43 @@ class EBM(EnergyBasedDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _make_module(self, n_features: int) -> ScalarModule:
-        self._check_combinations()
-        networks = networks_of(self, n_features)
-        module = ScalarModule(
+    def _make_module(self, n_features: int) -> EBMModel:
+        networks = networks_for(self.part("network"), self._row_shape(n_features))
+        return EBMModel(
             ScalarEnergy(networks.encoder(1, self.spectral)),
             n_features,
-            self.sampling,
-            self.replay_size,
-            self.replay_ratio,
+            self._settings(),
+            sampling=self.sampling,
+            replay=replay_of(self.part("replay"), self.replay, self.sampling),
             pixels=self.image_shape is not None,
         )
-        self._chain(module, 0)  # refuses what cannot go together before anything is trained
-        return module
 
-    def _check_combinations(self) -> None:
-        """Raise ValueError for values that are possible alone but not together."""
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        check_bounds(self.bounds)
-        relative = self.visible_step_size == "auto" and self.image_shape is None
-        if relative and self.visible_noise == 0:
+    def _settings(self) -> Settings:
+        """Check and gather what training is done by."""
+        chain, pixels = self.part("visible_chain"), self.image_shape is not None
+        if chain.step_size == "auto" and chain.noise == 0 and not pixels:
             raise ValueError(
-                "visible_step_size='auto' is visible_noise ** 2 / 2, which is 0 for "
-                "visible_noise=0: chains would stay where they start. Give it a number."
+                "step_size='auto' in visible_chain is noise ** 2 / 2, which is 0 for noise=0: "
+                "chains would stay where they start. Give it a number."
             )
+        visible = visible_langevin(
+            chain, pixels, lambda noise: PIXEL_STEP if pixels else noise**2 / 2
+        )
+        return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
 
-    def _before_training(self, module: ScalarModule, rows: Tensor, labels: Tensor | None) -> None:
-        module.set_range(rows)
-        module.set_tempering(self._chain(module, self.visible_steps))
-
-    def _stages(self, module: ScalarModule) -> list[Stage]:
+    def _stages(self, module: EBMModel) -> list[Stage]:
+        # Training that goes on has the settings of now.
+        module.settings = self._settings()
         return [
             Stage(
-                "energy",
-                self._objective,
-                {"main": adam(module.base.parameters(), self.learning_rate)},
-                self.max_steps,
-                self.schedule == "cosine",
-                energy_limit=self._energy_limit(module),
-                is_steady=self._is_steady_when_full,
+                name="energy",
+                optimizers={"main": adam(module.base.parameters(), self.learning_rate)},
+                n_steps=self.max_steps,
+                schedule=SCHEDULES[self.schedule],
+                energy_limit=module.energy_limit(),
+                is_steady=EBMModel.is_steady_when_full,
             )
         ]
-
-    def _energy_limit(self, module: ScalarModule) -> float:
-        """Level of the negatives' mean energy that means divergence, in nats per column."""
-        limit = module.energy_limit() * max(_FEW_COLUMNS, len(module.low))
-        # Where there are negatives and no data the penalty alone holds E, at half of this.
-        return max(limit, 1 / self.energy_penalty) if self.energy_penalty else limit
-
-    def _objective(self, module: ScalarModule, x: Tensor) -> dict[str, Tensor]:
-        negatives = module.negatives(x, self._chain(module, self.visible_steps))
-        return contrastive_loss(
-            module.base, x, negatives, penalty=self.energy_penalty, penalize_data=True
-        )
-
-    def _step_size(self) -> float:
-        step = self.visible_step_size
-        if not isinstance(step, str):
-            return step
-        return visible_noise_of(self) ** 2 / 2 if self.image_shape is None else PIXEL_STEP
-
-    def _chain(self, module: ScalarModule, n_steps: int) -> Langevin:
-        return Langevin(
-            n_steps,
-            self._step_size(),
-            visible_noise_of(self),
-            bounds=module.bounds(self.bounds),
-            clip=self.visible_clip,
-            anneal=self.anneal,
-            metropolis=self.metropolis,
-        )
 
     # ---- what a trained density offers ----------------------------------------------------
 
@@ -449,6 +386,6 @@ class EBM(EnergyBasedDetector):
 
         def draw(n: int) -> Tensor:
             module = self.module_
-            return module.visible_chain(module.uniform_rows(n), self._chain(module, int(n_steps)))
+            return module.visible_chain(module.uniform_rows(n), int(n_steps))
 
         return draw_rows(self, n_samples, random_state, draw)

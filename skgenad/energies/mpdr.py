@@ -18,8 +18,7 @@ manifold's own reconstruction error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -32,104 +31,134 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import Interval, StrOptions, check_bounds, check_pair, check_sizes
+from skgenad._core.checks import Interval, StrOptions, check_pair
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam, with_penalty
+from skgenad._core.papers import FromPaper
+from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
-from skgenad._tensors.augmentation import AUGMENTATIONS, augmented, check_augmentation
-from skgenad._tensors.distances import DISTANCES
-from skgenad._tensors.maps import ACTIVATIONS, identity_manifold
+from skgenad._core.schedules import SCHEDULES
+from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
+from skgenad._tensors.maps import AutoencoderNet, identity_manifold
+from skgenad._tensors.networks import Networks
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad._tensors.seeds import seeded
+from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
+from . import _papers
 from ._detector import EnergyBasedDetector
-from ._energies import build_energy, check_energy, contrastive_loss, energy_and_grad
-from ._langevin import Langevin
-from ._negatives import PIXEL_STEP, visible_noise_of
-from ._recovery import RecoveryModule
+from ._energies import MaskedEnergy, ScalarEnergy, check_energy, contrastive_loss
+from ._mpdr_parts import (
+    ENERGY_CONSTRAINTS,
+    ENERGY_SLOT,
+    MANIFOLD_CONSTRAINTS,
+    MANIFOLD_SLOT,
+    Energy,
+    Manifold,
+    Masked,
+    Reconstruction,
+    Scalar,
+    WithNetwork,
+)
+from ._negatives import latent_langevin, step_for_errors, visible_langevin
+from ._recovery import RecoveryModule, RecoverySettings
+from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
-# A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
-_RELATIVE_STEP = 0.2
 # Rows drawn on the manifold for `on_manifold_score`, at least.
 _MANIFOLD_ROWS = 1000
-
-_PAPER_COMMON: dict[str, Any] = {
-    "noise_range": (0.05, 0.3),
-    "latent_gamma": 1e-4,
-    "visible_step_size": 10.0,
-    "score_type": "energy",
-    "manifold_learning_rate": 1e-4,
-    "learning_rate": 1e-4,
-    "schedule": "constant",
-}
-_PAPER: dict[str, dict[str, Any]] = {
-    "adbench": {
-        "hidden_sizes": (1024, 1024),
-        "latent_steps": 1,
-        "latent_step_size": 0.1,
-        "latent_noise": 0.05,
-        "visible_steps": 5,
-        "visible_noise": 0.1,
-        "visible_gamma": 1e-4,
-        "bounds": None,
-        "energy_init": "pretrain",
-        "standardize": False,
-    },
-    "mnist": {
-        "image_shape": (1, 28, 28),
-        "network": "conv28",
-        "manifold_dims": 32,
-        "latent_dim": 32,
-        "latent_steps": 5,
-        "latent_step_size": 0.1,
-        "latent_noise": 0.02,
-        "visible_steps": 5,
-        "visible_noise": 0.005,
-        "encoder_penalty": 1e-4,
-        "energy_init": "manifold",
-        "learn_scale": True,
-        # 30 and 50 passes over 54,000 images
-        "manifold_steps": 12_660,
-        "max_steps": 21_100,
-        "learning_rate": 1e-5,
-    },
-    "cifar10": {
-        "image_shape": (3, 32, 32),
-        "network": "cifar1",
-        "energy_network": "conv32big",
-        "manifold_dims": (32, 64, 128),
-        "latent_dim": 128,
-        "latent_steps": 10,
-        "latent_step_size": 0.1,
-        "latent_noise": 0.01,
-        "visible_steps": 20,
-        "visible_noise": 0.005,
-        "encoder_penalty": 1e-5,
-        "energy_init": "pretrain",
-        "replay_size": 10_000,
-        "augmentation": ("flip", "crop", "jitter", "grey"),
-        # 40 passes over 50,000 images, twice
-        "manifold_steps": 15_640,
-        "pretrain_steps": 15_640,
-    },
-}
-# What is another for the scalar energy, and for all but the reconstruction error.
-_PAPER_OTHER: dict[str, dict[str, Any]] = {
-    "adbench": {},
-    "mnist": {
-        "latent_steps": 2,
-        "latent_step_size": 0.05,
-        "energy_init": "random",
-        "learn_scale": False,
-        "learning_rate": 1e-4,
-    },
-    "cifar10": {"energy_init": "random"},
-}
+# Keeps the logarithm of an error finite; far below float32's rounding of one standard unit.
+_TINY = 1e-12
 
 
-class MPDR(AnomalyMapMixin, EnergyBasedDetector):
+class MPDRModel(RecoveryModule):
+    """The energy and its manifolds: what the three stages minimise, and what is scored.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Those of :class:`~skgenad.energies._recovery.RecoveryModule`, which makes the negatives.
+    manifold_share : float, default=None
+        Weight of the manifolds' log reconstruction error in what is scored, log E having the rest;
+        None: E is scored.
+    """
+
+    def __init__(self, *args: Any, manifold_share: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.manifold_share = manifold_share
+        # Of an energy of the user's nothing is known but that it has ``energy(x)``.
+        self.is_named = type(self.base) in (ReconstructionEnergy, ScalarEnergy, MaskedEnergy)
+
+    def manifold_loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Sum the reconstruction errors of the manifolds; each net sees its own only."""
+        x = self._noisy(x)
+        errors = [(x - net(x)).square().mean() for net in self.manifolds]
+        return {"loss": torch.stack(errors).sum()}
+
+    def pretrain_loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Mean energy, an ordinary reconstruction or prediction error."""
+        return {"loss": self.base.energy(self._noisy(x)).mean()}
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Eq. 8, whose penalty is on the energies of data as well where their level is free."""
+        x = self._noisy(x)
+        return contrastive_loss(
+            self.base,
+            x,
+            self.negatives(x),
+            penalty=self.settings.energy_penalty,
+            penalize_data=isinstance(self.base, ScalarEnergy),
+        )
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        scale = self.settings.input_noise
+        return x + scale * torch.randn_like(x) if scale else x
+
+    def copy_manifold(self, inputs: Tensor) -> None:
+        """Start the energy from the first manifold's weights, whatever the inputs are."""
+        self.base.net.load_state_dict(self.manifolds[0].state_dict())
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Score rows, (n,): E, or a weighted mean of log E and the log manifold error."""
+        energy = self.base.energy(x)
+        if self.manifold_share is None:
+            return energy
+        errors = [(x - net(x)).square().mean(dim=1) for net in self.manifolds]
+        logs = torch.stack([(error + _TINY).log() for error in errors]).mean(dim=0)
+        # Rounding takes a similarity to a bit beyond 1.
+        energy = energy.clamp_min(0)
+        return torch.lerp((energy + _TINY).log(), logs, self.manifold_share)
+
+    def energy_limit(self) -> float:
+        """Level of the negatives' mean energy that means divergence.
+
+        An energy of ours is of the order of the data's mean square, where the penalty parks it; one
+        of the user's has a scale of its own.
+        """
+        return super().energy_limit() if self.is_named else np.inf
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether a step does the same each time: code of the user's may look at values."""
+        return self.is_named and not callable(self.settings.augmentation) and super().is_steady
+
+    @property
+    def tempering(self) -> Tensor:
+        """One: chains that are conditioned on a perturbed row have no limit of their own."""
+        return torch.ones(())
+
+    def on_manifold_energies(self, n: int, chunk: int) -> Tensor:
+        """Energies of `n` or some more points drawn uniformly on the manifolds, on the CPU."""
+        share = -(-n // len(self.manifolds))
+        energies = [
+            self.base.energy(net.decode(z)).cpu()
+            for k, net in enumerate(self.manifolds)
+            for z in self.uniform_latent(k, share).split(chunk)
+        ]
+        return torch.cat(energies)
+
+
+class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     """Detect anomalies by an energy trained to recover data perturbed along a manifold.
 
     First an autoencoder, the manifold, is trained on the rows. Then rows are moved along it, short
@@ -139,122 +168,57 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
 
     Parameters
     ----------
-    energy : {"reconstruction", "scalar", "masked"} or callable, default="reconstruction"
-        The energy E that is trained:
-
-        - "reconstruction" (MPDR-R): mean squared reconstruction error of an autoencoder;
-        - "scalar" (MPDR-S): a network with one output and spectral normalisation; less
-          dependable on tables, where a short training can even rank upside down;
-        - "masked" (MPDR-IDNN): mean squared error of the middle fifth of the columns, predicted
-          from the others by a perceptron; it needs at least 2 columns;
-        - a callable that maps the number of columns to an ``nn.Module`` with
-          ``energy(x) -> (n,)``.
-    manifold : {"autoencoder", "identity"}, default="autoencoder"
-        "identity" perturbs rows by Gaussian noise in the input space: diffusion recovery
-        likelihood (DRL), MPDR's special case. DRL proper is ``visible_gamma=1, latent_steps=0``
-        with a visible step well below sigma^2, such as ``noise_range=(0.5, 0.5),
-        visible_step_size=0.1, visible_noise=0.4``.
-    manifold_dims : int or tuple of int, default=None
-        Latent dimension of the manifold, or of each manifold of an ensemble, among which every
-        batch is split evenly. None: one with the number of columns up to 100 columns, 70 % of it
-        beyond, at least 2; 32 for images.
+    energy : {"reconstruction", "scalar", "masked"}, object or callable, default="reconstruction"
+        The energy E that is trained: "reconstruction" (MPDR-R), "scalar" (MPDR-S) or "masked"
+        (MPDR-IDNN), short for :class:`~skgenad.energies.Reconstruction`,
+        :class:`~skgenad.energies.Scalar` and :class:`~skgenad.energies.Masked`; or a callable that
+        maps the number of columns to an ``nn.Module`` with ``energy(x) -> (n,)``.
+    manifold : {"autoencoder", "identity"} or Manifold, default="autoencoder"
+        "autoencoder" is short for :class:`~skgenad.energies.Manifold`. "identity" perturbs rows by
+        Gaussian noise in the input space: diffusion recovery likelihood (DRL), MPDR's special case.
     image_shape : (int, int, int), default=None
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        Encoders and decoders of manifolds, and of the energy unless `energy_network`
-        says otherwise: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
-        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
-        images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    energy_network : str or object, default=None
-        What `network` is, for the energy alone; None is `network`.
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of perceptrons: encoders (decoders mirror them) and energy.
-    latent_dim : int, default=None
-        Latent dimension of the reconstruction energy; None as in `manifold_dims`.
-    latent_space : {"sphere", "euclidean"}, default="sphere"
-        Latent space of the manifolds.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers of perceptrons.
-    distance : {"l2", "l1", "ssim"}, default="l2"
-        What error the reconstruction energy is: the mean over columns of squared or of absolute
-        differences or, for images of at least 11 x 11 pixels, one minus their structural similarity
-        (SSIM). Manifolds are trained on squared differences.
-    learn_scale : bool, default=False
-        Whether the reconstruction energy has a positive factor that is trained with it.
+    network : tuple of int, str or object, default=None
+        Encoders and decoders of energy and manifold, unless these have their own: widths of the
+        hidden layers of perceptrons; the name of an architecture, "mlp", "fcres" or for images
+        "conv", "conv28", "conv32", "conv32big", "conv64" or "cifar1"; one of the objects of
+        :mod:`skgenad.networks`; or an object with ``make_encoder(shape, latent_dim)`` and
+        ``make_decoder(latent_dim, shape)``. None: ``MLP((128, 128), activation="leaky_relu")``.
     noise_range : (float, float), default=(0.05, 0.3)
         Interval from which each row's latent noise magnitude sigma is drawn uniformly; > 0.
-    latent_steps : int, default=1
-        Steps of the latent chain.
-    latent_step_size : float, default=0.1
-        Factor on its gradient.
-    latent_noise : float, default=0.05
-        Standard deviation of its noise.
-    latent_normalize : bool, default=False
-        Whether its gradient is divided by its norm, row by row.
-    latent_gamma : float, default=1e-4
-        Factor gamma on the log-probability of the perturbation in its energy.
-    visible_steps : int, default=5
-        Steps of the visible chain.
-    visible_step_size : float or "auto", default="auto"
-        Factor on its gradient; "auto" is 0.1 times the number of columns over which the energy is
-        a mean (of the masked block for "masked", of the table for the others), and 10 for images.
-    visible_noise : float or "auto", default="auto"
-        Standard deviation of its noise, in standardised units; "auto" is 0.3 for tables and 0.005
-        for images.
-    visible_gamma : float, default=0.0
-        Factor gamma on the log-probability of the perturbation in its energy. The paper has 1e-4 on
-        tables and 0 on images; 0 saves the encoder's part of every step.
-    bounds : "data", (float, float) or None, default="data"
-        What the visible chain is clamped to: the range of each training column widened by 1 on
-        either side, for images [0, 1], two numbers, or nothing; in the units of training (a
-        column's standard deviation, or those of X with ``standardize=False``).
-    metropolis : bool, default=False
-        Whether the visible chain accepts or rejects its steps by Metropolis-Hastings. It then
-        rejects what lies beyond the bounds instead of clamping it, and needs
-        ``visible_noise > 0``.
+    latent_chain : Chain, default=None
+        The chain among latent vectors. None: ``Chain(1, step_size=0.1, noise=0.05, gamma=1e-4)``.
+        It has no `bounds`.
+    visible_chain : Chain, default=None
+        The chain among rows. None: ``Chain(5, step_size="auto", noise="auto", gamma=0,
+        bounds="data")``. The step size "auto" is 0.1 times the number of columns over which the
+        energy is a mean, and 10 for images. A gamma of 0, which the paper has on images alone,
+        saves the encoder's part of every step.
+    replay : Replay, default=None
+        Buffer of visible chains, for each manifold. None: ``Replay(0, ratio=0.95)``, no buffer.
     energy_penalty : float, default=1.0
         Weight of the mean of E(x-)^2, and with ``energy="scalar"`` of E(x)^2 as well.
-    encoder_penalty : float, default=0.0
-        Weight of the sum of the squared weights of the manifolds' encoders in their loss; the
-        losses of `history_` are without it.
-    row_noise : float, default=0.0
-        Standard deviation of Gaussian noise added to the rows of each batch in every stage (the
-        paper has 0.01 on normalised representation vectors).
-    replay_size : int, default=0
-        Rows that the replay buffer of visible chains keeps for each manifold; 0 is no buffer.
-    replay_ratio : float, default=0.95
-        Share, in [0, 1], of visible chains that start from the buffer when there is one.
+    input_noise : float, default=0.0
+        Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to rows
+        in every stage (the paper has 0.01 on normalised representation vectors).
     augmentation : str, tuple of str or callable, default=None
         How images are changed half-way through the visible chain, in this order: "flip" (mirrored,
         with a probability of 1/2), "shift" (moved by up to a tenth of its height and width),
         "crop" (8 to 100 % of the image enlarged), "jitter" (brightness, contrast, saturation and
         hue) and "grey", each of these three with a probability of 1/5; or a callable of tensors
-        (n, C, H, W), which keeps their shape. It needs ``visible_gamma=0``.
-    energy_init : {"auto", "manifold", "pretrain", "random"}, default="auto"
-        Where the energy starts: a copy of the first manifold (reconstruction energy only);
-        trained to reconstruct (or to predict the masked block) for `pretrain_steps`; or random
-        weights. "auto" copies where it can and pretrains otherwise. Scalar and custom energies
-        always start as they are made.
+        (n, C, H, W), which keeps their shape. It needs a visible `gamma` of 0.
     score_type : {"auto", "combined", "energy"}, default="auto"
         What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
         manifolds' reconstruction error, a hedge for data on which one of them fails; "auto" is
         "combined" for the reconstruction energy on autoencoder manifolds of tables and "energy"
         otherwise.
-    manifold_weight : float, default=1/3
+    manifold_share : float, default=1/3
         Weight, in [0, 1], of the manifolds' log error in the combined score; log E has the rest.
-    manifold_steps : int, default=700
-        Gradient steps for the manifolds.
-    pretrain_steps : int, default=400
-        Gradient steps for pretraining the energy.
     max_steps : int, default=400
-        Gradient steps for the energy.
-    manifold_learning_rate : float, default=1e-3
-        Adam's learning rate for manifolds and pretraining.
+        Number of gradient steps for the energy, whatever the number of rows. Those of the manifold
+        and of pretraining are fields of `manifold` and `energy`.
     learning_rate : float, default=1e-3
         Adam's learning rate for the energy.
     schedule : {"cosine", "constant"}, default="cosine"
@@ -316,9 +280,6 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
     energies, or minus the weighted mean of the two logarithms with the combined score. Constant
     factors depend on training, so scores of two detectors are not comparable.
 
-    The defaults are for tables; :meth:`from_paper` has the settings of the paper's experiments on
-    ADBench, MNIST and CIFAR-10.
-
     References
     ----------
     Yoon, Jin, Noh and Park, "Energy-based models for anomaly detection: a manifold diffusion
@@ -329,94 +290,60 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
     >>> import numpy as np
     >>> from skgenad import MPDR
     >>> X = np.random.RandomState(0).randn(200, 5)
-    >>> detector = MPDR(manifold_steps=50, pretrain_steps=50, max_steps=50, random_state=0).fit(X)
+    >>> detector = MPDR(max_steps=50, random_state=0).fit(X)
     >>> detector.predict(np.full((1, 5), 20.0))
     array([-1])
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.MPDR
+    _parts: ClassVar[dict[str, Slot]] = {
+        "energy": ENERGY_SLOT,
+        "manifold": MANIFOLD_SLOT,
+        "network": network_slot(),
+        "latent_chain": chain_slot(
+            Chain(1, step_size=0.1, noise=0.05, gamma=1e-4), without=("bounds",)
+        ),
+        "visible_chain": chain_slot(
+            Chain(5, step_size="auto", noise="auto", gamma=0.0, bounds="data")
+        ),
+        "replay": replay_slot(0),
+    }
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "energy": [StrOptions({"reconstruction", "scalar", "masked"}), callable],
-        "manifold": [StrOptions({"autoencoder", "identity"})],
-        "manifold_dims": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
-        "hidden_sizes": [tuple, list],
-        "energy_network": [*IMAGE_CONSTRAINTS["network"], None],
-        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "latent_space": [StrOptions({"sphere", "euclidean"})],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "distance": [StrOptions(set(DISTANCES))],
-        "learn_scale": ["boolean"],
+        "energy": ENERGY_CONSTRAINTS,
+        "manifold": MANIFOLD_CONSTRAINTS,
         "noise_range": [tuple, list],
-        "latent_steps": [Interval(Integral, 0, None, closed="left")],
-        "latent_step_size": [Interval(Real, 0, None, closed="left")],
-        "latent_noise": [Interval(Real, 0, None, closed="left")],
-        "latent_normalize": ["boolean"],
-        "latent_gamma": [Interval(Real, 0, None, closed="left")],
-        "visible_steps": [Interval(Integral, 0, None, closed="left")],
-        "visible_step_size": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "visible_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "visible_gamma": [Interval(Real, 0, None, closed="left")],
-        "bounds": [StrOptions({"data"}), tuple, list, None],
-        "metropolis": ["boolean"],
+        "latent_chain": [Chain, None],
+        "visible_chain": [Chain, None],
+        "replay": [Replay, None],
         "energy_penalty": [Interval(Real, 0, None, closed="left")],
-        "row_noise": [Interval(Real, 0, None, closed="left")],
-        "encoder_penalty": [Interval(Real, 0, None, closed="left")],
-        "replay_size": [Interval(Integral, 0, None, closed="left")],
-        "replay_ratio": [Interval(Real, 0, 1, closed="both")],
+        "input_noise": [Interval(Real, 0, None, closed="left")],
         "augmentation": [StrOptions(set(AUGMENTATIONS)), tuple, list, callable, None],
-        "energy_init": [StrOptions({"auto", "manifold", "pretrain", "random"})],
         "score_type": [StrOptions({"auto", "combined", "energy"})],
-        "manifold_weight": [Interval(Real, 0, 1, closed="both")],
-        "manifold_steps": [Interval(Integral, 1, None, closed="left")],
-        "pretrain_steps": [Interval(Integral, 0, None, closed="left")],
+        "manifold_share": [Interval(Real, 0, 1, closed="both")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
-        "manifold_learning_rate": [Interval(Real, 0, None, closed="neither")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "schedule": [StrOptions({"cosine", "constant"})],
+        "schedule": [StrOptions(set(SCHEDULES))],
     }
 
     def __init__(
         self,
         *,
-        energy: str | Callable[[int], nn.Module] = "reconstruction",
-        manifold: str = "autoencoder",
-        manifold_dims: int | tuple[int, ...] | None = None,
+        energy: Any = "reconstruction",
+        manifold: str | Manifold = "autoencoder",
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        energy_network: Any = None,
-        hidden_sizes: tuple[int, ...] = (128, 128),
-        latent_dim: int | None = None,
-        latent_space: str = "sphere",
-        activation: str = "leaky_relu",
-        distance: str = "l2",
-        learn_scale: bool = False,
+        network: Any = None,
         noise_range: tuple[float, float] = (0.05, 0.3),
-        latent_steps: int = 1,
-        latent_step_size: float = 0.1,
-        latent_noise: float = 0.05,
-        latent_normalize: bool = False,
-        latent_gamma: float = 1e-4,
-        visible_steps: int = 5,
-        visible_step_size: float | str = "auto",
-        visible_noise: float | str = "auto",
-        visible_gamma: float = 0.0,
-        bounds: str | tuple[float, float] | None = "data",
-        metropolis: bool = False,
+        latent_chain: Chain | None = None,
+        visible_chain: Chain | None = None,
+        replay: Replay | None = None,
         energy_penalty: float = 1.0,
-        encoder_penalty: float = 0.0,
-        row_noise: float = 0.0,
-        replay_size: int = 0,
-        replay_ratio: float = 0.95,
+        input_noise: float = 0.0,
         augmentation: Any = None,
-        energy_init: str = "auto",
         score_type: str = "auto",
-        manifold_weight: float = 1 / 3,
-        manifold_steps: int = 700,
-        pretrain_steps: int = 400,
+        manifold_share: float = 1 / 3,
         max_steps: int = 400,
-        manifold_learning_rate: float = 1e-3,
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
         batch_size: int = 128,
@@ -431,42 +358,18 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
     ) -> None:
         self.energy = energy
         self.manifold = manifold
-        self.manifold_dims = manifold_dims
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.energy_network = energy_network
-        self.hidden_sizes = hidden_sizes
-        self.latent_dim = latent_dim
-        self.latent_space = latent_space
-        self.activation = activation
-        self.distance = distance
-        self.learn_scale = learn_scale
         self.noise_range = noise_range
-        self.latent_steps = latent_steps
-        self.latent_step_size = latent_step_size
-        self.latent_noise = latent_noise
-        self.latent_normalize = latent_normalize
-        self.latent_gamma = latent_gamma
-        self.visible_steps = visible_steps
-        self.visible_step_size = visible_step_size
-        self.visible_noise = visible_noise
-        self.visible_gamma = visible_gamma
-        self.bounds = bounds
-        self.metropolis = metropolis
+        self.latent_chain = latent_chain
+        self.visible_chain = visible_chain
+        self.replay = replay
         self.energy_penalty = energy_penalty
-        self.row_noise = row_noise
-        self.encoder_penalty = encoder_penalty
-        self.replay_size = replay_size
-        self.replay_ratio = replay_ratio
+        self.input_noise = input_noise
         self.augmentation = augmentation
-        self.energy_init = energy_init
         self.score_type = score_type
-        self.manifold_weight = manifold_weight
-        self.manifold_steps = manifold_steps
-        self.pretrain_steps = pretrain_steps
+        self.manifold_share = manifold_share
         self.max_steps = max_steps
-        self.manifold_learning_rate = manifold_learning_rate
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.batch_size = batch_size
@@ -480,7 +383,7 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         self.callbacks = callbacks
 
     @classmethod
-    def from_paper(cls, experiment: str = "adbench", **parameters: Any) -> Self:
+    def from_paper(cls, experiment: str | None = "adbench", **parameters: Any) -> Self:
         """Make a detector with the paper's settings of an experiment (Tables 7 and 8, appendix B).
 
         What the paper does not give is ours: for "adbench" the numbers of steps and the batch size;
@@ -495,7 +398,8 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
             experiment's do; the others are on images. With ``energy="scalar"``, or one's own, the
             settings on images are those of MPDR-S.
         **parameters
-            Parameters that replace the paper's.
+            Parameters that replace the paper's. Where one is an object of the same class as the
+            paper's, its fields that are None stay the paper's.
 
         Returns
         -------
@@ -507,244 +411,210 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         ValueError
             If the experiment is none of these.
         """
-        if experiment not in _PAPER:
-            raise ValueError(
-                f"experiment={experiment!r} is none of those here: {', '.join(_PAPER)}."
-            )
-        settings = {**_PAPER_COMMON, **_PAPER[experiment]}
-        if parameters.get("energy", "reconstruction") != "reconstruction":
-            settings |= _PAPER_OTHER[experiment]
-        return cls(**{**settings, **parameters})
+        return super().from_paper(experiment, **parameters)
+
+    @classmethod
+    def _paper_settings(cls, experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        settings = super()._paper_settings(experiment, parameters)
+        energy = ENERGY_SLOT.read(parameters.get("energy", settings["energy"]))
+        if isinstance(energy, Reconstruction):
+            return settings
+        if isinstance(energy, Scalar):
+            settings["energy"] = Scalar(settings["energy"].network)
+        if isinstance(energy, Masked):
+            settings["energy"] = Masked(pretrain_learning_rate=_papers.MPDR_RATE)
+        return settings | (_papers.MPDR_SCALAR_MNIST if experiment == "mnist" else {})
 
     # ---- module ---------------------------------------------------------------------------
 
-    def _make_module(self, n_features: int) -> RecoveryModule:
-        self._check_combinations(n_features)
-        dims = self._latent_dims(n_features)
-        if self.manifold == "identity":
-            manifolds = [identity_manifold()]
-        else:
-            networks = networks_of(self, n_features)
-            manifolds = [networks.autoencoder(d, self.latent_space) for d in dims]
-        base = self._make_energy(n_features)
-        combined = self.score_type == "combined" or (
-            self.score_type == "auto"
-            and self.energy == "reconstruction"
-            and self.manifold == "autoencoder"
-            and self.image_shape is None
-        )
-        check_energy(base, n_features)
-        weight = self.manifold_weight if combined else None
-        module = RecoveryModule(
+    def part(self, name: str) -> Any:
+        """Part that a parameter asks for; energy and manifold have a network, if need be this one.
+
+        Parameters
+        ----------
+        name : str
+            Name of the constructor parameter.
+
+        Returns
+        -------
+        part : Part or object
+            A new part; what is none, such as a callable of the user's, as it is.
+        """
+        part = super().part(name)
+        return part.with_network(self.part("network")) if isinstance(part, WithNetwork) else part
+
+    def _make_module(self, n_features: int) -> MPDRModel:
+        self._check_network()
+        energy, manifold = self.part("energy"), self.part("manifold")
+        manifolds, dims = self._make_manifolds(manifold, n_features)
+        base = self._make_energy(energy, n_features)
+        return MPDRModel(
             base,
             manifolds,
             n_features,
-            dims,
-            self.replay_size,
-            self.replay_ratio,
-            weight,
+            self._settings(base, manifolds[0], n_features),
+            latent_dims=dims,
+            replay=replay_of(self.part("replay"), self.replay),
+            manifold_share=self._share(energy, manifold),
             pixels=self.image_shape is not None,
         )
-        self._chains(module)  # refuses what cannot go together before anything is trained
-        return module
 
-    def _make_energy(self, n_features: int) -> nn.Module:
-        if callable(self.energy):
-            return self.energy(n_features)
-        networks = networks_of(self, n_features, self.energy_network)
-        latent_dim = self.latent_dim or networks.latent_dim
-        return build_energy(self.energy, networks, latent_dim, self.distance, self.learn_scale)
+    def _networks(self, part: WithNetwork, n_features: int) -> Networks:
+        """Find what makes the networks of a part."""
+        return networks_for(part.network, self._row_shape(n_features))
 
-    def _latent_dims(self, n_features: int) -> tuple[int, ...]:
-        if self.manifold == "identity":
-            return (n_features,)
-        dims = self.manifold_dims
-        if dims is None:
-            return (networks_of(self, n_features).latent_dim,)
-        return tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
+    def _check_network(self) -> None:
+        """Raise ValueError if the detector's network is nobody's."""
+        network, default = self.part("network"), self._slot("network").default
+        owners = (self._own("energy"), self._own("manifold"))
+        parts = [part for part in owners if isinstance(part, WithNetwork)]
+        same = all(part.with_network(network) == part.with_network(default) for part in parts)
+        if same and (not parts or network != default):
+            why = "neither the energy nor the manifold takes it"
+            refuse_unused(self, ("network",), why)
 
-    def _check_combinations(self, n_features: int) -> None:
-        """Raise ValueError for values that are possible alone but not here or not together."""
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        dims = self._latent_dims(n_features)
-        check_sizes("manifold_dims", dims, least=1)
-        if self.manifold == "identity" and self.manifold_dims is not None:
-            raise ValueError(
-                f"manifold='identity' has the data's dimension; got manifold_dims="
-                f"{self.manifold_dims!r}. Leave it None."
-            )
+    def _make_manifolds(
+        self, manifold: Any, n_features: int
+    ) -> tuple[list[AutoencoderNet], tuple[int, ...]]:
+        """Make the manifolds, and say of which dimensions they are."""
+        if not isinstance(manifold, Manifold):
+            return [identity_manifold()], (n_features,)
+        networks = self._networks(manifold, n_features)
+        dims = manifold.latent_dims(networks)
         if self.batch_size < len(dims):
             raise ValueError(
                 f"batch_size={self.batch_size} leaves some of the {len(dims)} manifolds without a "
                 "row; it must be at least their number."
             )
-        low, high = check_pair("noise_range", self.noise_range)
-        if not 0 < low <= high < np.inf:
-            raise ValueError(f"noise_range={self.noise_range!r} must be finite and above 0.")
-        check_bounds(self.bounds)
-        check_augmentation(self.augmentation, self.image_shape)
-        if self.augmentation is not None and self.visible_gamma > 0:
-            raise ValueError(
-                f"augmentation={self.augmentation!r} moves rows away from what they were perturbed "
-                f"to; with visible_gamma={self.visible_gamma} they would be drawn back. Set "
-                "visible_gamma=0."
-            )
-        self._check_energy_parameters()
-        if self.energy == "masked" and n_features < 2:
-            raise ValueError(
-                "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
-            )
-        if self.energy_init == "manifold" and not self._can_copy(n_features):
-            raise ValueError(
-                "energy_init='manifold' copies the first manifold's weights: it needs "
-                "energy='reconstruction', manifold='autoencoder', a spherical latent space and the "
-                "same network and the same latent dimension for both."
-            )
-        if self.score_type == "combined" and (
-            self.manifold == "identity" or self.energy not in ("reconstruction", "masked")
+        return [networks.autoencoder(d, str(manifold.latent_space)) for d in dims], dims
+
+    def _make_energy(self, energy: Any, n_features: int) -> nn.Module:
+        named = isinstance(energy, Energy)
+        base = energy.build(self._networks(energy, n_features)) if named else energy(n_features)
+        check_energy(base, n_features)
+        return base
+
+    def _share(self, energy: Any, manifold: Any) -> float | None:
+        """Weight of the manifolds in the score; None if they have no part in it."""
+        learned = isinstance(manifold, Manifold)
+        if self.score_type == "combined" and not (
+            learned and isinstance(energy, Reconstruction | Masked)
         ):
             raise ValueError(
                 f"score_type='combined' takes logarithms of an error energy and of a manifold's "
                 f"error; got energy={self.energy!r}, manifold={self.manifold!r}. Use "
                 "score_type='energy'."
             )
+        usual = learned and isinstance(energy, Reconstruction) and self.image_shape is None
+        if self.score_type == "combined" or (self.score_type == "auto" and usual):
+            return self.manifold_share
+        refuse_unused(self, ("manifold_share",), "the energy alone is scored")
+        return None
 
-    def _check_energy_parameters(self) -> None:
-        """Raise ValueError for parameters of another energy than the one that is trained."""
-        if self.energy != "reconstruction" and (self.distance != "l2" or self.learn_scale):
+    def _settings(
+        self, base: nn.Module, manifold: AutoencoderNet, n_features: int
+    ) -> RecoverySettings:
+        """Check and gather what training is done by."""
+        latent, visible = self.part("latent_chain"), self.part("visible_chain")
+        low, high = check_pair("noise_range", self.noise_range)
+        if not 0 < low <= high < np.inf:
+            raise ValueError(f"noise_range={self.noise_range!r} must be finite and above 0.")
+        check_augmentation(self.augmentation, self.image_shape)
+        if self.augmentation is not None and visible.gamma > 0:
             raise ValueError(
-                f"distance={self.distance!r} and learn_scale={self.learn_scale} are those of "
-                f"energy='reconstruction'; got energy={self.energy!r}. Leave them 'l2' and False."
+                f"augmentation={self.augmentation!r} moves rows away from what they were perturbed "
+                f"to; with gamma={visible.gamma} in visible_chain they would be drawn back. Set "
+                "gamma=0."
             )
-        kind = self.network if self.energy_network is None else self.energy_network
-        if self.energy == "masked" and not (isinstance(kind, str) and kind == "mlp"):
-            raise ValueError(
-                "energy='masked' is a perceptron on columns; set energy_network='mlp', or another "
-                "energy."
-            )
-
-    def _can_copy(self, n_features: int) -> bool:
-        """Whether the energy is a network of the first manifold's shape."""
-        return (
-            self.energy == "reconstruction"
-            and self.manifold == "autoencoder"
-            and self.latent_space == "sphere"
-            and self.energy_network in (None, self.network)
-            and self._latent_dims(n_features)[0]
-            == (self.latent_dim or networks_of(self, n_features).latent_dim)
+        pixels = self.image_shape is not None
+        n_averaged = base.stop - base.start if isinstance(base, MaskedEnergy) else n_features
+        return RecoverySettings(
+            visible=visible_langevin(
+                visible, pixels, lambda _: step_for_errors(n_averaged, pixels)
+            ),
+            bounds=visible.bounds,
+            energy_penalty=self.energy_penalty,
+            noise_range=(low, high),
+            latent=latent_langevin(latent, manifold.spherical),
+            latent_gamma=latent.gamma,
+            visible_gamma=visible.gamma,
+            augmentation=self.augmentation,
+            image_shape=self.image_shape,
+            input_noise=self.input_noise,
         )
-
-    def _before_training(self, module: RecoveryModule, rows: Tensor, labels: Tensor | None) -> None:
-        module.set_range(rows)
 
     # ---- stages ---------------------------------------------------------------------------
 
-    def _stages(self, module: RecoveryModule) -> list[Stage]:
-        self._check_combinations(len(module.low))
-        cosine = self.schedule == "cosine"
-        stages = []
-        if self.manifold == "autoencoder":
-            groups = [
-                group
-                for net in module.manifolds
-                for group in with_penalty(net.encoder, [net.decoder], self.encoder_penalty)
-            ]
-            optimizers = {"main": adam(groups, self.manifold_learning_rate)}
+    def _stages(self, module: MPDRModel) -> list[Stage]:
+        n_features = len(module.low)
+        # Training that goes on has the settings of now.
+        module.settings = self._settings(module.base, module.manifolds[0], n_features)
+        energy, manifold = self.part("energy"), self.part("manifold")
+        start = self._start(energy, manifold, n_features)
+        stages = [self._manifold_stage(module, manifold)] if isinstance(manifold, Manifold) else []
+        if start == "pretrain":
+            steps, rate = energy.pretraining
             stages.append(
-                Stage(
-                    "manifold",
-                    self._manifold_objective,
-                    optimizers,
-                    self.manifold_steps,
-                    cosine,
-                    is_steady=self._is_steady,
-                )
-            )
-        init = self.energy_init
-        if init == "auto":
-            init = "manifold" if self._can_copy(len(module.low)) else "pretrain"
-        if init == "pretrain" and self.energy in ("reconstruction", "masked"):
-            optimizers = {"main": adam(module.base.parameters(), self.manifold_learning_rate)}
-            stages.append(
-                Stage(
-                    "pretrain",
-                    self._pretrain_objective,
-                    optimizers,
-                    self.pretrain_steps,
-                    cosine,
-                    is_steady=self._is_steady,
+                self._stage(
+                    "pretrain", MPDRModel.pretrain_loss, module.base.parameters(), rate, steps
                 )
             )
         stages.append(
             Stage(
-                "energy",
-                self._energy_objective,
-                {"main": adam(module.base.parameters(), self.learning_rate)},
-                self.max_steps,
-                cosine,
-                # A named energy is of the order of the data's mean square, where the penalty
-                # parks it; a custom one has a scale of its own.
-                energy_limit=np.inf if callable(self.energy) else module.energy_limit(),
-                before=_copy_manifold if init == "manifold" else None,
-                is_steady=self._is_steady_when_full,
+                name="energy",
+                optimizers={"main": adam(module.base.parameters(), self.learning_rate)},
+                n_steps=self.max_steps,
+                schedule=SCHEDULES[self.schedule],
+                energy_limit=module.energy_limit(),
+                before=MPDRModel.copy_manifold if start == "manifold" else None,
+                is_steady=MPDRModel.is_steady_when_full,
             )
         )
         return stages
 
-    def _manifold_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-        """Sum the reconstruction errors of the manifolds; each net sees its own only."""
-        x = _noisy(x, self.row_noise)
-        errors = [(x - net(x)).square().mean() for net in module.manifolds]
-        return {"loss": torch.stack(errors).sum()}
+    def _manifold_stage(self, module: MPDRModel, manifold: Any) -> Stage:
+        groups = [
+            group
+            for net in module.manifolds
+            for group in with_penalty(net.encoder, [net.decoder], manifold.penalty)
+        ]
+        rate, steps = manifold.learning_rate, manifold.steps
+        return self._stage("manifold", MPDRModel.manifold_loss, groups, rate, steps)
 
-    def _pretrain_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-        """Train the energy as an ordinary reconstruction or prediction error."""
-        return {"loss": module.base.energy(_noisy(x, self.row_noise)).mean()}
-
-    def _energy_objective(self, module: RecoveryModule, x: Tensor) -> dict[str, Tensor]:
-        x = _noisy(x, self.row_noise)
-        negatives = module.negatives(x, self.noise_range, *self._chains(module), self._change())
-        return contrastive_loss(
-            module.base,
-            x,
-            negatives,
-            penalty=self.energy_penalty,
-            penalize_data=self.energy == "scalar",
+    def _stage(
+        self, name: str, objective: Callable, parameters: Any, rate: float, n_steps: int
+    ) -> Stage:
+        """Make a stage without negatives."""
+        return Stage(
+            name=name,
+            objective=objective,
+            optimizers={"main": adam(parameters, rate)},
+            n_steps=n_steps,
+            schedule=SCHEDULES[self.schedule],
+            is_steady=is_steady,
         )
 
-    def _change(self) -> Callable[[Tensor], Tensor] | None:
-        """Return what changes rows half-way through the visible chain."""
-        if self.augmentation is None or self.image_shape is None:
-            return None
-        return partial(augmented, augmentation=self.augmentation, image_shape=self.image_shape)
+    def _start(self, energy: Any, manifold: Any, n_features: int) -> str:
+        """Where the energy starts: "manifold", "pretrain" or "random"."""
+        if isinstance(energy, Masked):
+            return "pretrain"
+        if not isinstance(energy, Reconstruction):
+            return "random"
+        return energy.start(self._can_copy(energy, manifold, n_features))
 
-    def _chains(
-        self, module: RecoveryModule, n_steps: int | None = None
-    ) -> tuple[tuple[Langevin, float], tuple[Langevin, float]]:
-        """Latent and visible chain, each with its gamma; `n_steps` replaces both lengths."""
-        step = self.visible_step_size
-        if isinstance(step, str):
-            tables = self.image_shape is None
-            step = _RELATIVE_STEP / 2 * module.n_averaged if tables else PIXEL_STEP
-        latent = Langevin(
-            self.latent_steps if n_steps is None else n_steps,
-            self.latent_step_size,
-            self.latent_noise,
-            sphere=module.manifolds[0].spherical,
-            normalize=self.latent_normalize,
+    def _can_copy(self, energy: Reconstruction, manifold: Any, n_features: int) -> bool:
+        """Whether the energy is a network of the first manifold's shape."""
+        if not isinstance(manifold, Manifold) or manifold.latent_space != "sphere":
+            return False
+        networks = self._networks(manifold, n_features)
+        latent_dim = energy.latent_dim or networks.latent_dim
+        return (
+            energy.network == manifold.network and latent_dim == manifold.latent_dims(networks)[0]
         )
-        visible = Langevin(
-            self.visible_steps if n_steps is None else n_steps,
-            step,
-            visible_noise_of(self),
-            bounds=module.bounds(self.bounds),
-            metropolis=self.metropolis,
-        )
-        return (latent, self.latent_gamma), (visible, self.visible_gamma)
 
     def _check_reconstruction(self) -> bool:
         energy = getattr(self, "_fitted_parameters", vars(self))["energy"]
-        if energy != "reconstruction":
+        if not isinstance(ENERGY_SLOT.read(energy), Reconstruction):
             raise AttributeError(
                 f"MPDR with energy={energy!r} has no reconstruction; energy='reconstruction' has."
             )
@@ -780,14 +650,9 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         """
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 
-        def draw(n: int) -> Tensor:
-            module = self.module_
-            (latent, _), (visible, _) = self._chains(module, n_steps)
-            shares = torch.arange(n).tensor_split(len(module.manifolds))
-            starts = [module.pulled_back_chain(k, latent, len(s)) for k, s in enumerate(shares)]
-            return visible.run(lambda x: energy_and_grad(module.base, x), torch.cat(starts)).x
-
-        return draw_rows(self, n_samples, random_state, draw)
+        return draw_rows(
+            self, n_samples, random_state, lambda n: self.module_.sample(n, int(n_steps))
+        )
 
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
         """AUROC of the energy between rows and random points of the manifold (appendix C).
@@ -831,27 +696,12 @@ class MPDR(AnomalyMapMixin, EnergyBasedDetector):
         module = self.module_
         if not module.manifolds[0].spherical:
             raise ValueError(
-                "on_manifold_score draws points uniformly on a sphere; it needs "
-                f"manifold='autoencoder' and latent_space='sphere', got {self.manifold!r} and "
-                f"{self.latent_space!r}."
+                "on_manifold_score draws points uniformly on a sphere; it needs a manifold that is "
+                "an autoencoder with latent_space='sphere'."
             )
-        share = -(-max(_MANIFOLD_ROWS, len(X)) // len(module.manifolds))
         with seeded(self.seed_, self.device_), torch.inference_mode():
-            on_points = [
-                module.base.energy(net.decode(z)).cpu()
-                for k, net in enumerate(module.manifolds)
-                for z in module.uniform_latent(k, share).split(self._chunk_size)
-            ]
-        energies = np.concatenate([self._energies(X), torch.cat(on_points).numpy()])
+            n_points = max(_MANIFOLD_ROWS, len(X))
+            on_points = module.on_manifold_energies(n_points, self._chunk_size)
+        energies = np.concatenate([self._energies(X), on_points.numpy()])
         truth = np.arange(len(energies)) >= len(X)
         return float(roc_auc_score(truth, energies))
-
-
-def _noisy(x: Tensor, scale: float) -> Tensor:
-    return x + scale * torch.randn_like(x) if scale else x
-
-
-def _copy_manifold(module: RecoveryModule, inputs: Tensor) -> None:
-    """Start the energy from the first manifold's weights."""
-    if isinstance(module.base, ReconstructionEnergy):
-        module.base.net.load_state_dict(module.manifolds[0].state_dict())

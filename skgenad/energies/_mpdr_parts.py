@@ -1,0 +1,348 @@
+"""What MPDR is made of, as objects: energies and the manifold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+from sklearn.base import clone
+from torch import nn
+
+from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.parts import Part, Slot
+from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.networks import MLP, NETWORK_CONSTRAINTS, read_network
+
+from ._energies import MaskedEnergy, ScalarEnergy, masked_block
+
+# Of pretraining, unless asked otherwise.
+_PRETRAIN_STEPS, _PRETRAIN_LEARNING_RATE = 400, 1e-3
+
+_STEPS = [Interval(Integral, 0, None, closed="left"), None]
+_RATE = [Interval(Real, 0, None, closed="neither"), None]
+
+
+class WithNetwork(Part):
+    """Base of parts with a `network` of their own; None is the one of the detector."""
+
+    network: Any
+    _parts: ClassVar[dict[str, Slot]] = {"network": Slot(MLP(), read_network)}
+    _parameter_constraints: ClassVar[dict] = {"network": NETWORK_CONSTRAINTS}
+
+    def with_network(self, detectors: Any) -> Self:
+        """Return a copy with a network: where this one's says nothing, the detector's.
+
+        Parameters
+        ----------
+        detectors : Part or object
+            The network of the detector, its fields filled in.
+        """
+        part = clone(self)
+        own = detectors if self.network is None else self.part("network")
+        part.network = own.filled(detectors) if isinstance(own, Part) else own
+        return part
+
+
+class Energy(WithNetwork):
+    """Base of the energies of MPDR."""
+
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        raise NotImplementedError
+
+
+class _Pretrained(Energy):
+    """Base of the energies that can be trained as plain errors first."""
+
+    pretrain_steps: int | None
+    pretrain_learning_rate: float | None
+
+    @property
+    def asks_for_pretraining(self) -> bool:
+        """Whether something was said about it."""
+        return self.pretrain_steps is not None or self.pretrain_learning_rate is not None
+
+    @property
+    def pretraining(self) -> tuple[int, float]:
+        """Gradient steps and learning rate."""
+        steps, rate = self.pretrain_steps, self.pretrain_learning_rate
+        if steps == 0 and rate is not None:
+            raise ValueError(
+                f"pretrain_learning_rate={rate} would be ignored: pretrain_steps=0. Leave it None."
+            )
+        return (
+            _PRETRAIN_STEPS if steps is None else steps,
+            _PRETRAIN_LEARNING_RATE if rate is None else rate,
+        )
+
+
+class Reconstruction(_Pretrained):
+    """The mean squared reconstruction error of an autoencoder, as the energy of MPDR (MPDR-R).
+
+    Parameters
+    ----------
+    network : tuple of int, str or object, default=None
+        Encoder and decoder, as in the detector's `network`, which None is.
+    latent_dim : int, default=None
+        Dimension of the latent space, which is a sphere. None: the number of columns up to 100
+        columns, 70 % of it beyond, at least 2; 32 for images.
+    distance : {"l2", "l1", "ssim"}, default=None
+        Whether the error is the mean over columns of squared ("l2", which None is) or of absolute
+        differences or, for images of at least 11 x 11 pixels, one minus their structural similarity
+        (SSIM).
+    learn_scale : bool, default=None
+        Whether the error has a positive factor that is trained with it. None is False.
+    init : {"auto", "manifold", "pretrain", "random"}, default=None
+        Where the energy starts: at a copy of the first manifold, which must then be of the same
+        network and the same latent space; trained to reconstruct; or at random weights. "auto",
+        which None is, copies where it can and pretrains otherwise, or where `pretrain_steps` or
+        `pretrain_learning_rate` are given.
+    pretrain_steps : int, default=None
+        Gradient steps of pretraining. None is 400.
+    pretrain_learning_rate : float, default=None
+        Adam's learning rate in pretraining. None is 1e-3.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Reconstruction
+    >>> MPDR(energy=Reconstruction((64,), distance="l1"))
+    MPDR(energy=Reconstruction(distance='l1', network=(64,)))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "distance": [StrOptions(set(DISTANCES)), None],
+        "learn_scale": ["boolean", None],
+        "init": [StrOptions({"auto", "manifold", "pretrain", "random"}), None],
+        "pretrain_steps": _STEPS,
+        "pretrain_learning_rate": _RATE,
+    }
+
+    def __init__(
+        self,
+        network: Any = None,
+        *,
+        latent_dim: int | None = None,
+        distance: str | None = None,
+        learn_scale: bool | None = None,
+        init: str | None = None,
+        pretrain_steps: int | None = None,
+        pretrain_learning_rate: float | None = None,
+    ) -> None:
+        self.network = network
+        self.latent_dim = latent_dim
+        self.distance = distance
+        self.learn_scale = learn_scale
+        self.init = init
+        self.pretrain_steps = pretrain_steps
+        self.pretrain_learning_rate = pretrain_learning_rate
+
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        net = networks.autoencoder(self.latent_dim or networks.latent_dim)
+        distance = make_distance(str(self.distance), networks.shape)
+        return ReconstructionEnergy(net, distance, bool(self.learn_scale))
+
+    def start(self, can_copy: bool) -> str:
+        """Where the energy starts: "manifold", "pretrain" or "random".
+
+        Parameters
+        ----------
+        can_copy : bool
+            Whether the first manifold's weights fit.
+        """
+        init = str(self.init)
+        if init == "auto":
+            return "manifold" if can_copy and not self.asks_for_pretraining else "pretrain"
+        if init != "pretrain" and self.asks_for_pretraining:
+            raise ValueError(
+                f"pretrain_steps and pretrain_learning_rate in energy={self!r} would be ignored: "
+                f"init={init!r}. Leave them None, or set init='pretrain'."
+            )
+        if init == "manifold" and not can_copy:
+            raise ValueError(
+                "init='manifold' copies the first manifold's weights: it needs "
+                "manifold='autoencoder' with a spherical latent space, and the same network and "
+                "the same latent dimension for both."
+            )
+        return init
+
+
+class Scalar(Energy):
+    """A network with one output and spectral normalisation, as the energy of MPDR (MPDR-S).
+
+    It starts at random weights and is less dependable on tables than a reconstruction error: a
+    short training can even rank upside down.
+
+    Parameters
+    ----------
+    network : tuple of int, str or object, default=None
+        An encoder with one output, as in the detector's `network`, which None is.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Scalar
+    >>> MPDR(image_shape=(3, 32, 32), network="cifar1", energy=Scalar("conv32big"))
+    MPDR(energy=Scalar(network='conv32big'), image_shape=(3, 32, 32),
+         network='cifar1')
+    """
+
+    def __init__(self, network: Any = None) -> None:
+        self.network = network
+
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        return ScalarEnergy(networks.encoder(1, spectral=True))
+
+
+class Masked(_Pretrained):
+    """The error of the middle fifth of the columns, predicted from the others (MPDR-IDNN).
+
+    A mean squared error. It needs at least 2 columns.
+
+    Parameters
+    ----------
+    network : tuple of int or MLP, default=None
+        Perceptron from the other columns to the masked ones. None is the detector's `network`,
+        which must then be perceptrons.
+    pretrain_steps : int, default=None
+        Gradient steps for predicting before the negatives come. None is 400.
+    pretrain_learning_rate : float, default=None
+        Adam's learning rate for that. None is 1e-3.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Masked
+    >>> MPDR(energy=Masked((64, 64), pretrain_steps=200))
+    MPDR(energy=Masked(network=(64, 64), pretrain_steps=200))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "pretrain_steps": _STEPS,
+        "pretrain_learning_rate": _RATE,
+    }
+
+    def __init__(
+        self,
+        network: Any = None,
+        *,
+        pretrain_steps: int | None = None,
+        pretrain_learning_rate: float | None = None,
+    ) -> None:
+        self.network = network
+        self.pretrain_steps = pretrain_steps
+        self.pretrain_learning_rate = pretrain_learning_rate
+
+    def build(self, networks: Networks) -> nn.Module:
+        """Make the module of the networks that the energy asks for."""
+        if not isinstance(networks.factory, Perceptrons):
+            raise ValueError(
+                "energy='masked' is a perceptron on columns: give it one, "
+                "energy=Masked(network=(128, 128)), or take another energy."
+            )
+        if networks.n_features < 2:
+            raise ValueError(
+                "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
+            )
+        start, stop = masked_block(networks.n_features)
+        width = stop - start
+        net = networks.factory.encoder(networks.n_features - width, width)
+        return MaskedEnergy(net, start, stop)
+
+
+class Manifold(WithNetwork):
+    """The autoencoder, or the ensemble of them, along which MPDR perturbs rows.
+
+    Parameters
+    ----------
+    dims : int or tuple of int, default=None
+        Latent dimension of the manifold, or of each manifold of an ensemble, among which every
+        batch is split evenly. None: one manifold with the number of columns up to 100 columns,
+        70 % of it beyond, at least 2; 32 for images.
+    network : tuple of int, str or object, default=None
+        Encoders and decoders, as in the detector's `network`, which None is.
+    latent_space : {"sphere", "euclidean"}, default=None
+        Whether latent vectors are divided by their norm. None is "sphere".
+    penalty : float, default=None
+        Weight of the sum of the squared weights of the encoders in the loss; the losses of
+        `history_` are without it. None is 0.
+    steps : int, default=None
+        Gradient steps. None is 700.
+    learning_rate : float, default=None
+        Adam's learning rate. None is 1e-3.
+
+    Examples
+    --------
+    >>> from skgenad import MPDR
+    >>> from skgenad.energies import Manifold
+    >>> MPDR(manifold=Manifold((2, 4), steps=200))
+    MPDR(manifold=Manifold(dims=(2, 4), steps=200))
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "dims": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "latent_space": [StrOptions({"sphere", "euclidean"}), None],
+        "penalty": [Interval(Real, 0, None, closed="left"), None],
+        "steps": [Interval(Integral, 1, None, closed="left"), None],
+        "learning_rate": _RATE,
+    }
+
+    def __init__(
+        self,
+        dims: int | Sequence[int] | None = None,
+        *,
+        network: Any = None,
+        latent_space: str | None = None,
+        penalty: float | None = None,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+    ) -> None:
+        self.dims = dims
+        self.network = network
+        self.latent_space = latent_space
+        self.penalty = penalty
+        self.steps = steps
+        self.learning_rate = learning_rate
+
+    def latent_dims(self, networks: Networks) -> tuple[int, ...]:
+        """Latent dimension of each manifold."""
+        if self.dims is None:
+            return (networks.latent_dim,)
+        return (self.dims,) if isinstance(self.dims, Integral) else tuple(self.dims)
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if isinstance(self.dims, tuple | list):
+            check_sizes("dims", self.dims, least=1)
+
+
+_ENERGIES: dict[str, type[Part]] = {
+    "reconstruction": Reconstruction,
+    "scalar": Scalar,
+    "masked": Masked,
+}
+
+
+def _read_energy(value: Any) -> Any:
+    return _ENERGIES[value]() if isinstance(value, str) and value in _ENERGIES else value
+
+
+def _read_manifold(value: Any) -> Any:
+    return Manifold() if isinstance(value, str) and value == "autoencoder" else value
+
+
+ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), Energy, callable]
+ENERGY_SLOT = Slot(Reconstruction(distance="l2", learn_scale=False, init="auto"), _read_energy)
+MANIFOLD_CONSTRAINTS: list[Any] = [StrOptions({"autoencoder", "identity"}), Manifold]
+MANIFOLD_SLOT = Slot(
+    Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3), _read_manifold
+)
