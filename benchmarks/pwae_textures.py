@@ -24,19 +24,38 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import typer
-from _rows import Rows, mean_sd
+from _results import mean_sd, origin_of, results_file, stamped, write_paragraphs
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from skgenad import PWAE, Autoencoder
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import load_mvtec, make_textures
 from skgenad.networks import Conv
 from skgenad.inspection import AnomalyMapDisplay
 from skgenad.metrics import max_balanced_accuracy
 
-ROWS = Rows("pwae_textures", ("size", "category", "seed", "method"))
+ROWS = results_file(
+    "pwae_textures",
+    key=("size", "category", "seed", "method", "score"),
+    columns={
+        "size": str,
+        "category": str,
+        "seed": int,
+        "method": str,
+        "score": str,
+        "auroc": float,
+        "pixel_auroc": float,
+        "balanced_accuracy": float,
+        "n_train": int,
+        "n_good": int,
+        "n_defective": int,
+        "largest_defect": float,
+        "cpu_seconds": float,
+    },
+)
 CATEGORIES = ("weave", "wood", "tiles", "button", "bolt", "capsule")
 SEEDS = (0, 1)
 CHOICE_SEED = 101
@@ -200,7 +219,7 @@ def run(
         for category in categories.split(",")
         for method in methods.split(";")
     ]
-    ROWS.run(cells, partial(_compute, folder=folder), jobs)
+    run_cells(partial(stamped, partial(_compute, folder=folder)), cells, ROWS, jobs=jobs)
 
 
 @app.command()
@@ -224,19 +243,19 @@ def choose(
 def tables() -> None:
     """Write the tables from the rows that are there, and a picture of maps."""
     rows = ROWS.read()
-    text = ["# P-WAE on planted defects", ROWS.origin("pwae_textures.py")]
+    text = ["# P-WAE on planted defects", origin_of(rows, "pwae_textures.py")]
     split = rows["category"].str.rpartition("/")
     rows = rows.assign(folder=split[0], category=split[2])
     for (size, folder), part in rows.groupby(["size", "folder"], sort=False):
         text += _report(str(size), str(folder), part)
-    if (ROWS.folder / "maps.png").exists():
+    if (ROWS.path.parent / "maps.png").exists():
         text += [
             "## Maps",
             "![images, reconstructions, maps and masks](pwae_textures/maps.png)",
             "Images with a defect (seed 0), what P-WAE makes of them, its map of squared errors, "
             "and the map over the image with the outline of the defect (`maps`).",
         ]
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 def _report(size: str, folder: str, rows: pd.DataFrame) -> list[str]:
@@ -296,8 +315,9 @@ def maps(
             fitted, data.test[chosen], data.masks[chosen], ax=axes
         )
         display.bounding_ax_.set_title(category)
-    ROWS.folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(ROWS.folder / "maps.png", dpi=60)
+    folder = ROWS.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "maps.png", dpi=60)
 
 
 if __name__ == "__main__":

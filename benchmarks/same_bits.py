@@ -13,7 +13,6 @@ commit before a change, and compare at the one after it, on the same machine.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import inspect
 import platform
@@ -31,10 +30,16 @@ from numpy.typing import NDArray
 
 import skgenad
 from skgenad.autoencoders import AutoencoderFeatures, PCAFeatures
+from skgenad.benchmark import ResultsFile
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 from skgenad.networks import MLP, Conv, Conv28
 
 RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
+FILE = ResultsFile(
+    RESULTS,
+    key=("detector", "case"),
+    columns=dict.fromkeys(("detector", "case", "digest", "commit", "torch", "cpu", "date"), str),
+)
 # Rows and columns of the tables on which detectors are fitted at their defaults.
 SHAPES = ((60, 3), (300, 9), (130, 40))
 
@@ -335,13 +340,11 @@ def main() -> int:
         for row in computed(options.only):
             found.append(row)
             print(row["detector"], row["case"], row["digest"], flush=True)
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, found[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(found)
+        FILE.move_aside()
+        with FILE:
+            FILE.append(*found)
         return 0
-    with RESULTS.open(newline="") as file:
-        recorded = {(row["detector"], row["case"]): row for row in csv.DictReader(file)}
+    recorded = {(row["detector"], row["case"]): row for row in FILE.read().to_dict("records")}
     n_other = 0
     for row in computed(options.only):
         old = recorded.get((row["detector"], row["case"]))

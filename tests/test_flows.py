@@ -46,11 +46,8 @@ LAYERS = {
 
 
 def patch_flow(n_scales=1, affine=True):
-    return PatchFlow(
-        (1, 4, 8),
-        4,
-        Flow((1, 4, 4), Steps(n=2, hidden=6, kind="conv", affine=affine), n_scales=n_scales),
-    )
+    steps = Steps(n=2, hidden=6, kind="conv", affine=affine)
+    return PatchFlow((1, 4, 8), 4, steps, n_scales=n_scales)
 
 
 # Name -> (makes the flow, length of a row).
@@ -138,7 +135,7 @@ def test_the_inverse_of_a_flow_undoes_it(name, dtype):
 
 
 def test_patches_are_squares_of_the_image():
-    flow = PatchFlow((2, 4, 6), 2, Flow((2, 2, 2), Steps(n=1, hidden=2, kind="conv")))
+    flow = PatchFlow((2, 4, 6), 2, Steps(n=1, hidden=2, kind="conv"))
     x = torch.rand(3, 48)
     patches = flow.patches(x).view(3, 6, 2, 2, 2)
     images = x.view(3, 2, 4, 6)
@@ -381,7 +378,7 @@ def test_all_sizes_that_divide_are_taken(shape):
 
 def test_patches_must_fill_the_image():
     with pytest.raises(ValueError, match="patch_size=8 .* of 8; .* 28 x 28.*lower patch_size"):
-        PatchFlow((1, 28, 28), 8, Flow((1, 8, 8), Steps(n=1, hidden=2, kind="conv")))
+        PatchFlow((1, 28, 28), 8, Steps(n=1, hidden=2, kind="conv"))
 
 
 @every_flow

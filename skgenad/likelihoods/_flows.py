@@ -283,20 +283,28 @@ class PatchFlow(nn.Module):
         C, H and W of images.
     patch_size : int
         Height and width of patches, which do not overlap.
-    flow : Flow
-        Flow of patches.
+    steps : Steps
+        The steps of each scale of the flow of patches.
+    n_scales : int, default=1
+        Number of its scales.
 
     Raises
     ------
     ValueError
-        If patches do not fill the image.
+        If patches do not fill the image, or cannot be halved so often.
     """
 
-    def __init__(self, shape: Shape, patch_size: int, flow: Flow) -> None:
+    def __init__(self, shape: Shape, patch_size: int, steps: Steps, *, n_scales: int = 1) -> None:
         super().__init__()
+        if patch_size % 2**n_scales:
+            raise ValueError(
+                f"patch_size={patch_size} must be a multiple of {2**n_scales}: with "
+                f"n_scales={n_scales} patches are halved so often. Choose one that divides height "
+                "and width of the images."
+            )
         check_divisible(shape, patch_size, f"patch_size={patch_size}")
-        self.shape, self.patch_size, self.flow = shape, patch_size, flow
-        self.n_scales = flow.n_scales
+        self.shape, self.patch_size, self.n_scales = shape, patch_size, n_scales
+        self.flow = Flow((shape[0], patch_size, patch_size), steps, n_scales=n_scales)
         self.n_patches = shape[1] * shape[2] // patch_size**2
 
     def patches(self, x: Tensor) -> Tensor:

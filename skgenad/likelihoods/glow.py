@@ -50,18 +50,6 @@ def column_flow(n_columns: int, *, steps: Steps, n_classes: int | None) -> Flow:
     return Flow((n_columns,), steps, n_classes=n_classes)
 
 
-def patch_flow(shape: Shape, patch_size: int, steps: Steps, n_scales: int) -> PatchFlow:
-    """Make the flow of images (C, H, W) of square patches, each by itself (S2.1)."""
-    if patch_size % 2**n_scales:
-        raise ValueError(
-            f"patch_size={patch_size} must be a multiple of {2**n_scales}: with "
-            f"n_scales={n_scales} patches are halved so often. Choose one that divides height and "
-            "width of the images."
-        )
-    patch = (shape[0], patch_size, patch_size)
-    return PatchFlow(shape, patch_size, Flow(patch, steps, n_scales=n_scales))
-
-
 def scale_of(score_type: str | int, n_scales: int) -> int | None:
     """Place of the scale whose contribution is the score; None for the sum of all."""
     if score_type == "likelihood":
@@ -82,11 +70,10 @@ def scale_of(score_type: str | int, n_scales: int) -> int | None:
 class Glow(FromPaper, FlowDetector):
     """Detect anomalies by the likelihood of a normalizing flow, or by what its last scale adds.
 
-    An invertible network maps rows to codes that are standard normal: the density of a row is that
-    of its code times the volume by which the map stretches. Glow does so at several scales of an
-    image, each with codes of its own, so that the log likelihood is a sum with a part of every
-    scale. Early scales, which see local structure that all images share, make up most of it; the
-    last one sees what is in the picture [1]_.
+    An invertible network maps rows to codes that are standard normal. Glow does so at several
+    scales of an image, each with codes of its own, so that the log likelihood is a sum with a part
+    of every scale. Early scales, which see local structure that all images share, make up most of
+    it; the last one sees what is in the picture [1]_.
 
     Parameters
     ----------
@@ -193,9 +180,8 @@ class Glow(FromPaper, FlowDetector):
     ``np.log2(255) - log_density(X) / (n_features * np.log(2))``. With ``use_labels=True`` scores
     are those of the mixture of all classes.
 
-    A table of one column has nothing to couple: its steps bend it by a sum of sigmoids. A column
-    that was constant in training has no density; in ``score_samples`` any other value is taken for
-    100 standard deviations away, which costs 5,000 nats.
+    A column that was constant in training has no density; in ``score_samples`` any other value is
+    taken for 100 standard deviations away, which costs 5,000 nats.
 
     References
     ----------
@@ -351,7 +337,7 @@ class Glow(FromPaper, FlowDetector):
     def _image_flow(self, shape: Shape) -> Flow | PatchFlow:
         if self.coupling == "patch":
             size, n_scales = self.patch_size or _PATCH_SIZE, self.n_scales or 1
-            return patch_flow(shape, size, self._steps("conv"), n_scales)
+            return PatchFlow(shape, size, self._steps("conv"), n_scales=n_scales)
         kind = "dense" if self.coupling == "dense" else "conv"
         n_scales = self.n_scales or _N_SCALES
         return Flow(shape, self._steps(kind), n_scales=n_scales, n_classes=self._n_classes)
@@ -389,8 +375,6 @@ class Glow(FromPaper, FlowDetector):
                     f"{name}={value!r} is for images: give image_shape=(channels, height, width), "
                     f"or set {name}={allowed[0]!r} for tables."
                 )
-
-    # ---- training -------------------------------------------------------------------------
 
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
         return adamax(module.parameters(), self.learning_rate, self.weight_decay)
