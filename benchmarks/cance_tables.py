@@ -65,7 +65,7 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 
 def _cance(seed: int, **params: Any) -> CANCE:
-    return CANCE(**params, random_state=seed)
+    return CANCE(random_state=seed).set_params(**params)
 
 
 def _knn(seed: int) -> Any:
@@ -119,7 +119,8 @@ _EMBEDDINGS = (
     *(name for name in list_adbench("CV_by_ResNet18") if "MVTec" in name),
     *(f"CV_by_ResNet18/{name}" for name in ("CIFAR10_0", "CIFAR10_4", "SVHN_0")),
 )
-_KDD_SETTINGS = {"latent_dim": 8, "encoder_steps": 3000, "decoder_steps": 3000}
+_STEPS = ("features__encoder_steps", "features__decoder_steps")
+_KDD_SETTINGS = {"features__latent_dim": 8, **dict.fromkeys(_STEPS, 3000)}
 EXPERIMENTS = {
     "table6": Experiment(
         tuple(TABLE_6),
@@ -134,7 +135,7 @@ EXPERIMENTS = {
     # Chosen among 3, 6, 8 and 32 on splits 101 to 106.
     "arrhythmia": Experiment(
         ("arrhythmia",),
-        {f"{name}, 3 features": make for name, make in _ablations(latent_dim=3).items()},
+        {f"{name}, 3 features": make for name, make in _ablations(features__latent_dim=3).items()},
         range(1, 21),
     ),
     "kddcup99": Experiment(
@@ -166,34 +167,37 @@ EXPERIMENTS = {
     "embeddings": Experiment(
         _EMBEDDINGS,
         # The paper's PCA is that of the embeddings as they are.
-        {**_ablations(features="pca", latent_dim=64, standardize=False), "kNN-5": _knn},
+        {
+            **_ablations(features="pca", features__latent_dim=64, standardize=False),
+            "kNN-5": _knn,
+        },
         range(1, 6),
     ),
 }
 
 
-_LONG = {"encoder_steps": 3000, "decoder_steps": 3000, "score_type": "error"}
+_LONG = {**dict.fromkeys(_STEPS, 3000), "score_type": "error"}
 _VARIATIONS: list[dict[str, Any]] = [
     {},
-    *({"latent_dim": d} for d in (1, 2, 3, 4, 16)),
+    *({"features__latent_dim": d} for d in (1, 2, 3, 4, 16)),
     {"features": "pca"},
     *({"score_type": kind} for kind in ("cnce", "latent", "error")),
     *({"noise_scale": k, "noise_learning_rate": rate} for k in (1, 3) for rate in (0, 1e-3)),
     *({"noise_learning_rate": rate} for rate in (0, 0.01, 0.03)),
     *({"noise_ratio": nu} for nu in (2, 32)),
     *({"max_steps": n} for n in (300, 3000)),
-    *({"encoder_steps": n, "decoder_steps": n} for n in (50, 3000)),
-    {"encoder_steps": 50, "decoder_steps": 50, "max_steps": 50},
+    *(dict.fromkeys(_STEPS, n) for n in (50, 3000)),
+    {**dict.fromkeys(_STEPS, 50), "max_steps": 50},
     *({"batch_size": n} for n in (512, 1024)),
     *({"learning_rate": rate} for rate in (3e-4, 1e-3)),
-    *({"covariance_penalty": weight} for weight in (0.01, 1.0)),
+    *({"features__covariance_penalty": weight} for weight in (0.01, 1.0)),
     {"weight_decay": 0.0},
-    *({"hidden_sizes": n, "estimation_sizes": n} for n in ((32,), (256, 256))),
-    {"activation": "leaky_relu"},
+    *({"features__network": n, "density_network": n} for n in ((32,), (256, 256))),
+    dict.fromkeys(("features__network__activation", "density_network__activation"), "leaky_relu"),
 ]
 _CHOICES: dict[str, tuple[range, list[dict[str, Any]]]] = {
-    "arrhythmia": (range(101, 107), [{"latent_dim": d} for d in (3, 6, 8, 32)]),
-    "half of all": (range(101, 102), [{"latent_dim": d, **_LONG} for d in (4, 8, 32)]),
+    "arrhythmia": (range(101, 107), [{"features__latent_dim": d} for d in (3, 6, 8, 32)]),
+    "half of all": (range(101, 102), [{"features__latent_dim": d, **_LONG} for d in (4, 8, 32)]),
     "thyroid": (range(101, 105), _VARIATIONS),
 }
 

@@ -49,18 +49,19 @@ app = typer.Typer(add_completion=False, help=__doc__)
 # The paper's latent dimension and penalty (appendix G).
 _COMMON: dict[str, Any] = {
     "image_shape": (1, 28, 28),
-    "network": "conv",
-    "latent_dim": 6,
-    "covariance_penalty": 0.3,
+    "features__network": "conv",
+    "features__latent_dim": 6,
+    "features__covariance_penalty": 0.3,
 }
+_STEPS = ("features__encoder_steps", "features__decoder_steps")
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"network_width": 0.5, "encoder_steps": 1000, "decoder_steps": 1000},
-    "full": {"encoder_steps": 20_000, "decoder_steps": 20_000, "max_steps": 20_000},
+    "small": {"features__network__width": 0.5, **dict.fromkeys(_STEPS, 1000)},
+    "full": {**dict.fromkeys(_STEPS, 20_000), "max_steps": 20_000},
 }
 
 
 def _detector(size: str, seed: int, **changes: Any) -> CANCE:
-    return CANCE(**{**_COMMON, **_SIZES[size], "random_state": seed, **changes})
+    return CANCE(random_state=seed).set_params(**{**_COMMON, **_SIZES[size], **changes})
 
 
 def _compute(

@@ -33,6 +33,7 @@ from skgenad import PWAE, Autoencoder
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import load_mvtec, make_textures
+from skgenad.networks import Conv
 from skgenad.inspection import AnomalyMapDisplay
 from skgenad.metrics import max_balanced_accuracy
 
@@ -76,7 +77,7 @@ _SMALL = Size(
     side=64,
     n_train=240,
     n_test=60,
-    pwae={"network_width": 0.5, "batch_size": 16, "max_steps": 1500},
+    pwae={"network": Conv(width=0.5), "batch_size": 16, "max_steps": 1500},
     autoencoder={"batch_size": 16, "max_steps": 1500, "learning_rate": 3e-3},
 )
 # The paper gives neither steps nor a batch size.
@@ -91,8 +92,8 @@ SIZES = {"small": _SMALL, "full": _FULL}
 _CHOICES: dict[str, list[dict[str, Any]]] = {
     "PWAE": [
         {},
-        {"jigsaw_weight": 1e-3, "swd_weight": 1e-4, "hsic_weight": 1e-5},
-        {"jigsaw_weight": 0.0, "swd_weight": 0.0, "hsic_weight": 0.0},
+        {"jigsaw_penalty": 1e-3, "swd_penalty": 1e-4, "hsic_penalty": 1e-5},
+        {"jigsaw_penalty": 0.0, "swd_penalty": 0.0, "hsic_penalty": 0.0},
         {"learning_rate": 1e-2},
     ],
     "Autoencoder": [

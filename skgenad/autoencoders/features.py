@@ -92,7 +92,6 @@ class AutoencoderFeatures(Part):
         """
         latent_dim = self.latent_dim or min(math.prod(shape), _MOST_FEATURES)
         networks = networks_for(self.part("network"), shape)
-        penalty = _OWN["covariance_penalty"] if self.covariance_penalty is None else ...
         return TwoStageAutoencoder(networks, latent_dim, self.covariance_penalty)
 
 
