@@ -16,6 +16,7 @@ from skgenad._core.training import run_stage
 
 from ._settings import EVERY
 from .test_docstrings import OBJECTS
+from .test_layering import MAY_IMPORT
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MADE = {"_build", "auto_examples", "generated"}  # by Sphinx
@@ -123,6 +124,22 @@ def test_the_reference_names_every_public_object_and_no_other():
 def test_the_first_page_and_the_readme_name_every_detector():
     for page in (PAGES["index.rst"], (DOCS.parent / "README.md").read_text(encoding="utf-8")):
         assert [c.__name__ for c in EVERY if not re.search(rf"\b{c.__name__}\b", page)] == []
+
+
+def test_the_architecture_page_and_the_contributors_page_name_every_room():
+    rooms = MAY_IMPORT.keys() - {"_extras"}
+    contributing = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert {room for room in rooms if f"``{room}``" not in PAGES["architecture.rst"]} == set()
+    assert {room for room in rooms if f"`{room}`" not in contributing} == set()
+
+
+def test_the_architecture_page_names_modules_of_the_core_that_there_are():
+    page = PAGES["architecture.rst"]
+    table = page[page.index("from the bottom up") : page.index("A row's journey")]
+    rows = [line[:20] for line in table.splitlines() if line.startswith("``")]
+    modules = {name for row in rows for name in re.findall(r"``(\w+)``", row)}
+    there = {path.stem for path in (DOCS.parent / "skgenad" / "_core").glob("*.py")}
+    assert len(modules) > 10 and modules <= there
 
 
 def names() -> set[str]:
