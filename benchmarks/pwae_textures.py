@@ -33,9 +33,9 @@ from skgenad import PWAE, Autoencoder
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import load_mvtec, make_textures
-from skgenad.networks import Conv
 from skgenad.inspection import AnomalyMapDisplay
 from skgenad.metrics import max_balanced_accuracy
+from skgenad.networks import Conv
 
 ROWS = results_file(
     "pwae_textures",

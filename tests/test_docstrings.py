@@ -138,8 +138,8 @@ def test_documented_attributes_are_those_of_a_fitted_detector(cls):
 
 
 # What means the same everywhere; the other names that detectors share differ in a word.
-SAME = """contamination calibration_fraction device callbacks offset_ units_ calibration_scores_ seed_
-device_ n_features_in_ feature_names_in_""".split()
+SAME = """contamination calibration_fraction device callbacks offset_ units_ calibration_scores_
+seed_ device_ n_features_in_ feature_names_in_""".split()
 
 
 def texts_of(name, classes):

@@ -92,6 +92,7 @@ class AutoencoderFeatures(Part):
         """
         latent_dim = self.latent_dim or min(math.prod(shape), _MOST_FEATURES)
         networks = networks_for(self.part("network"), shape)
+        assert self.covariance_penalty is not None
         return TwoStageAutoencoder(networks, latent_dim, self.covariance_penalty)
 
 
