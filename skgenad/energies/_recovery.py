@@ -5,6 +5,7 @@ The equations are those of Yoon et al., 2023; :mod:`skgenad.energies.mpdr` lists
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -46,7 +47,7 @@ class RecoverySettings(Settings):
     latent_gamma: float
     visible_gamma: float
     augmentation: Any = None
-    image_shape: tuple[int, ...] | None = None
+    image_shape: Sequence[int] | None = None
     input_noise: float = 0.0
 
 
@@ -185,7 +186,7 @@ class RecoveryModule(NegativesModule):
             return settings.visible.run(on_rows, start, bounds).x
         first, second = settings.visible.halves()
         middle = first.run(on_rows, start, bounds).x
-        changed = augmented(middle, settings.augmentation, settings.image_shape)
+        changed = augmented(middle, settings.augmentation, tuple(settings.image_shape))
         return second.run(on_rows, changed, bounds).x
 
     @torch.no_grad()
