@@ -25,7 +25,7 @@ class FlowStep:
         settings = {"learning_rate": 1e-6, "validation_fraction": 0.0} | parameters
         self.detector = Glow(image_shape=shape, random_state=0, **settings)
         self.module = self.detector._make_module(x.shape[1]).to(x.device)
-        self.module.initialize(x)
+        self.module.prepare(x, None)
         self.stage: Stage = self.detector._stages(self.module)[0]
 
     def run(self, n_steps: int) -> None:
@@ -49,7 +49,7 @@ class NormflowsStep:
     def __init__(self, of: FlowStep) -> None:
         glow = of.detector
         channels, height, width = self.shape = glow.image_shape
-        n_scales = glow.scales
+        n_scales = glow.n_scales
         self.x = of.rows[: glow.batch_size]
         flows, merges, codes = [], [], []
         # From the last scale to the first: normflows maps codes to data.
@@ -57,7 +57,7 @@ class NormflowsStep:
             n = channels * 2 ** (i + 2)
             size = (height // 2 ** (i + 1), width // 2 ** (i + 1))
             is_last = i == n_scales - 1
-            steps = [nf.flows.GlowBlock(n, glow.hidden) for _ in range(glow.steps)]
+            steps = [nf.flows.GlowBlock(n, glow.hidden) for _ in range(glow.n_couplings)]
             flows.append([*steps, nf.flows.Squeeze()])
             codes.append(nf.distributions.DiagGaussian((n if is_last else n // 2, *size)))
             if not is_last:

@@ -1,16 +1,18 @@
-"""Sets of images that are anomalies to a detector of digits or of CIFAR-10, as papers test them."""
+"""Sets of images to learn, read once a process, and those that papers test as anomalies to them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import Bunch
 
 from skgenad.datasets import (
+    fetch_cifar10,
     fetch_fashion_mnist,
     fetch_kmnist,
     fetch_mnist,
@@ -104,3 +106,43 @@ def padded(X: NDArray) -> NDArray:
 def bits_per_dimension(log_density: Any, n_numbers: int) -> Any:
     """Bits per dimension of log densities in units of pixels in [0, 1]."""
     return np.log2(255) - log_density / (n_numbers * np.log(2))
+
+
+@cache
+def mnist(subset: str, data_home: Path | None) -> tuple[NDArray, NDArray]:
+    """Images (n, 1, 28, 28) and digits of MNIST."""
+    return fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
+
+
+class Source(NamedTuple):
+    """Images, uint8, (n, C, 32, 32), their classes, and what they are."""
+
+    images: NDArray
+    classes: NDArray
+    text: str
+
+
+def _source(fetch: Callable[..., Bunch], data_home: Path | None, subset: str) -> Source:
+    bunch = fetch(subset=subset, data_home=data_home)
+    X = bunch.data if bunch.data.shape[-1] == 32 else padded(bunch.data)
+    # A small copy of a data set may stand in for it: the description says so.
+    what = bunch.DESCR.splitlines()[-1].partition(". ")[0]
+    return Source(X, bunch.target, f"{what} ({len(X):,} images)")
+
+
+@cache
+def digits(data_home: Path | None, subset: str) -> Source:
+    """Images of MNIST, padded to 32 x 32."""
+    return _source(fetch_mnist, data_home, subset)
+
+
+@cache
+def characters(data_home: Path | None) -> Source:
+    """Characters of Omniglot's small sets, padded to 32 x 32."""
+    return _source(fetch_omniglot, data_home, "small")
+
+
+@cache
+def photographs(data_home: Path | None, subset: str) -> Source:
+    """Images of CIFAR-10."""
+    return _source(fetch_cifar10, data_home, subset)

@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from skgenad.benchmark import ResultsFile
 from skgenad.benchmark._markdown import table
 
 FOLDER = Path(__file__).parent / "results" / "speed"
 # What every row of every file says about its origin.
-_ORIGIN = ("command", "machine", "date")
+_ORIGIN: dict[str, type] = {"command": str, "machine": str, "date": str}
 
 Case = Callable[[], object]
 
@@ -83,45 +85,57 @@ def machine() -> str:
     )
 
 
-def save(
-    section: str,
-    rows: Iterable[Mapping[str, object]],
-    *,
-    append: bool = False,
-    folder: Path = FOLDER,
-) -> None:
-    """Write the rows of a section with their origin."""
+@dataclass(frozen=True)
+class Section:
+    """A table of a report, and what the file of its rows has in its columns.
+
+    Parameters
+    ----------
+    title : str
+        Heading in the report.
+    key : mapping of str to type
+        First columns, which tell one row from another.
+    numbers : tuple of str
+        The other columns, measured.
+    note : callable, default=None
+        Is given the rows and returns a paragraph to put above the table.
+    """
+
+    title: str
+    key: Mapping[str, type]
+    numbers: tuple[str, ...]
+    note: Callable[[pd.DataFrame], str] | None = None
+
+    def file(self, name: str, folder: Path = FOLDER) -> ResultsFile:
+        """Return the file of a section of this name."""
+        columns = {**self.key, **dict.fromkeys(self.numbers, float), **_ORIGIN}
+        return ResultsFile(folder / f"{name}.csv", key=tuple(self.key), columns=columns)
+
+
+def origin() -> dict[str, str]:
+    """Return the command that runs, the machine and the day."""
     arguments = " ".join(a for a in sys.argv[1:] if "/" not in a and "\\" not in a)
     command = f"python benchmarks/{Path(sys.argv[0]).name} {arguments}"
-    origin = dict(zip(_ORIGIN, (command, machine(), date.today().isoformat()), strict=True))
-    frame = pd.DataFrame([{**row, **origin} for row in rows])
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{section}.csv"
-    if append and path.exists():
-        frame = pd.concat([pd.read_csv(path), frame], ignore_index=True)
-    frame.to_csv(path, index=False, float_format="%.6g")
+    return dict(zip(_ORIGIN, (command, machine(), date.today().isoformat()), strict=True))
 
 
-def load(section: str, folder: Path = FOLDER) -> pd.DataFrame | None:
-    """Rows of a section, or None if it has not run."""
-    path = folder / f"{section}.csv"
-    return pd.read_csv(path) if path.exists() else None
+def save(file: ResultsFile, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write the rows of a section with their origin; those of an earlier run are moved aside."""
+    made = [{**row, **origin()} for row in rows]
+    file.move_aside()
+    with file:
+        file.append(*made)
 
 
 def write_report(
-    titles: Mapping[str, str],
-    notes: Mapping[str, Callable],
-    heading: str = "Speed",
-    folder: Path = FOLDER,
+    sections: Mapping[str, Section], heading: str = "Speed", folder: Path = FOLDER
 ) -> Path:
     """Write the Markdown report of the sections that have run.
 
     Parameters
     ----------
-    titles : mapping of str to str
-        Section -> heading.
-    notes : mapping of str to callable
-        Section -> function of its rows that returns a paragraph to put above the table.
+    sections : mapping of str to Section
+        By their names.
     heading : str, default="Speed"
         First line.
     folder : Path, default=FOLDER
@@ -133,17 +147,18 @@ def write_report(
         The report.
     """
     parts = [f"# {heading}\n"]
-    for section, title in titles.items():
-        rows = load(section, folder)
-        if rows is None:
+    for name, section in sections.items():
+        file = section.file(name, folder)
+        if not file.path.exists():
             continue
-        origin = rows[list(_ORIGIN)].iloc[-1]
+        rows = file.read()
+        of_last = rows[list(_ORIGIN)].iloc[-1]
         rows = rows.drop(columns=list(_ORIGIN))
         cells = [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
-        parts.append(f"## {title}\n")
-        parts.append(f"`{origin['command']}`, {origin['date']}, {origin['machine']}.\n")
-        if section in notes:
-            parts.append(f"{notes[section](rows)}\n")
+        parts.append(f"## {section.title}\n")
+        parts.append(f"`{of_last['command']}`, {of_last['date']}, {of_last['machine']}.\n")
+        if section.note is not None:
+            parts.append(f"{section.note(rows)}\n")
         parts.append(table(list(rows.columns), cells))
     path = folder.with_suffix(".md")
     path.write_text("\n".join(parts), encoding="utf-8")

@@ -21,11 +21,10 @@ import typer
 
 from skgenad import MPDR
 from skgenad.benchmark import (
+    Comparison,
     list_detectors,
     open_suite,
-    paired_differences,
     plot_critical_differences,
-    rank_table,
     read_rows,
     run_benchmark,
 )
@@ -187,32 +186,33 @@ def _diagram(rows: pd.DataFrame, protocol: str) -> None:
     first = rows[(rows["seed"] == SEEDS[0]) & rows["detector"].isin(shown)]
     n_sets = first["dataset"].nunique()
     title = f"ADBench, {n_sets} tables not tuned on, protocol {protocol}, seed {SEEDS[0]}"
-    plot_critical_differences(first, RESULTS / f"ranks_{protocol}", title=title)
+    plot_critical_differences(Comparison(first), RESULTS / f"ranks_{protocol}", title=title)
 
 
 def _section(title: str, rows: pd.DataFrame) -> str:
     """Means, ranks and paired differences of one group of sets."""
-    all_seeds = rows[~rows["detector"].isin(SLOW)]
+    several = Comparison(rows[~rows["detector"].isin(SLOW)])
     known = set(rows["detector"])
     with_all, with_first = (
         [name for name in REFERENCES if name in known and (name in SLOW) == slow]
         for slow in (False, True)
     )
     first_seed = rows[rows["seed"] == SEEDS[0]]
-    among_14 = first_seed[first_seed["detector"].isin(TABLE_6)]
+    first = Comparison(first_seed)
+    among_14 = Comparison(first_seed[first_seed["detector"].isin(TABLE_6)])
     return "\n\n".join(
         [
             f"### {title} ({rows['dataset'].nunique()})",
             f"Seeds {SEEDS[0]} to {SEEDS[-1]}:",
-            _rank_lines(rank_table(all_seeds)),
+            _rank_lines(several.ranks),
             f"With those that ran with seed {SEEDS[0]} only, seed {SEEDS[0]}:",
-            _rank_lines(rank_table(first_seed)),
+            _rank_lines(first.ranks),
             f"The 14 detectors of MPDR's Table 6, seed {SEEDS[0]}:",
-            _rank_lines(rank_table(among_14)),
+            _rank_lines(among_14.ranks),
             f"Paired differences, seeds {SEEDS[0]} to {SEEDS[-1]}:",
-            _pair_lines(all_seeds, with_all),
+            _pair_lines(several, with_all),
             *([f"Paired differences, seed {SEEDS[0]}:"] if with_first else []),
-            *([_pair_lines(first_seed, with_first)] if with_first else []),
+            *([_pair_lines(first, with_first)] if with_first else []),
         ]
     )
 
@@ -234,7 +234,7 @@ def _rank_lines(ranks: pd.DataFrame) -> str:
     return table(header, lines)
 
 
-def _pair_lines(rows: pd.DataFrame, names: list[str]) -> str:
+def _pair_lines(comparison: Comparison, names: list[str]) -> str:
     header = ["AUROC", "mean", "95 % bootstrap over sets", "won/tied/lost", "Wilcoxon p"]
     lines = [
         [
@@ -245,7 +245,7 @@ def _pair_lines(rows: pd.DataFrame, names: list[str]) -> str:
             f"{line['p_value']:.4f}",
         ]
         for ours in names
-        for name, line in paired_differences(rows, ours, REFERENCES[ours]).iterrows()
+        for name, line in comparison.differences(ours, REFERENCES[ours]).iterrows()
     ]
     return table(header, lines)
 

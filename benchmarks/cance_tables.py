@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import typer
-from _rows import Rows, interval
+from _paper_sets import KDD, TABLE_6, rows_of, split
+from _results import interval, results_file, stamped, write_paragraphs
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -35,27 +36,36 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from skgenad import CANCE, DAGMM, Mahalanobis
-from skgenad.benchmark import make_split, split_rows
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.compat import PyODDetector
-from skgenad.datasets import (
-    fetch_abalone,
-    fetch_adbench,
-    fetch_arrhythmia,
-    fetch_kddcup99_dagmm,
-    fetch_thyroid,
-    list_adbench,
-)
+from skgenad.datasets import list_adbench
 from skgenad.metrics import f1_at_contamination
 from skgenad.preprocessing import LatentFeatures
 
-ROWS = Rows("cance_tables", ("experiment", "set", "seed", "method"))
+ROWS = results_file(
+    "cance_tables",
+    key=("experiment", "set", "seed", "method"),
+    columns={
+        "experiment": str,
+        "set": str,
+        "method": str,
+        "seed": int,
+        "f1": float,
+        "auroc": float,
+        "n_train": int,
+        "n_test": int,
+        "n_anomalies": int,
+        "tied": int,
+        "fit_seconds": float,
+    },
+)
 Make = Callable[[int], Any]
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
 def _cance(seed: int, **params: Any) -> CANCE:
-    return CANCE(**params, random_state=seed)
+    return CANCE(random_state=seed).set_params(**params)
 
 
 def _knn(seed: int) -> Any:
@@ -104,23 +114,16 @@ class Experiment(NamedTuple):
     seeds: range
 
 
-_TABLE_6 = {"abalone": "drocc", "thyroid": "goad", "arrhythmia": "goad"}
-# Protocol, and the share of the training rows that is anomalies. The third is what public code for
-# DAGMM does in place of what its paper says.
-_KDD = {
-    "half of all": ("dagmm", 0.0),
-    "with 5 %": ("dagmm", 0.05),
-    "half of normal": ("goad", 0.0),
-}
 # Those of ADBench's embeddings that need not be downloaded by who has the data of the others.
 _EMBEDDINGS = (
     *(name for name in list_adbench("CV_by_ResNet18") if "MVTec" in name),
     *(f"CV_by_ResNet18/{name}" for name in ("CIFAR10_0", "CIFAR10_4", "SVHN_0")),
 )
-_KDD_SETTINGS = {"latent_dim": 8, "encoder_steps": 3000, "decoder_steps": 3000}
+_STEPS = ("features__encoder_steps", "features__decoder_steps")
+_KDD_SETTINGS = {"features__latent_dim": 8, **dict.fromkeys(_STEPS, 3000)}
 EXPERIMENTS = {
     "table6": Experiment(
-        tuple(_TABLE_6),
+        tuple(TABLE_6),
         {
             **_ablations(),
             "CANCE-PCA": partial(_cance, features="pca"),
@@ -132,7 +135,7 @@ EXPERIMENTS = {
     # Chosen among 3, 6, 8 and 32 on splits 101 to 106.
     "arrhythmia": Experiment(
         ("arrhythmia",),
-        {f"{name}, 3 features": make for name, make in _ablations(latent_dim=3).items()},
+        {f"{name}, 3 features": make for name, make in _ablations(features__latent_dim=3).items()},
         range(1, 21),
     ),
     "kddcup99": Experiment(
@@ -164,60 +167,42 @@ EXPERIMENTS = {
     "embeddings": Experiment(
         _EMBEDDINGS,
         # The paper's PCA is that of the embeddings as they are.
-        {**_ablations(features="pca", latent_dim=64, standardize=False), "kNN-5": _knn},
+        {
+            **_ablations(features="pca", features__latent_dim=64, standardize=False),
+            "kNN-5": _knn,
+        },
         range(1, 6),
     ),
 }
 
 
-_LONG = {"encoder_steps": 3000, "decoder_steps": 3000, "score_type": "error"}
+_LONG = {**dict.fromkeys(_STEPS, 3000), "score_type": "error"}
 _VARIATIONS: list[dict[str, Any]] = [
     {},
-    *({"latent_dim": d} for d in (1, 2, 3, 4, 16)),
+    *({"features__latent_dim": d} for d in (1, 2, 3, 4, 16)),
     {"features": "pca"},
     *({"score_type": kind} for kind in ("cnce", "latent", "error")),
     *({"noise_scale": k, "noise_learning_rate": rate} for k in (1, 3) for rate in (0, 1e-3)),
     *({"noise_learning_rate": rate} for rate in (0, 0.01, 0.03)),
     *({"noise_ratio": nu} for nu in (2, 32)),
     *({"max_steps": n} for n in (300, 3000)),
-    *({"encoder_steps": n, "decoder_steps": n} for n in (50, 3000)),
-    {"encoder_steps": 50, "decoder_steps": 50, "max_steps": 50},
+    *(dict.fromkeys(_STEPS, n) for n in (50, 3000)),
+    {**dict.fromkeys(_STEPS, 50), "max_steps": 50},
     *({"batch_size": n} for n in (512, 1024)),
     *({"learning_rate": rate} for rate in (3e-4, 1e-3)),
-    *({"covariance_penalty": weight} for weight in (0.01, 1.0)),
+    *({"features__covariance_penalty": weight} for weight in (0.01, 1.0)),
     {"weight_decay": 0.0},
-    *({"hidden_sizes": n, "estimation_sizes": n} for n in ((32,), (256, 256))),
-    {"activation": "leaky_relu"},
+    *({"features__network": n, "density_network": n} for n in ((32,), (256, 256))),
+    dict.fromkeys(("features__network__activation", "density_network__activation"), "leaky_relu"),
 ]
 _CHOICES: dict[str, tuple[range, list[dict[str, Any]]]] = {
-    "arrhythmia": (range(101, 107), [{"latent_dim": d} for d in (3, 6, 8, 32)]),
-    "half of all": (range(101, 102), [{"latent_dim": d, **_LONG} for d in (4, 8, 32)]),
+    "arrhythmia": (range(101, 107), [{"features__latent_dim": d} for d in (3, 6, 8, 32)]),
+    "half of all": (range(101, 102), [{"features__latent_dim": d, **_LONG} for d in (4, 8, 32)]),
     "thyroid": (range(101, 105), _VARIATIONS),
 }
 
 
 # ---- run -----------------------------------------------------------------------------------------
-
-
-@cache
-def _rows_of(name: str, data_home: Path | None) -> tuple[NDArray, NDArray]:
-    fetch = {
-        "abalone": fetch_abalone,
-        "thyroid": fetch_thyroid,
-        "arrhythmia": fetch_arrhythmia,
-        **dict.fromkeys(_KDD, fetch_kddcup99_dagmm),
-    }.get(name, partial(fetch_adbench, name))
-    return fetch(data_home=data_home, return_X_y=True)
-
-
-def _split(name: str, X: NDArray, y: NDArray, seed: int) -> tuple[NDArray, NDArray]:
-    if name in _TABLE_6:
-        return split_rows(y, _TABLE_6[name], seed=seed)
-    if name in _KDD:
-        protocol, contaminate = _KDD[name]
-        return split_rows(y, protocol, contaminate=contaminate, seed=seed)
-    split = make_split(X, y, protocol="clean", seed=seed)
-    return split.train_index, split.test_index
 
 
 def _cells(experiments: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
@@ -232,8 +217,8 @@ def _cells(experiments: Iterable[str]) -> Iterator[tuple[str, str, int, str]]:
 def _compute(
     experiment: str, name: str, seed: int, method: str, *, data_home: Path | None
 ) -> list[dict[str, Any]]:
-    X, y = _rows_of(name, data_home)
-    train, test = _split(name, X, y, seed)
+    X, y = rows_of(name, data_home)
+    train, test = split(name, X, y, seed)
     start = time.process_time()
     detector = EXPERIMENTS[experiment].methods[method](seed).fit(X[train])
     seconds = time.process_time() - start
@@ -258,7 +243,8 @@ def run(
     jobs: Annotated[int, typer.Option(help="Fits at a time; KDDCUP99 takes 2 GB each.")] = 2,
 ) -> None:
     """Compute what is missing of the results."""
-    ROWS.run(_cells(only.split(",")), partial(_compute, data_home=data_home), jobs)
+    compute = partial(stamped, partial(_compute, data_home=data_home))
+    run_cells(compute, _cells(only.split(",")), ROWS, jobs=jobs)
 
 
 @app.command()
@@ -269,7 +255,7 @@ def choose(
     """Print F1 and K of settings, on splits that no table has."""
     for name in only.split(","):
         seeds, settings = _CHOICES[name]
-        X, y = _rows_of(name, data_home)
+        X, y = rows_of(name, data_home)
         for params in settings:
             fits = [_fit(name, X, y, seed, params) for seed in seeds]
             f1, lowest, highest, loss = np.mean(fits, axis=0)
@@ -283,7 +269,7 @@ def _fit(
     name: str, X: NDArray, y: NDArray, seed: int, params: dict[str, Any]
 ) -> tuple[float, float, float, float]:
     """F1, least and greatest entry of K, and the last stage's validation loss."""
-    train, test = _split(name, X, y, seed)
+    train, test = split(name, X, y, seed)
     with threadpool_limits(1):
         detector = _cance(seed, **params).fit(X[train])
         f1 = f1_at_contamination(y[test], -detector.score_samples(X[test]))
@@ -324,7 +310,7 @@ def tables() -> None:
         part = rows[rows["experiment"].isin(experiments)]
         if len(part):
             text += write(part)
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 def _ties(rows: pd.DataFrame) -> str:
@@ -358,17 +344,17 @@ def _table_6(rows: pd.DataFrame) -> list[str]:
     sizes = rows.groupby("set")[["n_train", "n_test", "n_anomalies"]].first()
     shapes = "; ".join(
         f"{name}: {s.n_train} rows train, {s.n_test} test, {s.n_anomalies} of them anomalies"
-        for name, s in sizes.loc[list(_TABLE_6)].iterrows()
+        for name, s in sizes.loc[list(TABLE_6)].iterrows()
     )
     defaults = rows[rows["experiment"] == "table6"]
     return [
         "## Table 6",
         f"{rows['seed'].nunique()} seeds. {shapes}. All is default; the number of latent features "
         "of the last four lines was chosen on splits 101 to 106.",
-        _means(rows, _TABLE_6, "f1", _PAPER_6),
-        _means(rows, _TABLE_6, "auroc", {}),
+        _means(rows, TABLE_6, "f1", _PAPER_6),
+        _means(rows, TABLE_6, "auroc", {}),
         "Differences on the same splits, of the default settings:",
-        _differences(defaults, list(_TABLE_6), "f1"),
+        _differences(defaults, list(TABLE_6), "f1"),
     ]
 
 
@@ -382,7 +368,7 @@ def _table_12(rows: pd.DataFrame) -> list[str]:
         "epochs, DAGMM-1 CANCE's errors and 10 epochs. DAGMM-Error, -LatNCE, -CNCE and -CANCE take "
         "DAGMM-1's features; those without DAGMM in their names have CANCE's own autoencoder (8 "
         "features, 6,000 steps: chosen on split 101).",
-        _means(rows, _KDD, "f1", _PAPER_12),
+        _means(rows, KDD, "f1", _PAPER_12),
     ]
 
 

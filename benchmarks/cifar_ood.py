@@ -19,14 +19,28 @@ import numpy as np
 import pandas as pd
 import typer
 from _image_sets import anomalies_of_cifar10, at_hand
-from _rows import Rows, mean_sd
+from _results import mean_sd, origin_of, results_file, stamped, write_paragraphs
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, NAE, Autoencoder
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_cifar10
 
-ROWS = Rows("cifar_ood", ("size", "seed", "method"))
+ROWS = results_file(
+    "cifar_ood",
+    key=("size", "seed", "method", "anomalies"),
+    columns={
+        "size": str,
+        "seed": int,
+        "method": str,
+        "anomalies": str,
+        "auroc": float,
+        "n_train": int,
+        "steps": int,
+        "fit_seconds": float,
+    },
+)
 METHODS = ("AE", "MPDR-R", "NAE")
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -98,7 +112,7 @@ def run(
     """Compute what is missing of the results."""
     size = "full" if full else "small"
     cells = ((size, seed, method) for seed in range(1, seeds + 1) for method in METHODS)
-    ROWS.run(cells, partial(_compute, data_home=data_home), jobs)
+    run_cells(partial(stamped, partial(_compute, data_home=data_home)), cells, ROWS, jobs=jobs)
 
 
 _PAPER: dict[str, dict[str, float]] = {
@@ -122,8 +136,9 @@ def _table(rows: pd.DataFrame) -> str:
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    text = ["# Other images against CIFAR-10", ROWS.origin("cifar_ood.py")]
-    for size, rows in ROWS.read().groupby("size"):
+    kept = ROWS.read()
+    text = ["# Other images against CIFAR-10", origin_of(kept, "cifar_ood.py")]
+    for size, rows in kept.groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)
         steps = "; ".join(
             f"{m} {c.steps:.0f}, {c.fit_seconds:.0f} s" for m, c in cost.dropna().iterrows()
@@ -137,7 +152,7 @@ def tables() -> None:
             "enlarges them."
         )
         text.append(_table(rows))
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ T of the greatest likelihood of the training rows, as NAE's is trained to be.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,18 +22,34 @@ import numpy as np
 import pandas as pd
 import torch
 import typer
-from _measure import machine
-from joblib import Parallel, delayed
+from _results import origin_of, results_file, stamped, write_paragraphs
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from threadpoolctl import threadpool_limits
 
 from skgenad import MPDR, NAE, VAE, Autoencoder
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import eight_gaussians_log_density, make_eight_gaussians
 
-RESULTS = Path(__file__).parent / "results" / "density_2d"
+ROWS = results_file(
+    "density_2d",
+    key=("method", "space", "seed"),
+    columns={
+        "method": str,
+        "space": str,
+        "seed": int,
+        "l1": float,
+        "temperature": float,
+        "seconds": float,
+        # Of samples, where they are judged.
+        "distance": float,
+        "least": float,
+        "most": float,
+    },
+)
+# Densities on the grid, for the figure alone.
+DENSITIES = ROWS.path.parent / "cells"
 SEEDS = range(5)
 AXIS = np.linspace(-4, 4, 100)
 CELL = (AXIS[1] - AXIS[0]) ** 2
@@ -168,27 +182,27 @@ def cells() -> Iterator[tuple[str, str, int]]:
                 yield name, space, seed
 
 
-def compute(name: str, space: str, seed: int) -> None:
-    """Fit one detector; write its density, figures and, for the samples' table, itself."""
-    path = RESULTS / "cells" / f"{name} {space} {seed}.pickle"
-    if path.exists():
-        return
+def compute(name: str, space: str, seed: int) -> list[dict[str, Any]]:
+    """Fit one detector, keep its density for the figure, and judge its samples."""
     X, _ = make_eight_gaussians(N_ROWS, random_state=seed)
-    with threadpool_limits(1):
-        detector = METHODS[name][0](space, seed).fit(X)
-        q, temperature = density(detector, X)
+    detector = METHODS[name][0](space, seed).fit(X)
+    q, temperature = density(detector, X)
+    DENSITIES.mkdir(parents=True, exist_ok=True)
+    np.save(density_path(name, space, seed), q.astype(np.float32))
+    judged = dict.fromkeys(("distance", "least", "most"), np.nan)
+    if name in SAMPLED:
+        judged = quality([draw(detector, i) for i in range(N_DRAWS)])
     row = {
-        "method": name,
-        "space": space,
-        "seed": seed,
         "l1": np.abs(q - true_density()).sum() * CELL,
         "temperature": temperature,
         "seconds": detector.history_["seconds"].sum(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(pickle.dumps((row, q, detector)))
-    part.replace(path)
+    return [{**row, **judged}]
+
+
+def density_path(name: str, space: str, seed: int) -> Path:
+    """Where the density of a fit is kept."""
+    return DENSITIES / f"{name} {space} {seed}.npy"
 
 
 def sliced_wasserstein(a: NDArray, b: NDArray, n_directions: int = 100) -> float:
@@ -238,39 +252,28 @@ def quality(draws: list[NDArray]) -> dict[str, float]:
 @app.command()
 def run(jobs: Annotated[int, typer.Option(help="Fits at a time.")] = 2) -> None:
     """Compute the fits that are missing."""
-    Parallel(n_jobs=jobs)(delayed(compute)(*cell) for cell in cells())
+    run_cells(partial(stamped, compute), cells(), ROWS, jobs=jobs)
 
 
 @app.command()
 def tables() -> None:
-    """Write the tables and the figure from the fits that are there."""
-    rows, densities, samples = [], {}, []
-    for path in sorted((RESULTS / "cells").glob("*.pickle")):
-        row, q, detector = pickle.loads(path.read_bytes())
-        rows.append(row)
-        densities[row["method"], row["space"], row["seed"]] = q
-        if row["method"] in SAMPLED:
-            judged = quality([draw(detector, i) for i in range(N_DRAWS)])
-            samples.append({key: row[key] for key in ("method", "space", "seed")} | judged)
-    fits, drawn = pd.DataFrame(rows), pd.DataFrame(samples)
-    fits.to_csv(RESULTS / "fits.csv", index=False, float_format="%.6g")
-    drawn.to_csv(RESULTS / "samples.csv", index=False, float_format="%.6g")
-    figure(fits, densities)
+    """Write the tables from the rows that are there, and the figure if the densities are, too."""
+    fits = ROWS.read()
+    if all(density_path(*cell).exists() for cell in fits[list(ROWS.key)].itertuples(index=False)):
+        figure(fits)
     text = [
         "# Eight Gaussians",
-        f"`python benchmarks/density_2d.py run` and `tables`, {date.today()}, {machine()}.",
+        origin_of(fits, "density_2d.py"),
         __doc__.split("\n\n")[-1].strip(),
         f"## L1 error of the density, median of {fits['seed'].nunique()} seeds (least to most)",
         l1_table(fits),
         f"## Samples: {N_SAMPLES} rows, means of {N_DRAWS} draws, medians over seeds",
-        sample_table(drawn),
+        sample_table(fits[fits["method"].isin(SAMPLED)]),
         "![densities](density_2d/densities.png)",
         "Each map is that of the seed with the median error. MPDR's manifold is a circle in both "
         "rows; its energy's latent space is S^3 beside R^3.",
     ]
-    path = RESULTS.with_suffix(".md")
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    typer.echo(f"wrote {path}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 def _label(name: str, space: str) -> str:
@@ -327,7 +330,7 @@ def _shares(judged: Mapping[Any, float] | pd.Series) -> str:
     return f"{judged['least']:.2f} to {judged['most']:.2f}"
 
 
-def figure(fits: pd.DataFrame, densities: Mapping[tuple, NDArray]) -> None:
+def figure(fits: pd.DataFrame) -> None:
     """Draw all densities, those with the seed of the median error."""
     fig, axes = plt.subplots(
         len(SPACES), len(METHODS) + 1, figsize=(1.7 * len(METHODS) + 2, 6), layout="constrained"
@@ -344,10 +347,10 @@ def figure(fits: pd.DataFrame, densities: Mapping[tuple, NDArray]) -> None:
                 continue
             group = fits[(fits["method"] == name) & (fits["space"] == space)]
             middle = group.iloc[(group["l1"] - group["l1"].median()).abs().argmin()]
-            _map(ax, densities[name, space, middle["seed"]], true.max())
+            _map(ax, np.load(density_path(name, space, middle["seed"])), true.max())
             ax.set_xlabel(f"L1 {middle['l1']:.2f}", fontsize=9)
     axes[0, 0].set_title("true density", fontsize=9)
-    fig.savefig(RESULTS / "densities.png", dpi=100)
+    fig.savefig(ROWS.path.parent / "densities.png", dpi=100)
 
 
 def _map(ax: Any, density: NDArray, most: float) -> None:

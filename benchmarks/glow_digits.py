@@ -22,11 +22,13 @@ from _measure import machine
 from numpy.typing import NDArray
 
 from skgenad import Glow
+from skgenad.benchmark import ResultsFile
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_mnist
 from skgenad.inspection import SamplesDisplay
 
 RESULTS = Path(__file__).parent / "results"
+COLUMNS = {"step": int, "loss": float, "seconds": float, "bits": float}
 _N_NUMBERS = 32 * 32
 
 
@@ -44,7 +46,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
 ) -> None:
     """Train, score and draw."""
-    changes = {"hidden": hidden, "steps": steps, "max_steps": max_steps, "random_state": 1}
+    changes = {"hidden": hidden, "n_couplings": steps, "max_steps": max_steps, "random_state": 1}
     deadline = Deadline(seconds, "flow")
     detector = Glow.from_paper("mnist", **changes, callbacks=[deadline])
     detector.fit(_digits("train", data_home))
@@ -54,8 +56,10 @@ def run(
     history = detector.history_[["step", "loss", "seconds"]].assign(
         bits=bits_per_dimension(-detector.history_["loss"], _N_NUMBERS)
     )
-    out.mkdir(parents=True, exist_ok=True)
-    history.to_csv(out / "glow_digits.csv", index=False, float_format="%.6g")
+    file = ResultsFile(out / "glow_digits.csv", key=("step",), columns=COLUMNS)
+    file.move_aside()
+    with file:
+        file.append(*history.to_dict("records"))
     display = SamplesDisplay.from_estimator(detector, n_samples=32, random_state=0, n_columns=8)
     display.figure_.savefig(out / "glow_digits.png", dpi=80)
     (out / "glow_digits.md").write_text(_report(history, test, hidden, steps), encoding="utf-8")

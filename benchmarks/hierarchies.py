@@ -22,31 +22,25 @@ Models see training images alone, and alphabets that no test image is of.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from datetime import date
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import typer
-from _image_sets import bits_per_dimension, padded
-from _measure import machine
+from _image_sets import bits_per_dimension, characters, digits, photographs
+from _results import ORIGIN, stamped, write_paragraphs
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
-from sklearn.utils import Bunch
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from skgenad import Glow, LikelihoodRatio
+from skgenad.benchmark import ResultsFile, run_cells
 from skgenad.benchmark._markdown import table
-from skgenad.datasets import fetch_cifar10, fetch_mnist, fetch_omniglot
 
 RESULTS = Path(__file__).parent / "results" / "hierarchies"
 SEEDS = range(1, 4)
@@ -56,8 +50,8 @@ OTHERS = {"cat": 3, "frog": 6, "ship": 8}
 EXPERIMENTS = ("grey", *(f"colour_{name}" for name in COLOUR))
 # A size that a core trains in minutes.
 SMALL: dict[str, Any] = {
-    "scales": 3,
-    "steps": 4,
+    "n_scales": 3,
+    "n_couplings": 4,
     "hidden": 32,
     "batch_size": 32,
     "learning_rate": 2e-3,
@@ -66,8 +60,27 @@ SMALL_STEPS = {1: 500, 3: 300}  # by the number of channels
 N_TRAIN, N_TEST = 4000, 400
 # What stands for a log density that is not finite (S4.5).
 NON_FINITE = -3e6
-# Columns that tell a cell from others.
-KEY = ["experiment", "seed", "model", "data"]
+# Columns that tell a cell from others, and a number from the others of its cell.
+CELL = ("experiment", "seed", "model", "data")
+KEY = (*CELL, "metric", "method", "set", "step")
+COLUMNS: dict[str, type] = {
+    "metric": str,
+    "method": str,
+    "set": str,
+    "value": float,
+    "step": float,
+    "n_normal": int,
+    "n_general": int,
+    "n_new": int,
+    "seconds": float,
+    "cpu_seconds": float,
+    **ORIGIN,
+    "experiment": str,
+    "seed": int,
+    "model": str,
+    "data": str,
+    "size": str,
+}
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
@@ -80,48 +93,17 @@ class Images(NamedTuple):
     anomalies: dict[str, NDArray]
 
 
-class Source(NamedTuple):
-    """Images, uint8, (n, C, 32, 32), their classes, and what they are."""
-
-    images: NDArray
-    classes: NDArray
-    text: str
-
-
 # ---- data ----------------------------------------------------------------------------------------
-
-
-def _source(fetch: Callable[..., Bunch], data_home: Path | None, subset: str) -> Source:
-    bunch = fetch(subset=subset, data_home=data_home)
-    X = bunch.data if bunch.data.shape[-1] == 32 else padded(bunch.data)
-    # A small copy of a data set may stand in for it: the description says so.
-    what = bunch.DESCR.splitlines()[-1].partition(". ")[0]
-    return Source(X, bunch.target, f"{what} ({len(X):,} images)")
-
-
-@cache
-def _digits(data_home: Path | None, subset: str) -> Source:
-    return _source(fetch_mnist, data_home, subset)
-
-
-@cache
-def _characters(data_home: Path | None) -> Source:
-    return _source(fetch_omniglot, data_home, "small")
-
-
-@cache
-def _photographs(data_home: Path | None, subset: str) -> Source:
-    return _source(fetch_cifar10, data_home, subset)
 
 
 def _data(experiment: str, data_home: Path | None) -> str:
     """Say what images an experiment is made of."""
-    sources = [_photographs(data_home, "train")]
+    sources = [photographs(data_home, "train")]
     if experiment == "grey":
-        new = _digits(data_home, "test")
-        sources = [_digits(data_home, "train"), new, _characters(data_home), *sources]
+        new = digits(data_home, "test")
+        sources = [digits(data_home, "train"), new, characters(data_home), *sources]
     else:
-        sources.append(_photographs(data_home, "test"))
+        sources.append(photographs(data_home, "test"))
     return "; ".join(source.text for source in sources)
 
 
@@ -148,20 +130,20 @@ def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
 
 def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
     rng = np.random.RandomState(seed)
-    X, y, _ = _digits(data_home, "train")
-    X_new, y_new, _ = _digits(data_home, "test")
-    characters, alphabets, _ = _characters(data_home)
+    X, y, _ = digits(data_home, "train")
+    X_new, y_new, _ = digits(data_home, "test")
+    letters, alphabets, _ = characters(data_home)
     known = np.isin(alphabets, rng.permutation(np.unique(alphabets))[::2])
     normal = X[y < 8]
-    unknown = characters[~known]
+    unknown = letters[~known]
     shades = rng.randint(0, 256, (N_TEST, 1, 1, 1)).astype(np.uint8)
     return Images(
         _some(normal, n_train, rng),
         np.concatenate(
             [
                 _some(normal, n_train, rng),
-                _some(characters[known], n_train, rng),
-                _grey(_some(_photographs(data_home, "train").images, n_train, rng)),
+                _some(letters[known], n_train, rng),
+                _grey(_some(photographs(data_home, "train").images, n_train, rng)),
             ]
         ),
         _some(X_new[y_new < 8], N_TEST, rng),
@@ -177,8 +159,8 @@ def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
 
 def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -> Images:
     rng = np.random.RandomState(seed)
-    X, y, _ = _photographs(data_home, "train")
-    X_new, y_new, _ = _photographs(data_home, "test")
+    X, y, _ = photographs(data_home, "train")
+    X_new, y_new, _ = photographs(data_home, "test")
     own = COLOUR[name]
     return Images(
         _some(X[y == own], n_train, rng),
@@ -201,15 +183,19 @@ def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None)
 
 def _settings(model: Glow) -> str:
     """Name what a model has beyond its defaults, but for the seed."""
-    unset = Glow().get_params()
-    given = {k: v for k, v in model.get_params().items() if v != unset[k] and k != "random_state"}
+    unset = Glow().get_params(deep=False)
+    given = {
+        k: v
+        for k, v in model.get_params(deep=False).items()
+        if v != unset[k] and k != "random_state"
+    }
     return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _models(images: Images, model: Glow) -> dict[str, Any]:
     """Fit the general model, the specific ones, and PNG beside."""
     n_numbers = images.normal[0].size
-    # The paper's temperature and weight, for as many numbers as there are.
+    # The paper's temperature and penalty, for as many numbers as there are.
     temperature = 1000 * n_numbers / 3072
     general = Glow(**model.get_params()).fit(images.general)
     ratio = LikelihoodRatio(model, FrozenEstimator(general)).fit(images.normal)
@@ -219,7 +205,7 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
         outlier_loss="ratio",
         outlier_side="both",
         temperature=temperature,
-        weight=6 * temperature,
+        outlier_penalty=6 * temperature,
     ).fit(images.normal, X_general=images.general)
     return {
         "general": general,
@@ -248,45 +234,71 @@ def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
     return {name: np.where(np.isfinite(s), s, NON_FINITE) for name, s in scores.items()}
 
 
-def _compute(
-    experiment: str, seed: int, full: bool, max_steps: int | None, data_home: Path | None
-) -> pd.DataFrame:
+def _images(experiment: str, seed: int, full: bool, data_home: Path | None) -> Images:
     n_train = 10**6 if full else N_TRAIN
     if experiment == "grey":
-        images = _grey_images(seed, data_home, n_train)
-    else:
-        images = _colour_images(experiment.removeprefix("colour_"), seed, data_home, n_train)
+        return _grey_images(seed, data_home, n_train)
+    return _colour_images(experiment.removeprefix("colour_"), seed, data_home, n_train)
+
+
+def _number(metric: str, method: str, set_: str, value: float, step: float = np.nan) -> dict:
+    return {"metric": metric, "method": method, "set": set_, "step": step, "value": float(value)}
+
+
+def _aurocs_of(models: dict[str, Any], images: Images, new: dict[str, NDArray]) -> list[dict]:
+    """AUROC of every method on every set of anomalies."""
+    rows = []
+    for name, X in images.anomalies.items():
+        label = np.repeat([0, 1], [len(images.new), len(X)])
+        for method, scores in _scores(models, X).items():
+            auroc = roc_auc_score(label, -np.concatenate([new[method], scores]))
+            rows.append(_number("auroc", method, name, auroc))
+    return rows
+
+
+def _bits_of(models: dict[str, Any], n_numbers: int, new: dict[str, NDArray]) -> list[dict]:
+    """Bits per dimension of new normal images, and in training."""
+    rows = [
+        _number("test bits", method, "new", bits_per_dimension(new[method].mean(), n_numbers))
+        for method in ("general, raw", "raw", "outlier loss, raw")
+    ]
+    for method, fitted in (("general", models["general"]), ("specific", models["ratio"].detector_)):
+        for _, epoch in fitted.history_.iterrows():
+            bits = bits_per_dimension(-epoch["loss"], n_numbers)
+            rows.append(_number("training bits", method, "training", bits, epoch["step"]))
+    return rows
+
+
+def _compute(
+    experiment: str,
+    seed: int,
+    *described: str,
+    full: bool,
+    max_steps: int | None,
+    data_home: Path | None,
+) -> list[dict[str, Any]]:
+    """Compute a cell; what its model and data are described as follows from the options."""
+    images = _images(experiment, seed, full, data_home)
     shape = images.normal.shape[1:]
     start, start_cpu = time.perf_counter(), time.process_time()
     models = _models(images, _model(shape, seed, full, max_steps))
     for name in ("outlier", "png"):  # only a threshold is left to set
         models[name].fit(images.normal[:N_TEST])
     new = _scores(models, images.new)
-    rows: list[dict[str, Any]] = []
-    for name, X in images.anomalies.items():
-        label = np.repeat([0, 1], [len(images.new), len(X)])
-        for method, scores in _scores(models, X).items():
-            auroc = roc_auc_score(label, -np.concatenate([new[method], scores]))
-            rows.append({"metric": "auroc", "method": method, "set": name, "value": auroc})
-    n_numbers = int(np.prod(shape))
-    for method in ("general, raw", "raw", "outlier loss, raw"):
-        bits = float(bits_per_dimension(new[method].mean(), n_numbers))
-        rows.append({"metric": "test bits", "method": method, "set": "new", "value": bits})
-    for method, fitted in (("general", models["general"]), ("specific", models["ratio"].detector_)):
-        for _, epoch in fitted.history_.iterrows():
-            value = float(bits_per_dimension(-epoch["loss"], n_numbers))
-            row = {"metric": "training bits", "method": method, "step": epoch["step"]}
-            rows.append({**row, "set": "training", "value": value})
+    rows = _aurocs_of(models, images, new) + _bits_of(models, int(np.prod(shape)), new)
     common = {
         "n_normal": len(images.normal),
         "n_general": len(images.general),
         "n_new": len(images.new),
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - start_cpu,
-        "machine": machine(),
-        "date": date.today().isoformat(),
+        "size": "paper" if full else "small",
     }
-    return pd.DataFrame(rows).assign(**common)
+    return [{**row, **common} for row in rows]
+
+
+def _file(out: Path) -> ResultsFile:
+    return ResultsFile(out / "rows.csv", key=KEY, columns=COLUMNS)
 
 
 @app.command()
@@ -296,30 +308,18 @@ def run(
     seeds: Annotated[str, typer.Option(help="Some of the seeds.")] = ",".join(map(str, SEEDS)),
     full: Annotated[bool, typer.Option(help="The paper's network and steps.")] = False,
     max_steps: Annotated[int | None, typer.Option(help="Other number of steps.")] = None,
+    jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
 ) -> None:
     """Compute what is missing of the results."""
-    path, size = out / "rows.csv", "paper" if full else "small"
-    out.mkdir(parents=True, exist_ok=True)
-    for experiment, seed in tqdm([(e, int(s)) for s in seeds.split(",") for e in only.split(",")]):
+    cells = []
+    for experiment, seed in [(e, int(s)) for s in seeds.split(",") for e in only.split(",")]:
         shape = (1 if experiment == "grey" else 3, 32, 32)
         model = _settings(_model(shape, seed, full, max_steps))
-        cell = (experiment, seed, model, _data(experiment, data_home))
-        if cell in set(_known(path)[KEY].itertuples(index=False, name=None)):
-            continue
-        with threadpool_limits(None if full else 1):
-            rows = _compute(experiment, seed, full, max_steps, data_home)
-        rows = rows.assign(**dict(zip(KEY, cell, strict=True)), size=size)
-        # The file is replaced as a whole: a kill tears no cell. Read anew, it may have grown.
-        known = _known(path)
-        known = pd.concat([known, rows]) if len(known) else rows
-        part = path.with_suffix(f".part{os.getpid()}")
-        known.to_csv(part, index=False, float_format="%.6g")
-        part.replace(path)
-
-
-def _known(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEY)
+        cells.append((experiment, seed, model, _data(experiment, data_home)))
+    compute = partial(_compute, full=full, max_steps=max_steps, data_home=data_home)
+    threads = None if full else 1
+    run_cells(partial(stamped, compute, threads=threads), cells, _file(out), jobs=jobs)
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -330,7 +330,8 @@ def tables(
     out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
 ) -> None:
     """Write the tables from the rows that are there."""
-    rows = pd.read_csv(out / "rows.csv")
+    file = _file(out)
+    rows = file.read()
     text = [
         "# Hierarchies of distributions and of features",
         f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}.",
@@ -343,7 +344,7 @@ def tables(
         "an image's numbers are of 3,072. Images of anomalies are at most as many as new normal "
         "ones.",
     ]
-    for _, part in rows.groupby([k for k in KEY if k != "seed"], sort=False):
+    for _, part in rows.groupby([k for k in CELL if k != "seed"], sort=False):
         first = part.iloc[0]
         n_general = part["n_general"].unique()
         text += [
@@ -358,9 +359,7 @@ def tables(
             _aurocs(part[part["metric"] == "auroc"]),
             _all_bits(part),
         ]
-    path = out.with_suffix(".md")
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    typer.echo(f"wrote {path}")
+    typer.echo(f"wrote {write_paragraphs(file, text)}")
 
 
 def _mean(values: pd.Series) -> str:

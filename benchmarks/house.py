@@ -50,13 +50,12 @@ def imports_between_rooms() -> Counter[tuple[str, str]]:
 
 
 def length_of(function: Function, lines: list[str]) -> int:
-    """Lines of a function that are neither docstring, blank nor comment."""
+    """Lines of a function's body that are neither docstring, blank nor comment."""
     first = function.body[0]
-    doc = range(0)
+    start = first.lineno
     if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
-        doc = range(first.lineno, (first.end_lineno or 0) + 1)
-    numbered = range(function.lineno, (function.end_lineno or 0) + 1)
-    kept = [lines[n - 1].strip() for n in numbered if n not in doc]
+        start = (first.end_lineno or 0) + 1
+    kept = [lines[n - 1].strip() for n in range(start, (function.end_lineno or 0) + 1)]
     return sum(bool(line) and not line.startswith("#") for line in kept)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,15 +24,30 @@ import pandas as pd
 import torch
 import typer
 from _deadline import Deadline
-from _rows import Rows, interval
+from _image_sets import mnist
+from _results import interval, origin_of, results_file, stamped, write_paragraphs
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skgenad import MPDR, NAE, Autoencoder
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
-from skgenad.datasets import fetch_mnist
 
-ROWS = Rows("mnist_holdout", ("size", "digit", "seed", "method"))
+ROWS = results_file(
+    "mnist_holdout",
+    key=("size", "digit", "seed", "method"),
+    columns={
+        "size": str,
+        "digit": int,
+        "seed": int,
+        "method": str,
+        "aupr": float,
+        "auroc": float,
+        "n_train": int,
+        "steps": int,
+        "fit_seconds": float,
+    },
+)
 DIGITS = (1, 4, 5, 7, 9)
 THREE_SEEDS = (1, 9)
 METHODS = ("AE", "MPDR-R", "MPDR-S", "NAE")
@@ -99,16 +114,11 @@ def detector(method: str, size: str, seed: int, **changes: Any) -> Any:
 # ---- data ----------------------------------------------------------------------------------------
 
 
-@cache
-def _mnist(subset: str, data_home: Path | None) -> tuple[NDArray, NDArray]:
-    return fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
-
-
 def training_images(
     digit: int | None, size: str, seed: int, data_home: Path | None, subset: str = "train"
 ) -> NDArray:
     """Training images without a digit; of the size "small" a draw of 10,000."""
-    X, y = _mnist(subset, data_home)
+    X, y = mnist(subset, data_home)
     kept = np.flatnonzero(y != digit)
     if size == "small":
         kept = np.random.RandomState(seed).permutation(kept)[:_N_TRAIN]
@@ -144,7 +154,7 @@ def _compute(
     seconds: float | None = None,
     **changes: Any,
 ) -> list[dict[str, Any]]:
-    X, y = _mnist("test", data_home)
+    X, y = mnist("test", data_home)
     images = training_images(digit, size, seed, data_home)
     if seconds is not None:
         changes["callbacks"] = [Deadline(seconds, "energy")]
@@ -190,7 +200,7 @@ def run(
         for _, *cell in _cells(size)
         if all(str(value) in some for value, some in zip(cell, chosen, strict=True))
     ]
-    ROWS.run(cells, compute, jobs)
+    run_cells(partial(stamped, compute), cells, ROWS, jobs=jobs)
 
 
 @app.command()
@@ -237,14 +247,15 @@ def _table(rows: pd.DataFrame, metric: str) -> str:
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    text = ["# MNIST with a digit held out", ROWS.origin("mnist_holdout.py")]
+    kept = ROWS.read()
+    text = ["# MNIST with a digit held out", origin_of(kept, "mnist_holdout.py")]
     text.append(
         "Anomalies are the test images of the digit in the column's head, normal are all others "
         f"of the test split. One seed; AE and MPDR-R have three for the digits {THREE_SEEDS[0]} "
         f"and {THREE_SEEDS[1]}, and there 95 % t-intervals. AE is an autoencoder that was trained "
         "like the one MPDR-R starts from. Empty cells have not been run."
     )
-    for size, rows in ROWS.read().groupby("size"):
+    for size, rows in kept.groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)
         steps = "; ".join(
             f"{m} {c.steps:.0f}, {c.fit_seconds:.0f} s" for m, c in cost.dropna().iterrows()
@@ -255,7 +266,7 @@ def tables() -> None:
             f"{'CPU time' if size == 'small' else 'time by the clock'} of a fit: {steps}."
         )
         text += [_table(rows, "aupr"), _table(rows, "auroc")]
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 if __name__ == "__main__":

@@ -11,23 +11,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import typer
-from _rows import Rows, interval
-from numpy.typing import NDArray
+from _image_sets import mnist
+from _results import interval, origin_of, results_file, stamped, write_paragraphs
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from skgenad import CANCE
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
-from skgenad.datasets import fetch_mnist
 
-ROWS = Rows("mnist_one_class", ("size", "digit", "seed"))
+ROWS = results_file(
+    "mnist_one_class",
+    key=("size", "digit", "seed"),
+    columns={
+        "size": str,
+        "digit": int,
+        "seed": int,
+        "n_train": int,
+        "LatNCE": float,
+        "CNCE": float,
+        "CANCE": float,
+        "Error": float,
+        "seconds": float,
+    },
+)
 DIGITS = range(10)
 METHODS = ("Error", "LatNCE", "CNCE", "CANCE")
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -35,31 +49,27 @@ app = typer.Typer(add_completion=False, help=__doc__)
 # The paper's latent dimension and penalty (appendix G).
 _COMMON: dict[str, Any] = {
     "image_shape": (1, 28, 28),
-    "network": "conv",
-    "latent_dim": 6,
-    "covariance_penalty": 0.3,
+    "features__network": "conv",
+    "features__latent_dim": 6,
+    "features__covariance_penalty": 0.3,
 }
+_STEPS = ("features__encoder_steps", "features__decoder_steps")
 _SIZES: dict[str, dict[str, Any]] = {
-    "small": {"network_width": 0.5, "encoder_steps": 1000, "decoder_steps": 1000},
-    "full": {"encoder_steps": 20_000, "decoder_steps": 20_000, "max_steps": 20_000},
+    "small": {"features__network__width": 0.5, **dict.fromkeys(_STEPS, 1000)},
+    "full": {**dict.fromkeys(_STEPS, 20_000), "max_steps": 20_000},
 }
-
-
-@cache
-def _mnist(subset: str, data_home: Path | None) -> tuple[NDArray, NDArray]:
-    return fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
 
 
 def _detector(size: str, seed: int, **changes: Any) -> CANCE:
-    return CANCE(**{**_COMMON, **_SIZES[size], "random_state": seed, **changes})
+    return CANCE(random_state=seed).set_params(**{**_COMMON, **_SIZES[size], **changes})
 
 
 def _compute(
     size: str, digit: int, seed: int, *, data_home: Path | None, **changes: Any
 ) -> list[dict[str, Any]]:
-    X, y = _mnist("train", data_home)
+    X, y = mnist("train", data_home)
     images = X[y == digit]
-    X, y = _mnist("test", data_home)
+    X, y = mnist("test", data_home)
     row: dict[str, Any] = {"n_train": len(images)}
     start = time.process_time()
     for name, kind in (("LatNCE", "latent"), ("CNCE", "cnce"), ("CANCE", "cance")):
@@ -84,7 +94,7 @@ def run(
     """Compute what is missing of the results."""
     size = "full" if full else "small"
     cells = ((size, digit, seed) for seed in range(1, seeds + 1) for digit in DIGITS)
-    ROWS.run(cells, partial(_compute, data_home=data_home), jobs)
+    run_cells(partial(stamped, partial(_compute, data_home=data_home)), cells, ROWS, jobs=jobs)
 
 
 @app.command()
@@ -128,8 +138,9 @@ def _differences(rows: pd.DataFrame) -> Iterator[str]:
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    text = ["# MNIST, one digit is normal", ROWS.origin("mnist_one_class.py")]
-    for size, rows in ROWS.read().groupby("size"):
+    kept = ROWS.read()
+    text = ["# MNIST, one digit is normal", origin_of(kept, "mnist_one_class.py")]
+    for size, rows in kept.groupby("size"):
         n = rows.groupby("digit").size()
         text.append(f"## Size: {size}")
         text.append(
@@ -140,7 +151,7 @@ def tables() -> None:
         text.append(table(["AUROC", *map(str, n.index), "mean"], list(_lines(rows))))
         text.append("Differences of the means over the digits, with 95 % t-intervals: ")
         text.append("\n".join(f"- {line}" for line in _differences(rows)))
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 if __name__ == "__main__":

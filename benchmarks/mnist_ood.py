@@ -20,15 +20,28 @@ import numpy as np
 import pandas as pd
 import typer
 from _image_sets import anomalies_of_mnist, at_hand
-from _rows import Rows, mean_sd
+from _results import mean_sd, origin_of, results_file, stamped, write_paragraphs
 from mnist_holdout import METHODS, model_path
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skgenad import MPDR, NAE, Autoencoder
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_mnist
 
-ROWS = Rows("mnist_ood", ("size", "seed", "method"))
+ROWS = results_file(
+    "mnist_ood",
+    key=("size", "seed", "method", "anomalies"),
+    columns={
+        "size": str,
+        "seed": int,
+        "method": str,
+        "anomalies": str,
+        "aupr": float,
+        "auroc": float,
+        "n_anomalies": int,
+    },
+)
 DIGIT = 9
 _CLASSES = {"AE": Autoencoder, "NAE": NAE, "MPDR-R": MPDR, "MPDR-S": MPDR}
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -70,7 +83,8 @@ def run(
     jobs: Annotated[int, typer.Option(help="Detectors at a time.")] = 2,
 ) -> None:
     """Compute what is missing of the results."""
-    ROWS.run(_cells(models), partial(_compute, data_home=data_home, models=models), jobs)
+    compute = partial(stamped, partial(_compute, data_home=data_home, models=models))
+    run_cells(compute, _cells(models), ROWS, jobs=jobs)
 
 
 # AUPR of MPDR's Table 2, and AUROC of NAE's Table 4, whose detectors learned all ten digits.
@@ -104,8 +118,9 @@ def _table(rows: pd.DataFrame, metric: str) -> str:
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    text = ["# Other images against MNIST", ROWS.origin("mnist_ood.py")]
-    for size, rows in ROWS.read().groupby("size"):
+    kept = ROWS.read()
+    text = ["# Other images against MNIST", origin_of(kept, "mnist_ood.py")]
+    for size, rows in kept.groupby("size"):
         sizes = rows.groupby("anomalies", sort=False)["n_anomalies"].first().items()
         by_method = rows.groupby("method")["seed"].nunique().reindex(METHODS).dropna()
         seeds = ", ".join(f"{method} {n:.0f}" for method, n in by_method.items())
@@ -117,7 +132,7 @@ def tables() -> None:
             "at hand. Empty cells have not been run."
         )
         text += [_table(rows, "aupr"), _table(rows, "auroc")]
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 if __name__ == "__main__":

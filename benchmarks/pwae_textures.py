@@ -24,18 +24,38 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import typer
-from _rows import Rows, mean_sd
+from _results import mean_sd, origin_of, results_file, stamped, write_paragraphs
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from skgenad import PWAE, Autoencoder
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import load_mvtec, make_textures
 from skgenad.inspection import AnomalyMapDisplay
 from skgenad.metrics import max_balanced_accuracy
+from skgenad.networks import Conv
 
-ROWS = Rows("pwae_textures", ("size", "category", "seed", "method"))
+ROWS = results_file(
+    "pwae_textures",
+    key=("size", "category", "seed", "method", "score"),
+    columns={
+        "size": str,
+        "category": str,
+        "seed": int,
+        "method": str,
+        "score": str,
+        "auroc": float,
+        "pixel_auroc": float,
+        "balanced_accuracy": float,
+        "n_train": int,
+        "n_good": int,
+        "n_defective": int,
+        "largest_defect": float,
+        "cpu_seconds": float,
+    },
+)
 CATEGORIES = ("weave", "wood", "tiles", "button", "bolt", "capsule")
 SEEDS = (0, 1)
 CHOICE_SEED = 101
@@ -57,7 +77,7 @@ _SMALL = Size(
     side=64,
     n_train=240,
     n_test=60,
-    pwae={"network_width": 0.5, "batch_size": 16, "max_steps": 1500},
+    pwae={"network": Conv(width=0.5), "batch_size": 16, "max_steps": 1500},
     autoencoder={"batch_size": 16, "max_steps": 1500, "learning_rate": 3e-3},
 )
 # The paper gives neither steps nor a batch size.
@@ -72,8 +92,8 @@ SIZES = {"small": _SMALL, "full": _FULL}
 _CHOICES: dict[str, list[dict[str, Any]]] = {
     "PWAE": [
         {},
-        {"jigsaw_weight": 1e-3, "swd_weight": 1e-4, "hsic_weight": 1e-5},
-        {"jigsaw_weight": 0.0, "swd_weight": 0.0, "hsic_weight": 0.0},
+        {"jigsaw_penalty": 1e-3, "swd_penalty": 1e-4, "hsic_penalty": 1e-5},
+        {"jigsaw_penalty": 0.0, "swd_penalty": 0.0, "hsic_penalty": 0.0},
         {"learning_rate": 1e-2},
     ],
     "Autoencoder": [
@@ -199,7 +219,7 @@ def run(
         for category in categories.split(",")
         for method in methods.split(";")
     ]
-    ROWS.run(cells, partial(_compute, folder=folder), jobs)
+    run_cells(partial(stamped, partial(_compute, folder=folder)), cells, ROWS, jobs=jobs)
 
 
 @app.command()
@@ -223,19 +243,19 @@ def choose(
 def tables() -> None:
     """Write the tables from the rows that are there, and a picture of maps."""
     rows = ROWS.read()
-    text = ["# P-WAE on planted defects", ROWS.origin("pwae_textures.py")]
+    text = ["# P-WAE on planted defects", origin_of(rows, "pwae_textures.py")]
     split = rows["category"].str.rpartition("/")
     rows = rows.assign(folder=split[0], category=split[2])
     for (size, folder), part in rows.groupby(["size", "folder"], sort=False):
         text += _report(str(size), str(folder), part)
-    if (ROWS.folder / "maps.png").exists():
+    if (ROWS.path.parent / "maps.png").exists():
         text += [
             "## Maps",
             "![images, reconstructions, maps and masks](pwae_textures/maps.png)",
             "Images with a defect (seed 0), what P-WAE makes of them, its map of squared errors, "
             "and the map over the image with the outline of the defect (`maps`).",
         ]
-    typer.echo(f"wrote {ROWS.report(text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 def _report(size: str, folder: str, rows: pd.DataFrame) -> list[str]:
@@ -295,8 +315,9 @@ def maps(
             fitted, data.test[chosen], data.masks[chosen], ax=axes
         )
         display.bounding_ax_.set_title(category)
-    ROWS.folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(ROWS.folder / "maps.png", dpi=60)
+    folder = ROWS.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / "maps.png", dpi=60)
 
 
 if __name__ == "__main__":

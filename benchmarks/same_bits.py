@@ -13,7 +13,6 @@ commit before a change, and compare at the one after it, on the same machine.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import inspect
 import platform
@@ -30,70 +29,81 @@ import torch
 from numpy.typing import NDArray
 
 import skgenad
+from skgenad.autoencoders import AutoencoderFeatures, PCAFeatures
+from skgenad.benchmark import ResultsFile
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
-from skgenad.networks import Conv28
+from skgenad.networks import MLP, Conv, Conv28
 
 RESULTS = Path(__file__).parent / "results" / "same_bits.csv"
+FILE = ResultsFile(
+    RESULTS,
+    key=("detector", "case"),
+    columns=dict.fromkeys(("detector", "case", "digest", "commit", "torch", "cpu", "date"), str),
+)
 # Rows and columns of the tables on which detectors are fitted at their defaults.
 SHAPES = ((60, 3), (300, 9), (130, 40))
 
 _SHORT = {"max_steps": 12, "batch_size": 16}
-_PERCEPTRONS = {**_SHORT, "hidden_sizes": (16, 8)}
 _NETWORK = {**_SHORT, "network": (16, 8)}
 _MPDR = {**_NETWORK, "visible_chain": Chain(2), "manifold": Manifold(steps=12)}
 _NAE = {**_NETWORK, "latent_chain": Chain(2), "visible_chain": Chain(3), "pretrain_steps": 12}
 _EBM = {**_NETWORK, "visible_chain": Chain(3), "replay": Replay(40)}
+_FEATURES = {"latent_dim": 2, "encoder_steps": 12, "decoder_steps": 12}
 _CANCE = {
-    **_PERCEPTRONS,
-    "latent_dim": 2,
-    "estimation_sizes": (16,),
-    "encoder_steps": 12,
-    "decoder_steps": 12,
+    **_SHORT,
+    "features": AutoencoderFeatures((16, 8), **_FEATURES),
+    "density_network": (16,),
 }
-_PWAE = {**_PERCEPTRONS, "decoder_channels": 8, "n_permutations": 20, "n_projections": 5}
-_GLOW = {**_SHORT, "steps": 2, "hidden": 16}
+_ERROR = {"features": _CANCE["features"], "batch_size": 16}
+_TABLE = {**_NETWORK, "n_permutations": 20, "n_projections": 5}
+_PWAE = {**_TABLE, "decoder_channels": 8}
+_GLOW = {**_SHORT, "n_couplings": 2, "hidden": 16}
 _IMAGE = {"image_shape": (1, 12, 12)}
 _MNIST = {"image_shape": (1, 28, 28)}
 _CIFAR = {"image_shape": (3, 32, 32)}
 
 # (detector, name of the setting, parameters).
 SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
-    ("Autoencoder", "denoising", {**_PERCEPTRONS, "noise": 0.2, "encoder_penalty": 1e-3}),
-    ("Autoencoder", "l1-tanh", {**_PERCEPTRONS, "distance": "l1", "activation": "tanh"}),
+    ("Autoencoder", "denoising", {**_NETWORK, "input_noise": 0.2, "encoder_penalty": 1e-3}),
+    (
+        "Autoencoder",
+        "l1-tanh",
+        {**_SHORT, "network": MLP((16, 8), activation="tanh"), "distance": "l1"},
+    ),
     (
         "Autoencoder",
         "conv28",
-        {**_SHORT, **_MNIST, "network": "conv28", "network_width": 0.25, "distance": "ssim"},
+        {**_SHORT, **_MNIST, "network": Conv28(width=0.25), "distance": "ssim"},
     ),
     ("Autoencoder", "fcres", {**_SHORT, "network": "fcres", "latent_space": "euclidean"}),
-    ("VAE", "elbo", {**_PERCEPTRONS, "score_type": "elbo", "sigma": 0.5, "beta": 2.0}),
-    ("VAE", "likelihood", {**_PERCEPTRONS, "score_type": "likelihood", "warm_up_steps": 5}),
-    ("VAE", "conv", {**_SHORT, **_IMAGE, "network": "conv", "network_width": 0.25}),
-    ("WAE", "imq", {**_PERCEPTRONS, "kernel": "imq", "mmd_weight": 0.5}),
-    ("DAGMM", "mean", {**_PERCEPTRONS, "errors": "mean", "n_components": 2, "dropout": 0.2}),
-    ("DAGMM", "weights", {**_PERCEPTRONS, "energy_weight": 0.3, "covariance_penalty": 0.01}),
+    ("VAE", "elbo", {**_NETWORK, "score_type": "elbo", "sigma": 0.5, "kl_penalty": 2.0}),
+    ("VAE", "likelihood", {**_NETWORK, "score_type": "likelihood", "warm_up_steps": 5}),
+    ("VAE", "conv", {**_SHORT, **_IMAGE, "network": Conv(width=0.25)}),
+    ("WAE", "imq", {**_NETWORK, "kernel": "imq", "mmd_penalty": 0.5}),
+    ("DAGMM", "mean", {**_NETWORK, "errors": "mean", "n_components": 2, "dropout": 0.2}),
+    ("DAGMM", "weights", {**_NETWORK, "energy_penalty": 0.3, "covariance_penalty": 0.01}),
     ("CANCE", "autoencoder", _CANCE),
-    ("CANCE", "pca", {**_CANCE, "features": "pca", "hidden_sizes": (128, 128)}),
-    ("CANCE", "error", {**_CANCE, "score_type": "error"}),
+    ("CANCE", "pca", {**_CANCE, "features": PCAFeatures(2)}),
+    ("CANCE", "error", {**_ERROR, "score_type": "error"}),
     ("CANCE", "cnce", {**_CANCE, "score_type": "cnce", "noise_ratio": 4, "noise_scale": 2.0}),
     ("CANCE", "latent", {**_CANCE, "score_type": "latent", "validation_fraction": 0.0}),
     (
         "CANCE",
         "conv28",
-        {
-            **_CANCE,
-            **_MNIST,
-            "hidden_sizes": (128, 128),
-            "network": "conv28",
-            "network_width": 0.25,
-        },
+        {**_CANCE, **_MNIST, "features": AutoencoderFeatures(Conv28(width=0.25), **_FEATURES)},
     ),
-    ("PWAE", "table", _PWAE),
-    ("PWAE", "images", {**_PWAE, **_IMAGE, "hidden_sizes": (128, 128), "grid_size": 2}),
+    ("PWAE", "table", _TABLE),
+    ("PWAE", "images", {**_PWAE, **_IMAGE, "network": None, "grid_size": 2}),
     (
         "PWAE",
         "sgd",
-        {**_PWAE, "combine": "sum", "optimizer": "sgd", "hsic_weight": 1e-4, "swd_weight": 1e-3},
+        {
+            **_TABLE,
+            "combine": "sum",
+            "optimizer": "sgd",
+            "hsic_penalty": 1e-4,
+            "swd_penalty": 1e-3,
+        },
     ),
     ("MPDR", "tiny", _MPDR),
     ("MPDR", "scalar", {**_MPDR, "energy": "scalar", "energy_penalty": 0.5}),
@@ -217,9 +227,13 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {**_EBM, "visible_chain": Chain(3, metropolis=True), "replay": Replay(40, ratio=0.5)},
     ),
     ("Glow", "additive", {**_GLOW, "affine": False, "weight_decay": 1e-3}),
-    ("Glow", "images", {**_GLOW, **_IMAGE, "scales": 2, "score_type": "last_scale"}),
-    ("Glow", "patch", {**_GLOW, **_IMAGE, "scales": 2, "coupling": "patch", "patch_size": 4}),
-    ("NormalizingFlow", "tiny", {**_PERCEPTRONS, "transforms": 2, "bins": 4}),
+    ("Glow", "images", {**_GLOW, **_IMAGE, "n_scales": 2, "score_type": "last_scale"}),
+    ("Glow", "patch", {**_GLOW, **_IMAGE, "n_scales": 2, "coupling": "patch", "patch_size": 4}),
+    (
+        "NormalizingFlow",
+        "tiny",
+        {**_SHORT, "hidden_sizes": (16, 8), "n_transforms": 2, "n_bins": 4},
+    ),
     ("PixelCNN", "images", {**_SHORT, **_IMAGE, "hidden": 4, "n_components": 2, "dropout": 0.1}),
     ("Mahalanobis", "shrinkage", {"shrinkage": "auto"}),
     ("LikelihoodRatio", "tiny", {}),
@@ -326,13 +340,11 @@ def main() -> int:
         for row in computed(options.only):
             found.append(row)
             print(row["detector"], row["case"], row["digest"], flush=True)
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, found[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(found)
+        FILE.move_aside()
+        with FILE:
+            FILE.append(*found)
         return 0
-    with RESULTS.open(newline="") as file:
-        recorded = {(row["detector"], row["case"]): row for row in csv.DictReader(file)}
+    recorded = {(row["detector"], row["case"]): row for row in FILE.read().to_dict("records")}
     n_other = 0
     for row in computed(options.only):
         old = recorded.get((row["detector"], row["case"]))

@@ -16,8 +16,11 @@ import typer
 from adbench import TUNED_ON
 
 from skgenad import CANCE, EBM, MPDR, NAE, VAE, WAE, Autoencoder, Mahalanobis
+from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.benchmark import open_suite, run_benchmark
+from skgenad.networks import MLP
 
+_LEAKY = MLP(activation="leaky_relu")
 VARIANTS = {
     "default": MPDR(),
     "energy alone": MPDR(score_type="energy"),
@@ -54,17 +57,17 @@ VARIANTS = {
     "WAE": WAE(),
     "WAE latent 2": WAE(latent_dim=2),
     "WAE latent 8": WAE(latent_dim=8),
-    "WAE weight 0.01": WAE(mmd_weight=0.01),
+    "WAE weight 0.01": WAE(mmd_penalty=0.01),
     "Mahalanobis": Mahalanobis(),
     "Mahalanobis auto": Mahalanobis(shrinkage="auto"),
     "NAE latent 10, 800 steps": NAE(latent_steps=10, max_steps=800),
     "CANCE": CANCE(),
-    "CANCE leaky": CANCE(activation="leaky_relu"),
+    "CANCE leaky": CANCE(features=AutoencoderFeatures(_LEAKY), density_network=_LEAKY),
     "CANCE K 1.1": CANCE(noise_scale=1.1),
     "CANCE K fixed": CANCE(noise_learning_rate=0),
     "CANCE K's rate 0.01": CANCE(noise_learning_rate=0.01),
     "CANCE K's rate 0.03": CANCE(noise_learning_rate=0.03),
-    "CANCE penalty 1": CANCE(covariance_penalty=1.0),
+    "CANCE penalty 1": CANCE(features=AutoencoderFeatures(covariance_penalty=1.0)),
     "CANCE rate 1e-3": CANCE(learning_rate=1e-3),
     "CNCE": CANCE(score_type="cnce"),
     "LatNCE": CANCE(score_type="latent"),

@@ -39,12 +39,17 @@ html_theme = "furo"
 html_title = f"skgenad {release}"
 
 
+_MARKUP = re.compile(r"[|]|_(?=,\))|(?<=, )\*(?=\w)")
+
+
 def _escape(app, what, name, obj, options, lines):
-    """Escape what is plain text in docstrings but markup to docutils: ``|x|`` and ``name_``."""
+    """Escape what is text in docstrings but markup to docutils: ``|x|``, ``name_``, ``*x``."""
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...", "..")):
             parts = line.split("`")  # those with an odd index stand between backquotes
-            parts[::2] = [re.sub(r"[|]|_(?=,\))", r"\\\g<0>", part) for part in parts[::2]]
+            parts[::2] = [_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
+            if what in ("method", "property"):  # the references are the class's
+                parts[::2] = [re.sub(r"(\[\d+\])_", r"\1", part) for part in parts[::2]]
             lines[i] = "`".join(parts)
 
 

@@ -39,7 +39,9 @@ def _images(
     rows = validate_rows(owner, X, image_shape=shape, reset=reset)
     if shape is None:
         return rows.astype(np.float64)[:, None, None, :]
-    return PixelUnits(rows.shape[1]).to_standard(rows).astype(np.float64).reshape(-1, *shape)
+    return (
+        PixelUnits.identity(rows.shape[1]).to_standard(rows).astype(np.float64).reshape(-1, *shape)
+    )
 
 
 class PixelDifferenceDensity(BaseEstimator):
@@ -294,7 +296,8 @@ def scale_correlation(
     >>> from skgenad import Glow
     >>> from skgenad.analysis import scale_correlation
     >>> images = np.random.RandomState(0).rand(40, 1, 8, 8)
-    >>> settings = {"image_shape": (1, 8, 8), "scales": 2, "steps": 1, "hidden": 8, "max_steps": 5}
+    >>> settings = {"n_scales": 2, "n_couplings": 1, "hidden": 8, "max_steps": 5}
+    >>> settings["image_shape"] = (1, 8, 8)
     >>> first, second = (Glow(**settings, random_state=seed).fit(images) for seed in (0, 1))
     >>> scale_correlation(first, second, images).index.tolist()
     ['1', '2', 'all but the last', 'all']

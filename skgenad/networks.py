@@ -27,10 +27,23 @@ __all__ = ["MLP", "Cifar1", "Conv", "Conv28", "Conv32", "Conv32Big", "Conv64", "
 
 
 class Network(Part):
-    """Base of the networks of this module; not to be instantiated."""
+    """Base of the networks of this module; not to be instantiated.
+
+    Examples
+    --------
+    >>> from skgenad.networks import MLP, Network
+    >>> isinstance(MLP((64,)), Network)
+    True
+    """
 
     def factory(self) -> Factory:
-        """Return what makes the modules."""
+        """Find what makes the modules.
+
+        Returns
+        -------
+        factory : object
+            With ``make_encoder`` and ``make_decoder``, whose modules are steady.
+        """
         raise NotImplementedError
 
     def make_encoder(self, shape: tuple[int, ...], latent_dim: int) -> nn.Module:
@@ -99,7 +112,13 @@ class MLP(Network):
         self.activation = activation
 
     def factory(self) -> Perceptrons:
-        """Return what makes the modules; its own defaults stand in for None."""
+        """Find what makes the modules; its own defaults stand in for None.
+
+        Returns
+        -------
+        factory : Perceptrons
+            Makes encoders and decoders.
+        """
         given = {name: value for name, value in self.get_params().items() if value is not None}
         check_sizes("hidden_sizes", given.get("hidden_sizes", ()))
         return Perceptrons(**given)
@@ -115,7 +134,13 @@ class _Architecture(Network):
         self.width = width
 
     def factory(self) -> architectures.Architecture:
-        """Return what makes the modules."""
+        """Find what makes the modules.
+
+        Returns
+        -------
+        factory : Architecture
+            Makes encoders and decoders.
+        """
         return self._kind(self.width)
 
 

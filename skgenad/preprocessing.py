@@ -15,10 +15,10 @@ from sklearn.base import (
 )
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_array, check_is_fitted
-from torch import nn
 
 from skgenad._core.checks import HasMethods, fit_context
 from skgenad._core.rows import image_shape_of, validate_rows
+from skgenad._tensors.model import Model
 
 __all__ = ["LatentFeatures"]
 
@@ -28,7 +28,7 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Parameters
     ----------
-    detector : Autoencoder, CANCE, DAGMM, NAE, VAE, WAE or MPDR
+    detector : Autoencoder, CANCE, DAGMM, NAE, PWAE, VAE, WAE or MPDR
         A detector that trains one autoencoder; MPDR's is that of its reconstruction energy, CANCE's
         that of ``features="autoencoder"``. A clone of it is fitted; wrap a trained one in
         ``sklearn.frozen.FrozenEstimator`` to use it as it is.
@@ -151,11 +151,9 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
 
 def _autoencoder(detector: Any) -> Any:
-    """Find the one module of a fitted detector with ``encode`` and ``decode``."""
+    """Find the one part of a fitted detector with ``encode`` and ``decode``."""
     module = getattr(detector, "module_", None)
-    module = getattr(module, "base", module)
-    modules = module.modules() if isinstance(module, nn.Module) else ()
-    found = [part for part in modules if hasattr(part, "encode") and hasattr(part, "decode")]
+    found = module.autoencoders if isinstance(module, Model) else []
     if len(found) != 1:
         raise TypeError(
             f"detector={detector!r} has {len(found)} autoencoders to take latent features from; "

@@ -10,6 +10,7 @@ from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import Part
 from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 
 # Class name -> parameters with which a fit takes about a tenth of a second.
@@ -22,11 +23,8 @@ TINY = {
         "device": "cpu",
     },
     "CANCE": {
-        "network": (16,),
-        "latent_dim": 2,
-        "estimation_sizes": (16, 16),
-        "encoder_steps": 20,
-        "decoder_steps": 10,
+        "features": AutoencoderFeatures((16,), latent_dim=2, encoder_steps=20, decoder_steps=10),
+        "density_network": (16, 16),
         "max_steps": 30,
         "batch_size": 16,
         "random_state": 0,
@@ -107,7 +105,6 @@ TINY = {
     },
     "PWAE": {
         "network": (16, 16),
-        "decoder_channels": 8,
         "n_permutations": 20,
         "n_projections": 5,
         "max_steps": 30,
@@ -156,7 +153,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"features": "pca"}),
     ("CANCE", {"score_type": "cnce", "noise_learning_rate": 0, "validation_fraction": 0}),
     ("CANCE", {"score_type": "latent"}),
-    ("CANCE", {"score_type": "error"}),
+    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("Glow", {"affine": False}),

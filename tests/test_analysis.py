@@ -153,7 +153,13 @@ def test_what_has_no_correlation_is_refused(likelihoods, parameters, message):
 
 def test_scales_are_correlated_one_by_one():
     X = waves()
-    settings = {"image_shape": SHAPE, "steps": 1, "hidden": 4, "max_steps": 2, "device": "cpu"}
+    settings = {
+        "image_shape": SHAPE,
+        "n_couplings": 1,
+        "hidden": 4,
+        "max_steps": 2,
+        "device": "cpu",
+    }
     first, second = (Glow(**settings, random_state=s).fit(waves(seed=s)) for s in (1, 2))
     table = scale_correlation(first, second, X)
     assert table.index.tolist() == ["1", "2", "3", "all but the last", "all"]
@@ -167,7 +173,7 @@ def test_scales_are_correlated_one_by_one():
     assert table.loc["3", "range"] == pytest.approx((high - low).mean())
     same = scale_correlation(first, first, X)
     np.testing.assert_allclose(same["correlation"], 1)
-    fewer = Glow(**settings, scales=2, random_state=0).fit(X)
+    fewer = Glow(**settings, n_scales=2, random_state=0).fit(X)
     with pytest.raises(ValueError, match="3 and 2 scales"):
         scale_correlation(first, fewer, X)
     other = Mahalanobis().fit(X.reshape(60, -1))
@@ -178,7 +184,7 @@ def test_scales_are_correlated_one_by_one():
 def test_the_likelihood_of_a_flow_goes_along_with_differences_of_pixels():
     """Section 2, in small: local structure dominates the likelihood of a convolutional flow."""
     X, new = waves(300), waves(100, seed=1)
-    settings = {"image_shape": SHAPE, "scales": 2, "steps": 1, "hidden": 8, "device": "cpu"}
+    settings = {"image_shape": SHAPE, "n_scales": 2, "n_couplings": 1, "hidden": 8, "device": "cpu"}
     flow = Glow(**settings, batch_size=32, max_steps=50, learning_rate=2e-2, random_state=0).fit(X)
     pseudo = PixelDifferenceDensity(image_shape=SHAPE).fit(X).score_samples(new)
     assert likelihood_correlation(flow.log_density(new), pseudo)[0, 1] > 0.4

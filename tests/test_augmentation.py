@@ -20,7 +20,9 @@ from skgenad._tensors.augmentation import (
     shifted,
     turned_hue,
 )
+from skgenad.energies import Chain, Manifold, Reconstruction, Replay
 from skgenad.energies._langevin import Langevin
+from skgenad.networks import Conv
 
 
 def images(n=40, c=3, h=9, w=11):
@@ -166,11 +168,9 @@ def test_jitter_of_one_kind_is_that_kind():
 
 TINY = {
     "image_shape": (1, 8, 8),
-    "network": "conv",
-    "network_width": 1 / 16,
-    "manifold_dims": 3,
-    "latent_dim": 3,
-    "manifold_steps": 3,
+    "network": Conv(width=1 / 16),
+    "manifold": Manifold(3, steps=3),
+    "energy": Reconstruction(latent_dim=3),
     "max_steps": 3,
     "batch_size": 8,
     "random_state": 0,
@@ -186,10 +186,10 @@ def test_images_are_changed_half_way_through_the_visible_chain(monkeypatch):
     lengths, seen = [], []
     run = Langevin.run
 
-    def spy(self, energy_and_grad, x):
+    def spy(self, energy_and_grad, x, *args):
         if not self.sphere:
             lengths.append(self.n_steps)
-        return run(self, energy_and_grad, x)
+        return run(self, energy_and_grad, x, *args)
 
     def change(x):
         seen.append(tuple(x.shape))
@@ -197,7 +197,7 @@ def test_images_are_changed_half_way_through_the_visible_chain(monkeypatch):
         return 1 - x
 
     monkeypatch.setattr(Langevin, "run", spy)
-    MPDR(**{**TINY, "visible_steps": 5, "augmentation": change, "max_steps": 1}).fit(pixels())
+    MPDR(**{**TINY, "max_steps": 1}, visible_chain=Chain(5), augmentation=change).fit(pixels())
     assert lengths == [2, "change", 3] and seen == [(8, 1, 8, 8)]
 
 
@@ -206,7 +206,7 @@ def test_augmentation_changes_what_is_learned_and_no_row_leaves_the_range():
     scores = {}
     for spec in (None, "flip", "crop", "jitter", "grey", ("flip", "crop", "jitter", "grey")):
         settings = {**TINY, "image_shape": (3, 8, 8), "max_steps": 8, "learning_rate": 1e-2}
-        detector = MPDR(**settings, replay_size=20, augmentation=spec).fit(X)
+        detector = MPDR(**settings, replay=Replay(20), augmentation=spec).fit(X)
         assert 0 <= detector.negatives_.min() and detector.negatives_.max() <= 1
         scores[spec] = tuple(detector.score_samples(X))
     assert len(set(scores.values())) == 6
@@ -219,7 +219,7 @@ def test_augmentation_changes_what_is_learned_and_no_row_leaves_the_range():
         ({"augmentation": ("flip", "blur")}, "must be a callable or one or more of flip, shift"),
         ({"augmentation": ()}, "must be a callable or one or more of"),
         ({"augmentation": "grey"}, r"'grey' takes the colour .*=\(1, 8, 8\) has 1 ch"),
-        ({"augmentation": "flip", "visible_gamma": 0.1}, "Set visible_gamma=0"),
+        ({"augmentation": "flip", "visible_chain": Chain(gamma=0.1)}, "with gamma=0.1"),
         ({"augmentation": lambda x: x[:, :, 1:]}, r"made an array of \(8, 1, 7, 8\)"),
     ],
 )

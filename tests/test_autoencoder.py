@@ -7,8 +7,9 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import Autoencoder
 from skgenad._tensors.maps import Identity, Sphere
+from skgenad.networks import MLP
 
-QUICK = {"hidden_sizes": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
+QUICK = {"network": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
 
 
 def squared_weights(network):
@@ -81,25 +82,25 @@ def test_latent_dimension_follows_the_number_of_columns_unless_given(
     n_features, latent_dim, wanted
 ):
     X = np.random.RandomState(0).randn(30, n_features)
-    detector = Autoencoder(hidden_sizes=(8,), latent_dim=latent_dim, max_steps=1).fit(X)
+    detector = Autoencoder(network=(8,), latent_dim=latent_dim, max_steps=1).fit(X)
     with torch.no_grad():
         assert detector.module_.net.encode(torch.randn(2, n_features)).shape == (2, wanted)
 
 
 def test_hidden_sizes_shape_the_encoder_and_mirrored_the_decoder():
     X = np.random.RandomState(0).randn(30, 5)
-    net = Autoencoder(hidden_sizes=(16, 8), latent_dim=3, max_steps=1).fit(X).module_.net
+    net = Autoencoder(network=(16, 8), latent_dim=3, max_steps=1).fit(X).module_.net
     assert [tuple(layer.weight.shape) for layer in net.encoder.layers] == [(16, 5), (8, 16), (3, 8)]
     assert [tuple(layer.weight.shape) for layer in net.decoder.layers] == [(8, 3), (16, 8), (5, 16)]
 
 
 def test_noise_is_added_to_the_input_of_training_but_not_to_its_target(monkeypatch):
-    detector = Autoencoder(**QUICK, noise=0.3)
+    detector = Autoencoder(**QUICK, input_noise=0.3)
     module = detector._make_module(6)
     inputs, net = [], module.net.forward
     monkeypatch.setattr(module.net, "forward", lambda x: (inputs.append(x), net(x))[1])
     x = torch.randn(4000, 6)
-    loss = detector._objective(module, x)["loss"]
+    loss = module.loss(x)["loss"]
     eps = inputs[0] - x
     assert eps.std().item() == pytest.approx(0.3, rel=0.03)
     assert abs(eps.mean().item()) < 0.01
@@ -112,7 +113,7 @@ def test_without_noise_the_input_of_training_is_the_row_itself(monkeypatch):
     inputs, net = [], module.net.forward
     monkeypatch.setattr(module.net, "forward", lambda x: (inputs.append(x), net(x))[1])
     x = torch.randn(5, 6)
-    detector._objective(module, x)
+    module.loss(x)
     torch.testing.assert_close(inputs[0], x, rtol=0, atol=0)
 
 
@@ -120,7 +121,7 @@ def test_without_noise_the_input_of_training_is_the_row_itself(monkeypatch):
 def test_noise_makes_the_best_denoiser_of_gaussian_rows(noise, slope):
     # E[x | x + noise eps] = x / (1 + noise^2) for standard normal rows.
     X = np.random.RandomState(0).randn(2000, 2)
-    settings = {**QUICK, "max_steps": 400, "noise": noise, "latent_space": "euclidean"}
+    settings = {**QUICK, "max_steps": 400, "input_noise": noise, "latent_space": "euclidean"}
     net = Autoencoder(**settings, latent_dim=2).fit(X).module_.net
     x = torch.randn(500, 2)
     with torch.no_grad():
@@ -130,7 +131,7 @@ def test_noise_makes_the_best_denoiser_of_gaussian_rows(noise, slope):
 
 def test_noise_is_no_part_of_a_score():
     X = np.random.RandomState(0).randn(100, 3)
-    detector = Autoencoder(**{**QUICK, "max_steps": 20}, noise=0.5).fit(X)
+    detector = Autoencoder(**{**QUICK, "max_steps": 20}, input_noise=0.5).fit(X)
     np.testing.assert_array_equal(detector.score_samples(X), detector.score_samples(X))
 
 
@@ -183,12 +184,12 @@ def test_history_counts_steps_and_has_the_loss():
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"hidden_sizes": (8, 0)}, "hidden_sizes"),
+        ({"network": (8, 0)}, "hidden_sizes"),
         ({"latent_dim": 0}, "latent_dim"),
         ({"latent_space": "torus"}, "latent_space"),
-        ({"noise": -0.1}, "noise"),
+        ({"input_noise": -0.1}, "input_noise"),
         ({"encoder_penalty": -1.0}, "encoder_penalty"),
-        ({"activation": "cosine"}, "activation"),
+        ({"network": MLP(activation="cosine")}, "activation"),
         ({"max_steps": 0}, "max_steps"),
         ({"learning_rate": 0.0}, "learning_rate"),
     ],

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from skgenad.benchmark import paired_differences, rank_table, score_table, significance
+from skgenad.benchmark import Comparison
 
 NAN = float("nan")
 
@@ -45,12 +45,12 @@ SMALL = make_rows(
 
 
 def test_ranks_of_a_small_table_by_hand():
-    ranks = score_table(SMALL).ranks
+    ranks = Comparison(SMALL).scores.ranks
     by_hand = {"x": [1, 2.5, 2.5, 1], "y": [2, 2.5, 1, 3], "z": [3, 1, 2.5, 2]}
     pd.testing.assert_frame_equal(
         ranks, pd.DataFrame(by_hand, index=list("abcd")), check_names=False
     )
-    table = rank_table(SMALL)
+    table = Comparison(SMALL).ranks
     assert table["rank"].to_dict() == {"x": 1.75, "y": 2.125, "z": 2.125}
     assert table["rank_error"]["x"] == pytest.approx(np.std([1, 2.5, 2.5, 1], ddof=1) / 2)
     assert table["wins"].to_dict() == {"x": 2, "y": 1, "z": 1}
@@ -59,24 +59,24 @@ def test_ranks_of_a_small_table_by_hand():
 
 
 def test_failures_count_as_chance_in_means():
-    table = rank_table(SMALL)
+    table = Comparison(SMALL).ranks
     assert table["auroc"]["x"] == pytest.approx((0.9 + 0.6 + 0.5 + 0.9) / 4)
     assert table["average_precision"]["x"] == pytest.approx((0.45 + 0.3 + 0.25 + 0.45) / 4)
 
 
 def test_failure_is_ranked_below_worse_than_chance():
     rows = make_rows({"a": {"x": NAN, "y": 0.01}, "b": {"x": 0.5, "y": 0.5}})
-    assert score_table(rows).ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
+    assert Comparison(rows).scores.ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
 
 
 def test_one_failed_seed_is_ranked_last_but_keeps_the_other_seed_in_the_mean():
     rows = make_rows({"a": {"x": 0.9, "y": 0.1}, "b": {"x": 0.9, "y": 0.1}}, seeds=2)
     rows.loc[0, ["auroc", "average_precision"]] = NAN
     rows.loc[0, "status"] = "timeout"
-    table = score_table(rows)
+    table = Comparison(rows).scores
     assert table.ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
     assert table.filled.loc["a", "x"] == pytest.approx((0.9 + 0.5) / 2)
-    assert rank_table(rows)["failures"]["x"] == 1
+    assert Comparison(rows).ranks["failures"]["x"] == 1
 
 
 def test_scores_are_averaged_over_seeds_before_ranking():
@@ -84,29 +84,29 @@ def test_scores_are_averaged_over_seeds_before_ranking():
     second = rows["seed"].eq(2) & rows["detector"].eq("y") & rows["dataset"].eq("a")
     rows.loc[second, "auroc"] = 1.0
     rows.loc[rows["seed"].eq(2) & rows["detector"].eq("x"), "auroc"] = 0.5
-    table = score_table(rows)
+    table = Comparison(rows).scores
     assert table.values.loc["a"].to_dict() == pytest.approx({"x": 0.7, "y": 0.85})
     assert table.ranks.loc["a"].to_dict() == {"x": 2, "y": 1}
 
 
 def test_sets_without_every_cell_are_left_out_and_named():
     rows = SMALL[~(SMALL["dataset"].eq("b") & SMALL["detector"].eq("z"))]
-    table = score_table(rows)
+    table = Comparison(rows).scores
     assert table.incomplete == ["b"]
     assert list(table.values.index) == ["a", "c", "d"]
     with pytest.raises(ValueError, match="no data set has rows of every detector"):
-        score_table(SMALL[SMALL["dataset"].eq("a") ^ SMALL["detector"].eq("z")])
+        _ = Comparison(SMALL[SMALL["dataset"].eq("a") ^ SMALL["detector"].eq("z")]).scores
 
 
 def test_times_are_medians_and_memory_is_the_maximum():
-    table = rank_table(make_rows({"a": {"x": 0.9}, "b": {"x": 0.8}}, seeds=3))
+    table = Comparison(make_rows({"a": {"x": 0.9}, "b": {"x": 0.8}}, seeds=3)).ranks
     line = table.loc["x"]
     assert (line["fit_seconds"], line["score_seconds"], line["peak_memory_mb"]) == (3, 0.5, 30)
 
 
 def test_other_metric_ranks_by_it():
     rows = SMALL.assign(average_precision=1 - SMALL["auroc"])
-    ranks = rank_table(rows, "average_precision")["rank"]
+    ranks = Comparison(rows, "average_precision").ranks["rank"]
     assert ranks.to_dict() == {"x": 2.25, "y": 1.875, "z": 1.875}
 
 
@@ -120,9 +120,9 @@ def test_other_metric_ranks_by_it():
 )
 def test_rows_that_make_no_table_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
-        score_table(rows)
+        Comparison(rows)
     with pytest.raises(ValueError, match="unknown metric 'f1'"):
-        score_table(SMALL, "f1")
+        Comparison(SMALL, "f1")
 
 
 def make_many(n=30, seed=0, shift=(0.0, 0.002, 0.03, 0.1)):
@@ -137,7 +137,7 @@ def make_many(n=30, seed=0, shift=(0.0, 0.002, 0.03, 0.1)):
 
 def test_wilcoxon_with_holm_by_hand():
     rows = make_many()
-    values = score_table(rows).values
+    values = Comparison(rows).scores.values
     names = list(values.columns)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     raw = [stats.wilcoxon(values[a], values[b]).pvalue for a, b in pairs]
@@ -146,7 +146,7 @@ def test_wilcoxon_with_holm_by_hand():
     for k, index in enumerate(order):
         largest = max(largest, min(1.0, raw[index] * (len(raw) - k)))
         adjusted[pairs[index]] = largest
-    p_values = significance(rows).p_values
+    p_values = Comparison(rows).significance.p_values
     for (a, b), p in adjusted.items():
         assert p_values.loc[a, b] == pytest.approx(p, rel=1e-9)
         assert p_values.loc[b, a] == p_values.loc[a, b]
@@ -155,20 +155,20 @@ def test_wilcoxon_with_holm_by_hand():
 
 def test_friedman_by_hand():
     rows = make_many()
-    ranks = score_table(rows).ranks
+    ranks = Comparison(rows).scores.ranks
     n, k = ranks.shape
     statistic = 12 * n / (k * (k + 1)) * ((ranks.mean() - (k + 1) / 2) ** 2).sum()
-    tests = significance(rows)
+    tests = Comparison(rows).significance
     assert tests.friedman_statistic == pytest.approx(statistic)
     assert tests.friedman_p == pytest.approx(stats.chi2.sf(statistic, k - 1))
 
 
 def test_equal_detectors_do_not_differ():
     rows = make_rows({name: {"x": 0.7, "y": 0.7, "z": 0.7} for name in "abcde"})
-    tests = significance(rows)
+    tests = Comparison(rows).significance
     assert (tests.p_values == 1).all(axis=None)
     assert np.isnan(tests.friedman_p)
-    line = paired_differences(rows, "x").loc["y"]
+    line = Comparison(rows).differences("x").loc["y"]
     assert (line["difference"], line["low"], line["high"], line["p_value"]) == (0, 0, 0, 1)
     assert (line["wins"], line["ties"], line["losses"]) == (0, 5, 0)
 
@@ -177,7 +177,7 @@ def test_paired_differences_of_a_known_shift():
     rng = np.random.default_rng(0)
     difference = rng.normal(0.05, 0.02, 40)
     rows = make_rows({f"s{i}": {"x": 0.7 + d, "y": 0.7} for i, d in enumerate(difference)})
-    line = paired_differences(rows, "x", ["y"]).loc["y"]
+    line = Comparison(rows).differences("x", ["y"]).loc["y"]
     error = difference.std() / np.sqrt(40)
     assert line["difference"] == pytest.approx(difference.mean())
     assert line["low"] == pytest.approx(difference.mean() - 1.96 * error, abs=0.3 * error)
@@ -191,24 +191,24 @@ def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
     covered = 0
     for _ in range(200):
         values = {f"s{i}": {"x": 0.5 + d, "y": 0.5} for i, d in enumerate(rng.normal(0, 0.1, 30))}
-        line = paired_differences(make_rows(values), "x", n_boot=500).loc["y"]
+        line = Comparison(make_rows(values)).differences("x", n_boot=500).loc["y"]
         covered += line["low"] <= 0 <= line["high"]
     assert 0.88 <= covered / 200 <= 0.99
 
 
 def test_paired_differences_repeat_and_leave_global_generators_alone(global_rng_untouched):
     rows = make_many()
-    first, again = (paired_differences(rows, "d0") for _ in range(2))
+    first, again = (Comparison(rows).differences("d0") for _ in range(2))
     pd.testing.assert_frame_equal(first, again)
-    other = paired_differences(rows, "d0", random_state=1)
+    other = Comparison(rows).differences("d0", random_state=1)
     assert not first["low"].equals(other["low"])
 
 
 def test_tests_need_two_detectors_and_two_sets():
     one = make_rows({"a": {"x": 0.9, "y": 0.8}})
     with pytest.raises(ValueError, match="at least 2 detectors on 2 data sets, got 2 on 1"):
-        significance(one)
+        _ = Comparison(one).significance
     with pytest.raises(ValueError, match="at least 2 data sets, got 1"):
-        paired_differences(one, "x")
+        Comparison(one).differences("x")
     with pytest.raises(ValueError, match="no rows of detector 'w'; there are x, y, z"):
-        paired_differences(SMALL, "w")
+        Comparison(SMALL).differences("w")

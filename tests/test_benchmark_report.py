@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from skgenad.benchmark import rank_table, read_rows, report
+from skgenad.benchmark import Comparison, ranking, read_rows, report
 from skgenad.benchmark._app import _parse_seeds, app
-from skgenad.benchmark._store import COLUMNS, ResultsFile
+from skgenad.benchmark._rows import COLUMNS, benchmark_file
+from skgenad.benchmark.ranking import METRICS
 from tests._benchmark import make_folder
 from tests.test_benchmark_ranking import SMALL, make_many
 from tests.test_benchmark_store import make_row
@@ -16,7 +17,7 @@ from tests.test_benchmark_store import make_row
 
 def write_rows(path, rows):
     defaults = make_row()
-    with ResultsFile(path) as file:
+    with benchmark_file(path) as file:
         for row in rows.to_dict("records"):
             file.append({name: row.get(name, defaults[name]) for name in COLUMNS})
     return path
@@ -49,9 +50,22 @@ def test_report_has_every_part_and_every_file(results, tmp_path):
         assert stem.with_suffix(".svg").read_text().count("<svg") == 1
 
 
+def test_report_ranks_once_for_each_section(results, tmp_path, monkeypatch):
+    asked, make = [], ranking._score_table
+
+    def count(rows, metric):
+        asked.append((rows["protocol"].iloc[0], metric))
+        return make(rows, metric)
+
+    monkeypatch.setattr(ranking, "_score_table", count)
+    report(results, tmp_path / "out", reference="d0")
+    # Each section has its own metric's table, and the other's for the means beside the ranks.
+    assert sorted(asked) == [(p, m) for p in ("adbench", "clean") for m in sorted(METRICS)]
+
+
 def test_numbers_of_the_report_are_those_of_the_rows(results, tmp_path):
     made = report(results, tmp_path / "out")
-    expected = rank_table(make_many())
+    expected = Comparison(make_many()).ranks
     section = made.path.read_text().split("## s, protocol clean")[1]
     lines = section.partition("Times are")[0].splitlines()
     shown = {cells(line)[0]: cells(line) for line in lines if line.startswith("| d")}
@@ -126,7 +140,7 @@ def test_command_runs_a_folder_and_shows_ranks(tmp_path):
     assert result.exit_code == 0, result.output
     rows = read_rows(out / "rows.csv")
     assert len(rows) == 18 and (rows["status"] == "ok").all()
-    best = rank_table(rows).index[0]
+    best = Comparison(rows).ranks.index[0]
     table = result.stdout.split("mine, protocol clean")[1].splitlines()
     assert table[3].split()[0] == best
     for name in ("report.md", "critical_differences_mine_clean.png", "ranks.csv"):

@@ -19,7 +19,7 @@ from skgenad.benchmark import (
 )
 from skgenad.benchmark._detectors import DEFAULT, DETECTORS, OURS
 from skgenad.benchmark._isolation import ForkServer, thread_server
-from skgenad.benchmark.runner import describe_settings
+from skgenad.benchmark._settings import describe_settings
 from tests._benchmark import VOLATILE, Center, is_alive, make_folder, make_set, wait_until
 
 SETS = {"one": make_set(1), "two": make_set(2)}
@@ -160,6 +160,17 @@ def test_same_name_with_other_parameters_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"rows of 'center' with other settings.*another folder"):
         run(tmp_path, {"center": Center(strength=0.5)})
     assert (tmp_path / "rows.csv").read_bytes() == before
+
+
+def test_rows_from_before_a_parameter_was_added_are_kept(tmp_path):
+    first = run(tmp_path, {"center": Center(strength=0.5)})
+    path = tmp_path / "rows.csv"
+    text = path.read_text()
+    path.write_text(text.replace('""behaviour"": ""good"", ', ""))
+    assert path.read_text() != text
+    older = read_rows(path)
+    pd.testing.assert_frame_equal(run(tmp_path, {"center": Center(strength=0.5)}), older)
+    assert len(older) == len(first)
 
 
 def test_without_resuming_old_rows_are_moved_aside(tmp_path):

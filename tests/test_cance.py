@@ -10,39 +10,57 @@ import pytest
 import torch
 from scipy.linalg import LinAlgWarning
 from scipy.stats import multivariate_normal
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 
 from skgenad import CANCE, DAGMM
+from skgenad.autoencoders import AutoencoderFeatures, PCAFeatures
 from skgenad.autoencoders._nce import GaussianNoise
+from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
+from skgenad.networks import MLP
 from skgenad.preprocessing import LatentFeatures
 
+QUICK_FEATURES = {"network": (32,), "latent_dim": 2, "encoder_steps": 50, "decoder_steps": 50}
 QUICK = {
-    "hidden_sizes": (32,),
-    "latent_dim": 2,
-    "estimation_sizes": (32, 32),
-    "encoder_steps": 50,
-    "decoder_steps": 50,
+    "features": AutoencoderFeatures(**QUICK_FEATURES),
+    "density_network": (32, 32),
     "max_steps": 100,
     "batch_size": 64,
     "random_state": 0,
     "device": "cpu",
 }
 # Where it does not matter what was learned.
-BRIEF = {"encoder_steps": 10, "decoder_steps": 10, "max_steps": 10}
+BRIEF_FEATURES = AutoencoderFeatures((32,), latent_dim=2, encoder_steps=10, decoder_steps=10)
+BRIEF = {"features": BRIEF_FEATURES, "max_steps": 10}
+PCA_2 = {**QUICK, "features": PCAFeatures(2)}
+
+
+def with_features(**parameters):
+    """Return quick settings with an autoencoder some of whose settings are replaced."""
+    return {**QUICK, "features": AutoencoderFeatures(**{**QUICK_FEATURES, **parameters})}
+
+
+def without_density(settings):
+    """Return settings without those of the density, for a detector that has none."""
+    return {k: v for k, v in settings.items() if k not in ("density_network", "max_steps")}
 
 
 @functools.cache
-def quick(**parameters):
+def quick(features, score_type):
     """Return a detector fitted to `curve`, for many to look at and none to change.
 
     Sound data make no warning: none is let pass here.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return CANCE(**QUICK, **parameters).fit(curve())
+        settings = QUICK if features == "autoencoder" else PCA_2
+        settings = without_density(settings) if score_type == "error" else settings
+        return CANCE(**settings, score_type=score_type).fit(curve())
 
 
 def curve(n=400, seed=0):
@@ -105,7 +123,7 @@ def fitted_to(law, **parameters):
     """Return fresh features, their log densities, and the scores of their rows."""
     settings = {
         **QUICK,
-        "estimation_sizes": (64, 64),
+        "density_network": (64, 64),
         "max_steps": 300,
         "learning_rate": 5e-3,
         "batch_size": 256,
@@ -165,7 +183,7 @@ def test_a_mixture_has_its_log_density_in_the_bulk():
 def test_augmentation_raises_the_density_of_low_errors():
     gain = []
     for score_type in ("cnce", "cance"):
-        settings = {**QUICK, "features": "pca", "max_steps": 200}
+        settings = {**PCA_2, "max_steps": 200}
         detector = CANCE(**settings, score_type=score_type).fit(curve(1000))
         z = detector.module_.composite(torch.from_numpy(detector.units_.to_standard(curve(seed=1))))
         low = torch.cat([z[:, :2], 0.01 * z[:, 2:]], dim=1)
@@ -276,14 +294,14 @@ def test_epochs_of_the_autoencoder_are_judged_by_the_loss_of_rows_held_out(watch
     if stage == "encoder":
         covariance = (z[:, 0] * z[:, 1]).mean() - z[:, 0].mean() * z[:, 1].mean()
         assert covariance**2 > 1e-3 * expected
-        expected += detector.covariance_penalty * covariance**2
+        expected += 0.1 * covariance**2
     table = detector.history_
     best = table[table["stage"] == stage]["validation_loss"].min()
     assert best == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_k_moves_and_is_never_below_1():
-    settings = {**QUICK, "features": "pca", "noise_learning_rate": 0.5, "noise_scale": 1.1}
+    settings = {**PCA_2, "noise_learning_rate": 0.5, "noise_scale": 1.1}
     detector = CANCE(**settings).fit(curve())
     spread = detector.module_.density.noise.spread.detach()
     assert (spread >= 1).all() and ((spread - 1.1).abs() > 0.01).any()
@@ -293,7 +311,7 @@ def test_k_moves_and_is_never_below_1():
 
 def test_k_moves_no_further_than_its_rates_add_up_to():
     # As 1000 steps at the default rate, that fall to 0: 0.5 in psi.
-    settings = {**QUICK, "features": "pca", "validation_fraction": 0, "weight_decay": 0}
+    settings = {**PCA_2, "validation_fraction": 0, "weight_decay": 0}
     detector = CANCE(**settings, noise_learning_rate=1e-2).fit(curve())
     noise = detector.module_.density.noise
     moved = (noise.psi - GaussianNoise(4, 1.5).psi).abs().detach()
@@ -302,12 +320,12 @@ def test_k_moves_no_further_than_its_rates_add_up_to():
 
 
 def test_a_learning_rate_of_0_leaves_k_as_it_starts():
-    detector = CANCE(**QUICK, features="pca", noise_learning_rate=0, noise_scale=2).fit(curve())
+    detector = CANCE(**PCA_2, noise_learning_rate=0, noise_scale=2).fit(curve())
     torch.testing.assert_close(detector.module_.density.noise.spread, torch.full((4,), 2.0))
 
 
 def test_weight_decay_pulls_network_and_noise_to_0():
-    settings = {**QUICK, "features": "pca", "validation_fraction": 0, "max_steps": 20}
+    settings = {**PCA_2, "validation_fraction": 0, "max_steps": 20}
     settings |= {"noise_scale": 4.0, "noise_learning_rate": 1e-2}
     free, pulled = (
         CANCE(**settings, weight_decay=decay).fit(curve(100)).module_.density for decay in (0, 50)
@@ -321,7 +339,8 @@ def test_weight_decay_pulls_network_and_noise_to_0():
 
 def test_every_stage_keeps_the_epoch_of_its_lowest_validation_loss():
     states = States()
-    settings = {**QUICK, "encoder_steps": 400, "learning_rate": 1e-2, "callbacks": [states]}
+    settings = with_features(encoder_steps=400)
+    settings |= {"learning_rate": 1e-2, "callbacks": [states]}
     detector = CANCE(**settings).fit(curve(60))
     table = detector.history_
     assert table["validation_loss"].notna().all()
@@ -337,7 +356,7 @@ def test_the_covariance_penalty_makes_latent_features_uncorrelated():
     X = curve()
     off = []
     for penalty in (0.0, 10.0):
-        detector = CANCE(**{**QUICK, "covariance_penalty": penalty, "latent_dim": 3}).fit(X)
+        detector = CANCE(**with_features(covariance_penalty=penalty, latent_dim=3)).fit(X)
         z = detector.module_.composite(torch.from_numpy(detector.units_.to_standard(X)))
         correlation = np.corrcoef(z[:, :3].detach().T)
         off.append(np.abs(correlation - np.eye(3)).max())
@@ -386,7 +405,7 @@ def test_error_is_the_mean_squared_error_and_has_no_density():
 
 
 def test_latent_looks_at_latent_features_alone():
-    detector = CANCE(**QUICK, score_type="latent", features="pca", standardize=False).fit(curve())
+    detector = CANCE(**PCA_2, score_type="latent", standardize=False).fit(curve())
     components = detector.module_.features.components.numpy()
     X = curve(50, seed=1)
     # Moved across the principal components: the error grows, the latent features stay.
@@ -397,7 +416,7 @@ def test_latent_looks_at_latent_features_alone():
 
 def test_error_of_principal_components_learns_by_its_first_fit_alone():
     X = curve()
-    detector = CANCE(**QUICK, score_type="error", features="pca").fit(X)
+    detector = CANCE(**without_density(PCA_2), score_type="error").fit(X)
     before = detector.score_samples(X)
     detector.partial_fit(X[:50])
     np.testing.assert_array_equal(detector.score_samples(X), before)
@@ -409,8 +428,8 @@ def test_error_of_principal_components_learns_by_its_first_fit_alone():
 
 def test_scikit_learns_pca_gives_the_scores_of_ours():
     X = curve()
-    ours = CANCE(**QUICK, features="pca", standardize=False).fit(X)
-    theirs = CANCE(**QUICK, features=PCA(2), standardize=False).fit(X)
+    ours = CANCE(**PCA_2, standardize=False).fit(X)
+    theirs = CANCE(**{**QUICK, "features": PCA(2)}, standardize=False).fit(X)
     # Signs of components may differ, and with them the network's draw.
     assert np.corrcoef(ours.score_samples(X), theirs.score_samples(X))[0, 1] > 0.95
     z = [d.module_.composite(torch.from_numpy(X).float()).numpy() for d in (ours, theirs)]
@@ -420,11 +439,11 @@ def test_scikit_learns_pca_gives_the_scores_of_ours():
 def test_an_estimator_is_cloned_and_a_frozen_one_taken_as_it_is():
     X = curve()
     unfitted = PCA(2)
-    settings = {**QUICK, **BRIEF}
-    CANCE(**settings, features=unfitted).fit(X)
+    settings = {**QUICK, "max_steps": 10}
+    CANCE(**{**settings, "features": unfitted}).fit(X)
     assert not hasattr(unfitted, "components_")
     elsewhere = PCA(2).fit(curve(seed=5) * [1, 1, 1, 1, 1, 9])
-    detector = CANCE(**settings, features=FrozenEstimator(elsewhere)).fit(X)
+    detector = CANCE(**{**settings, "features": FrozenEstimator(elsewhere)}).fit(X)
     x = torch.from_numpy(detector.units_.to_standard(X))
     code, _ = detector.module_.features(x)
     np.testing.assert_allclose(code, elsewhere.transform(X), rtol=1e-3, atol=1e-4)
@@ -434,7 +453,7 @@ def test_dagmm_cance_is_a_density_of_a_trained_dagmms_features():
     X, far = curve(), curve(100, seed=1) + [6, -6, 6, -6, 6, -6]
     dagmm = DAGMM(errors="mean", latent_dim=2, max_steps=50, random_state=0, device="cpu").fit(X)
     features = FrozenEstimator(LatentFeatures(dagmm).fit(X))
-    detector = CANCE(**QUICK, features=features).fit(X)
+    detector = CANCE(**{**QUICK, "features": features}).fit(X)
     x = torch.from_numpy(detector.units_.to_standard(X))
     with torch.no_grad():
         expected = features.estimator.detector_.module_(x)[0]
@@ -448,7 +467,7 @@ def test_dagmm_cance_is_a_density_of_a_trained_dagmms_features():
 
 def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
     X = curve()
-    detector = CANCE(**{**QUICK, **BRIEF}, features=PCA(2)).fit(X)
+    detector = CANCE(**{**QUICK, "max_steps": 10, "features": PCA(2)}).fit(X)
     twin = pickle.loads(pickle.dumps(detector))
     np.testing.assert_array_equal(twin.score_samples(X), detector.score_samples(X))
     before = twin.score_samples(X)
@@ -463,14 +482,17 @@ def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
     [
         ({"features": "umap"}, "features.*Got 'umap' instead"),
         ({"features": 3}, "'features' parameter.*implementing 'transform' and"),
-        ({"features": "pca", "latent_dim": 7}, "latent_dim=7 with features='pca' needs as many"),
+        ({"features": PCAFeatures(7)}, r"PCAFeatures\(latent_dim=7\) needs as many columns"),
+        ({"features": PCAFeatures(0)}, "latent_dim.*Got 0 instead"),
+        ({"features": AutoencoderFeatures((8, 0))}, r"hidden_sizes=\(8, 0\) must hold integers"),
         ({"score_type": "density"}, "score_type.*Got 'density' instead"),
-        ({"estimation_sizes": (0,)}, r"estimation_sizes=\(0,\) must hold integers"),
+        ({"density_network": (0,)}, r"density_network=\(0,\) must hold integers"),
+        ({"density_network": "conv"}, "density_network.*Got 'conv' instead"),
         ({"noise_scale": 0.5}, "noise_scale.*Got 0.5 instead"),
         ({"noise_ratio": 0}, "noise_ratio.*Got 0 instead"),
         ({"noise_learning_rate": -1}, "noise_learning_rate.*Got -1 instead"),
         ({"validation_fraction": 1.0}, "validation_fraction.*Got 1.0 instead"),
-        ({"covariance_penalty": -1}, "covariance_penalty.*Got -1 instead"),
+        ({"features": AutoencoderFeatures(covariance_penalty=-1)}, "penalty.*Got -1 instead"),
     ],
     ids=str,
 )
@@ -490,9 +512,9 @@ def test_the_number_of_latent_features_follows_from_the_columns(d, features, exp
 
 
 def test_the_parts_are_made_as_asked():
-    settings = {"hidden_sizes": (9,), "latent_dim": 3, "estimation_sizes": (7, 5)}
-    settings |= {"activation": "tanh", "noise_ratio": 3, "noise_scale": 2.0}
-    module = CANCE(**settings)._make_module(4)
+    part = AutoencoderFeatures(MLP((9,), activation="tanh"), latent_dim=3)
+    settings = {"features": part, "density_network": MLP((7, 5), activation="relu")}
+    module = CANCE(**settings, noise_ratio=3, noise_scale=2.0)._make_module(4)
 
     def widths(net):
         return [layer.weight.shape[1] for layer in net.layers]
@@ -500,8 +522,84 @@ def test_the_parts_are_made_as_asked():
     features, density = module.features, module.density
     nets = {features.encoder: [4, 9], features.decoder: [3, 9], density.network: [5, 7, 5]}
     for net, expected in nets.items():
-        assert widths(net) == expected and net.activation == "tanh"
+        assert widths(net) == expected
+    assert features.encoder.activation == features.decoder.activation == "tanh"
+    assert density.network.activation == "relu"
     assert density.noise_ratio == 3 and density.noise.start == 2.0
+
+
+# ---- features as objects --------------------------------------------------------------------
+
+
+def test_names_are_short_for_objects():
+    X, brief = curve(60), {"max_steps": 5, "random_state": 0, "device": "cpu"}
+    for name, part in (("autoencoder", AutoencoderFeatures()), ("pca", PCAFeatures())):
+        short, long = (CANCE(features=features, **brief).fit(X) for features in (name, part))
+        np.testing.assert_array_equal(short.score_samples(X), long.score_samples(X))
+
+
+def test_nested_names_reach_features_that_were_asked_for_by_name():
+    detector = CANCE()
+    assert detector.get_params()["features__network__hidden_sizes"] is None
+    detector.set_params(features__latent_dim=3, features__network__hidden_sizes=(8,))
+    assert detector.features.latent_dim == 3 and detector.features.network.hidden_sizes == (8,)
+    detector.set_params(features="pca", features__latent_dim=2, density_network__activation="tanh")
+    assert isinstance(detector.features, PCAFeatures) and detector.features.latent_dim == 2
+    module = detector._make_module(5)
+    assert module.features.components.shape == (2, 5)
+    assert module.density.network.activation == "tanh"
+    assert [layer.out_features for layer in module.density.network.layers] == [128, 128, 1]
+
+
+def test_a_grid_search_finds_parameters_of_features():
+    X = curve(90)
+    y = np.repeat([0, 1], [60, 30])
+    X[60:] += 5
+    grid = {"cance__features__latent_dim": [1, 3], "cance__density_network": [(8,), (16,)]}
+    brief = CANCE(features="pca", max_steps=20, random_state=0, device="cpu")
+    search = GridSearchCV(
+        make_pipeline(brief), grid, scoring=anomaly_roc_auc, cv=NormalOnlyCV(2), error_score="raise"
+    ).fit(X, y)
+    assert search.best_estimator_[-1].features.latent_dim in (1, 3)
+    assert brief.features == "pca"
+
+
+def test_copies_keep_features_and_files_do_too(tmp_path):
+    X, detector = curve(), quick("autoencoder", "cance")
+    twin = clone(detector)
+    assert twin.features is not detector.features
+    assert twin.get_params()["features__latent_dim"] == 2
+    scores = detector.score_samples(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(detector)).score_samples(X), scores)
+    detector.save(tmp_path / "detector")
+    loaded = CANCE.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), scores)
+    assert loaded.features.network == (32,) and loaded.features.encoder_steps == 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"density_network": (8,)}, "density_network=.* would be ignored: score_type='error' has"),
+        ({"noise_ratio": 4}, "noise_ratio=4 would be ignored"),
+        ({"noise_scale": 2.0}, "noise_scale=2.0 would be ignored"),
+        ({"noise_learning_rate": 0.1}, "noise_learning_rate=0.1 would be ignored"),
+        ({"weight_decay": 0.1}, "weight_decay=0.1 would be ignored"),
+        ({"max_steps": 5}, "max_steps=5 would be ignored"),
+        ({"features": "pca", "learning_rate": 0.1}, "learning_rate=0.1 would be .* trains nothing"),
+        ({"features": PCA(2), "validation_fraction": 0.5}, "validation_fraction=0.5 would be ign"),
+    ],
+    ids=str,
+)
+def test_what_an_error_does_not_need_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CANCE(score_type="error", **settings).fit(curve(20))
+
+
+def test_one_feature_has_no_covariance_to_penalise():
+    features = AutoencoderFeatures(latent_dim=1, covariance_penalty=0.3)
+    with pytest.raises(ValueError, match="covariance_penalty=0.3 would be ignored: latent_dim=1"):
+        CANCE(features=features).fit(curve(20))
 
 
 # ---- odd data -------------------------------------------------------------------------------
@@ -513,8 +611,8 @@ def test_small_and_wide_tables_train(shape, features):
     rng = np.random.default_rng(0)
     latent = rng.normal(size=(shape[0] + 100, 5))
     X = latent @ rng.normal(size=(5, shape[1])) + 0.3 * rng.normal(size=(len(latent), shape[1]))
-    settings = {**QUICK, "latent_dim": None}
-    detector = CANCE(**settings, features=features).fit(X[: shape[0]])
+    part = {"pca": PCAFeatures(), "autoencoder": with_features(latent_dim=None)["features"]}
+    detector = CANCE(**{**QUICK, "features": part[features]}).fit(X[: shape[0]])
     assert np.isfinite(detector.history_.drop(columns="stage").fillna(0)).all(axis=None)
     scores = detector.score_samples(np.vstack([X[shape[0] :], X[shape[0] :][:, ::-1]]))
     assert np.isfinite(scores).all()
@@ -524,10 +622,10 @@ def test_small_and_wide_tables_train(shape, features):
 @pytest.mark.parametrize(
     ("X", "settings", "cause"),
     [
-        (curve(6), {"latent_dim": 4, "features": "pca"}, "there were 6 rows for 6 features"),
+        (curve(6), {"features": PCAFeatures(4)}, "there were 6 rows for 6 features"),
         (np.ones((50, 3)), {}, "the mean squared error.*did not vary"),
-        (curve()[:, [0, 0, 0, 1]], {"features": "pca", "latent_dim": 3}, "latent feature 2"),
-        (curve(), {"features": "pca", "latent_dim": 6}, "the mean squared error, the cosine"),
+        (curve()[:, [0, 0, 0, 1]], {"features": PCAFeatures(3)}, "latent feature 2"),
+        (curve(), {"features": PCAFeatures(6)}, "the mean squared error, the cosine"),
     ],
     ids=["few rows", "constant", "rank", "no error"],
 )
@@ -543,7 +641,8 @@ def test_a_covariance_without_an_inverse_is_regularised_with_a_warning(X, settin
 def test_rows_off_the_plane_that_training_rows_lie_in_are_anomalies(score_type):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 8))
-    settings = {**QUICK, "features": "pca", "latent_dim": 3, "score_type": score_type}
+    settings = {**QUICK, "features": PCAFeatures(3), "score_type": score_type}
+    settings = without_density(settings) if score_type == "error" else settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LinAlgWarning)  # the errors are 0
         detector = CANCE(**settings).fit(X[:200])

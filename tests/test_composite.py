@@ -8,14 +8,14 @@ import torch
 from sklearn.decomposition import PCA
 
 from skgenad._tensors.distances import mean_squared_error
-from skgenad._tensors.networks import Networks
+from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad.autoencoders._composite import (
     LatentNorm,
     PrincipalComponents,
     TwoStageAutoencoder,
     composite_features,
     cosine_dissimilarity,
-    covariance_penalty,
+    squared_covariance,
 )
 
 
@@ -70,8 +70,8 @@ def test_the_covariance_penalty_is_equation_12():
     code = rows(50, 3)
     covariance = np.cov(code.T.numpy(), bias=True)
     off = covariance - np.diag(np.diag(covariance))
-    assert covariance_penalty(code).item() == pytest.approx((off**2).sum() / 6, rel=1e-5)
-    assert covariance_penalty(code[:, :1]).item() == 0
+    assert squared_covariance(code).item() == pytest.approx((off**2).sum() / 6, rel=1e-5)
+    assert squared_covariance(code[:, :1]).item() == 0
 
 
 def test_a_batch_is_normalised_and_running_moments_reach_those_of_the_data():
@@ -105,7 +105,7 @@ def test_a_batch_of_one_row_is_normalised_by_the_running_moments():
 
 
 def test_running_moments_move_in_the_first_stages_pass_alone():
-    net = TwoStageAutoencoder(Networks("mlp", (5,), 1.0, (8,), "silu"), 2).train()
+    net = TwoStageAutoencoder(Networks(Perceptrons((8,), "silu"), (5,)), 2).train()
     before = copy.deepcopy(net.state_dict())
     code, reconstruction = net(rows())
     assert code.shape == (200, 2) and reconstruction.shape == (200, 5)
@@ -145,7 +145,7 @@ def test_components_beyond_the_rank_are_0():
 
 
 def test_what_the_norm_takes_away_is_not_trained():
-    net = TwoStageAutoencoder(Networks("mlp", (3,), 1.0, (4,), "silu"), 2)
+    net = TwoStageAutoencoder(Networks(Perceptrons((4,), "silu"), (3,)), 2)
     x = rows(50, 3)
     code, reconstruction = net.by_batch(x)
     (mean_squared_error(x, reconstruction).sum() + code.pow(3).sum()).backward()

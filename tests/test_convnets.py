@@ -98,6 +98,10 @@ def pair(name, shape, latent_dim, width=1.0):
     return made.make_encoder(shape, latent_dim), made.make_decoder(latent_dim, shape)
 
 
+def networks(name, shape, width=1.0):
+    return Networks(ARCHITECTURES[name](width), shape)
+
+
 @pytest.mark.parametrize("name", PAPER_SHAPES)
 @pytest.mark.parametrize("latent_dim", [1, 32])
 def test_parameters_are_as_many_as_in_the_papers_tables(name, latent_dim):
@@ -239,7 +243,7 @@ def test_width_multiplies_channels_and_nothing_else():
 )
 def test_what_does_not_fit_is_named(name, shape, message):
     with pytest.raises(ValueError, match=message):
-        Networks(name, shape)
+        networks(name, shape)
     with pytest.raises(ValueError, match=message):
         ARCHITECTURES[name]().make_decoder(4, shape)
 
@@ -336,10 +340,10 @@ def test_who_is_spectrally_normalised():
     def layers(net):
         return [isinstance(m, SpectralWeight) for m in net.modules() if hasattr(m, "bias")]
 
-    big = Networks("conv32big", (1, 16, 16), 1 / 16)
+    big = networks("conv32big", (1, 16, 16), 1 / 16)
     assert all(layers(big.encoder(2)))
     assert not any(layers(big.decoder(2)))
-    plain = Networks("conv", (1, 8, 8), 1 / 16)
+    plain = networks("conv", (1, 8, 8), 1 / 16)
     assert not any(layers(plain.encoder(2)))
     assert all(layers(plain.encoder(1, spectral=True)))
 
@@ -365,8 +369,8 @@ def test_signals_keep_their_scale_through_new_networks(name):
 
 @pytest.mark.parametrize(("name", "shape"), OTHER_SHAPES)
 def test_maps_of_rows_are_the_networks_on_images(name, shape):
-    networks = Networks(name, shape, 1 / 16)
-    encoder, decoder = networks.encoder(3).eval(), networks.decoder(3).eval()
+    made = networks(name, shape, 1 / 16)
+    encoder, decoder = made.encoder(3).eval(), made.decoder(3).eval()
     rows = torch.rand(5, math.prod(shape))
     z = encoder(rows)
     torch.testing.assert_close(z, encoder.net(rows.view(5, *shape)))
@@ -383,8 +387,8 @@ def test_maps_of_rows_are_the_networks_on_images(name, shape):
 @pytest.mark.parametrize(("width", "latent_dim"), [(1 / 16, 1), (1 / 16, 6), (1 / 8, 32)])
 @pytest.mark.parametrize(("name", "shape"), [("conv28", (1, 28, 28)), *OTHER_SHAPES])
 def test_a_rows_place_in_a_chunk_changes_no_bit(name, shape, latent_dim, width):
-    networks = Networks(name, shape, width)
-    encoder, decoder = networks.encoder(latent_dim).eval(), networks.decoder(latent_dim).eval()
+    made = networks(name, shape, width)
+    encoder, decoder = made.encoder(latent_dim).eval(), made.decoder(latent_dim).eval()
     rows, latent = torch.rand(64, math.prod(shape)), torch.randn(64, latent_dim)
     order = torch.from_numpy(np.random.RandomState(0).permutation(64))
     with torch.inference_mode():
@@ -396,7 +400,7 @@ def test_a_rows_place_in_a_chunk_changes_no_bit(name, shape, latent_dim, width):
 
 
 def test_convolutions_have_their_channels_last():
-    net = Networks("conv", (3, 8, 8)).encoder(2).net
+    net = networks("conv", (3, 8, 8)).encoder(2).net
     weights = [m.weight for m in net if isinstance(m, nn.Conv2d)]
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
 

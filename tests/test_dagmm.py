@@ -12,8 +12,7 @@ from sklearn.metrics import roc_auc_score
 from skgenad import DAGMM
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._tensors.moments import Mixture
-from skgenad.autoencoders.dagmm import DAGMMModule, mixture_energy, regularized
-from skgenad.energies._energies import energy_and_grad
+from skgenad.autoencoders.dagmm import mixture_energy, regularized
 
 QUICK = {"max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
 
@@ -129,46 +128,43 @@ def test_mean_errors_are_the_mean_squared_error_and_the_cosine_dissimilarity():
     torch.testing.assert_close(squared_error, (x - reconstruction).square().sum(dim=1))
 
 
-def test_loss_is_the_weighted_sum_of_its_parts(module):
-    parts = DAGMM(**QUICK, energy_weight=0.3, covariance_penalty=0.02)._objective(
-        module, torch.randn(40, 5)
-    )
+def test_loss_is_the_weighted_sum_of_its_parts():
+    module = DAGMM(**QUICK, energy_penalty=0.3, covariance_penalty=0.02)._make_module(5)
+    parts = module.loss(torch.randn(40, 5))
     expected = parts["reconstruction"] + 0.3 * parts["energy"] + 0.02 * parts["inverse_variances"]
     torch.testing.assert_close(parts["loss"], expected)
 
 
 @pytest.mark.parametrize("part", ["loss", "energy", "inverse_variances"])
 def test_gradients_reach_both_networks(module, part):
-    DAGMM(**QUICK)._objective(module, torch.randn(40, 5))[part].backward()
+    module.loss(torch.randn(40, 5))[part].backward()
     # The reconstruction reaches the decoder through the error and the cosine in z.
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
 def test_reconstruction_alone_does_not_train_the_estimation_network(module):
-    DAGMM(**QUICK)._objective(module, torch.randn(40, 5))["reconstruction"].backward()
+    module.loss(torch.randn(40, 5))["reconstruction"].backward()
     assert all(p.grad is None for p in module.estimation.parameters())
     assert all(p.grad is not None for p in module.net.parameters())
 
 
-def test_energy_has_an_input_gradient_and_leaves_parameters_alone(module):
-    module.set_mixture(torch.randn(50, 5))
-    x = torch.randn(6, 5)
-    energy, gradient = energy_and_grad(module, x)
+def test_energy_has_an_input_gradient(module):
+    module.finish(torch.randn(50, 5), None)
+    x = torch.randn(6, 5, requires_grad=True)
+    energy = module.energy(x)
+    (gradient,) = torch.autograd.grad(energy.sum(), x)
     step = 1e-2 * torch.eye(5)[2]
     slope = (module.energy(x + step) - module.energy(x - step)).detach().float() / 2e-2
     torch.testing.assert_close(gradient[:, 2], slope, rtol=2e-2, atol=1e-3)
     assert energy.shape == (6,)
-    assert all(p.grad is None for p in module.parameters())
 
 
 @pytest.mark.parametrize("errors", ["relative", "mean"])
 def test_rows_of_zeros_and_far_rows_have_finite_gradients(errors):
     x = torch.cat([torch.zeros(2, 5), torch.full((1, 5), 1e12), torch.randn(5, 5)])
-    detector = DAGMM(**QUICK, errors=errors)
-    module = detector._make_module(5).eval()
-    parts = detector._objective(module, x)
-    parts["energy"].backward()
+    module = DAGMM(**QUICK, errors=errors)._make_module(5).eval()
+    module.loss(x)["energy"].backward()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters())
 
 
@@ -177,8 +173,8 @@ def test_mixture_of_the_training_rows_does_not_depend_on_chunks(module, monkeypa
     rows = torch.randn(50, 5)
     z = module(rows)[0].double()
     expected = Mixture.of(z, module.memberships(z.float()).double())
-    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", chunk)
-    module.set_mixture(rows)
+    monkeypatch.setattr("skgenad._tensors.chunks._MOST_ROWS", chunk)
+    module.finish(rows, None)
     tolerance = {"rtol": 1e-4, "atol": 1e-6}
     torch.testing.assert_close(module.phi, expected.weights.float(), **tolerance)
     torch.testing.assert_close(module.mu, expected.means.float(), **tolerance)
@@ -187,7 +183,7 @@ def test_mixture_of_the_training_rows_does_not_depend_on_chunks(module, monkeypa
 
 
 def test_dropout_is_on_in_training_and_off_after():
-    module = DAGMMModule(DAGMM()._make_module(5).net, 4, 3, (10,), 0.5)
+    module = DAGMM(n_components=3)._make_module(5)
     z = torch.randn(200, 6)
     assert not torch.equal(module.train().memberships(z), module.memberships(z))
     assert torch.equal(module.eval().memberships(z), module.memberships(z))
@@ -295,7 +291,7 @@ def test_runaway_training_is_reported_and_scores_stay_finite(blobs):
 
 def test_networks_have_the_sizes_that_were_asked():
     detector = DAGMM(
-        hidden_sizes=(9, 8), latent_dim=3, n_components=5, estimation_sizes=(7, 6), dropout=0.0
+        network=(9, 8), latent_dim=3, n_components=5, estimation_sizes=(7, 6), dropout=0.0
     )
     module = detector._make_module(4)
     encoder = [layer.out_features for layer in module.net.encoder.layers]
@@ -305,7 +301,21 @@ def test_networks_have_the_sizes_that_were_asked():
     assert module.memberships(torch.randn(2, 5)).sum(dim=1).tolist() == pytest.approx([1, 1])
 
 
-@pytest.mark.parametrize("name", ["hidden_sizes", "estimation_sizes"])
-def test_width_of_zero_is_refused_by_name(blobs, name):
-    with pytest.raises(ValueError, match=name):
+@pytest.mark.parametrize("name", ["network", "estimation_sizes"])
+def test_width_of_zero_is_refused(blobs, name):
+    with pytest.raises(ValueError, match=r"sizes=\(10, 0\) must hold"):
         DAGMM(**QUICK, **{name: (10, 0)}).fit(blobs[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_components": 1, "dropout": 0.1}, "dropout=0.1 would be ignored: all rows belong"),
+        ({"n_components": 1, "estimation_sizes": (5,)}, "estimation_sizes=.* would be ignored"),
+        ({"estimation_sizes": (), "dropout": 0.1}, "has no layer to drop from"),
+        ({"energy_penalty": 0, "covariance_penalty": 0, "dropout": 0.1}, "is not trained"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(blobs, settings, message):
+    with pytest.raises(ValueError, match=message):
+        DAGMM(**QUICK, **settings).fit(blobs[0])

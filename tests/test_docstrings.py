@@ -137,6 +137,24 @@ def test_documented_attributes_are_those_of_a_fitted_detector(cls):
     assert {name for name in absent if not CONDITIONAL.search(documented[name])} == set()
 
 
+# What means the same everywhere; the other names that detectors share differ in a word.
+SAME = """contamination calibration_fraction device callbacks offset_ units_ calibration_scores_
+seed_ device_ n_features_in_ feature_names_in_""".split()
+
+
+def texts_of(name, classes):
+    """Texts, each with its type, that parameters or attributes of one name have."""
+    docs = [ClassDoc(cls, config={"show_class_members": False}) for cls in classes]
+    entries = [entry for doc in docs for entry in doc["Parameters"] + doc["Attributes"]]
+    return [(entry.type, *entry.desc) for entry in entries if entry.name == name]
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_all_detectors_share_has_one_text(name):
+    texts = texts_of(name, DETECTORS)
+    assert len(texts) > 10 and len(set(texts)) == 1
+
+
 class _Documented:
     """Do nothing.
 

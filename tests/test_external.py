@@ -92,7 +92,7 @@ def test_categories_without_a_0_are_encoded():
 
 def test_validation_rows_are_among_those_fitted_to_and_calibration_rows_are_not():
     settings = {**TINY["CANCE"], "validation_fraction": 0.5, "calibration_fraction": 0.2}
-    detector = CANCE(**settings, features=Learning()).fit(normal_rows(60))
+    detector = CANCE(**{**settings, "features": Learning()}).fit(normal_rows(60))
     assert len(detector.module_.features.features.fitted_to) == 48
 
 

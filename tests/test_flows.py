@@ -19,7 +19,7 @@ from skgenad.likelihoods._flow_layers import (
     Squeeze,
     random_rotation,
 )
-from skgenad.likelihoods._flows import Flow, PatchFlow, conv_step, dense_step
+from skgenad.likelihoods._flows import Flow, PatchFlow, Steps, conv_step, dense_step
 
 IMAGE = (4, 2, 4)
 # Name -> (makes the layer, shape of a row).
@@ -46,20 +46,24 @@ LAYERS = {
 
 
 def patch_flow(n_scales=1, affine=True):
-    return PatchFlow((1, 4, 8), 4, Flow((1, 4, 4), n_scales, 2, 6, "conv", affine))
+    steps = Steps(n=2, hidden=6, kind="conv", affine=affine)
+    return PatchFlow((1, 4, 8), 4, steps, n_scales=n_scales)
 
 
 # Name -> (makes the flow, length of a row).
 FLOWS = {
-    "one column": (lambda: Flow((1,), 1, 2, 16, "dense"), 1),
-    "two columns": (lambda: Flow((2,), 1, 2, 8, "dense"), 2),
-    "columns": (lambda: Flow((5,), 1, 3, 8, "dense"), 5),
-    "additive": (lambda: Flow((5,), 1, 3, 8, "dense", affine=False), 5),
-    "one scale": (lambda: Flow((1, 2, 4), 1, 2, 6, "conv"), 8),
-    "two scales": (lambda: Flow((2, 4, 4), 2, 2, 6, "conv"), 32),
-    "three scales": (lambda: Flow((1, 8, 8), 3, 2, 6, "conv"), 64),
-    "dense scales": (lambda: Flow((1, 4, 8), 2, 2, 6, "dense"), 32),
-    "additive scales": (lambda: Flow((1, 4, 4), 2, 2, 6, "conv", affine=False), 16),
+    "one column": (lambda: Flow((1,), Steps(n=2, hidden=16)), 1),
+    "two columns": (lambda: Flow((2,), Steps(n=2, hidden=8)), 2),
+    "columns": (lambda: Flow((5,), Steps(n=3, hidden=8)), 5),
+    "additive": (lambda: Flow((5,), Steps(n=3, hidden=8, affine=False)), 5),
+    "one scale": (lambda: Flow((1, 2, 4), Steps(n=2, hidden=6, kind="conv")), 8),
+    "two scales": (lambda: Flow((2, 4, 4), Steps(n=2, hidden=6, kind="conv"), n_scales=2), 32),
+    "three scales": (lambda: Flow((1, 8, 8), Steps(n=2, hidden=6, kind="conv"), n_scales=3), 64),
+    "dense scales": (lambda: Flow((1, 4, 8), Steps(n=2, hidden=6), n_scales=2), 32),
+    "additive scales": (
+        lambda: Flow((1, 4, 4), Steps(n=2, hidden=6, kind="conv", affine=False), n_scales=2),
+        16,
+    ),
     "patches": (patch_flow, 32),
     "patches with scales": (lambda: patch_flow(2), 32),
 }
@@ -131,7 +135,7 @@ def test_the_inverse_of_a_flow_undoes_it(name, dtype):
 
 
 def test_patches_are_squares_of_the_image():
-    flow = PatchFlow((2, 4, 6), 2, Flow((2, 2, 2), 1, 1, 2, "conv"))
+    flow = PatchFlow((2, 4, 6), 2, Steps(n=1, hidden=2, kind="conv"))
     x = torch.rand(3, 48)
     patches = flow.patches(x).view(3, 6, 2, 2, 2)
     images = x.view(3, 2, 4, 6)
@@ -269,7 +273,7 @@ def test_every_parameter_of_a_flow_gets_a_gradient(name):
 
 
 def test_rotations_are_buffers():
-    flow = Flow((6,), 1, 2, 4, "dense")
+    flow = Flow((6,), Steps(n=2, hidden=4))
     names = [name for name, _ in flow.named_parameters()]
     assert not any("rotation" in name for name in names)
     rotation = flow.scales[0].steps.layers[0].layers[0].rotation
@@ -351,19 +355,19 @@ def test_what_does_not_vary_is_centred_alone():
 @pytest.mark.parametrize(
     ("shape", "n_scales", "message"),
     [
-        ((1, 28, 28), 3, "scales=3 .* multiples of 8; .* 28 x 28. .* to 24 x 24 or 32 x 32"),
-        ((3, 30, 32), 2, "multiples of 4; .* 30 x 32. .* to 28 x 32 or 32 x 32, or lower scales"),
+        ((1, 28, 28), 3, "n_scales=3 .* multiples of 8; .* 28 x 28. .* to 24 x 24 or 32 x 32"),
+        ((3, 30, 32), 2, "multiples of 4; .* 30 x 32. .* to 28 x 32 or 32 x 32, or lower n_scales"),
         ((1, 1, 5), 1, "multiples of 2; .* to 2 x 4 or 2 x 6"),
     ],
 )
 def test_sizes_that_do_not_divide_are_refused_with_those_that_do(shape, n_scales, message):
     with pytest.raises(ValueError, match=message):
-        Flow(shape, n_scales, 1, 4, "conv")
+        Flow(shape, Steps(n=1, hidden=4, kind="conv"), n_scales=n_scales)
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (1, 28, 28), (3, 4, 12), (2, 20, 8)], ids=str)
 def test_all_sizes_that_divide_are_taken(shape):
-    flow = Flow(shape, 2, 1, 4, "conv")
+    flow = Flow(shape, Steps(n=1, hidden=4, kind="conv"), n_scales=2)
     x = torch.rand(2, math.prod(shape))
     assert flow.log_prob(x).shape == (2,)
     channels, height, width = shape
@@ -374,7 +378,7 @@ def test_all_sizes_that_divide_are_taken(shape):
 
 def test_patches_must_fill_the_image():
     with pytest.raises(ValueError, match="patch_size=8 .* of 8; .* 28 x 28.*lower patch_size"):
-        PatchFlow((1, 28, 28), 8, Flow((1, 8, 8), 1, 1, 2, "conv"))
+        PatchFlow((1, 28, 28), 8, Steps(n=1, hidden=2, kind="conv"))
 
 
 @every_flow
@@ -417,7 +421,7 @@ def test_one_column_learns_two_modes():
     torch.set_default_dtype(torch.float32)
     torch.manual_seed(0)
     x = torch.cat([torch.randn(500, 1) * 0.2 - 1, torch.randn(500, 1) * 0.2 + 1])
-    flow = Flow((1,), 1, 4, 64, "dense")
+    flow = Flow((1,), Steps(n=4, hidden=64))
     flow.initialize(x)
     optimizer = torch.optim.Adamax(flow.parameters(), lr=3e-2)
     for _ in range(150):

@@ -8,16 +8,17 @@ import torch
 
 from skgenad import Glow
 from skgenad._core.detector import IMAGE_CHUNK
+from skgenad._core.schedules import SCHEDULES
 from skgenad.likelihoods._densities import ColumnDensity, PixelDensity
 from skgenad.likelihoods._flow_layers import NormalizedRotation
-from skgenad.likelihoods._flows import Flow
+from skgenad.likelihoods._flows import Flow, Steps
 
 from ._settings import normal_rows, tiny
 from .test_images import pixels
 
 
 def on_images(shape=(1, 8, 8), **parameters):
-    settings = {"image_shape": shape, "hidden": 6, "max_steps": 5, "scales": 2}
+    settings = {"image_shape": shape, "hidden": 6, "max_steps": 5, "n_scales": 2}
     return tiny("Glow", **{**settings, **parameters})
 
 
@@ -49,7 +50,7 @@ def test_the_density_integrates_to_one_in_the_units_of_the_rows(parameters):
 
 
 def test_training_raises_the_density_of_new_rows():
-    settings = {"steps": 4, "learning_rate": 1e-2}
+    settings = {"n_couplings": 4, "learning_rate": 1e-2}
     short, long = (tiny("Glow", max_steps=n, **settings).fit(ring()) for n in (1, 120))
     new = ring(seed=1)
     assert long.log_density(new).mean() > short.log_density(new).mean() + 0.04
@@ -72,7 +73,7 @@ def test_scores_are_log_densities_in_standard_units():
 def test_an_untrained_flow_of_columns_is_the_gaussian_of_their_moments():
     """Rotations and normalisations alone: no step of training, couplings that scale alike."""
     X = np.random.RandomState(0).randn(500, 3) * [1, 5, 0.1]
-    detector = tiny("Glow", steps=1, max_steps=1, learning_rate=1e-9, affine=False).fit(X)
+    detector = tiny("Glow", n_couplings=1, max_steps=1, learning_rate=1e-9, affine=False).fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     flow = detector.module_.flow
     rotation = flow.scales[0].steps.layers[0].layers[0].rotation.numpy().astype(float)
@@ -114,10 +115,10 @@ def test_a_table_of_constants_has_nothing_to_learn():
     ("parameters", "n_scales"),
     [
         ({}, 2),
-        ({"scales": 3}, 3),
+        ({"n_scales": 3}, 3),
         ({"coupling": "dense"}, 2),
-        ({"coupling": "patch", "scales": 2, "patch_size": 4}, 2),
-        ({"coupling": "patch", "scales": None}, 1),
+        ({"coupling": "patch", "n_scales": 2, "patch_size": 4}, 2),
+        ({"coupling": "patch", "n_scales": None}, 1),
         ({"affine": False}, 2),
     ],
     ids=str,
@@ -129,12 +130,13 @@ def test_contributions_of_the_scales_of_images_add_up(parameters, n_scales):
     assert parts.shape == (len(X), n_scales) and parts.dtype == np.float64
     np.testing.assert_allclose(parts.sum(axis=1), detector.log_density(X), rtol=1e-9)
     np.testing.assert_array_equal(detector.log_density(X), detector.score_samples(X))
-    for k in range(n_scales):
+    for k in range(n_scales if n_scales > 1 else 0):
         one = on_images(**parameters, score_type=k + 1).fit(X)
         np.testing.assert_array_equal(one.score_samples(X), parts[:, k])
         np.testing.assert_array_equal(one.log_density(X), detector.log_density(X))
-    last = on_images(**parameters, score_type="last_scale").fit(X)
-    np.testing.assert_array_equal(last.score_samples(X), parts[:, -1])
+        if k == n_scales - 1:
+            last = on_images(**parameters, score_type="last_scale").fit(X)
+            np.testing.assert_array_equal(last.score_samples(X), one.score_samples(X))
     order = np.random.RandomState(0).permutation(len(X))
     np.testing.assert_array_equal(detector.scale_contributions(X[order]), parts[order])
 
@@ -144,13 +146,10 @@ def test_a_table_has_one_scale():
     detector = tiny("Glow").fit(X)
     parts = detector.scale_contributions(X)
     np.testing.assert_array_equal(parts[:, 0], detector.log_density(X))
-    for score_type in ("last_scale", 1):
-        same = tiny("Glow", score_type=score_type).fit(X)
-        np.testing.assert_array_equal(same.score_samples(X), detector.score_samples(X))
 
 
 def test_images_have_three_scales_unless_asked_otherwise():
-    detector = on_images(scales=None).fit(pixels())
+    detector = on_images(n_scales=None).fit(pixels())
     assert detector.scale_contributions(pixels()).shape == (40, 3)
 
 
@@ -160,6 +159,8 @@ def test_images_have_three_scales_unless_asked_otherwise():
 class Uniform(torch.nn.Module):
     """A flow that keeps what it is given, with density 1."""
 
+    n_scales = 2
+
     def contributions(self, x):
         self.seen = x
         return torch.zeros(len(x), 2, dtype=torch.float64)
@@ -167,7 +168,7 @@ class Uniform(torch.nn.Module):
 
 @pytest.mark.parametrize("n_levels", [2, 256])
 def test_levels_become_numbers_in_a_unit_interval(n_levels):
-    density = PixelDensity(Uniform(), 5, n_levels, None)
+    density = PixelDensity(Uniform(), (1, 1, 5), n_levels=n_levels)
     x = torch.randint(n_levels, (400, 5)) / (n_levels - 1)
     level = (n_levels - 1) * x
     density.train().contributions(x)
@@ -197,7 +198,7 @@ def test_noise_is_in_training_and_not_in_scores():
 
 @pytest.mark.parametrize("parameters", [{}, {"coupling": "dense"}, {"coupling": "patch"}], ids=str)
 def test_samples_are_levels_of_pixels(parameters):
-    detector = on_images(levels=5, **parameters).fit(pixels())
+    detector = on_images(n_levels=5, **parameters).fit(pixels())
     rows = detector.sample(300, random_state=0)
     assert rows.shape == (300, 64)
     assert set(np.unique(rows * 4)) <= {0, 1, 2, 3, 4}
@@ -215,17 +216,17 @@ def mixing(**parameters):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"coupling": "dense"}, {"coupling": "patch", "patch_size": 4}, {"levels": 5}],
+    [{}, {"coupling": "dense"}, {"coupling": "patch", "patch_size": 4}, {"n_levels": 5}],
     ids=str,
 )
 def test_images_mixed_with_themselves_are_themselves(parameters):
-    detector, steps = mixing(**parameters), parameters.get("levels", 256) - 1
+    detector, steps = mixing(**parameters), parameters.get("n_levels", 256) - 1
     X = np.round(pixels(70) / 255 * steps) / steps
     np.testing.assert_allclose(detector.mix_scales(X, X), X, atol=1e-7)
 
 
 def test_mixed_images_have_the_codes_of_both():
-    detector = mixing(scales=3)
+    detector = mixing(n_scales=3)
     X = pixels(10).reshape(10, -1) / 255
     a, b = torch.from_numpy(X).float().split(5)
     flow = detector.module_.flow
@@ -302,7 +303,7 @@ def test_dense_steps_see_all_of_an_image_and_convolutions_what_is_near():
 
     def reaches(coupling):
         torch.manual_seed(0)
-        flow = Flow((1, 16, 16), 1, 1, 8, coupling)
+        flow = Flow((1, 16, 16), Steps(n=1, hidden=8, kind=coupling))
         with torch.no_grad():
             for p in flow.parameters():
                 p.add_(0.1 * torch.randn_like(p))
@@ -317,7 +318,7 @@ def test_dense_steps_see_all_of_an_image_and_convolutions_what_is_near():
 
 def test_patches_are_independent():
     X = pixels()
-    detector = on_images(coupling="patch", patch_size=4, scales=1).fit(X)
+    detector = on_images(coupling="patch", patch_size=4, n_scales=1).fit(X)
     images = X[:4] / 255
     mixed = images.copy()
     mixed[0, :, :4, :4], mixed[1, :, :4, :4] = images[1, :, :4, :4], images[0, :, :4, :4]
@@ -328,45 +329,62 @@ def test_patches_are_independent():
 
 def test_the_paper_settings():
     parameters = Glow.from_paper().get_params()
-    assert (parameters["scales"], parameters["steps"], parameters["hidden"]) == (3, 32, 512)
+    assert (parameters["n_scales"], parameters["n_couplings"], parameters["hidden"]) == (3, 32, 512)
     assert (parameters["learning_rate"], parameters["weight_decay"]) == (5e-4, 5e-5)
     assert parameters["max_steps"] == 250 * 50_000 // 64 and parameters["schedule"] == "constant"
     assert parameters["augmentation"] == ("shift", "flip")
     grey = Glow.from_paper("mnist").get_params()
     assert grey["image_shape"] == (1, 32, 32) and grey["augmentation"] == "shift"
     dense = Glow.from_paper("fashion_mnist", coupling="dense").get_params()
-    assert dense["steps"] == 8 and dense["scales"] == 3
-    patch = Glow.from_paper("cifar10", coupling="patch", steps=2).get_params()
-    assert patch["scales"] == 1 and patch["steps"] == 2
+    assert dense["n_couplings"] == 8 and dense["n_scales"] == 3
+    patch = Glow.from_paper("cifar10", coupling="patch", n_couplings=2).get_params()
+    assert patch["n_scales"] == 1 and patch["n_couplings"] == 2
     assert Glow.from_paper(batch_size=100).max_steps == 125_000
     for experiment in ("cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"):
-        detector = Glow.from_paper(experiment, hidden=4, steps=1, max_steps=1, device="cpu")
+        detector = Glow.from_paper(experiment, hidden=4, n_couplings=1, max_steps=1, device="cpu")
         shape = detector.image_shape
         X = np.random.RandomState(0).rand(5, *shape)
         assert np.isfinite(detector.fit(X).score_samples(X)).all()
-    with pytest.raises(ValueError, match="'imagenet' is none of the paper's: cifar10, "):
+    with pytest.raises(ValueError, match="'imagenet' is none of those here: cifar10, "):
         Glow.from_paper("imagenet")
+
+
+def test_the_module_keeps_the_settings_of_the_fit():
+    X, other = pixels(), {"augmentation": "flip", "n_levels": 5, "score_type": 1, "hidden": 9}
+    detector = on_images().fit(X)
+    scores, drawn = detector.score_samples(X), detector.sample(3, random_state=0)
+    module = detector.set_params(**other).module_
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+    np.testing.assert_array_equal(detector.sample(3, random_state=0), drawn)
+    x = torch.rand(4, 64)
+    assert module.augmented(x) is x and module.is_steady
+
+
+def test_steps_of_named_changes_are_steady_and_those_of_the_users_code_are_not():
+    for augmentation, is_steady in ((None, True), ("shift", True), (torch.flip, False)):
+        assert on_images(augmentation=augmentation)._make_module(64).is_steady is is_steady
+    assert not tiny("Glow")._make_module(3).is_steady
 
 
 def test_sizes_of_the_papers_flow():
     """S1.1: 12 x 16 x 16, 24 x 8 x 8 and 48 x 4 x 4, in which halves of the first two are codes."""
-    module = Glow.from_paper(hidden=1, steps=1)._make_module(3 * 32 * 32)
+    module = Glow.from_paper(hidden=1, n_couplings=1)._make_module(3 * 32 * 32)
     assert isinstance(module, PixelDensity)
     shapes = [scale.code_shape for scale in module.flow.scales]
     assert shapes == [(6, 16, 16), (12, 8, 8), (48, 4, 4)]
-    dense = Glow.from_paper(coupling="dense", hidden=1, steps=1, scales=1, image_shape=(3, 8, 8))
+    dense = Glow.from_paper(
+        coupling="dense", hidden=1, n_couplings=1, n_scales=1, image_shape=(3, 8, 8)
+    )
     steps = dense._make_module(192).flow.scales[0].steps
     rotations = [layer for layer in steps.modules() if isinstance(layer, NormalizedRotation)]
     assert [r.rotation.shape for r in rotations] == [(192, 192)]
 
 
 def test_the_schedule_is_what_was_asked_for():
-    X = normal_rows()
-    stages = [
-        tiny("Glow", schedule=schedule)._stages(tiny("Glow").fit(X).module_)
-        for schedule in ("cosine", "constant")
-    ]
-    assert [stage[0].cosine for stage in stages] == [True, False]
+    module = tiny("Glow").fit(normal_rows()).module_
+    for name, schedule in SCHEDULES.items():
+        (stage,) = tiny("Glow", schedule=name)._stages(module)
+        assert stage.schedule is schedule
 
 
 def test_weight_decay_shrinks_weights():
@@ -387,15 +405,17 @@ def test_weight_decay_shrinks_weights():
     [
         ({"coupling": "conv"}, "coupling='conv' is for images: give image_shape"),
         ({"coupling": "patch"}, "coupling='patch' is for images"),
-        ({"scales": 3}, "scales=3 is for images: .* or set scales=None for tables"),
-        ({"levels": 256}, "levels=256 is for images"),
+        ({"n_scales": 3}, "n_scales=3 is for images: .* or set n_scales=None for tables"),
+        ({"n_levels": 256}, "n_levels=256 is for images"),
         ({"patch_size": 8}, "patch_size=8 is the size of the patches of coupling='patch'"),
         ({"score_type": 2}, "score_type=2 is the contribution of a scale, but there are 1"),
+        ({"score_type": 1}, "score_type=1 would be ignored: with one scale"),
+        ({"score_type": "last_scale"}, "score_type='last_scale' would be ignored"),
         ({"score_type": 0}, "score_type.*Got 0 instead"),
         ({"score_type": "first_scale"}, "score_type.*Got 'first_scale' instead"),
         ({"augmentation": "flip"}, "augmentation='flip' changes images: give image_shape"),
         ({"schedule": "linear"}, "schedule.*Got 'linear' instead"),
-        ({"steps": 0}, "steps.*Got 0 instead"),
+        ({"n_couplings": 0}, "n_couplings.*Got 0 instead"),
         ({"hidden": 2.5}, "hidden.*Got 2.5 instead"),
     ],
     ids=str,
@@ -412,20 +432,22 @@ def test_parameters_that_make_no_sense_for_tables_are_refused(parameters, messag
     [
         (
             (1, 28, 28),
-            {"scales": None},
-            "scales=3 .* multiples of 8.* 24 x 24 or 32 x 32",
+            {"n_scales": None},
+            "n_scales=3 .* multiples of 8.* 24 x 24 or 32 x 32",
         ),
         ((1, 8, 6), {}, "multiples of 4; image_shape=.1, 8, 6. has 8 x 6"),
         ((1, 12, 12), {"coupling": "patch"}, "patch_size=8 needs images .* multiples of 8"),
         (
             (1, 8, 8),
             {"coupling": "patch", "patch_size": 2},
-            "patch_size=2 must be a multiple of 4: with scales=2 patches are halved",
+            "patch_size=2 must be a multiple of 4: with n_scales=2 patches are halved",
         ),
-        ((1, 7, 9), {"scales": 1}, r"has 7 x 9. Pad or crop images to 6 x 8 or 8 x 10\.$"),
+        ((1, 7, 9), {"n_scales": 1}, r"has 7 x 9. Pad or crop images to 6 x 8 or 8 x 10\.$"),
         ((1, 8, 8), {"patch_size": 4}, "patch_size=4 is the size of the patches"),
+        ((1, 8, 8), {"score_type": "last_scale", "n_scales": 1}, "score_type='last_scale' would"),
+        ((1, 8, 8), {"coupling": "patch", "n_scales": None, "score_type": 1}, "score_type=1 would"),
         ((1, 8, 8), {"score_type": 3}, "score_type=3 .* but there are 2"),
-        ((1, 8, 8), {"levels": 1}, "levels.*Got 1 instead"),
+        ((1, 8, 8), {"n_levels": 1}, "n_levels.*Got 1 instead"),
         ((1, 8, 8), {"augmentation": "grey"}, "image_shape=.1, 8, 8. has 1 channel"),
     ],
     ids=str,
@@ -478,10 +500,11 @@ def test_the_mixtures_likelihood_is_the_log_sum_exp_of_its_modes():
 
 
 def test_the_modes_of_images_are_in_the_last_scale():
-    flow = Flow((1, 8, 8), 2, 1, 4, "conv", n_classes=2).double().eval()
+    steps = Steps(n=1, hidden=4, kind="conv")
+    flow = Flow((1, 8, 8), steps, n_scales=2, n_classes=2).double().eval()
     torch.nn.init.normal_(flow.prior.means)
     x = torch.randn(5, 64, dtype=torch.float64)
-    plain = Flow((1, 8, 8), 2, 1, 4, "conv").double().eval()
+    plain = Flow((1, 8, 8), steps, n_scales=2).double().eval()
     plain.load_state_dict({k: v for k, v in flow.state_dict().items() if k != "prior.means"})
     torch.testing.assert_close(flow.contributions(x)[:, 0], plain.contributions(x)[:, 0])
     codes, _ = flow.encode(x)
@@ -500,7 +523,7 @@ def test_rows_held_out_are_judged_by_the_mixture():
     x = torch.from_numpy(detector.units_.to_standard(X))
     inputs = torch.column_stack([x, torch.from_numpy(y)]).float()
     with torch.no_grad():
-        loss = detector._validation_loss(detector.module_, inputs)
+        loss = detector.module_.validation_loss(inputs)
     assert loss.item() == pytest.approx(-detector.score_samples(X).mean(), rel=1e-5)
     assert detector.history_["validation_loss"].notna().all()
 

@@ -46,9 +46,9 @@ def test_families_import_nothing_from_each_other(house):
 @pytest.mark.parametrize(
     ("source", "lines"),
     [
-        ("def f():\n    return 1\n", 2),
-        ('def f():\n    """Doc.\n\n    More.\n    """\n\n    # Why.\n    return 1\n', 2),
-        ("def f(\n    a,\n    b,\n):\n    return 1\n", 5),
+        ("def f():\n    return 1\n", 1),
+        ('def f():\n    """Doc.\n\n    More.\n    """\n\n    # Why.\n    return 1\n', 1),
+        ("def f(\n    a,\n    b,\n):\n    x = [\n        a,\n    ]\n    return x\n", 4),
     ],
 )
 def test_lengths_count_code_alone(house, source, lines):

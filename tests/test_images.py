@@ -13,6 +13,9 @@ from torch import nn
 from skgenad import CANCE, MPDR, Autoencoder
 from skgenad._core.detector import IMAGE_CHUNK
 from skgenad._core.units import PixelUnits
+from skgenad.autoencoders import AutoencoderFeatures
+from skgenad.energies import Chain, Manifold, Masked, Reconstruction
+from skgenad.networks import MLP, Conv, FCRes
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, having, normal_rows, takes
@@ -21,22 +24,37 @@ from .test_files import rewrite
 DETECTORS = having("image_shape")
 all_detectors = pytest.mark.parametrize("detector", DETECTORS, ids=lambda cls: cls.__name__)
 with_networks = pytest.mark.parametrize(
-    "detector", having("image_shape", "network"), ids=lambda cls: cls.__name__
+    "detector", [*having("image_shape", "network"), CANCE], ids=lambda cls: cls.__name__
 )
-NETWORK = {"network": "conv", "network_width": 1 / 16}
 SHAPE = (1, 8, 8)
+SMALL_CONV = Conv(width=1 / 16)
+# What is replaced of the quick settings of tables, on images and on both.
+ON_IMAGES = {"Glow": {"n_scales": 1, "hidden": 4}, "PWAE": {"decoder_channels": 8}}
+SHORT = {
+    "CANCE": {"density_network": (8,)},
+    "EBM": {"visible_chain": Chain(2)},
+    "MPDR": {
+        "manifold": Manifold(2, steps=4),
+        "energy": Reconstruction(latent_dim=2),
+    },
+    "NAE": {"pretrain_steps": 4},
+}
 
 
-def on_images(detector, shape=SHAPE, **parameters):
+def on_images(detector, shape=SHAPE, network=SMALL_CONV, **parameters):
     """Make a detector of images with its quick settings, some of them replaced."""
-    settings = {**TINY[detector.__name__], "image_shape": shape}
-    settings |= NETWORK if takes(detector, "network") else {}
-    quick = {"latent_dim": 2, "manifold_dims": 2, "visible_steps": 2, "estimation_sizes": (8,)}
-    quick |= {"scales": 1, "hidden": 4} if shape else {}
-    steps = ("max_steps", "manifold_steps", "pretrain_steps", "encoder_steps", "decoder_steps")
-    quick |= dict.fromkeys(steps, 4)
-    settings |= {key: value for key, value in quick.items() if takes(detector, key)}
+    name = detector.__name__
+    settings = {**TINY[name], "image_shape": shape, "max_steps": 4, **SHORT.get(name, {})}
+    settings |= ON_IMAGES.get(name, {}) if shape else {}
+    settings |= {"network": network} if takes(detector, "network") else {}
+    settings |= {"latent_dim": 2} if takes(detector, "latent_dim") else {}
+    if name == "CANCE":
+        features = {"latent_dim": 2, "encoder_steps": 4, "decoder_steps": 4}
+        settings["features"] = AutoencoderFeatures(network, **features)
     return detector(**{**settings, **parameters})
+
+
+SCALED = Reconstruction(latent_dim=2, learn_scale=True)
 
 
 def pixels(n=40, shape=SHAPE, seed=0):
@@ -88,7 +106,7 @@ def _objects(images):
 
 def test_levels_of_uint8_are_bitwise_those_of_floats():
     levels = np.arange(256, dtype=np.uint8)[None]
-    units = PixelUnits(256)
+    units = PixelUnits.identity(256)
     expected = (levels.astype(np.float64) / 255).astype(np.float32)
     np.testing.assert_array_equal(units.to_standard(levels), expected)
     np.testing.assert_array_equal(units.to_standard(levels / 255), expected)
@@ -139,12 +157,11 @@ def test_any_split_and_order_of_images_gives_the_same_bits(detector):
 
 
 @with_networks
-@pytest.mark.parametrize("network", ["mlp", "fcres"])
+@pytest.mark.parametrize("network", [MLP((16, 16)), FCRes(width=1 / 16)])
 def test_dense_networks_take_images_and_tables(detector, network):
-    width = {} if network == "mlp" else {"network_width": 1 / 16}
-    settings = {"network": network, "network_width": 1.0, **width}
-    assert np.isfinite(on_images(detector, **settings).fit(pixels()).score_samples(pixels())).all()
-    table = on_images(detector, shape=None, **settings).fit(normal_rows())
+    detector_of_images = on_images(detector, network=network).fit(pixels())
+    assert np.isfinite(detector_of_images.score_samples(pixels())).all()
+    table = on_images(detector, shape=None, network=network).fit(normal_rows())
     assert np.isfinite(table.score_samples(normal_rows())).all()
 
 
@@ -152,7 +169,7 @@ def test_dense_networks_take_images_and_tables(detector, network):
 def test_an_image_of_noise_is_found(detector):
     longer = {"max_steps": 150, "learning_rate": 5e-3}
     if detector is MPDR:
-        longer |= {"manifold_steps": 150, "max_steps": 10, "learning_rate": 1e-4}
+        longer |= {"manifold": Manifold(2, steps=150), "max_steps": 10, "learning_rate": 1e-4}
     fitted = on_images(detector, **longer).fit(pixels(300))
     noise = np.random.RandomState(3).randint(0, 256, (20, *SHAPE)).astype(np.uint8)
     normal = fitted.score_samples(pixels(50, seed=9))
@@ -174,27 +191,27 @@ def test_pixels_are_not_standardised(detector):
         on_images(detector, standardize=True).fit(X)
 
 
-@pytest.mark.parametrize("detector", having("bounds", "image_shape"), ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "detector", having("visible_chain", "image_shape"), ids=lambda c: c.__name__
+)
 def test_visible_chains_stay_in_the_range_of_pixels(detector):
     X = 0.4 + 0.1 * np.random.RandomState(0).rand(40, *SHAPE)
-    fitted = on_images(detector, visible_noise=3.0).fit(X)
+    fitted = on_images(detector, visible_chain=Chain(2, noise=3.0)).fit(X)
     negatives = fitted.negatives_
     assert negatives.min() == 0 and negatives.max() == 1
     low, high = fitted.module_.low, fitted.module_.high
     assert (low == 0).all() and (high == 1).all()
-    free = on_images(detector, visible_noise=0.5, bounds=None).fit(X)
+    free = on_images(detector, visible_chain=Chain(2, noise=0.5, bounds="none")).fit(X)
     assert free.negatives_.min() < -0.2 and free.negatives_.max() > 1.2
 
 
 @pytest.mark.parametrize(
-    "detector", having("visible_noise", "image_shape"), ids=lambda c: c.__name__
+    "detector", having("visible_chain", "image_shape"), ids=lambda c: c.__name__
 )
 def test_chains_on_images_are_the_papers_unless_asked_otherwise(detector):
-    made = on_images(detector)
-    module = made._make_module(64)
-    chains = made._chain(module, 5) if hasattr(made, "_chain") else made._chains(module)[1]
-    visible = chains[0] if isinstance(chains, tuple) else chains
-    assert (visible.step_size, visible.noise, visible.bounds) == (10.0, 0.005, (0.0, 1.0))
+    settings = on_images(detector)._make_module(64).settings
+    assert (settings.visible.step_size, settings.visible.noise) == (10.0, 0.005)
+    assert settings.bounds == "data"
 
 
 def test_rounding_beyond_the_range_is_cut_off():
@@ -282,13 +299,14 @@ def test_images_without_image_shape_are_told_about_it(cls):
     [
         ({"network": "resnet"}, "network.*'resnet' instead"),
         ({"network": nn.Linear(2, 2)}, "network"),
-        ({"network_width": 0}, "network_width.*Got 0 instead"),
-        ({"network": "mlp", "network_width": 0.5}, "network='mlp' has widths of its own"),
+        ({"network": Conv(width=0)}, "'width' parameter of Conv must be .* Got 0 instead"),
+        ({"network": (8, 0)}, r"hidden_sizes=\(8, 0\) must hold integers"),
+        ({"network": MLP(activation="cos")}, "'activation' parameter of MLP"),
         (
-            {"network": "conv28", "network_width": 1.0},
+            {"network": "conv28"},
             "does not fit image_shape=.1, [83], [83].: height [83]",  # PWAE's sees patches
         ),
-        ({"image_shape": None}, "network='conv' is for images"),
+        ({"shape": None}, "network='conv' is for images"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(detector, parameters, message):
@@ -367,7 +385,7 @@ class SeesImages(Small):
 @pytest.mark.parametrize("factory", [Small, SeesImages])
 def test_a_factory_of_ones_own_makes_the_networks(detector, factory, tmp_path):
     X = pixels(IMAGE_CHUNK + 10)
-    fitted = on_images(detector, network=factory(), network_width=1.0).fit(X)
+    fitted = on_images(detector, network=factory()).fit(X)
     scores = fitted.score_samples(X)
     assert np.isfinite(scores).all() and len(np.unique(scores)) > 20
     order = np.random.RandomState(0).permutation(len(X))
@@ -381,7 +399,7 @@ def test_a_factory_of_ones_own_makes_the_networks(detector, factory, tmp_path):
 @with_networks
 def test_a_factory_makes_networks_for_tables(detector):
     X = normal_rows()
-    fitted = on_images(detector, None, network=Small(), network_width=1.0).fit(X)
+    fitted = on_images(detector, None, network=Small()).fit(X)
     assert np.isfinite(fitted.score_samples(X)).all()
 
 
@@ -412,19 +430,24 @@ class Wrong(Small):
 )
 def test_factories_that_make_the_wrong_thing_are_told(part, error, message):
     with pytest.raises(error, match=message):
-        on_images(Autoencoder, network=Wrong(part), network_width=1.0).fit(pixels())
+        on_images(Autoencoder, network=Wrong(part)).fit(pixels())
 
 
 # ---- files --------------------------------------------------------------------------------------
 
 
+def change(name, value):
+    """Return what puts another value of a parameter of the fit into a document."""
+    return lambda document: document["state"]["_fitted_parameters"].update({name: value})
+
+
 BAD_DOCUMENTS = {
-    "does not fit image_shape": lambda d: d["parameters"].update(network="conv28"),
-    "does not make 64 columns": lambda d: d["parameters"].update(image_shape={"tuple": [1, 4, 8]}),
-    "units of shapes": lambda d: d.update(n_features_in=63),
-    "size mismatch": lambda d: d["parameters"].update(network_width=1 / 8),
-    "must be a str among": lambda d: d["parameters"].update(network="os.system"),
-    "must be .channels, height": lambda d: d["parameters"].update(image_shape=[8, 8]),
+    "does not fit image_shape": change("network", "conv28"),
+    "does not make 64 columns": change("image_shape", {"tuple": [1, 4, 8]}),
+    "units of shapes": lambda document: document["state"].update(n_features_in_=63),
+    "size mismatch": change("network", {"part": "Conv", "parameters": {"width": 1 / 8}}),
+    "must be a str among": change("network", "os.system"),
+    "must be .channels, height": change("image_shape", [8, 8]),
 }
 
 
@@ -441,22 +464,25 @@ def test_files_that_do_not_fit_are_refused(message, tmp_path):
 
 def test_mpdr_may_have_another_network_for_its_energy():
     X = pixels()
-    detector = on_images(MPDR, network="mlp", energy_network="conv").fit(X)
+    conv, brief = Reconstruction(SMALL_CONV, latent_dim=2, pretrain_steps=4), {"network": "mlp"}
+    detector = on_images(MPDR, **brief, energy=conv).fit(X)
     kinds = [type(net.encoder).__name__ for net in detector.module_.manifolds]
     assert kinds == ["MLP"] and type(detector.module_.base.net.encoder).__name__ == "RowEncoder"
     assert "pretrain" in set(detector.history_.stage)
-    same = on_images(MPDR, energy_network="conv").fit(X)
+    same = on_images(MPDR, energy=Reconstruction(SMALL_CONV, latent_dim=2)).fit(X)
     assert "pretrain" not in set(same.history_.stage)
     with pytest.raises(ValueError, match="same network"):
-        on_images(MPDR, network="mlp", energy_network="conv", energy_init="manifold").fit(X)
+        manifolds = Reconstruction(SMALL_CONV, latent_dim=2, init="manifold")
+        on_images(MPDR, **brief, energy=manifolds).fit(X)
     with pytest.raises(ValueError, match="energy='masked' is a perceptron on columns"):
         on_images(MPDR, energy="masked").fit(X)
-    assert on_images(MPDR, energy="masked", energy_network="mlp").fit(X).score_samples(X).shape
+    masked = on_images(MPDR, energy=Masked((16,), pretrain_steps=4)).fit(X)
+    assert masked.score_samples(X).shape == (40,)
 
 
 def test_a_learned_scale_is_a_factor_of_the_energy():
     X = pixels()
-    detector = on_images(MPDR, learn_scale=True, learning_rate=1e-2).fit(X)
+    detector = on_images(MPDR, energy=SCALED, learning_rate=1e-2).fit(X)
     base = detector.module_.base
     scale = base.log_scale.exp().item()
     assert scale > 0 and scale != 1
@@ -467,8 +493,12 @@ def test_a_learned_scale_is_a_factor_of_the_energy():
 
 
 def test_scores_of_images_are_energies_and_not_combinations():
-    assert on_images(MPDR).fit(pixels()).module_.manifold_weight is None
-    assert on_images(MPDR, score_type="combined").fit(pixels()).module_.manifold_weight is not None
+    auto, energies = (
+        on_images(MPDR, **kind).fit(pixels()) for kind in ({}, {"score_type": "energy"})
+    )
+    np.testing.assert_array_equal(auto.score_samples(pixels()), energies.score_samples(pixels()))
+    both = on_images(MPDR, score_type="combined").fit(pixels())
+    assert not np.allclose(both.score_samples(pixels()), energies.score_samples(pixels()))
 
 
 def test_latent_features_of_images():

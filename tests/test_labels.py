@@ -297,6 +297,7 @@ BAD_CLASSES = {
 def test_files_whose_classes_do_not_fit_are_refused(message, tmp_path):
     X, places = labelled()
     Mahalanobis(**QUICK).fit(X, places).save(tmp_path / "detector")
-    rewrite(tmp_path / "detector", lambda document: document.update(classes=BAD_CLASSES[message]))
+    bad = {"classes_": BAD_CLASSES[message]}
+    rewrite(tmp_path / "detector", lambda document: document["state"].update(bad))
     with pytest.raises(ValueError, match=message):
         Mahalanobis.load(tmp_path / "detector")

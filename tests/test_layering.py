@@ -22,8 +22,8 @@ FAMILIES = {"autoencoders", "energies", "likelihoods"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
-    "networks": {"_tensors"},
-    "_core": {"_tensors", "networks"},
+    "_core": {"_tensors"},
+    "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "preprocessing": TOOLS,
     "analysis": TOOLS,
@@ -43,6 +43,8 @@ THIRD_PARTY = {
     "_core": CORE_PACKAGES,
     **{family: CORE_PACKAGES for family in FAMILIES},
 }
+# What annotations name, imported for type checkers alone: no dependency of the package.
+ANNOTATIONS = {"_tensors": {"jaxtyping"}}
 # Single modules that may use a bit more than their room.
 ALSO = {"_tensors.seeds": {"sklearn.utils"}}
 # Modules that subclass what an optional package defines; they are imported in calls only.
@@ -71,11 +73,15 @@ DECLARED = CORE | ALL_EXTRAS
 
 
 class Import(NamedTuple):
-    """One imported name, absolute; `lazy` if it runs only in a call or for the type checker."""
+    """One imported name, absolute; `lazy` if it runs only in a call or for the type checker.
+
+    `typed` if it runs for the type checker alone.
+    """
 
     name: str
     line: int
     lazy: bool
+    typed: bool
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -94,15 +100,19 @@ def walk(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.AST, bool]]:
 def imports_of(module: str, source: str, is_package: bool = False) -> list[Import]:
     """List the imports of `module`, a dotted name below ``skgenad``, relative ones resolved."""
     found = []
+    tree = ast.parse(source)
+    blocks = [node for node in ast.walk(tree) if is_type_checking(node)]
+    typed = {child for block in blocks for node in block.body for child in ast.walk(node)}
     path = ["skgenad", *module.split(".")] if module != "__init__" else ["skgenad"]
     package = path if is_package or module == "__init__" else path[:-1]
-    for node, lazy in walk(ast.parse(source)):
+    for node, lazy in walk(tree):
         if isinstance(node, ast.Import):
-            found += [Import(alias.name, node.lineno, lazy) for alias in node.names]
+            found += [Import(a.name, node.lineno, lazy, node in typed) for a in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             parent = ".".join([*base, *filter(None, [node.module])])
-            found += [Import(f"{parent}.{alias.name}", node.lineno, lazy) for alias in node.names]
+            names = [f"{parent}.{alias.name}" for alias in node.names]
+            found += [Import(name, node.lineno, lazy, node in typed) for name in names]
     return found
 
 
@@ -124,6 +134,8 @@ def broken_inside(module: str, imported: Import) -> Iterator[str]:
 def broken_outside(module: str, imported: Import) -> Iterator[str]:
     room = module.partition(".")[0]
     top = imported.name.partition(".")[0]
+    if imported.typed and top in ANNOTATIONS.get(room, ()):
+        return
     if top not in DECLARED:
         yield f"line {imported.line}: {top} is no declared dependency"
     optional = OPTIONAL - OPTIONAL_MODULES.get(module, set())
@@ -235,6 +247,8 @@ def test_no_module_imports_itself_through_others():
         ("_tensors.maps", "from .._core.loop import Stage", "_tensors imports skgenad._core"),
         ("_tensors.maps", "def f():\n    import skgenad.energies", "line 2: _tensors imports"),
         ("_tensors.maps", "import sklearn", "_tensors imports sklearn"),
+        ("_tensors.maps", "from jaxtyping import Float", "jaxtyping is no declared dependency"),
+        ("_tensors.maps", "def f():\n    import jaxtyping", "jaxtyping is no declared dependency"),
         ("_tensors.maps", "from sklearn.utils import check_random_state", "imports sklearn"),
         ("_tensors.seeds", "from sklearn.base import clone", "_tensors imports sklearn"),
         ("_core.loop", "from skgenad import MPDR", "_core imports skgenad.MPDR"),
@@ -280,6 +294,7 @@ def test_rules_catch_a_bad_module(module, source, complaint):
     [
         ("_tensors.seeds", "from sklearn.utils import check_random_state"),
         ("_tensors.maps", "from skgenad._tensors.seeds import seeded"),
+        ("_tensors.maps", "if TYPE_CHECKING:\n    from jaxtyping import Float"),
         ("_core.loop", "import skorch\nfrom tqdm.auto import tqdm"),
         ("_core.loop", "from skgenad._tensors.seeds import seeded"),
         ("_core.checks", "from sklearn.utils._param_validation import Interval"),

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from skgenad import (
 from skgenad._core.loop import Stage
 from skgenad._core.training import run_stage
 from skgenad._core.units import StandardUnits
+from skgenad._tensors.model import Model
 from skgenad.likelihoods import likelihood_ratio
 from skgenad.likelihoods._outliers import OutlierObjective, margin_loss, ratio_loss
 from skgenad.likelihoods._png import PNGModel
@@ -67,15 +69,15 @@ def test_two_gaussians_have_the_log_ratio_of_their_densities():
     np.testing.assert_allclose(ratio.score_samples(new), expected, rtol=1e-6, atol=1e-4)
 
 
-@pytest.mark.parametrize("finetune", [True, False])
 @pytest.mark.parametrize("model", [Mahalanobis(), vae()], ids=["Mahalanobis", "VAE"])
-def test_equal_models_score_0_everywhere(model, finetune):
+def test_equal_models_score_0_everywhere(model):
     X = normal_rows()
     frozen = FrozenEstimator(clone(model).fit(X))
     assert not LikelihoodRatio(frozen, frozen).fit(X).score_samples(wide_rows()).any()
-    if not finetune:  # the same rows and seeds
-        ratio = LikelihoodRatio(model, finetune=False).fit(X, X_general=X)
-        assert not ratio.score_samples(wide_rows()).any()
+    # The same rows and seeds, where the second does not go on from the first.
+    unlike_default = {"finetune": False} if model.trained_by_gradients else {}
+    ratio = LikelihoodRatio(model, **unlike_default).fit(X, X_general=X)
+    assert not ratio.score_samples(wide_rows()).any()
 
 
 def test_units_of_columns_have_no_part_in_it():
@@ -146,7 +148,7 @@ def test_the_margin_loss_is_a_hinge_on_the_difference():
     assert values.tolist() == [2.0, 0.0]
 
 
-class Line(nn.Module):
+class Line(Model):
     """Log density w x for x < 9, and -inf beyond, with no gradient there; classes have c w x."""
 
     def __init__(self, w=2.0):
@@ -168,8 +170,8 @@ def against(outliers, log_other, kind="ratio", scale=1.0, **parameters):
     detector = Mahalanobis()
     detector.units_ = StandardUnits(np.zeros(1), np.full(1, scale))
     outliers = np.array(outliers, dtype=float)[:, None]
-    settings = {"temperature": 4.0, "weight": 3.0, **parameters}
-    return OutlierObjective(detector, outliers, np.array(log_other), kind, **settings)
+    settings = {"temperature": 4.0, "penalty": 3.0, **parameters}
+    return OutlierObjective(detector, outliers, np.array(log_other), kind=kind, **settings)
 
 
 def column(*values):
@@ -191,8 +193,7 @@ def test_the_margin_is_a_nat_for_each_column_and_data_are_its_fixed_level():
     parts = against([0.0, 0.0], [0.0, 0.0], "margin", scale=0.5)(
         likelihood, module, column(0.25, 0.25)
     )
-    # The paper's weight of 6 T stands for 1.
-    assert parts["outlier_loss"].item() == pytest.approx(3 / 4 / 6 * (1 + 0 - 0.5))
+    assert parts["outlier_loss"].item() == pytest.approx(3 * (1 + 0 - 0.5))
     parts["outlier_loss"].backward()
     assert module.w.grad == 0  # x = 0 for outliers, and none from the data
 
@@ -220,9 +221,9 @@ def test_outliers_keep_their_log_densities_in_any_order():
 
 def test_outliers_are_augmented_as_data_are():
     objective = against([1.0], [-99.0], other=lambda X: X[:, 0] - 1)
-    objective.detector.augmentation = lambda images: images / 2
-    objective.detector.image_shape = (1, 1, 1)
-    parts = objective(likelihood, Line(), column(0.0))
+    module = Line()
+    module.augmented = lambda x: x / 2
+    parts = objective(likelihood, module, column(0.0))
     # The half of 1: log p_in = 2 * 0.5, log p_g = 0.5 - 1.
     expected = 3 * math.log1p(math.exp((1 + 0.5) / 4))
     assert parts["outlier_loss"].item() == pytest.approx(expected)
@@ -261,7 +262,8 @@ def test_a_batch_that_loses_more_than_75_percent_is_skipped(bad, n_bad, skips):
 def test_a_skipped_batch_moves_nothing_and_a_stage_of_them_diverges():
     module = Line()
     optimizers = {"main": torch.optim.Adam(module.parameters(), lr=0.1)}
-    stage = Stage("toy", lambda m, x: against([10.0], [0.0])(likelihood, m, x), optimizers, 60)
+    objective = partial(against([10.0], [0.0]), likelihood)
+    stage = Stage(name="toy", objective=objective, optimizers=optimizers, n_steps=60)
     with pytest.warns(DivergenceWarning, match="loss nan"):
         table = run_stage(module, stage, column(1, 2), batch_size=2)
     assert module.w == 2 and table["step"].tolist() == [50]
@@ -275,7 +277,8 @@ def test_the_mean_of_an_epoch_is_that_of_the_batches_that_were_not_skipped():
         return {"loss": x.new_zeros(()) if loss is None else loss + 0 * module.w}
 
     optimizers = {"main": torch.optim.Adam(module.parameters(), lr=0.1)}
-    table = run_stage(module, Stage("toy", objective, optimizers, 3), column(1), batch_size=1)
+    stage = Stage(name="toy", objective=objective, optimizers=optimizers, n_steps=3)
+    table = run_stage(module, stage, column(1), batch_size=1)
     assert table["loss"].tolist() == [2.0] and table["step"].tolist() == [3]
 
 
@@ -308,11 +311,10 @@ def test_finetuning_begins_with_a_frozen_general_model_and_leaves_it_alone():
 def test_an_outlier_loss_lowers_the_likelihood_of_the_general_distribution(loss):
     X, G, new = normal_rows(200), wide_rows(), wide_rows(100, seed=8)
     settings = {"max_steps": 60, "learning_rate": 2e-2}
+    strength = {"temperature": 10, "outlier_penalty": 30} if loss == "ratio" else {}
     plain, trained = (
-        LikelihoodRatio(
-            vae(**settings), outlier_loss=kind, temperature=10, weight=30, random_state=0
-        ).fit(X, X_general=G)
-        for kind in (None, loss)
+        LikelihoodRatio(vae(**settings), random_state=0, **parameters).fit(X, X_general=G)
+        for parameters in ({}, {"outlier_loss": loss, **strength})
     )
     lower = plain.detector_.log_density(new) - trained.detector_.log_density(new)
     higher = trained.detector_.log_density(X) - plain.detector_.log_density(X)
@@ -332,7 +334,12 @@ def test_a_margin_survives_normal_rows_among_those_of_the_general_distribution()
 
 def test_both_sides_train_the_general_model_on_with_training_rows_as_outliers():
     X, G = normal_rows(200), wide_rows()
-    settings = {"outlier_loss": "ratio", "temperature": 10, "weight": 30, "random_state": 0}
+    settings = {
+        "outlier_loss": "ratio",
+        "temperature": 10,
+        "outlier_penalty": 30,
+        "random_state": 0,
+    }
     one, both = (
         LikelihoodRatio(vae(max_steps=50, learning_rate=1e-2), outlier_side=side, **settings).fit(
             X, X_general=G
@@ -360,20 +367,42 @@ def test_each_side_has_the_rows_of_the_other_as_outliers_and_its_densities(monke
 
     monkeypatch.setattr(likelihood_ratio, "OutlierObjective", Recorded)
     X, G = normal_rows(), wide_rows()
-    settings = {"outlier_loss": "ratio", "outlier_side": "both", "temperature": 7, "weight": 3}
+    settings = {"outlier_loss": "ratio", "outlier_side": "both", "temperature": 7}
     model = vae(learning_rate=1e-2)
-    both = LikelihoodRatio(model, **settings, random_state=0).fit(X, X_general=G)
+    both = LikelihoodRatio(model, **settings, outlier_penalty=3, random_state=0)
+    both.fit(X, X_general=G)
     first = LikelihoodRatio(model, random_state=0).fit(X, X_general=G).general_
     specific, general = made
     np.testing.assert_array_equal(specific.outliers, G)
     np.testing.assert_array_equal(specific.log_other, first.log_density(G))
     np.testing.assert_array_equal(general.outliers, X)
     np.testing.assert_array_equal(general.log_other, both.detector_.log_density(X))
-    assert {(o.kind, o.temperature, o.weight) for o in made} == {("ratio", 7, 3)}
+    assert {(o.kind, o.temperature, o.penalty) for o in made} == {("ratio", 7, 3)}
     for objective in made:  # both begin where the first general model ended
         assert all(
             torch.equal(v, objective.began[k]) for k, v in first.module_.state_dict().items()
         )
+
+
+def test_the_penalties_are_the_papers_unless_asked_otherwise(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        likelihood_ratio, "OutlierObjective", lambda *args, **kwargs: made.append(kwargs) or likely
+    )
+
+    def likely(objective, module, batch):
+        return objective(module, batch)
+
+    for kind, penalty in (("ratio", None), ("margin", None), ("margin", 0.5)):
+        ratio = LikelihoodRatio(vae(), outlier_loss=kind, outlier_penalty=penalty)
+        ratio.fit(normal_rows(), X_general=wide_rows())
+    assert [settings["penalty"] for settings in made] == [6000, 1, 0.5]
+
+
+def test_parameters_of_the_detector_are_set_by_their_paths():
+    ratio = LikelihoodRatio(Glow()).set_params(detector__hidden=9, outlier_loss="ratio")
+    assert ratio.get_params()["detector__hidden"] == 9 == clone(ratio).detector.hidden
+    assert clone(ratio).get_params()["outlier_loss"] == "ratio"
 
 
 def test_no_more_outliers_are_looked_at_than_training_sees():
@@ -384,7 +413,7 @@ def test_no_more_outliers_are_looked_at_than_training_sees():
             seen.append(len(X))
             return super().log_density(X)
 
-    detector = Watched(**{**vae().get_params(), "max_steps": 2})
+    detector = Watched(**{**vae().get_params(deep=False), "max_steps": 2})
     LikelihoodRatio(detector, outlier_loss="ratio").fit(normal_rows(), X_general=wide_rows(500))
     assert seen[0] == 2 * 16
 
@@ -409,7 +438,7 @@ def test_fit_from_says_what_it_cannot_start_from():
         Autoencoder().fit_from(X, start=fitted)
     with pytest.raises(ValueError, match="start was fitted on 4 columns, but X has 3"):
         vae().fit_from(X[:, :3], start=fitted)
-    for other in ({"hidden_sizes": (8,)}, {"latent_dim": 3}):
+    for other in ({"network": (8,)}, {"latent_dim": 3}):
         with pytest.raises(ValueError, match="start has another architecture"):
             vae(**other).fit_from(X, start=fitted)
 
@@ -437,7 +466,9 @@ def test_an_extra_objective_is_called_in_place_of_the_last_stages():
 
 def test_what_more_is_trained_for_is_not_undone_by_a_choice_of_epochs():
     settings = {**TINY["PixelCNN"], "validation_fraction": 0.2}
-    ratio = LikelihoodRatio(PixelCNN(**settings), outlier_loss="ratio", temperature=10, weight=10)
+    ratio = LikelihoodRatio(
+        PixelCNN(**settings), outlier_loss="ratio", temperature=10, outlier_penalty=10
+    )
     ratio.fit(normal_rows(), X_general=wide_rows())
     assert "validation_loss" in ratio.general_.history_
     assert "validation_loss" not in ratio.detector_.history_
@@ -554,7 +585,22 @@ BAD = [
         {"detector": FrozenEstimator(vae().fit(normal_rows())), "outlier_loss": "ratio"},
         TRAINED.format("detector", "VAE", "frozen"),
     ),
-    ({"outlier_side": "both"}, "outlier_side='both' needs outlier_loss"),
+    ({"outlier_side": "both"}, "outlier_side='both' would be ignored: outlier_loss=None has no l"),
+    ({"temperature": 10}, "temperature=10 would be ignored: outlier_loss=None has no loss on"),
+    ({"outlier_penalty": 60}, "outlier_penalty=60 would be ignored: outlier_loss=None has no"),
+    (
+        {"detector": vae(), "outlier_loss": "margin", "temperature": 10},
+        "temperature=10 would be ignored: outlier_loss='margin' has none",
+    ),
+    ({"finetune": False}, "finetune=False would be ignored: Mahalanobis is not trained by"),
+    (
+        {"detector": FrozenEstimator(vae().fit(normal_rows())), "finetune": False},
+        "finetune=False would be ignored: VAE is frozen",
+    ),
+    (
+        {"detector": vae(image_shape=(1, 2, 2)), "general": "png", "finetune": False},
+        "finetune=False would be ignored: PNGModel is not trained by gradients",
+    ),
     (
         {
             "detector": vae(),
@@ -568,7 +614,7 @@ BAD = [
     ({"detector": Autoencoder()}, "detector.*log_density"),
     ({"general": "jpeg"}, "general.*Got 'jpeg' instead"),
     ({"temperature": 0}, "temperature.*Got 0 instead"),
-    ({"weight": -1}, "weight.*Got -1 instead"),
+    ({"outlier_penalty": -1}, "outlier_penalty.*Got -1 instead"),
     ({"outlier_loss": "hinge"}, "outlier_loss.*Got 'hinge' instead"),
     ({"detector": FrozenEstimator(Mahalanobis())}, "not fitted"),
 ]
@@ -578,8 +624,9 @@ BAD = [
 def test_what_cannot_be_is_refused_and_leaves_no_trace(parameters, message):
     ratio = LikelihoodRatio(**parameters)
     before = dict(vars(ratio))
+    X = np.random.RandomState(0).rand(60, 4)  # rows, or images of 2 x 2 pixels
     with pytest.raises((ValueError, NotFittedError), match=message):
-        ratio.fit(normal_rows())
+        ratio.fit(X)
     assert vars(ratio) == before
 
 
@@ -714,7 +761,7 @@ def test_a_likelihood_takes_smooth_images_for_normal_and_the_ratio_does_not():
     model = PixelCNN(
         image_shape=(1, 8, 8),
         hidden=8,
-        scales=1,
+        n_scales=1,
         n_components=2,
         max_steps=60,
         learning_rate=1e-2,
@@ -733,7 +780,7 @@ def test_a_likelihood_takes_smooth_images_for_normal_and_the_ratio_does_not():
 def test_glow_with_classes_has_rows_of_other_classes_as_outliers():
     X, y = two_classes()
     detector = Glow(**{**TINY["Glow"], "use_labels": True})
-    ratio = LikelihoodRatio(detector, outlier_loss="ratio", temperature=10, weight=10)
+    ratio = LikelihoodRatio(detector, outlier_loss="ratio", temperature=10, outlier_penalty=10)
     ratio.fit(X, y, X_general=wide_rows())
     assert ratio.detector_.history_["class_loss"].gt(0).all()
     assert ratio.general_.module_.flow.prior is None

@@ -13,8 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from skgenad import Mahalanobis
 from skgenad._core.detector import SCORING_CHUNK
 from skgenad._tensors.moments import TiedMoments
-from skgenad.energies._energies import energy_and_grad
-from skgenad.likelihoods.mahalanobis import MahalanobisModule
+from skgenad.likelihoods.mahalanobis import MahalanobisModel
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
 from ._settings import normal_rows
@@ -145,8 +144,9 @@ def test_distances_of_normal_rows_follow_the_chi_squared_distribution():
 def test_the_gradient_of_the_energy_is_that_of_the_distance():
     X = normal_rows(100)
     detector = Mahalanobis(**RAW).fit(X / np.logspace(-2, 3, 4))
-    x = torch.randn(5, 4)
-    _, gradient = energy_and_grad(detector.module_, x)
+    x = torch.randn(5, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(detector.module_.energy(x).sum(), x)
+    x = x.detach()
     inverse = np.linalg.inv(detector.covariance_)
     np.testing.assert_allclose(gradient, 2 * (x.numpy() - detector.means_) @ inverse, rtol=1e-4)
 
@@ -380,10 +380,11 @@ def test_an_interrupt_leaves_the_first_fit(way, monkeypatch):
 
 
 def test_moments_grow_on_a_device_without_float64(without_float64):
-    module = MahalanobisModule(3, 2, relative=True).to("cpu")
+    module = MahalanobisModel(3, n_classes=2, relative=True).to("cpu")
     x = torch.randn(9, 3)
-    module.add(torch.randn(50, 3), torch.arange(50) % 2, 0.0)
-    module.add(torch.randn(5, 3), torch.arange(5) % 2, "auto")
+    module.finish(torch.randn(50, 3), torch.arange(50) % 2)
+    module.shrink = "auto"
+    module.finish(torch.randn(5, 3), torch.arange(5) % 2)
     assert {buffer.dtype for buffer in module.buffers()} == {torch.float32}
     assert torch.isfinite(module.energy(x)).all()
 

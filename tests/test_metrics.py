@@ -565,7 +565,7 @@ def test_training_part_without_a_normal_row_is_an_error():
 
 @pytest.mark.parametrize("cv", ["five", 2.5])
 def test_what_is_no_cross_validator_is_an_error(cv):
-    with pytest.raises(ValueError, match="Expected `cv`"):
+    with pytest.raises(ValueError, match="Expected `?cv`? as an integer"):
         NormalOnlyCV(cv)
 
 

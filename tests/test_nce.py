@@ -28,7 +28,7 @@ def features():
 def contrast(features, augment=False, **parameters):
     settings = {"noise_ratio": 3, "noise_scale": 1.5, **parameters}
     d = features.shape[1]
-    density = NoiseContrast(d, (8,), "silu", augment=augment, **settings)
+    density = NoiseContrast(d, hidden_sizes=(8,), activation="silu", augment=augment, **settings)
     density.fit_noise(moments_of(features))
     return density
 
@@ -56,7 +56,7 @@ def test_moments_of_any_split_are_those_of_all_rows(features, sizes):
 
 def test_chunks_of_rows_are_summed(features, monkeypatch):
     at_once = moments_of(features)
-    monkeypatch.setattr("skgenad._tensors.moments._MOST_ROWS", 11)
+    monkeypatch.setattr("skgenad._tensors.chunks._MOST_ROWS", 11)
     by_chunks = moments_of(features)
     assert at_once.counts == by_chunks.counts == 300
     torch.testing.assert_close(by_chunks.covariance, at_once.covariance, rtol=1e-10, atol=1e-12)

@@ -15,7 +15,7 @@ from .test_glow import mass_on_a_grid, ring
 
 @pytest.fixture(scope="module")
 def on_ring():
-    settings = {"max_steps": 150, "learning_rate": 1e-2, "bins": 8}
+    settings = {"max_steps": 150, "learning_rate": 1e-2, "n_bins": 8}
     return tiny("NormalizingFlow", **settings).fit(ring())
 
 
@@ -63,7 +63,7 @@ def test_scores_are_log_densities_in_standard_units(on_ring):
 
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_the_volume_is_that_of_the_jacobian(d):
-    flow = SplineFlow(d, 2, 4, (8,)).double()
+    flow = SplineFlow(d, n_transforms=2, n_bins=4, hidden_sizes=(8,)).double()
     with torch.no_grad():
         for p in flow.parameters():
             p.add_(0.3 * torch.randn_like(p))
@@ -82,7 +82,7 @@ def test_the_volume_is_that_of_the_jacobian(d):
 
 
 def test_training_in_float32_and_scoring_in_float64_agree():
-    flow = SplineFlow(4, 2, 4, (8,))
+    flow = SplineFlow(4, n_transforms=2, n_bins=4, hidden_sizes=(8,))
     x = torch.randn(50, 4)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -94,7 +94,7 @@ def test_training_in_float32_and_scoring_in_float64_agree():
 
 
 def test_the_flow_is_as_large_as_was_asked_for():
-    settings = {"transforms": 2, "bins": 5, "hidden_sizes": (7, 9), "max_steps": 1}
+    settings = {"n_transforms": 2, "n_bins": 5, "hidden_sizes": (7, 9), "max_steps": 1}
     module = tiny("NormalizingFlow", **settings).fit(normal_rows()).module_
     shapes = [tuple(p.shape) for p in module.parameters() if p.ndim == 2]
     # Widths, heights and inner slopes of the pieces of the splines of 4 columns.
@@ -125,8 +125,8 @@ def test_without_zuko_the_error_says_how_to_get_it(monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"transforms": 0}, "transforms.*Got 0 instead"),
-        ({"bins": 1}, "bins.*Got 1 instead"),
+        ({"n_transforms": 0}, "n_transforms.*Got 0 instead"),
+        ({"n_bins": 1}, "n_bins.*Got 1 instead"),
         ({"hidden_sizes": (8, 0)}, r"hidden_sizes=\(8, 0\) must hold integers"),
         ({"validation_fraction": 1.0}, "validation_fraction.*Got 1.0 instead"),
     ],

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
 
 from ._settings import EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
@@ -27,6 +28,7 @@ VALUES = {
     "detector": None,
     "estimation_sizes": (5,),
     "general": "png",
+    "grid_size": 1,  # a small table has no more blocks of columns than those of the default
     "hidden_sizes": (5,),
     "image_shape": (1, 2, 2),
     "latent_dim": 3,
@@ -135,6 +137,9 @@ def test_an_ignored_option_is_found(monkeypatch):
     from skgenad import Autoencoder
 
     make = Autoencoder._make_module
-    deaf = lambda self, n: make(self.__class__(**{**self.get_params(), "input_noise": 0.0}), n)  # noqa: E731
+
+    def deaf(self, n_features):
+        return make(clone(self).set_params(input_noise=0.0), n_features)
+
     monkeypatch.setattr(Autoencoder, "_make_module", deaf)
     assert ignored("Autoencoder", {}) == ["input_noise=0.3"]

@@ -167,6 +167,8 @@ def test_the_fields_of_a_default_are_listed_and_can_be_set(detector, name):
     assert fields
     default = detector().part(name)
     for field in fields:
+        if field.count("__") > 1:  # of a part of the part
+            continue
         key, value = field.split("__")[1], getattr(default, field.split("__")[1], None)
         changed = detector().set_params(**{field: value})
         assert isinstance(getattr(changed, name), Part)

@@ -48,11 +48,21 @@ def test_no_pixel_sees_itself_or_a_later_one(shape, n_scales):
     assert sees[earlier].float().mean() > (0.9 if n_scales > 1 else 0.5)
 
 
+@pytest.mark.parametrize("n_blocks", [1, 3])
 @pytest.mark.parametrize("n_columns", [1, 2, 7, 20])
-def test_a_column_sees_all_columns_before_it_and_no_other(n_columns):
-    net = ColumnNet(n_columns, 3, width=4, n_blocks=1, dropout=0.0)
+def test_a_column_sees_all_columns_before_it_and_no_other(n_columns, n_blocks):
+    net = ColumnNet(n_columns, 3, width=4, n_blocks=n_blocks, dropout=0.0)
     sees = seen(net, (1, 1, n_columns))
     assert torch.equal(sees, torch.ones_like(sees).tril(-1))
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 7])
+def test_every_block_of_a_table_counts(n_columns):
+    sizes = [
+        len(ColumnNet(n_columns, 3, width=4, n_blocks=n, dropout=0.0).blocks) for n in (1, 2, 3)
+    ]
+    least = {1: 1, 2: 1, 7: 3}[n_columns]
+    assert sizes == [least, least + 1, least + 2]
 
 
 def test_the_test_of_what_is_seen_can_fail():
@@ -62,10 +72,14 @@ def test_the_test_of_what_is_seen_can_fail():
 
 def models():
     return {
-        "grey": image_model((1, 4, 4), 4, 1, 2, 3, 0.0),
-        "colour": image_model((3, 4, 4), 4, 2, 1, 2, 0.0),
-        "columns": column_model(5, 4, 1, 3, 0.0),
-        "one column": column_model(1, 4, 1, 3, 0.0),
+        "grey": image_model(
+            (1, 4, 4), width=4, n_blocks=1, n_scales=2, n_components=3, dropout=0.0
+        ),
+        "colour": image_model(
+            (3, 4, 4), width=4, n_blocks=2, n_scales=1, n_components=2, dropout=0.0
+        ),
+        "columns": column_model(5, width=4, n_blocks=1, n_components=3, dropout=0.0),
+        "one column": column_model(1, width=4, n_blocks=1, n_components=3, dropout=0.0),
     }
 
 
@@ -80,7 +94,7 @@ def test_every_parameter_gets_a_gradient(name):
 
 
 def test_dropout_is_for_training():
-    model = image_model((1, 4, 4), 8, 1, 1, 3, 0.5)
+    model = image_model((1, 4, 4), width=8, n_blocks=1, n_scales=1, n_components=3, dropout=0.5)
     x = torch.rand(4, 16)
     assert not torch.equal(model.log_prob(x), model.log_prob(x))
     model.eval()
@@ -96,7 +110,9 @@ def test_the_papers_numbers_for_a_pixel():
 
 def test_the_probabilities_of_all_images_of_two_pixels_sum_to_1():
     torch.manual_seed(0)
-    model = image_model((1, 2, 1), 4, 1, 1, 2, 0.0, n_levels=32).eval()
+    model = image_model(
+        (1, 2, 1), width=4, n_blocks=1, n_scales=1, n_components=2, dropout=0.0, n_levels=32
+    ).eval()
     level = torch.arange(32) / 31
     with torch.no_grad():
         total = model.log_prob(torch.cartesian_prod(level, level)).exp().sum()
@@ -104,7 +120,9 @@ def test_the_probabilities_of_all_images_of_two_pixels_sum_to_1():
 
 
 def test_pixels_between_levels_count_as_the_nearest():
-    model = image_model((1, 4, 4), 4, 1, 1, 2, 0.0).eval()
+    model = image_model(
+        (1, 4, 4), width=4, n_blocks=1, n_scales=1, n_components=2, dropout=0.0
+    ).eval()
     levels = torch.randint(0, 256, (5, 16)).float()
     near = levels + 0.8 * torch.rand(5, 16) - 0.4
     with torch.no_grad():
@@ -114,7 +132,7 @@ def test_pixels_between_levels_count_as_the_nearest():
 @pytest.mark.parametrize("n_columns", [1, 2])
 def test_the_density_of_columns_integrates_to_1(n_columns):
     torch.manual_seed(1)
-    model = column_model(n_columns, 4, 2, 3, 0.0).eval()
+    model = column_model(n_columns, width=4, n_blocks=2, n_components=3, dropout=0.0).eval()
     torch.nn.init.normal_(model.net.last.weight, std=0.3)
     grid = torch.linspace(-15, 15, 151)
     x = torch.cartesian_prod(*[grid] * n_columns).view(-1, n_columns)
@@ -128,7 +146,9 @@ def test_the_density_of_columns_integrates_to_1(n_columns):
 
 def test_drawn_images_follow_the_probabilities():
     torch.manual_seed(3)
-    model = image_model((1, 1, 2), 4, 1, 1, 2, 0.0, n_levels=16).eval()
+    model = image_model(
+        (1, 1, 2), width=4, n_blocks=1, n_scales=1, n_components=2, dropout=0.0, n_levels=16
+    ).eval()
     torch.nn.init.normal_(model.net.last.weight, std=0.5)
     with torch.no_grad():
         drawn = model.sample(2000)
@@ -149,7 +169,7 @@ def test_drawn_images_follow_the_probabilities():
 
 def test_drawn_columns_depend_on_the_columns_before():
     torch.manual_seed(4)
-    model = column_model(2, 4, 2, 3, 0.0).eval()
+    model = column_model(2, width=4, n_blocks=2, n_components=3, dropout=0.0).eval()
     torch.nn.init.normal_(model.net.last.weight, std=0.3)
     with torch.no_grad():
         drawn = model.sample(2000)
@@ -187,7 +207,7 @@ def test_images_have_log_probabilities_spread_over_255ths():
 
 def test_training_lowers_the_bits_of_an_image():
     X = bits(100)
-    few, many = (on_images(max_steps=n, hidden=8, scales=1).fit(X) for n in (1, 80))
+    few, many = (on_images(max_steps=n, hidden=8, n_scales=1).fit(X) for n in (1, 80))
     bits_of = [np.log2(255) - d.log_density(X).mean() / (16 * np.log(2)) for d in (few, many)]
     # Two levels at random cannot take less than a bit.
     assert bits_of[0] > 3 and 0.9 < bits_of[1] < 2
@@ -210,19 +230,19 @@ def test_scales_are_as_many_as_the_size_allows():
     for shape, n_scales in sizes.items():
         module = PixelCNN(image_shape=shape, hidden=2)._make_module(int(np.prod(shape)))
         assert len(module.model.net.there) == n_scales
-    message = r"multiples of 4; image_shape=\(1, 6, 4\) has 6 x 4. .* lower scales to 2"
+    message = r"multiples of 4; image_shape=\(1, 6, 4\) has 6 x 4. .* lower n_scales to 2"
     with pytest.raises(ValueError, match=message):
-        on_images((1, 6, 4), scales=3).fit(bits(shape=(1, 6, 4)))
-    with pytest.raises(ValueError, match="scales=2 is for images"):
-        tiny("PixelCNN", scales=2).fit(normal_rows())
+        on_images((1, 6, 4), n_scales=3).fit(bits(shape=(1, 6, 4)))
+    with pytest.raises(ValueError, match="n_scales=2 is for images"):
+        tiny("PixelCNN", n_scales=2).fit(normal_rows())
 
 
 def test_the_papers_settings():
     detector = PixelCNN.from_paper()
     assert detector.max_steps == 120 * 50_000 // 64
-    assert (detector.hidden, detector.blocks, detector.n_components) == (120, 5, 10)
+    assert (detector.hidden, detector.n_blocks, detector.n_components) == (120, 5, 10)
     assert PixelCNN.from_paper("svhn", max_steps=7, hidden=3).get_params()["hidden"] == 3
-    with pytest.raises(ValueError, match="experiment='lsun' is none of the paper's: cifar10"):
+    with pytest.raises(ValueError, match="experiment='lsun' is none of those here: cifar10"):
         PixelCNN.from_paper("lsun")
     net = detector._make_module(3072).model.net
     assert net.last.out_channels == 100 and len(net.there) == 3

@@ -15,6 +15,8 @@ from skgenad.preprocessing import LatentFeatures
 
 from ._settings import normal_rows, tiny
 
+# Where the dimension of the latent space is a parameter of an object.
+DIMENSIONS = {"CANCE": "features__latent_dim", "MPDR": "energy__latent_dim"}
 NAMES = ("Autoencoder", "DAGMM", "NAE", "VAE", "WAE", "CANCE", "MPDR")
 
 
@@ -26,7 +28,8 @@ def test_passes_scikit_learns_check(estimator, check):
 @pytest.mark.parametrize("name", NAMES)
 def test_features_go_there_and_back(name):
     X = normal_rows()
-    features = LatentFeatures(tiny(name, latent_dim=3)).fit(X)
+    detector = tiny(name).set_params(**{DIMENSIONS.get(name, "latent_dim"): 3})
+    features = LatentFeatures(detector).fit(X)
     code = features.transform(X)
     assert code.shape == (60, 3) and np.isfinite(code).all()
     back = features.inverse_transform(code)

@@ -11,6 +11,7 @@ import skgenad.autoencoders.pwae
 from skgenad import PWAE
 from skgenad.autoencoders._hsic import normalized_hsic
 from skgenad.autoencoders._patches import shuffled
+from skgenad.networks import MLP, Conv
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, normal_rows, tiny
@@ -19,10 +20,11 @@ SHAPE = (1, 12, 12)
 QUICK = {
     **TINY["PWAE"],
     "image_shape": SHAPE,
-    "network_width": 1 / 4,
+    "network": Conv(width=1 / 4),
     "latent_dim": 8,
     "decoder_channels": 16,
 }
+TABLE = TINY["PWAE"]
 
 
 def scenes(n, seed=0, defect=False):
@@ -41,8 +43,12 @@ def scenes(n, seed=0, defect=False):
     return np.clip(images + 0.01 * rng.randn(*images.shape), 0, 1), masks
 
 
+def without(settings, *names):
+    return {key: value for key, value in settings.items() if key not in names}
+
+
 def scenes_detector(**parameters):
-    longer = {"max_steps": 200, "learning_rate": 5e-3, "n_permutations": 50, "jigsaw_weight": 0.01}
+    longer = {"max_steps": 200, "learning_rate": 5e-3, "n_permutations": 50, "jigsaw_penalty": 0.01}
     return PWAE(**{**QUICK, **longer, **parameters})
 
 
@@ -71,42 +77,39 @@ def test_the_encoder_sees_one_patch_at_a_time_and_not_where_it_is():
 
 
 def test_every_parameter_gets_a_gradient_from_the_loss():
-    for shape, columns in ((SHAPE, 144), (None, 11)):
-        settings = QUICK | {"image_shape": shape, "network_width": 1 / 4 if shape else 1.0}
-        detector = tiny(PWAE, **settings)
-        module = detector._make_module(columns)
-        parts = detector._objective(module, torch.rand(16, columns))
+    for settings, columns in ((QUICK, 144), (TABLE, 11)):
+        module = PWAE(**settings)._make_module(columns)
+        parts = module.loss(torch.rand(16, columns))
         parts["loss"].backward()
         names = [n for n, p in module.named_parameters() if p.grad is None or not p.grad.any()]
         assert names == []
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts():
-    weights = {"hsic_weight": 0.3, "swd_weight": 0.2, "jigsaw_weight": 0.7}
-    detector = tiny(PWAE, **QUICK, **weights)
-    parts = detector._objective(detector._make_module(144), torch.rand(16, 144))
+    weights = {"hsic_penalty": 0.3, "swd_penalty": 0.2, "jigsaw_penalty": 0.7}
+    parts = PWAE(**QUICK, **weights)._make_module(144).loss(torch.rand(16, 144))
     expected = parts["reconstruction"] + 0.3 * parts["hsic"] + 0.2 * parts["swd"]
     expected = expected + 0.7 * parts["jigsaw"]
     torch.testing.assert_close(parts["loss"].float(), expected.float())
-    none = tiny(PWAE, **QUICK, **dict.fromkeys(weights, 0))
-    parts = none._objective(none._make_module(144), torch.rand(16, 144))
+    settings = without(QUICK, "n_permutations", "n_projections") | dict.fromkeys(weights, 0)
+    parts = PWAE(**settings)._make_module(144).loss(torch.rand(16, 144))
     assert set(parts) == {"loss", "reconstruction"}
     assert torch.equal(parts["loss"], parts["reconstruction"])
 
 
 def test_the_hsic_term_is_eq_15(monkeypatch):
-    detector = tiny(PWAE, **QUICK, hsic_weight=1.0, hsic_beta=0.25)
+    detector = tiny(PWAE, **QUICK, hsic_penalty=1.0, hsic_beta=0.25)
     module = detector._make_module(144).eval()
     x, prior = torch.rand(16, 144), torch.randn(16, 72)
     monkeypatch.setattr(module, "prior", lambda n: prior)
     z = module.encode(x)
     expected = normalized_hsic(prior, z) - 0.25 * normalized_hsic(x, z)
-    assert detector._objective(module, x)["hsic"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert module.loss(x)["hsic"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_swd_term_is_eq_18(monkeypatch):
     """Summed over the patches; a mean over directions and over rows that were sorted along them."""
-    detector = tiny(PWAE, **QUICK | {"swd_weight": 1.0, "n_projections": 3})
+    detector = tiny(PWAE, **QUICK | {"swd_penalty": 1.0, "n_projections": 3})
     module = detector._make_module(144).eval()
     x, prior, directions = torch.rand(16, 144), torch.randn(16, 72), torch.randn(3, 8)
     monkeypatch.setattr(module, "prior", lambda n: prior)
@@ -116,7 +119,7 @@ def test_the_swd_term_is_eq_18(monkeypatch):
     for k in range(9):
         for v in directions.numpy():
             expected += np.mean((np.sort(z[:, k] @ v) - np.sort(drawn[:, k] @ v)) ** 2) / 3
-    assert detector._objective(module, x)["swd"].item() == pytest.approx(expected, rel=1e-5)
+    assert module.loss(x)["swd"].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("nu", [2.0, 5.0])
@@ -135,7 +138,10 @@ def test_the_prior_of_each_patch_is_a_student_t_around_its_number(nu):
 def test_the_prior_draws_latent_vectors_to_their_places():
     X = scenes(150)[0]
     quick = {"max_steps": 60, "learning_rate": 2e-2}
-    far, near = (scenes_detector(swd_weight=w, **quick).fit(X) for w in (0.0, 1.0))
+    far, near = (
+        scenes_detector(swd_penalty=w, n_projections=n, **quick).fit(X)
+        for w, n in ((0.0, 50), (1.0, 5))
+    )
     gap = []
     for detector in (far, near):
         with torch.no_grad():
@@ -161,7 +167,7 @@ def test_the_jigsaw_puzzle_is_solved_on_structured_images(fitted):
 
 def test_the_jigsaw_puzzle_cannot_be_solved_where_all_patches_are_alike():
     X = np.random.RandomState(0).rand(100, *SHAPE)
-    detector = scenes_detector(jigsaw_weight=0.1, max_steps=60).fit(X)
+    detector = scenes_detector(jigsaw_penalty=0.1, max_steps=60).fit(X)
     new = torch.rand(200, 144)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
@@ -217,11 +223,11 @@ def test_the_maximum_is_the_conjunction_of_thresholds(fitted):
 class Spy(PWAE):
     """Keeps the rows that its units came from."""
 
-    def _set_score_units(self, module, train, held_out):
+    def _calibrate(self, module, train, held_out):
         set_units = module.set_units
         seen = []
         module.set_units = lambda rows: seen.append(len(rows)) or set_units(rows)
-        super()._set_score_units(module, train, held_out)
+        super()._calibrate(module, train, held_out)
         del module.set_units
         self.rows_seen = (len(train), 0 if held_out is None else len(held_out), *seen)
 
@@ -287,31 +293,32 @@ def test_planted_defects_are_found_and_mapped(fitted):
 @pytest.mark.parametrize("shape", [(1, 7, 5), (3, 4, 11), (1, 2, 2), (2, 1, 9)], ids=str)
 def test_sides_that_do_not_divide_and_small_images_work(shape):
     X = np.random.RandomState(0).rand(30, *shape)
-    detector = tiny(PWAE, image_shape=shape, decoder_channels=4, network_width=1 / 16).fit(X)
+    detector = tiny(PWAE, image_shape=shape, decoder_channels=4, network=Conv(width=1 / 16)).fit(X)
     assert np.isfinite(detector.score_samples(X)).all()
     assert detector.anomaly_map(X).shape == (30, *shape[1:])
 
 
 @pytest.mark.parametrize("grid_size", [1, 2, 4])
 def test_other_grids_have_other_patches(grid_size):
-    detector = tiny(PWAE, **QUICK, grid_size=grid_size).fit(scenes(30)[0])
+    settings = without(QUICK, "n_permutations") if grid_size == 1 else QUICK
+    detector = PWAE(**settings, grid_size=grid_size).fit(scenes(30)[0])
     assert detector.module_.grid.n_patches == grid_size**2
     if grid_size == 1:  # the whole is the patch: its error is taken twice
         np.testing.assert_allclose(*detector.module_.center.numpy(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"image_shape": None, "network_width": 1.0}], ids=str)
+@pytest.mark.parametrize("settings", [QUICK, TABLE], ids=["images", "table"])
 @pytest.mark.parametrize("n", [2, 3, 33])
 def test_batches_of_any_size_train(settings, n):
-    X = scenes(n)[0] if not settings else normal_rows(n)
+    X = scenes(n)[0] if settings is QUICK else normal_rows(n)
     for batch_size in (1, 7):
-        quick = {**QUICK, "max_steps": 5, "batch_size": batch_size, **settings}
+        quick = {**settings, "max_steps": 5, "batch_size": batch_size}
         assert np.isfinite(PWAE(**quick).fit(X).score_samples(X)).all()
 
 
 def test_an_image_of_one_pixel_and_a_batch_of_one_row_train():
     X = np.random.RandomState(0).rand(10, 1, 1, 1)
-    quick = {"image_shape": (1, 1, 1), "max_steps": 5, "batch_size": 1, "network_width": 1 / 16}
+    quick = {"image_shape": (1, 1, 1), "max_steps": 5, "batch_size": 1, "network": "conv"}
     assert np.isfinite(tiny(PWAE, **quick).fit(X).score_samples(X)).all()
 
 
@@ -330,7 +337,7 @@ class OnlyEncoder:
 
 def test_a_factory_needs_to_make_encoders_of_patches_alone():
     X = scenes(40)[0]
-    detector = PWAE(**{**QUICK, "network": OnlyEncoder(), "network_width": 1.0}).fit(X)
+    detector = PWAE(**{**QUICK, "network": OnlyEncoder()}).fit(X)
     scores = detector.score_samples(X)
     np.testing.assert_array_equal(detector.score_samples(X[::-1])[::-1], scores)
     assert detector.module_.encode(standard(detector, X)).shape == (40, 9 * 8)
@@ -339,17 +346,15 @@ def test_a_factory_needs_to_make_encoders_of_patches_alone():
 def test_patches_that_a_network_does_not_fit_are_named():
     with pytest.raises(ValueError, match=r"sees 3 x 3 patches of the shape \(1, 4, 4\): .*conv28"):
         PWAE(**{**QUICK, "network": "conv28"}).fit(scenes(10)[0])
-    with pytest.raises(ValueError, match="network='auto' has widths of its own"):
-        tiny(PWAE, network_width=0.5).fit(normal_rows())
 
 
 def test_papers_settings_are_the_papers():
     detector = PWAE.from_paper()
     weights = (
-        detector.hsic_weight,
+        detector.hsic_penalty,
         detector.hsic_beta,
-        detector.swd_weight,
-        detector.jigsaw_weight,
+        detector.swd_penalty,
+        detector.jigsaw_penalty,
     )
     assert weights == (0.01, 0.1, 0.1, 1.0)
     assert (detector.grid_size, detector.n_permutations, detector.degrees_of_freedom) == (
@@ -361,7 +366,9 @@ def test_papers_settings_are_the_papers():
     (stage,) = tiny(PWAE, optimizer="sgd")._stages(nn.Linear(1, 1))
     assert stage.optimizers["main"].defaults["momentum"] == 0.9
     assert detector.image_shape == (3, 300, 300) and detector.latent_dim == 2048
-    grid = PWAE.from_paper(image_shape=(3, 1008, 300), decoder_channels=8, network_width=1 / 16)
+    grid = PWAE.from_paper(
+        image_shape=(3, 1008, 300), decoder_channels=8, network=Conv(width=1 / 16)
+    )
     assert grid._make_module(3 * 1008 * 300).grid.patch_shape == (3, 336, 100)
 
 
@@ -386,9 +393,48 @@ def test_papers_settings_train_with_its_schedule():
     assert detector.history_.loss.iloc[-1] < detector.history_.loss.iloc[0]
 
 
-def test_perceptrons_of_tables_have_the_activation_asked_for():
-    module = tiny(PWAE, activation="tanh")._make_module(4)
+def widths(net):
+    return [layer.weight.shape[1] for layer in net.layers]
+
+
+def test_the_decoder_of_tables_mirrors_a_perceptron_and_is_one_of_its_own_beside_others():
+    net = MLP((9, 5), activation="tanh")
+    module = tiny(PWAE, network=net, latent_dim=2)._make_module(12)
+    assert widths(module.encoder) == [2, 9, 5] and widths(module.decoder) == [18, 5, 9]
     assert module.encoder.activation == module.decoder.activation == "tanh"
+    module = tiny(PWAE, network="fcres", latent_dim=2)._make_module(12)
+    assert widths(module.decoder) == [18, 128, 128]
+    assert module.decoder.activation == "leaky_relu"
+
+
+def test_encoders_are_convolutions_for_images_and_perceptrons_for_tables_unless_asked():
+    assert "network__width" in PWAE(image_shape=SHAPE).get_params()
+    assert "network__hidden_sizes" in PWAE().get_params()
+    detector = PWAE(image_shape=SHAPE).set_params(network__width=1 / 8)
+    assert isinstance(detector.network, Conv) and detector.network.width == 1 / 8
+    module = PWAE(image_shape=SHAPE, network=(7,))._make_module(144)
+    assert widths(module.encoder) == [16, 7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"decoder_channels": 8}, "decoder_channels=8 would be ignored: rows are of a table"),
+        ({"swd_penalty": 0, "n_projections": 5}, "n_projections=5 would be .*: swd_penalty=0"),
+        ({"hsic_penalty": 0, "hsic_beta": 0.5}, "hsic_beta=0.5 would be .*: hsic_penalty=0"),
+        ({"jigsaw_penalty": 0, "n_permutations": 5}, "n_permutations=5 .*: jigsaw_penalty=0"),
+        ({"grid_size": 1, "n_permutations": 5}, "n_permutations=5 would be .*: one patch"),
+        ({"grid_size": 1, "jigsaw_penalty": 0.1}, "jigsaw_penalty=0.1 would be .*: one patch"),
+        (
+            {"hsic_penalty": 0, "swd_penalty": 0, "degrees_of_freedom": 3.0},
+            "degrees_of_freedom=3.0 would be ignored: no term compares",
+        ),
+    ],
+    ids=str,
+)
+def test_what_would_be_ignored_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PWAE(**settings).fit(normal_rows())
 
 
 def test_latent_features_are_those_of_all_patches():

@@ -13,10 +13,12 @@ from sklearn.preprocessing import StandardScaler
 from skgenad import CANCE, MPDR, VAE, Autoencoder
 from skgenad._core.anomaly_maps import AnomalyMapMixin, ReconstructionMixin
 from skgenad._core.detector import IMAGE_CHUNK, SCORING_CHUNK
+from skgenad.autoencoders import PCAFeatures
+from skgenad.energies import Reconstruction
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import DETECTORS, VARIANTS, normal_rows, takes, tiny
-from .test_images import on_images, pixels
+from .test_images import SCALED, on_images, pixels
 
 
 def variants(mixin):
@@ -32,8 +34,7 @@ def has(detector, mixin):
 
 def imaged(name, extra, shape=(1, 8, 8)):
     """Make the variant of a detector for images."""
-    no_dims = {"manifold_dims": None} if extra.get("manifold") == "identity" else {}
-    return on_images(type(tiny(name)), shape, **{**extra, **no_dims})
+    return on_images(type(tiny(name)), shape, **extra)
 
 
 with_rows, with_maps = variants(ReconstructionMixin), variants(AnomalyMapMixin)
@@ -41,7 +42,7 @@ METHODS = ["reconstruct", "anomaly_map"]
 # The score is minus the mean of the map, times this factor, for these settings.
 ERROR_SCORES = {
     "Autoencoder": {},
-    "CANCE": {"score_type": "error"},
+    "CANCE": {"score_type": "error", "density_network": None, "max_steps": 1000},
     "MPDR": {"score_type": "energy"},
     "NAE": {"temperature": 1.0},
     "VAE": {"score_type": "reconstruction"},
@@ -122,7 +123,7 @@ def test_constant_columns_come_back_as_the_constant():
 def test_a_trained_autoencoder_gives_back_rows_and_not_those_that_break_their_pattern():
     X = normal_rows(500)
     X[:, 3] = X[:, :3] @ [1, 2, 3]  # three columns say what the fourth must be
-    settings = {"latent_dim": 3, "latent_space": "euclidean", "hidden_sizes": (32,)}
+    settings = {"latent_dim": 3, "latent_space": "euclidean", "network": (32,)}
     detector = Autoencoder(**settings, max_steps=300, learning_rate=1e-2, random_state=0).fit(X)
     error = np.abs(X - detector.reconstruct(X)) / X.std(axis=0)
     assert (error.mean(axis=0) < 0.15).all()
@@ -149,7 +150,7 @@ def test_a_vae_reconstructs_by_the_mean_of_its_posterior():
 
 def test_principal_components_are_projected_on():
     X = normal_rows(200)
-    detector = CANCE(features="pca", latent_dim=2, max_steps=5, random_state=0).fit(X)
+    detector = CANCE(features=PCAFeatures(2), max_steps=5, random_state=0).fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     leading = np.linalg.svd(Z, full_matrices=False)[2][:2]
     expected = Z @ leading.T @ leading * X.std(axis=0) + X.mean(axis=0)
@@ -187,11 +188,19 @@ def test_the_mean_of_a_map_is_the_error_that_scores(name):
     np.testing.assert_allclose(means, detector.anomaly_score(X), rtol=1e-5)
 
 
-@pytest.mark.parametrize("cls", [d for d in DETECTORS if takes(d, "distance", "image_shape")])
+def in_distance(cls, distance):
+    energy = Reconstruction(latent_dim=2, distance=distance)
+    parameters = {"energy": energy} if cls is MPDR else {"distance": distance}
+    return on_images(cls, (2, 15, 13), **parameters)
+
+
+@pytest.mark.parametrize(
+    "cls", [*(d for d in DETECTORS if takes(d, "distance", "image_shape")), MPDR]
+)
 @pytest.mark.parametrize("distance", ["l1", "ssim"])
 def test_maps_are_in_the_detectors_own_distance(cls, distance):
     X = pixels(shape=(2, 15, 13))
-    detector = on_images(cls, (2, 15, 13), distance=distance).fit(X)
+    detector = in_distance(cls, distance).fit(X)
     maps = detector.anomaly_map(X)
     assert maps.shape == (40, 15, 13)
     inside = maps if distance == "l1" else maps[:, 5:-5, 5:-5]
@@ -203,7 +212,7 @@ def test_maps_are_in_the_detectors_own_distance(cls, distance):
 
 def test_the_map_is_without_the_scale_and_the_temperature_of_an_energy():
     X = pixels()
-    scaled = on_images(MPDR, learn_scale=True, learning_rate=0.05).fit(X)
+    scaled = on_images(MPDR, energy=SCALED, learning_rate=0.05).fit(X)
     scale = float(scaled.module_.base.log_scale.exp().detach())
     means = scaled.anomaly_map(X).mean(axis=(1, 2))
     assert abs(scale - 1) > 0.01

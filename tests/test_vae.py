@@ -11,11 +11,11 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import roc_auc_score
 
 from skgenad import VAE
-from skgenad._tensors.networks import Networks
-from skgenad.autoencoders.vae import VAEModule, normal_kl
+from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad.autoencoders.vae import VAEModel, normal_kl
 
 QUICK = {
-    "hidden_sizes": (32,),
+    "network": (32,),
     "latent_dim": 2,
     "max_steps": 200,
     "warm_up_steps": 100,
@@ -33,7 +33,7 @@ def factor_rows(n, seed=0, d=6):
 
 
 def perceptrons(d, hidden_sizes, activation):
-    return Networks("mlp", (d,), 1.0, hidden_sizes, activation)
+    return Networks(Perceptrons(hidden_sizes, activation), (d,))
 
 
 def ring_rows(n, seed=0):
@@ -52,8 +52,11 @@ def probabilistic_pca(X, n_components, n_importance_samples=8, score_type="likel
     variance = pca.noise_variance_
     loadings = pca.components_.T * np.sqrt(pca.explained_variance_ - variance)
     inverse = 1 / (pca.explained_variance_)  # of M, which is diagonal
-    module = VAEModule(
-        perceptrons(X.shape[1], (), "relu"), n_components, None, score_type, n_importance_samples
+    module = VAEModel(
+        perceptrons(X.shape[1], (), "relu"),
+        n_components,
+        score_type=score_type,
+        n_importance_samples=n_importance_samples,
     ).double()
     to_mean = inverse[:, None] * loadings.T
     nothing = np.zeros_like(to_mean)
@@ -136,7 +139,7 @@ def test_the_elbo_falls_short_of_the_log_likelihood_by_the_divergence_of_the_pos
 def linear():
     """A linear VAE that was trained, and probabilistic PCA of the rows in standard units."""
     X = factor_rows(1000)
-    settings = {"hidden_sizes": (), "max_steps": 1500, "learning_rate": 3e-2}
+    settings = {"network": (), "max_steps": 1500, "learning_rate": 3e-2}
     detector = VAE(**{**QUICK, **settings}).fit(X)
     return detector, PCA(2).fit(detector.units_.to_standard(X).astype(np.float64))
 
@@ -176,7 +179,9 @@ def test_the_divergence_in_closed_form_is_that_of_torch_and_of_monte_carlo():
 
 @torch.no_grad()
 def test_weights_are_those_of_the_densities_written_out():
-    module = VAEModule(perceptrons(3, (8,), "tanh"), 2, 0.7, "elbo", 4).double().eval()
+    module = (
+        VAEModel(perceptrons(3, (8,), "tanh"), 2, sigma=0.7, n_importance_samples=4).double().eval()
+    )
     x = torch.randn(6, 3).double()
     mean, log_variance = module.posterior(x)
     q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
@@ -194,7 +199,7 @@ def test_weights_are_those_of_the_densities_written_out():
 
 def test_the_loss_is_the_negative_elbo():
     # The same expectation, once with the divergence in closed form and once by its samples.
-    module = VAEModule(perceptrons(3, (8,), "tanh"), 2, 0.7, "elbo", 4000).eval()
+    module = VAEModel(perceptrons(3, (8,), "tanh"), 2, sigma=0.7, n_importance_samples=4000).eval()
     x = torch.randn(1, 3)
     with torch.no_grad():
         module.encoder.layers[-1].bias += torch.tensor([1.0, -1.0, -1.0, 0.5])
@@ -206,7 +211,8 @@ def test_the_loss_is_the_negative_elbo():
 @pytest.fixture(scope="module")
 def ring():
     """A VAE of the ring; its second column is in another unit."""
-    settings = {"hidden_sizes": (64, 64), "max_steps": 600, "n_importance_samples": 256}
+    settings = {"network": (64, 64), "max_steps": 600, "score_type": "likelihood"}
+    settings |= {"n_importance_samples": 256}
     return VAE(**{**QUICK, **settings}).fit(ring_rows(1000) * [1.0, 100.0] + [0.0, 1000.0])
 
 
@@ -236,7 +242,7 @@ def test_the_bound_of_a_trained_vae_rises_with_k(ring):
 
 def test_the_noise_of_few_samples_is_the_first_of_that_of_many_and_training_is_the_same():
     X = ring_rows(100)
-    settings = {**QUICK, "max_steps": 20}
+    settings = {**QUICK, "max_steps": 20, "score_type": "elbo"}
     few, many = (VAE(**settings, n_importance_samples=k).fit(X).module_ for k in (3, 20))
     assert torch.equal(many.noise[:3], few.noise) and many.noise.shape == (20, 2)
     for one, other in zip(few.parameters(), many.parameters(), strict=True):
@@ -245,7 +251,7 @@ def test_the_noise_of_few_samples_is_the_first_of_that_of_many_and_training_is_t
 
 
 def test_noise_looks_like_noise():
-    noise = VAEModule(perceptrons(3, (), "relu"), 50, None, "elbo", 400).noise
+    noise = VAEModel(perceptrons(3, (), "relu"), 50, n_importance_samples=400).noise
     assert noise.mean().abs() < 0.03 and abs(noise.std() - 1) < 0.03
     assert (noise @ noise.T / 50 - torch.eye(400)).abs().max() < 0.9
 
@@ -253,7 +259,9 @@ def test_noise_looks_like_noise():
 @pytest.mark.parametrize("n_samples", [1, 5])
 def test_the_noise_stays_when_training_goes_on(n_samples):
     X = ring_rows(100)
-    detector = VAE(**{**QUICK, "max_steps": 5}, n_importance_samples=n_samples).fit(X)
+    detector = VAE(
+        **{**QUICK, "max_steps": 5}, score_type="elbo", n_importance_samples=n_samples
+    ).fit(X)
     noise = detector.module_.noise.clone()
     assert torch.equal(detector.partial_fit(X).module_.noise, noise)
     assert not torch.equal(detector.set_params(random_state=1).fit(X).module_.noise, noise)
@@ -314,9 +322,10 @@ def test_far_rows_have_finite_scores(score_type):
     "d, latent_dim, sizes", [(1, 1, ()), (3, 5, (7,)), (17, 40, (33,)), (101, 3, ())]
 )
 def test_a_density_depends_on_its_row_alone(d, latent_dim, sizes):
-    settings = {**QUICK, "hidden_sizes": sizes, "latent_dim": latent_dim, "max_steps": 5}
+    settings = {**QUICK, "network": sizes, "latent_dim": latent_dim, "max_steps": 5}
     rng = np.random.RandomState(0)
-    detector = VAE(**settings, n_importance_samples=3).fit(rng.randn(40, d))
+    detector = VAE(**settings, score_type="likelihood", n_importance_samples=3)
+    detector.fit(rng.randn(40, d))
     X = 3 * rng.randn(1200, d)
     density = detector.log_density(X)
     order = rng.permutation(len(X))
@@ -392,7 +401,7 @@ def test_a_table_of_constants_has_a_model():
     assert (detector.sample(3) == 1).all()
 
 
-# ---- sigma and beta --------------------------------------------------------------------------
+# ---- sigma and the penalty -------------------------------------------------------------------
 
 
 def test_a_fixed_sigma_stays():
@@ -422,7 +431,7 @@ def test_the_learned_sigma_is_the_noise_in_the_data(unit):
 
 
 def test_the_average_error_weighs_all_batches_at_first_and_the_last_ones_later():
-    module = VAEModule(perceptrons(1, (), "relu"), 1, None, "elbo", 1)
+    module = VAEModel(perceptrons(1, (), "relu"), 1)
     for step, error in enumerate((4.0, 2.0, 9.0), start=1):
         module.n_steps += 1
         module._average(torch.tensor(error))
@@ -436,19 +445,21 @@ def test_the_average_error_weighs_all_batches_at_first_and_the_last_ones_later()
     assert 0 < module.variance.item() < 1e-9
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 3.0])
-def test_beta_weighs_the_divergence_in_the_loss(beta):
-    settings = {**QUICK, "max_steps": 60, "warm_up_steps": 0}
-    history = VAE(**settings, beta=beta).fit(ring_rows(100)).history_
+@pytest.mark.parametrize("penalty", [0.0, 0.5, 3.0])
+def test_the_penalty_weighs_the_divergence_in_the_loss(penalty):
+    settings = {**QUICK, "max_steps": 60, "warm_up_steps": 0 if penalty else 200}
+    history = VAE(**settings, kl_penalty=penalty).fit(ring_rows(100)).history_
     assert {"stage", "epoch", "step", "loss", "misfit", "kl", "seconds"} == set(history)
-    np.testing.assert_allclose(history["loss"], history["misfit"] + beta * history["kl"], rtol=1e-5)
+    np.testing.assert_allclose(
+        history["loss"], history["misfit"] + penalty * history["kl"], rtol=1e-5
+    )
 
 
 def test_the_weight_of_the_divergence_rises_in_a_line_and_stays():
-    detector = VAE(**{**QUICK, "warm_up_steps": 4}, beta=2.0)
+    detector = VAE(**{**QUICK, "warm_up_steps": 4}, kl_penalty=2.0)
     module, weights = detector._make_module(3).train(), []
     for _ in range(6):
-        parts = detector._objective(module, torch.randn(8, 3))
+        parts = module.loss(torch.randn(8, 3))
         weights.append(((parts["loss"] - parts["misfit"]) / parts["kl"]).item())
     np.testing.assert_allclose(weights, [0.5, 1.0, 1.5, 2.0, 2.0, 2.0], rtol=1e-3)
 
@@ -463,22 +474,23 @@ def test_the_divergence_keeps_its_weight_when_training_goes_on():
 def test_a_warm_up_keeps_the_posterior_from_collapsing():
     # A ring's columns are uncorrelated: a Gaussian is the best that a nearly linear decoder can do.
     X, fresh = ring_rows(1000), ring_rows(300, seed=1)
-    settings = {**QUICK, "hidden_sizes": (64, 64), "max_steps": 300, "learning_rate": 2e-3}
+    settings = {**QUICK, "network": (64, 64), "max_steps": 300, "learning_rate": 2e-3}
     cold, warm = (VAE(**{**settings, "warm_up_steps": n}).fit(X) for n in (0, 150))
     assert cold.sigma_ > 0.9 and warm.sigma_ < 0.6
     assert warm.log_density(fresh).mean() > cold.log_density(fresh).mean() + 0.3
 
 
-def test_a_large_beta_pulls_the_posterior_to_the_prior():
+def test_a_large_penalty_pulls_the_posterior_to_the_prior():
     X = factor_rows(500)
     settings = {**QUICK, "warm_up_steps": 50}
-    kl = [VAE(**settings, beta=b).fit(X).history_["kl"].iloc[-1] for b in (0.1, 1.0, 100.0)]
+    kl = [VAE(**settings, kl_penalty=b).fit(X).history_["kl"].iloc[-1] for b in (0.1, 1.0, 100.0)]
     assert kl[0] > kl[1] > 1 and kl[2] < 0.05
 
 
-def test_beta_has_no_part_in_scores():
+def test_the_penalty_has_no_part_in_scores():
     X = factor_rows(50)
-    one, other = (VAE(**{**QUICK, "max_steps": 1}, beta=beta).fit(X) for beta in (1.0, 0.0))
+    settings = {**QUICK, "max_steps": 1}
+    one, other = (VAE(**settings, kl_penalty=penalty).fit(X) for penalty in (1.0, 2.0))
     other.module_.load_state_dict(one.module_.state_dict())
     np.testing.assert_array_equal(one.score_samples(X), other.score_samples(X))
 
@@ -532,7 +544,7 @@ def test_a_bad_number_of_samples_is_refused(n_samples):
 
 
 def test_sizes_shape_the_networks():
-    module = VAE(**{**QUICK, "hidden_sizes": (16, 8), "latent_dim": 3})._make_module(5)
+    module = VAE(**{**QUICK, "network": (16, 8), "latent_dim": 3})._make_module(5)
     assert [tuple(layer.weight.shape) for layer in module.encoder.layers] == [
         (16, 5),
         (8, 16),
@@ -564,9 +576,11 @@ def test_a_bound_of_gaussian_noise_is_near_its_entropy():
     [
         ({"sigma": 0.0}, "sigma.*Got 0.0 instead"),
         ({"sigma": "learned"}, "sigma.*Got 'learned' instead"),
-        ({"beta": -1.0}, "beta.*Got -1.0 instead"),
+        ({"kl_penalty": -1.0}, "kl_penalty.*Got -1.0 instead"),
         ({"score_type": "error"}, "score_type.*Got 'error' instead"),
         ({"n_importance_samples": 0}, "n_importance_samples.*Got 0 instead"),
+        ({"n_importance_samples": 4}, "n_importance_samples=4 would be ignored: score_type="),
+        ({"kl_penalty": 0}, "warm_up_steps=100 would be ignored: kl_penalty=0"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(parameters, message):

@@ -12,7 +12,7 @@ from skgenad import WAE
 from skgenad.autoencoders._kernels import make_kernel, median_scale, squared_distances, unbiased_mmd
 
 QUICK = {
-    "hidden_sizes": (32,),
+    "network": (32,),
     "latent_dim": 2,
     "max_steps": 300,
     "learning_rate": 5e-3,
@@ -139,11 +139,11 @@ def test_rows_that_are_all_the_same_have_a_finite_gradient(kind):
 
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_the_loss_is_the_error_and_the_weighted_discrepancy(kernel):
-    detector = WAE(**QUICK, kernel=kernel, mmd_weight=3.0)
+    detector = WAE(**QUICK, kernel=kernel, mmd_penalty=3.0)
     module, x = detector._make_module(4), torch.randn(20, 4)
     drawn, prior = [], module.prior
     module.prior = lambda n: drawn.append(prior(n)) or drawn[-1]
-    parts = detector._objective(module, x)
+    parts = module.loss(x)
     z, (y,) = module.net.encode(x), drawn
     assert y.shape == z.shape == (20, 2)
     scale = median_scale(torch.cat([z, y])).item() if kernel == "rbf" else 4.0
@@ -156,7 +156,8 @@ def test_the_loss_is_the_error_and_the_weighted_discrepancy(kernel):
 @pytest.mark.parametrize("kernel", ["rbf", "imq"])
 def test_latent_vectors_come_to_follow_the_prior(kernel):
     X, fresh = ring_rows(1000), ring_rows(1000, seed=1)
-    free, bound = (WAE(**QUICK, kernel=kernel, mmd_weight=w).fit(X) for w in (0.0, 10.0))
+    free = WAE(**QUICK, mmd_penalty=0.0).fit(X)
+    bound = WAE(**QUICK, kernel=kernel, mmd_penalty=10.0).fit(X)
     prior = torch.randn(1000, 2)
     far = [
         unbiased_mmd(codes(detector, fresh), prior, make_kernel("rbf", 4.0)).item()
@@ -169,16 +170,16 @@ def test_latent_vectors_come_to_follow_the_prior(kernel):
 
 def test_without_weight_it_is_an_autoencoder():
     X = ring_rows(200)
-    detector = WAE(**{**QUICK, "max_steps": 50}, mmd_weight=0.0).fit(X)
+    detector = WAE(**{**QUICK, "max_steps": 50}, mmd_penalty=0.0).fit(X)
     np.testing.assert_array_equal(detector.history_["loss"], detector.history_["reconstruction"])
     assert detector.history_["mmd"].abs().max() > 0
 
 
 def test_a_batch_of_one_row_leaves_the_discrepancy_out():
     X = ring_rows(50)
-    history = WAE(**{**QUICK, "max_steps": 20, "batch_size": 1}, mmd_weight=5.0).fit(X).history_
+    history = WAE(**{**QUICK, "max_steps": 20, "batch_size": 1}).fit(X).history_
     assert (history["mmd"] == 0).all() and (history["loss"] == history["reconstruction"]).all()
-    history = WAE(**{**QUICK, "max_steps": 20, "batch_size": 2}, mmd_weight=5.0).fit(X).history_
+    history = WAE(**{**QUICK, "max_steps": 20, "batch_size": 2}, mmd_penalty=5.0).fit(X).history_
     assert (history["mmd"] != 0).all()
 
 
@@ -231,7 +232,7 @@ def test_decoded_draws_look_like_the_rows_with_the_discrepancy_and_not_without()
     X = factor_rows(1000)
     unit, off = X.std(axis=0), []
     for weight in (0.0, 10.0):
-        samples = WAE(**QUICK, mmd_weight=weight).fit(X).sample(4000, random_state=0)
+        samples = WAE(**QUICK, mmd_penalty=weight).fit(X).sample(4000, random_state=0)
         off.append(np.abs(np.cov((samples / unit).T) - np.cov((X / unit).T)).max())
     assert off[1] < 0.35 and off[1] < 0.6 * off[0]
     np.testing.assert_allclose(samples.mean(axis=0), X.mean(axis=0), atol=0.3 * unit.max())
@@ -282,8 +283,11 @@ def test_a_bad_number_of_samples_is_refused(n_samples):
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"mmd_weight": -0.1}, "mmd_weight.*Got -0.1 instead"),
+        ({"mmd_penalty": -0.1}, "mmd_penalty.*Got -0.1 instead"),
         ({"kernel": "linear"}, "kernel.*Got 'linear' instead"),
+        ({"kernel": "imq", "mmd_penalty": 0.0}, "kernel='imq' would be ignored: mmd_penalty=0"),
+        ({"kernel": "imq", "batch_size": 1}, "kernel='imq' would be ignored: a batch of one row"),
+        ({"mmd_penalty": 5.0, "batch_size": 1}, "mmd_penalty=5.0 would be ignored"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(parameters, message):

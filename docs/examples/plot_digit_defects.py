@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import Autoencoder
 from skgenad.inspection import AnomalyMapDisplay, ReconstructionDisplay
+from skgenad.networks import Conv
 
 # %%
 # Pixels lie in [0, 1]; images come as arrays (n, channels, height, width). The latent space is
@@ -22,7 +23,7 @@ from skgenad.inspection import AnomalyMapDisplay, ReconstructionDisplay
 X = load_digits().images[:, None] / 16
 train, test = X[:1400], X[1400:]
 detector = Autoencoder(
-    image_shape=(1, 8, 8), network="conv", network_width=0.5, latent_dim=12, random_state=0
+    image_shape=(1, 8, 8), network=Conv(width=0.5), latent_dim=12, random_state=0
 ).fit(train)
 
 # %%

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
 from skgenad.datasets import make_eight_gaussians
+from skgenad.energies import Chain, Manifold
 from skgenad.inspection import EnergyDisplay
 
 # %%
@@ -22,10 +23,10 @@ from skgenad.inspection import EnergyDisplay
 # itself; by default MPDR combines it with the error of its own autoencoder.
 
 X, _ = make_eight_gaussians(2000, variance=1 / 8, random_state=0)
-sizes = {"hidden_sizes": (64, 64), "random_state": 0}
+sizes = {"network": (64, 64), "random_state": 0}
 autoencoder = Autoencoder(max_steps=400, **sizes).fit(X)
 mpdr = MPDR(
-    manifold_steps=400, max_steps=400, visible_noise=0.15, score_type="energy", **sizes
+    manifold=Manifold(steps=400), visible_chain=Chain(noise=0.15), score_type="energy", **sizes
 ).fit(X)
 
 # %%

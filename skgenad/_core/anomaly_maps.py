@@ -10,17 +10,15 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgenad._tensors.distances import SquaredDistance
-
 __all__ = ["AnomalyMapMixin", "ReconstructionMixin"]
 
 
 class ReconstructionMixin:
     """``reconstruct`` of a detector with an autoencoder.
 
-    Its module, or the energy ``base`` in that, has ``reconstruct(x) -> (n, d)`` in standard units,
-    with a row's digits depending on that row alone. A detector that has a reconstruction in some
-    of its settings only says so in :meth:`_check_reconstruction`.
+    Its module has ``reconstruct(x) -> (n, d)`` in standard units, with a row's digits depending on
+    that row alone. A detector that has a reconstruction in some of its settings only says so in
+    :meth:`_check_reconstruction`.
     """
 
     module_: Any
@@ -31,10 +29,6 @@ class ReconstructionMixin:
     def _check_reconstruction(self) -> bool:
         """Return True, or raise AttributeError with what to do, if there is no reconstruction."""
         return True
-
-    def _reconstructing(self) -> Any:
-        """Part of the module with ``reconstruct``."""
-        return getattr(self.module_, "base", self.module_)
 
     @available_if(lambda detector: detector._check_reconstruction())
     def reconstruct(self, X: ArrayLike) -> NDArray:
@@ -56,14 +50,14 @@ class ReconstructionMixin:
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        return self._by_chunks(X, self._reconstructing().reconstruct, self.units_.from_standard)
+        return self._by_chunks(X, self.module_.reconstruct, self.units_.from_standard)
 
 
 class AnomalyMapMixin(ReconstructionMixin):
     """``anomaly_map`` as well, of a detector that takes images.
 
-    What reconstructs may have a `distance` (:mod:`skgenad._tensors.distances`); without one the
-    squared error is taken.
+    Its module has a `distance` (:mod:`skgenad._tensors.distances`) as well, whose values by column
+    are mapped.
     """
 
     _shape: Callable[..., tuple[int, int, int] | None]
@@ -100,14 +94,10 @@ class AnomalyMapMixin(ReconstructionMixin):
                 f"{type(self).__name__} was fitted on a table. Fit it with image_shape=(channels, "
                 "height, width), or look at the columns of X - reconstruct(X)."
             )
-        part = self._reconstructing()
-        distance = getattr(part, "distance", _SQUARED)
+        module = self.module_
 
         def error_maps(x: Tensor) -> Tensor:
-            errors = distance.by_column(x, part.reconstruct(x))
+            errors = module.distance.by_column(x, module.reconstruct(x))
             return errors.reshape(-1, *shape).mean(dim=1)
 
         return self._by_chunks(self._validate(X, reset=False), error_maps)
-
-
-_SQUARED = SquaredDistance()

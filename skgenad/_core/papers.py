@@ -61,7 +61,7 @@ class FromPaper:
 
     @classmethod
     def _paper_settings(cls, experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Look up the settings of an experiment, which may depend on what is asked for."""
+        """Look up the settings of an experiment; a detector whose settings vary overrides it."""
         return dict(cls._papers[experiment])
 
     @classmethod

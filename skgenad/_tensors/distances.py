@@ -7,9 +7,14 @@ Each is a module that maps (n, d) and (n, d) to (n,), a mean over columns, and o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # Wang et al., 2004: a Gaussian window of 11 pixels with a deviation of 1.5; for pixels in [0, 1].
 SSIM_WINDOW = 11
@@ -23,15 +28,17 @@ DISTANCES = {"l2": False, "l1": False, "ssim": True}
 class Distance(nn.Module):
     """Base of distances; gradients by autograd."""
 
-    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+    def by_column(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Distances of the columns, (n, d), of rows (n, d)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Distances (n,) of rows (n, d)."""
         return self.by_column(x, y).mean(dim=1)
 
-    def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def value_and_slopes(
+        self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Distances (n,), their gradients (n, d) with respect to `x` and to `y`."""
         with torch.enable_grad():
             x, y = x.detach().requires_grad_(True), y.detach().requires_grad_(True)
@@ -43,11 +50,13 @@ class Distance(nn.Module):
 class SquaredDistance(Distance):
     """Mean over columns of the squared differences."""
 
-    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+    def by_column(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Squared differences (n, d) of rows (n, d)."""
         return (x - y).square()
 
-    def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def value_and_slopes(
+        self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """In closed form: 2 / D times the difference."""
         residual = x - y
         value = residual.square().mean(dim=1)
@@ -55,7 +64,7 @@ class SquaredDistance(Distance):
         return value, slope, -slope
 
 
-def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
+def mean_squared_error(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """Mean over columns of the squared differences, (n,): |x - y|^2 / d."""
     return (x - y).square().mean(dim=1)
 
@@ -63,11 +72,13 @@ def mean_squared_error(x: Tensor, y: Tensor) -> Tensor:
 class AbsoluteDistance(Distance):
     """Mean over columns of the absolute differences."""
 
-    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+    def by_column(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Absolute differences (n, d) of rows (n, d)."""
         return (x - y).abs()
 
-    def value_and_slopes(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def value_and_slopes(
+        self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """In closed form: 1 / D times the sign of the difference."""
         residual = x - y
         slope = residual.sign().mul_(1 / x.shape[1])
@@ -108,7 +119,9 @@ class StructuralDissimilarity(Distance):
         # In the type that all devices have, and on the device before it is needed.
         self.register_buffer("window", _gaussian_window(torch.float32), persistent=False)
 
-    def similarity_map(self, x: Tensor, y: Tensor) -> Tensor:
+    def similarity_map(
+        self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n c h w"]:
         """SSIM (n, C, H - 10, W - 10) at every place of the window, of rows (n, d)."""
         height, width = self.shape[1:]
         x, y = x.reshape(-1, 1, height, width), y.reshape(-1, 1, height, width)
@@ -122,17 +135,17 @@ class StructuralDissimilarity(Distance):
         ssim = ratio * (2 * covariance + high) / (variances + high)
         return ssim.reshape(-1, self.shape[0], *ssim.shape[2:])
 
-    def _blurred(self, maps: Tensor) -> Tensor:
+    def _blurred(self, maps: Float[Tensor, "m 1 h w"]) -> Float[Tensor, "m 1 a b"]:
         window = self.window
         if maps.dtype != window.dtype:
             window = _gaussian_window(maps.dtype).to(maps.device)
         return F.conv2d(F.conv2d(maps, window), window.transpose(2, 3))
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Distances (n,) of rows (n, d)."""
         return 1 - self.similarity_map(x, y).flatten(1).mean(dim=1)
 
-    def by_column(self, x: Tensor, y: Tensor) -> Tensor:
+    def by_column(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """One minus the similarity (n, d) through the window around every pixel of rows (n, d).
 
         In the frame of 5 pixels around which the window does not fit it is that of the nearest
@@ -143,7 +156,7 @@ class StructuralDissimilarity(Distance):
         return F.pad(inside, (margin,) * 4, mode="replicate").flatten(1)
 
 
-def _gaussian_window(dtype: torch.dtype) -> Tensor:
+def _gaussian_window(dtype: torch.dtype) -> Float[Tensor, "1 1 1 w"]:
     """Weights (1, 1, 1, 11) of one direction, whose sum is 1."""
     offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / _SSIM_SIGMA).square())

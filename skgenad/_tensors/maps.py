@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Pullback = Callable[[Tensor], Tensor]
 
@@ -69,7 +72,9 @@ def frozen(module: nn.Module) -> Iterator[None]:
 class Map(nn.Module):
     """A differentiable map of rows, (n, d_in) -> (n, d_out)."""
 
-    def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+    def value_and_pullback(
+        self, x: Float[Tensor, "n d_in"]
+    ) -> tuple[Float[Tensor, "n d_out"], Pullback]:
         """Value (n, d_out) and the function that pulls (n, d_out) gradients back to (n, d_in)."""
         with torch.enable_grad(), frozen(self):
             x = x.detach().requires_grad_(True)
@@ -85,11 +90,13 @@ class Map(nn.Module):
 class Identity(Map):
     """The identity: the latent space is the input space, or a Euclidean latent space."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Return `x`."""
         return x
 
-    def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+    def value_and_pullback(
+        self, x: Float[Tensor, "n d_in"]
+    ) -> tuple[Float[Tensor, "n d_out"], Pullback]:
         """Value and pullback: both do nothing."""
         return x, lambda v: v
 
@@ -97,23 +104,28 @@ class Identity(Map):
 class Sphere(Map):
     """Projection on the unit sphere, z / |z|."""
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Project rows (n, d) on the unit sphere."""
         return F.normalize(z, dim=1, eps=_NORM_FLOOR)
 
-    def value_and_pullback(self, z: Tensor) -> tuple[Tensor, Pullback]:
+    def value_and_pullback(self, z: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Pullback]:
         """Value and closed-form pullback, (v - y (y . v)) / |z|."""
         norm = torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(_NORM_FLOOR)
         y = z / norm
         return y, lambda v: tangent(v, y) / norm
 
 
-def tangent(v: Tensor, point: Tensor) -> Tensor:
+def tangent(v: Float[Tensor, "n d"], point: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Part of `v` (n, d) that is tangent to the unit sphere at `point` (n, d)."""
     return torch.addcmul(v, point, (v * point).sum(dim=1, keepdim=True), value=-1)
 
 
-def steady_linear(x: Tensor, weight: Tensor, bias: Tensor | None, training: bool) -> Tensor:
+def steady_linear(
+    x: Float[Tensor, "n d_in"],
+    weight: Float[Tensor, "d_out d_in"],
+    bias: Float[Tensor, " d_out"] | None,
+    training: bool,
+) -> Float[Tensor, "n d_out"]:
     """Linear map (n, d_in) -> (n, d_out); a row's place changes no bit of it but in training.
 
     Narrow products are made with columns of zeros beside them, which are then cut off.
@@ -135,7 +147,7 @@ class SteadyLinear(nn.Linear):
         layer.weight, layer.bias = linear.weight, linear.bias
         return layer.train(linear.training)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """Map (n, in_features) to (n, out_features)."""
         return steady_linear(x, self.weight, self.bias, self.training)
 
@@ -201,7 +213,7 @@ class SpectralLinear(SpectralWeight):
         super().__init__(linear.weight, linear.bias)
         self.out_features = linear.out_features
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """Map (n, in_features) to (n, out_features)."""
         return steady_linear(x, self.weight, self.bias, self.training)
 
@@ -228,7 +240,7 @@ class MLP(Map):
         linear = (nn.Linear(a, b) for a, b in pairs)
         self.layers: Any = nn.ModuleList(map(SpectralLinear, linear) if spectral else linear)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """Map (n, sizes[0]) to (n, sizes[-1])."""
         activate = _ACTIVATIONS[self.activation][0]
         *hidden, last = self.layers
@@ -237,7 +249,9 @@ class MLP(Map):
         return steady_linear(x, last.weight, last.bias, self.training)
 
     @torch.no_grad()
-    def value_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+    def value_and_pullback(
+        self, x: Float[Tensor, "n d_in"]
+    ) -> tuple[Float[Tensor, "n d_out"], Pullback]:
         """Value and closed-form pullback; see :class:`Map`."""
         activate, from_output, backward = _ACTIVATIONS[self.activation]
         # Read once: with spectral normalisation every access computes the weight anew.
@@ -280,25 +294,29 @@ class AutoencoderNet(nn.Module):
         """Whether latent vectors lie on the unit sphere."""
         return isinstance(self.latent, Sphere)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "n d_x"]) -> Float[Tensor, "n d_z"]:
         """Latent vectors (n, d_z) of rows (n, d_x)."""
         return self.latent(self.encoder(x))
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Float[Tensor, "n d_z"]) -> Float[Tensor, "n d_x"]:
         """Rows (n, d_x) of latent vectors (n, d_z)."""
         return self.decoder(z)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n d_x"]) -> Float[Tensor, "n d_x"]:
         """Reconstruction of `x`."""
         return self.decode(self.encode(x))
 
-    def encode_and_pullback(self, x: Tensor) -> tuple[Tensor, Pullback]:
+    def encode_and_pullback(
+        self, x: Float[Tensor, "n d_x"]
+    ) -> tuple[Float[Tensor, "n d_z"], Pullback]:
         """Latent vectors and the pullback from latent space to input space."""
         raw, pull_encoder = self.encoder.value_and_pullback(x)
         z, pull_latent = self.latent.value_and_pullback(raw)
         return z, lambda v: pull_encoder(pull_latent(v))
 
-    def decode_and_pullback(self, z: Tensor) -> tuple[Tensor, Pullback]:
+    def decode_and_pullback(
+        self, z: Float[Tensor, "n d_z"]
+    ) -> tuple[Float[Tensor, "n d_x"], Pullback]:
         """Rows and the pullback from input space to latent space."""
         return self.decoder.value_and_pullback(z)
 

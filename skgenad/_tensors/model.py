@@ -5,6 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
+def autoencoders_in(module: nn.Module) -> list[nn.Module]:
+    """List the parts of a module, itself among them, that have ``encode`` and ``decode``."""
+    return [m for m in module.modules() if hasattr(m, "encode") and hasattr(m, "decode")]
+
+
 class Model(nn.Module):
     """Base of the modules of detectors.
 
@@ -20,6 +25,13 @@ class Model(nn.Module):
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         """Loss of a batch (n, d) and its named parts, all of shape ()."""
         raise NotImplementedError
+
+    def augmented(self, x: Tensor) -> Tensor:
+        """Rows (n, d) as training changes those of data before it looks at them.
+
+        A model without augmentation returns `x` itself.
+        """
+        return x
 
     def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
         """Take what depends on the training rows (n, d), before training.
@@ -39,6 +51,14 @@ class Model(nn.Module):
         `train` are the rows that were trained on, `held_out` those that were kept from training
         to validate it, None if there are none.
         """
+
+    @property
+    def autoencoders(self) -> list[nn.Module]:
+        """Autoencoders that rows are reconstructed by, mostly one or none.
+
+        A model that has others beside them says which these are.
+        """
+        return autoencoders_in(self)
 
     @property
     def is_steady(self) -> bool:

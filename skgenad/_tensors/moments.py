@@ -6,10 +6,13 @@ Golub and LeVeque, 1979).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Mixture(NamedTuple):
@@ -25,12 +28,12 @@ class Mixture(NamedTuple):
         Weighted sums of the outer products of deviations from the means.
     """
 
-    counts: Tensor
-    means: Tensor
-    scatters: Tensor
+    counts: Float[Tensor, " K"]
+    means: Float[Tensor, "K d"]
+    scatters: Float[Tensor, "K d d"]
 
     @classmethod
-    def of(cls, z: Tensor, memberships: Tensor) -> Mixture:
+    def of(cls, z: Float[Tensor, "n d"], memberships: Float[Tensor, "n K"]) -> Mixture:
         """Moments of rows `z` (n, d) with `memberships` (n, K) that add up to 1 in a row."""
         counts, means = _means(z, memberships)
         deviations = z - means[:, None]
@@ -44,12 +47,12 @@ class Mixture(NamedTuple):
         return Mixture(counts, means, self.scatters + other.scatters + between)
 
     @property
-    def weights(self) -> Tensor:
+    def weights(self) -> Float[Tensor, " K"]:
         """Shares (K,) of the components: phi."""
         return self.counts / self.counts.sum()
 
     @property
-    def covariances(self) -> Tensor:
+    def covariances(self) -> Float[Tensor, "K d d"]:
         """Covariances (K, d, d) of the components: Sigma, perhaps singular."""
         return self.scatters / positive(self.counts)[:, None, None]
 
@@ -67,12 +70,12 @@ class TiedMoments(NamedTuple):
         Sum of the outer products of deviations from the mean of the row's class.
     """
 
-    counts: Tensor
-    means: Tensor
-    scatter: Tensor
+    counts: Float[Tensor, " K"]
+    means: Float[Tensor, "K d"]
+    scatter: Float[Tensor, "d d"]
 
     @classmethod
-    def of(cls, z: Tensor, memberships: Tensor) -> TiedMoments:
+    def of(cls, z: Float[Tensor, "n d"], memberships: Float[Tensor, "n K"]) -> TiedMoments:
         """Moments of rows `z` (n, d) with `memberships` (n, K), a 1 and zeros in a row."""
         counts, means = _means(z, memberships)
         deviations = z - memberships @ means
@@ -92,24 +95,26 @@ class TiedMoments(NamedTuple):
         return TiedMoments(self.counts.sum()[None], mean[None], self.scatter + between)
 
     @property
-    def weights(self) -> Tensor:
+    def weights(self) -> Float[Tensor, " K"]:
         """Shares (K,) of the classes."""
         return self.counts / self.counts.sum()
 
     @property
-    def covariance(self) -> Tensor:
+    def covariance(self) -> Float[Tensor, "d d"]:
         """Covariance (d, d) within the classes, with the number of rows as divisor."""
         return self.scatter / self.counts.sum()
 
 
-def _means(z: Tensor, memberships: Tensor) -> tuple[Tensor, Tensor]:
+def _means(
+    z: Float[Tensor, "n d"], memberships: Float[Tensor, "n K"]
+) -> tuple[Float[Tensor, " K"], Float[Tensor, "K d"]]:
     counts = memberships.sum(dim=0)
     return counts, (memberships.T @ z) / positive(counts)[:, None]
 
 
 def _merged(
     one: Mixture | TiedMoments, other: Mixture | TiedMoments
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Float[Tensor, " K"], Float[Tensor, "K d"], Float[Tensor, "K d"], Float[Tensor, " K"]]:
     """Return counts and means of both, the shift of the means, and its weight in the scatter."""
     counts = one.counts + other.counts
     share = other.counts / positive(counts)
@@ -117,6 +122,6 @@ def _merged(
     return counts, one.means + share[:, None] * shift, shift, one.counts * share
 
 
-def positive(counts: Tensor) -> Tensor:
+def positive(counts: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
     """Move `counts` away from 0, where a component has no rows."""
     return counts.clamp_min(torch.finfo(counts.dtype).tiny)

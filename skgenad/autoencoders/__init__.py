@@ -1,1 +1,5 @@
-"""Detectors that reconstruct."""
+"""Detectors that score by an autoencoder: its errors, its latent features, or both."""
+
+from .features import AutoencoderFeatures, PCAFeatures
+
+__all__ = ["AutoencoderFeatures", "PCAFeatures"]

@@ -48,7 +48,7 @@ def composite_features(code: Tensor, x: Tensor, reconstruction: Tensor) -> Tenso
     return torch.cat([precise(code), errors], dim=1)
 
 
-def covariance_penalty(code: Tensor) -> Tensor:
+def squared_covariance(code: Tensor) -> Tensor:
     """Mean of the squared covariances of different features of `code` (n, d), of shape ()."""
     d = code.shape[1]
     if d == 1:
@@ -111,7 +111,7 @@ class LatentNorm(nn.Module):
 
 
 class TwoStageAutoencoder(nn.Module):
-    """Autoencoder with a normalised latent space, whose encoder can stay as it is.
+    """Autoencoder with a normalised latent space, whose decoder is trained further on its own.
 
     Parameters
     ----------
@@ -119,11 +119,15 @@ class TwoStageAutoencoder(nn.Module):
         Makes encoder and decoder.
     latent_dim : int
         Dimension of latent vectors.
+    covariance_penalty : float, default=0.0
+        Weight of the squared covariances of latent features in the first stage.
     """
 
-    def __init__(self, networks: Networks, latent_dim: int) -> None:
+    def __init__(
+        self, networks: Networks, latent_dim: int, covariance_penalty: float = 0.0
+    ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.covariance_penalty = latent_dim, covariance_penalty
         self.encoder, self.decoder = networks.encoder(latent_dim), networks.decoder(latent_dim)
         last = [part for part in self.encoder.modules() if not any(part.children())][-1]
         if isinstance(last, nn.Linear) and last.bias is not None:
@@ -148,6 +152,33 @@ class TwoStageAutoencoder(nn.Module):
         """Latent vectors and reconstructions of rows, by the moments of the batch."""
         code = self.norm.by_batch(self.encoder(x))
         return code, self.decode(code)
+
+    # ---- first stage: encoder and decoder (eq. 11 and 12) ---------------------------------
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Mean squared error of rows (n, d_x) and penalty on covariances of latent features."""
+        code, reconstruction = self.by_batch(x)
+        error = mean_squared_error(x, reconstruction).mean()
+        covariance = squared_covariance(code)
+        loss = error + self.covariance_penalty * covariance
+        return {"loss": loss, "reconstruction": error, "covariance": covariance}
+
+    def validation_loss(self, x: Tensor) -> Tensor:
+        """Loss () of rows (n, d_x) by the running moments."""
+        code, reconstruction = self(x)
+        penalty = self.covariance_penalty * squared_covariance(code)
+        return mean_squared_error(x, reconstruction).mean() + penalty
+
+    # ---- second stage: the decoder alone --------------------------------------------------
+
+    def with_codes(self, rows: Tensor) -> Tensor:
+        """Latent vectors of rows and the rows, (n, d_z + d_x): a frozen encoder is asked once."""
+        return torch.cat([torch.cat([self.encode(x), x], dim=1) for x in chunks_of(rows)])
+
+    def decoder_loss(self, codes_and_rows: Tensor) -> Tensor:
+        """Mean squared error () of rows from what :meth:`with_codes` made of them."""
+        code, x = codes_and_rows.tensor_split([self.latent_dim], dim=1)
+        return mean_squared_error(x, self.decode(code)).mean()
 
 
 class PrincipalComponents(nn.Module):

@@ -160,7 +160,7 @@ class NoiseContrast(nn.Module):
     ----------
     d : int
         Number of features.
-    sizes : sequence of int
+    hidden_sizes : sequence of int
         Widths of the network's hidden layers.
     activation : str
         Their activation.
@@ -178,16 +178,16 @@ class NoiseContrast(nn.Module):
     def __init__(
         self,
         d: int,
-        sizes: Sequence[int],
-        activation: str,
         *,
+        hidden_sizes: Sequence[int],
+        activation: str,
         noise_ratio: int,
         noise_scale: float,
         augment: bool,
     ) -> None:
         super().__init__()
         self.noise_ratio, self.augment = noise_ratio, augment
-        self.network = MLP([d, *sizes, 1], activation)
+        self.network = MLP([d, *hidden_sizes, 1], activation)
         self.noise = GaussianNoise(d, noise_scale)
         self.register_buffer("mode", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("error_scale", torch.ones(2, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Losses that methods share."""
+"""Sliced Wasserstein distance of two samples, and draws from the prior that P-WAE holds against."""
 
 from __future__ import annotations
 

@@ -16,12 +16,14 @@ z_c are drawn anew, between 0 and their mode: errors that are lower than usual a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg import LinAlgWarning
 from torch import Tensor, nn
 
@@ -29,45 +31,98 @@ from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import HasMethods, Interval, StrOptions, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
 from skgenad._core.optimizers import adam, adamw
+from skgenad._core.parts import Slot, refuse_unused
+from skgenad._core.units import StandardUnits
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import PreciseModule, precise, shortened
-from skgenad._tensors.distances import mean_squared_error
-from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._tensors.distances import SquaredDistance
+from skgenad._tensors.model import Model
+from skgenad.networks import MLP
 
-from ._composite import (
-    PrincipalComponents,
-    TwoStageAutoencoder,
-    composite_features,
-    covariance_penalty,
-    moments_of,
-)
+from ._composite import PrincipalComponents, TwoStageAutoencoder, composite_features, moments_of
 from ._external import ExternalFeatures
 from ._nce import Degeneracy, NoiseContrast
-
-# Latent features unless asked otherwise: noise tells less and less apart in more dimensions.
-_MOST_FEATURES = 32
+from .features import DENSITY_SLOT, FEATURES_SLOT, AutoencoderFeatures, PCAFeatures
 
 
-class CANCEModule(PreciseModule):
+class CANCEModel(PreciseModule, Model):
     """Features, the density over them, and what of it scores.
 
     Parameters
     ----------
     features : nn.Module
         Maps rows to latent features and reconstructions; see
-        :mod:`skgenad.autoencoders._composite`.
+        :mod:`skgenad.autoencoders._composite`. Its `latent_dim` is 0 if the number of latent
+        features is not known before it is fitted.
     score_type : {"cance", "cnce", "latent", "error"}
         What scores.
+    make_density : callable
+        Makes the :class:`NoiseContrast` of a number of features.
     """
 
     features: Any
     density: NoiseContrast | None
 
-    def __init__(self, features: nn.Module, score_type: str) -> None:
+    def __init__(
+        self, features: nn.Module, score_type: str, make_density: Callable[[int], NoiseContrast]
+    ) -> None:
         super().__init__()
-        self.features, self.score_type, self.density = features, score_type, None
+        self.features, self.score_type, self.make_density = features, score_type, make_density
+        self.distance, self.density = SquaredDistance(), None
+        self._add_density()
+
+    def _add_density(self) -> None:
+        """Make the density, if there is one and the number of latent features is known."""
+        latent_dim = self.features.latent_dim
+        if latent_dim and self.density is None and self.score_type != "error":
+            self.density = self.make_density(latent_dim + 2 * (self.score_type != "latent"))
+
+    def fit_features(
+        self, rows: Tensor, units: StandardUnits, *, seed: int, names: NDArray | None
+    ) -> None:
+        """Fit features that are not trained by gradients.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n, d_x)
+            Rows in standard units.
+        units : StandardUnits
+            The units.
+        seed : int
+            Seed of what the user's object leaves unseeded.
+        names : ndarray of shape (d_x,) or None
+            Names of the columns.
+        """
+        if isinstance(self.features, PrincipalComponents):
+            self.features.fit(rows)
+        elif isinstance(self.features, ExternalFeatures):
+            self.features.fit(rows, units, seed=seed, names=names)
+            self._add_density()
+            self.to(rows.device)
+
+    # ---- training of the density (eq. 9 and 10) -------------------------------------------
+
+    def set_noise(self, z: Tensor) -> None:
+        """Take the noise's moments from composite features; warn where they do not suffice."""
+        assert self.density is not None
+        found = self.density.fit_noise(moments_of(z))
+        if found.constant or found.dependent:
+            latent = [f"latent feature {j}" for j in range(self.features.latent_dim)]
+            errors = ["the mean squared error", "the cosine dissimilarity"]
+            _warn_of(found, latent if self.score_type == "latent" else latent + errors)
+
+    def loss(self, z: Tensor) -> dict[str, Tensor]:
+        """NCE loss of composite features (n, d), and the mean of K."""
+        assert self.density is not None
+        return {"loss": self.density.loss(z), "spread": self.density.noise.spread.mean()}
+
+    def validation_loss(self, z: Tensor) -> Tensor:
+        """NCE loss () of composite features (n, d) against the noise of the start."""
+        assert self.density is not None
+        return self.density.reference_loss(z)
+
+    # ---- scoring --------------------------------------------------------------------------
 
     def composite(self, x: Tensor) -> Tensor:
         """Features (n, d) that the density is over, of rows (n, d_x)."""
@@ -92,6 +147,29 @@ class CANCEModule(PreciseModule):
         return -shortened(self.density.log_density(z))
 
 
+def _warn_of(found: Degeneracy, names: Sequence[str]) -> None:
+    """Warn of a covariance of the features `names` that was regularised."""
+    causes = []
+    if found.constant:
+        causes.append(f"{_listed(found.constant, names)} did not vary")
+    if found.dependent and found.n_rows <= len(names):
+        causes.append(f"there were {found.n_rows} rows for {len(names)} features")
+    elif found.dependent:
+        causes.append(f"{_listed(found.dependent, names)} nearly depend on each other linearly")
+    warnings.warn(
+        f"The covariance of the composite features is singular or ill-conditioned: "
+        f"{', and '.join(causes)}. It was regularised. Fewer latent features (latent_dim), a "
+        "larger covariance_penalty or more rows may cure it.",
+        LinAlgWarning,
+        stacklevel=2,
+    )
+
+
+def _listed(places: Sequence[int], names: Sequence[str], most: int = 4) -> str:
+    text = ", ".join(names[place] for place in places[:most])
+    return text if len(places) <= most else f"{text} and {len(places) - most} more"
+
+
 class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the density of latent features and reconstruction errors.
 
@@ -105,8 +183,10 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     features : {"autoencoder", "pca"} or object, default="autoencoder"
         What makes latent features:
 
-        - "autoencoder": trained here, in two stages;
-        - "pca": the leading principal components of the training rows;
+        - "autoencoder" or :class:`~skgenad.autoencoders.AutoencoderFeatures`: an autoencoder that
+          is trained here, in two stages;
+        - "pca" or :class:`~skgenad.autoencoders.PCAFeatures`: the leading principal components of
+          the training rows;
         - an object with ``transform`` and ``inverse_transform``. If it has ``fit``, a clone of it
           is fitted to the training rows, and those of its ``random_state``, nested ones too, that
           are None are set to seeds drawn from ours; to use it as it is, wrap it in
@@ -117,34 +197,15 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     score_type : {"cance", "cnce", "latent", "error"}, default="cance"
         What scores. "cance": the density of the composite feature, trained with augmented errors;
         "cnce": the same without augmentation; "latent": the density of the latent features alone;
-        "error": the mean squared error, without a density.
+        "error": the mean squared error, without a density, whose parameters are to be left as they
+        are then.
     image_shape : (int, int, int), default=None
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        Encoder and decoder of ``features="autoencoder"``: "mlp", perceptrons; "fcres"; for images
-        "conv", "conv28", "conv32", "conv32big", "conv64" or "cifar1"; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
-        images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
-    latent_dim : int, default=None
-        Number of latent features. None: for the autoencoder as many as columns, for principal
-        components half of that, rounded up, and at most 32 for both. A transformer has its own.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="silu"
-        Activation of all hidden layers of perceptrons.
-    covariance_penalty : float, default=0.1
-        Weight lambda of the mean squared covariance of different latent features in the first
-        stage's loss.
-    encoder_steps : int, default=500
-        Gradient steps of the first stage, of encoder and decoder.
-    decoder_steps : int, default=500
-        Gradient steps of the second stage, of the decoder alone.
-    estimation_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of the network that estimates the density.
+    density_network : tuple of int or MLP, default=None
+        Network that estimates the density: widths of the hidden layers of a perceptron, or one of
+        :class:`~skgenad.networks.MLP`. None: ``MLP((128, 128), activation="silu")``.
     noise_ratio : int, default=8
         Draws of noise for each row of data, nu.
     noise_scale : float, default=1.5
@@ -264,21 +325,21 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     array([-1])
     """
 
+    _parts: ClassVar[dict[str, Slot]] = {
+        "features": FEATURES_SLOT,
+        "density_network": DENSITY_SLOT,
+    }
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
-        **IMAGE_CONSTRAINTS,
         "features": [
             StrOptions({"autoencoder", "pca"}),
+            AutoencoderFeatures,
+            PCAFeatures,
             HasMethods(["transform", "inverse_transform"]),
         ],
         "score_type": [StrOptions({"cance", "cnce", "latent", "error"})],
-        "hidden_sizes": [tuple, list],
-        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "covariance_penalty": [Interval(Real, 0, None, closed="left")],
-        "encoder_steps": [Interval(Integral, 1, None, closed="left")],
-        "decoder_steps": [Interval(Integral, 0, None, closed="left")],
-        "estimation_sizes": [tuple, list],
+        "image_shape": [tuple, list, None],
+        "density_network": [tuple, list, MLP, None],
         "noise_ratio": [Interval(Integral, 1, None, closed="left")],
         "noise_scale": [Interval(Real, 1, None, closed="left")],
         "noise_learning_rate": [Interval(Real, 0, None, closed="left")],
@@ -294,15 +355,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         features: Any = "autoencoder",
         score_type: str = "cance",
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (128, 128),
-        latent_dim: int | None = None,
-        activation: str = "silu",
-        covariance_penalty: float = 0.1,
-        encoder_steps: int = 500,
-        decoder_steps: int = 500,
-        estimation_sizes: tuple[int, ...] = (128, 128),
+        density_network: Any = None,
         noise_ratio: int = 8,
         noise_scale: float = 1.5,
         noise_learning_rate: float = 1e-3,
@@ -323,15 +376,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         self.features = features
         self.score_type = score_type
         self.image_shape = image_shape
-        self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
-        self.latent_dim = latent_dim
-        self.activation = activation
-        self.covariance_penalty = covariance_penalty
-        self.encoder_steps = encoder_steps
-        self.decoder_steps = decoder_steps
-        self.estimation_sizes = estimation_sizes
+        self.density_network = density_network
         self.noise_ratio = noise_ratio
         self.noise_scale = noise_scale
         self.noise_learning_rate = noise_learning_rate
@@ -349,55 +394,42 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _make_module(self, n_features: int) -> CANCEModule:
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        check_sizes("estimation_sizes", self.estimation_sizes)
-        module = CANCEModule(self._make_features(n_features), self.score_type)
-        if not isinstance(module.features, ExternalFeatures):
-            self._add_density(module)
-        return module
-
-    def _make_features(self, n_features: int) -> nn.Module:
-        if not isinstance(self.features, str):
-            return ExternalFeatures(self.features)
-        if self.features == "autoencoder":
-            latent_dim = self.latent_dim or min(n_features, _MOST_FEATURES)
-            return TwoStageAutoencoder(networks_of(self, n_features), latent_dim)
-        # As many as columns would leave no error.
-        latent_dim = self.latent_dim or min(-(-n_features // 2), _MOST_FEATURES)
-        if latent_dim > n_features:
-            raise ValueError(
-                f"latent_dim={latent_dim} with features='pca' needs as many columns; "
-                f"got {n_features}."
-            )
-        return PrincipalComponents(n_features, latent_dim)
-
-    def _add_density(self, module: CANCEModule) -> None:
-        """Give the module its density, once the number of latent features is known."""
-        if self.score_type == "error":
-            return
-        module.density = NoiseContrast(
-            module.features.latent_dim + 2 * (self.score_type != "latent"),
-            self.estimation_sizes,
-            self.activation,
+    def _make_module(self, n_features: int) -> CANCEModel:
+        self._refuse_unused()
+        network = self.part("density_network")
+        check_sizes("density_network", network.hidden_sizes)
+        part = self.part("features")
+        is_ours = isinstance(part, AutoencoderFeatures | PCAFeatures)
+        features = part.make(self._row_shape(n_features)) if is_ours else ExternalFeatures(part)
+        density = partial(
+            NoiseContrast,
+            **network.get_params(),
             noise_ratio=self.noise_ratio,
             noise_scale=self.noise_scale,
             augment=self.score_type == "cance",
         )
+        return CANCEModel(features, self.score_type, density)
 
-    def _before_training(self, module: CANCEModule, rows: Tensor, labels: Tensor | None) -> None:
-        features = module.features
-        if isinstance(features, PrincipalComponents):
-            features.fit(rows)
-        elif isinstance(features, ExternalFeatures):
-            names = getattr(self, "feature_names_in_", None)
-            features.fit(rows, self.units_, seed=self.seed_, names=names)
-            self._add_density(module)
-            module.to(rows.device)
+    def _refuse_unused(self) -> None:
+        features = self._own("features")
+        if isinstance(features, AutoencoderFeatures) and features.latent_dim == 1:
+            refuse_unused(features, ("covariance_penalty",), "latent_dim=1 has no pair of features")
+        if self.score_type != "error":
+            return
+        noise = ("noise_ratio", "noise_scale", "noise_learning_rate")
+        names = ("density_network", *noise, "weight_decay", "max_steps")
+        refuse_unused(self, names, "score_type='error' has no density")
+        if not isinstance(features, AutoencoderFeatures):
+            why = "score_type='error' without an autoencoder trains nothing by gradients"
+            refuse_unused(self, ("validation_fraction", "learning_rate"), why)
+
+    def _prepare(self, module: CANCEModel, rows: Tensor, labels: Tensor | None) -> None:
+        names = getattr(self, "feature_names_in_", None)
+        module.fit_features(rows, self.units_, seed=self.seed_, names=names)
 
     # ---- stages ---------------------------------------------------------------------------
 
-    def _stages(self, module: CANCEModule) -> list[Stage]:
+    def _stages(self, module: CANCEModel) -> list[Stage]:
         stages = []
         if isinstance(module.features, TwoStageAutoencoder):
             stages += self._autoencoder_stages(module.features)
@@ -406,24 +438,22 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         return stages
 
     def _autoencoder_stages(self, features: TwoStageAutoencoder) -> list[Stage]:
-        def on(parameters: Any) -> dict[str, torch.optim.Optimizer]:
-            return {"main": adam(parameters, self.learning_rate)}
-
+        part = self.part("features")
         return [
             Stage(
-                "encoder",
-                self._encoder_objective,
-                on(features.parameters()),
-                self.encoder_steps,
-                validate=self._encoder_validation,
+                name="encoder",
+                objective=lambda module, x: module.features.loss(x),
+                optimizers={"main": adam(features.parameters(), self.learning_rate)},
+                n_steps=part.encoder_steps,
+                validate=lambda module, x: module.features.validation_loss(x),
             ),
             Stage(
-                "decoder",
-                lambda module, inputs: {"loss": _decoder_loss(module, inputs)},
-                on(features.decoder.parameters()),
-                self.decoder_steps,
-                inputs=_with_codes,
-                validate=_decoder_loss,
+                name="decoder",
+                objective=lambda module, inputs: {"loss": module.features.decoder_loss(inputs)},
+                optimizers={"main": adam(features.decoder.parameters(), self.learning_rate)},
+                n_steps=part.decoder_steps,
+                inputs=lambda module, rows: module.features.with_codes(rows),
+                validate=lambda module, inputs: module.features.decoder_loss(inputs),
             ),
         ]
 
@@ -435,77 +465,10 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
                 [density.noise.psi], self.noise_learning_rate, self.weight_decay
             )
         return Stage(
-            "density",
-            _density_objective,
-            optimizers,
-            self.max_steps,
-            before=_set_noise,
+            name="density",
+            optimizers=optimizers,
+            n_steps=self.max_steps,
+            before=lambda module, z: module.set_noise(z),
             inputs=lambda module, rows: module.all_composites(rows),
-            validate=lambda module, z: module.density.reference_loss(z),
+            validate=lambda module, z: module.validation_loss(z),
         )
-
-    def _encoder_objective(self, module: CANCEModule, x: Tensor) -> dict[str, Tensor]:
-        code, reconstruction = module.features.by_batch(x)
-        error = mean_squared_error(x, reconstruction).mean()
-        covariance = covariance_penalty(code)
-        return {
-            "loss": error + self.covariance_penalty * covariance,
-            "reconstruction": error,
-            "covariance": covariance,
-        }
-
-    def _encoder_validation(self, module: CANCEModule, x: Tensor) -> Tensor:
-        code, reconstruction = module.features(x)
-        penalty = self.covariance_penalty * covariance_penalty(code)
-        return mean_squared_error(x, reconstruction).mean() + penalty
-
-
-def _with_codes(module: CANCEModule, rows: Tensor) -> Tensor:
-    """Latent features of rows and the rows, side by side: a frozen encoder is asked once."""
-    encode = module.features.encode
-    return torch.cat([torch.cat([encode(x), x], dim=1) for x in chunks_of(rows)])
-
-
-def _decoder_loss(module: CANCEModule, inputs: Tensor) -> Tensor:
-    code, x = inputs.tensor_split([module.features.latent_dim], dim=1)
-    return mean_squared_error(x, module.features.decode(code)).mean()
-
-
-def _density_objective(module: CANCEModule, z: Tensor) -> dict[str, Tensor]:
-    assert module.density is not None
-    return {"loss": module.density.loss(z), "spread": module.density.noise.spread.mean()}
-
-
-def _set_noise(module: CANCEModule, z: Tensor) -> None:
-    """Take the noise's moments from composite features; warn where they do not suffice."""
-    assert module.density is not None
-    found = module.density.fit_noise(moments_of(z))
-    if not found.constant and not found.dependent:
-        return
-    d = z.shape[1]
-    names = [f"latent feature {j}" for j in range(d)]
-    if module.score_type != "latent":
-        names[-2:] = ["the mean squared error", "the cosine dissimilarity"]
-    warnings.warn(
-        f"The covariance of the composite features is singular or ill-conditioned: "
-        f"{_causes(found, names)}. It was regularised. Fewer latent features (latent_dim), a "
-        "larger covariance_penalty or more rows may cure it.",
-        LinAlgWarning,
-        stacklevel=2,
-    )
-
-
-def _causes(found: Degeneracy, names: Sequence[str]) -> str:
-    causes = []
-    if found.constant:
-        causes.append(f"{_listed(found.constant, names)} did not vary")
-    if found.dependent and found.n_rows <= len(names):
-        causes.append(f"there were {found.n_rows} rows for {len(names)} features")
-    elif found.dependent:
-        causes.append(f"{_listed(found.dependent, names)} nearly depend on each other linearly")
-    return ", and ".join(causes)
-
-
-def _listed(places: Sequence[int], names: Sequence[str], most: int = 4) -> str:
-    text = ", ".join(names[place] for place in places[:most])
-    return text if len(places) <= most else f"{text} and {len(places) - most} more"

@@ -1,4 +1,18 @@
-"""DAGMM: an autoencoder and a Gaussian mixture over its codes and errors, trained together."""
+"""DAGMM: an autoencoder and a Gaussian mixture over its codes and errors, trained together.
+
+A row x with the code c and the reconstruction x' has the composite feature
+z = (c, |x - x'| / |x|, cos(x, x')). An estimation network gives the memberships gamma_k of z in K
+components, and a batch under these memberships the mixture (eq. 5 of the paper)
+
+    phi_k = mean gamma_k,    mu_k = mean gamma_k z / phi_k,
+    Sigma_k = mean gamma_k (z - mu_k) (z - mu_k)^T / phi_k.
+
+With E(z) = -log sum_k phi_k N(z; mu_k, Sigma_k) training lowers (eq. 6, 7)
+
+    |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj.
+
+The energy of a row is E(z) under the mixture of all training rows.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +31,15 @@ from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import Interval, StrOptions, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
 from skgenad._core.optimizers import adam
+from skgenad._core.parts import Slot, refuse_unused
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import precise, shortened
-from skgenad._tensors.distances import mean_squared_error
-from skgenad._tensors.maps import ACTIVATIONS, AutoencoderNet
+from skgenad._tensors.distances import SquaredDistance, mean_squared_error
+from skgenad._tensors.maps import AutoencoderNet
+from skgenad._tensors.model import Model
 from skgenad._tensors.moments import Mixture, positive
+from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._composite import cosine_dissimilarity
 
@@ -60,7 +76,7 @@ def mixture_energy(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -
     return -torch.logsumexp(log_constant[:, None] - 0.5 * whitened.square().sum(dim=1), dim=0)
 
 
-class DAGMMModule(nn.Module):
+class DAGMMModel(Model):
     """Compression network, estimation network and the mixture of the training rows.
 
     Parameters
@@ -77,6 +93,8 @@ class DAGMMModule(nn.Module):
         Share of their outputs that is dropped in training.
     errors : {"relative", "mean"}
         Which errors make the composite feature.
+    energy_penalty, covariance_penalty : float
+        Weights of the mean energy and of the inverse variances in the loss.
     """
 
     phi: Tensor
@@ -87,13 +105,17 @@ class DAGMMModule(nn.Module):
         self,
         net: AutoencoderNet,
         latent_dim: int,
+        *,
         n_components: int,
         estimation_sizes: Sequence[int],
         dropout: float,
-        errors: str = "relative",
+        errors: str,
+        energy_penalty: float,
+        covariance_penalty: float,
     ) -> None:
         super().__init__()
-        self.errors = errors
+        self.errors, self.distance = errors, SquaredDistance()
+        self.energy_penalty, self.covariance_penalty = energy_penalty, covariance_penalty
         d = latent_dim + 2
         widths = [d, *estimation_sizes]
         hidden: list[nn.Module] = []
@@ -128,8 +150,27 @@ class DAGMMModule(nn.Module):
         """Soft counts and moments of the components, by the memberships of rows `z`."""
         return Mixture.of(precise(z), precise(self.memberships(z)))
 
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Squared error, energy and inverse variances of a batch (n, d_x), and their sum."""
+        z, squared_error = self(x)
+        mixture = self.mixture(z)
+        covariances = regularized(mixture.covariances)
+        # Without an exception where weights are not finite: that is the divergence guard's.
+        factors, _ = torch.linalg.cholesky_ex(covariances)
+        energy = mixture_energy(precise(z), mixture.weights, mixture.means, factors).mean()
+        inverse_variances = covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
+        reconstruction = squared_error.mean()
+        return {
+            "loss": reconstruction
+            + self.energy_penalty * energy
+            + self.covariance_penalty * inverse_variances,
+            "reconstruction": reconstruction,
+            "energy": energy,
+            "inverse_variances": inverse_variances,
+        }
+
     @torch.no_grad()
-    def set_mixture(self, rows: Tensor) -> None:
+    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Keep the mixture of `rows` (n, d_x), computed by chunks, as the one of :meth:`energy`."""
         first, *rest = chunks_of(rows)
         mixture = self.mixture(self(first)[0])
@@ -172,7 +213,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     parameters are the moments of the batch under these memberships. Both networks are trained
     together, on
 
-    |x - x'|^2 + energy_weight * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
+    |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
 
     averaged over the batch, with E(z) = -log sum_k phi_k N(z; mu_k, Sigma_k).
 
@@ -182,28 +223,26 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        Compression network: "mlp", perceptrons; "fcres"; for images "conv", "conv28", "conv32",
-        "conv32big", "conv64" or "cifar1"; or an object with ``make_encoder(shape, latent_dim)`` and
-        ``make_decoder(latent_dim, shape)``. The guide to images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(60, 30, 10)
-        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
+    network : tuple of int, str or object, default=None
+        Compression network: widths of the hidden layers of perceptrons; the name of an
+        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
+        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
+        ``MLP((60, 30, 10), activation="tanh")``.
     latent_dim : int, default=4
         Dimension of the code; z has two more. Its latent space is Euclidean.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="tanh"
-        Activation of the hidden layers of a compression network of perceptrons.
     n_components : int, default=4
-        Number of components of the mixture.
+        Number of components of the mixture. With 1 there is nothing to estimate:
+        `estimation_sizes` and `dropout` are to be left as they are.
     estimation_sizes : tuple of int, default=(10,)
         Widths of the estimation network's hidden layers, with tanh as their activation.
     dropout : float, default=0.5
-        Share, in [0, 1), of the outputs of these layers that is dropped in training.
+        Share, in [0, 1), of the outputs of these layers that is dropped in training. To be left as
+        it is where it has none to drop: ``estimation_sizes=()``, or no penalty that trains them.
     errors : {"relative", "mean"}, default="relative"
         Which errors are features: relative error and cosine, or mean squared error and cosine
         dissimilarity, as for :class:`CANCE`.
-    energy_weight : float, default=0.1
+    energy_penalty : float, default=0.1
         Weight of the energy in the loss.
     covariance_penalty : float, default=0.005
         Weight of the inverse variances in the loss; it keeps components from collapsing.
@@ -290,17 +329,16 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     array([-1])
     """
 
+    _parts: ClassVar[dict[str, Slot]] = {"network": network_slot((60, 30, 10), "tanh")}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "estimation_sizes": [tuple, list],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "errors": [StrOptions({"relative", "mean"})],
-        "energy_weight": [Interval(Real, 0, None, closed="left")],
+        "energy_penalty": [Interval(Real, 0, None, closed="left")],
         "covariance_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -310,16 +348,13 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         self,
         *,
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (60, 30, 10),
+        network: Any = None,
         latent_dim: int = 4,
-        activation: str = "tanh",
         n_components: int = 4,
         estimation_sizes: tuple[int, ...] = (10,),
         dropout: float = 0.5,
         errors: str = "relative",
-        energy_weight: float = 0.1,
+        energy_penalty: float = 0.1,
         covariance_penalty: float = 0.005,
         max_steps: int = 500,
         learning_rate: float = 1e-3,
@@ -335,15 +370,12 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     ) -> None:
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
-        self.activation = activation
         self.n_components = n_components
         self.estimation_sizes = estimation_sizes
         self.dropout = dropout
         self.errors = errors
-        self.energy_weight = energy_weight
+        self.energy_penalty = energy_penalty
         self.covariance_penalty = covariance_penalty
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -357,40 +389,37 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _make_module(self, n_features: int) -> DAGMMModule:
-        check_sizes("hidden_sizes", self.hidden_sizes)
+    def _make_module(self, n_features: int) -> DAGMMModel:
         check_sizes("estimation_sizes", self.estimation_sizes)
-        net = networks_of(self, n_features).autoencoder(self.latent_dim, "euclidean")
-        return DAGMMModule(
-            net,
+        self._refuse_unused()
+        networks = networks_for(self.part("network"), self._row_shape(n_features))
+        return DAGMMModel(
+            networks.autoencoder(self.latent_dim, "euclidean"),
             self.latent_dim,
-            self.n_components,
-            self.estimation_sizes,
-            self.dropout,
-            self.errors,
+            n_components=self.n_components,
+            estimation_sizes=self.estimation_sizes,
+            dropout=self.dropout,
+            errors=self.errors,
+            energy_penalty=self.energy_penalty,
+            covariance_penalty=self.covariance_penalty,
         )
 
-    def _stages(self, module: DAGMMModule) -> list[Stage]:
-        optimizers = {"main": adam(module.parameters(), self.learning_rate)}
-        return [Stage("dagmm", self._objective, optimizers, self.max_steps, clip_norm=_CLIP_NORM)]
+    def _refuse_unused(self) -> None:
+        if self.n_components == 1:
+            why = "all rows belong to the one component of n_components=1"
+            refuse_unused(self, ("estimation_sizes", "dropout"), why)
+        if not len(self.estimation_sizes):
+            refuse_unused(self, ("dropout",), "estimation_sizes=() has no layer to drop from")
+        if self.energy_penalty == self.covariance_penalty == 0:
+            why = "without penalties the estimation network is not trained"
+            refuse_unused(self, ("dropout",), why)
 
-    def _objective(self, module: DAGMMModule, x: Tensor) -> dict[str, Tensor]:
-        z, squared_error = module(x)
-        mixture = module.mixture(z)
-        covariances = regularized(mixture.covariances)
-        # Without an exception where weights are not finite: that is the divergence guard's.
-        factors, _ = torch.linalg.cholesky_ex(covariances)
-        energy = mixture_energy(precise(z), mixture.weights, mixture.means, factors).mean()
-        inverse_variances = covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
-        reconstruction = squared_error.mean()
-        return {
-            "loss": reconstruction
-            + self.energy_weight * energy
-            + self.covariance_penalty * inverse_variances,
-            "reconstruction": reconstruction,
-            "energy": energy,
-            "inverse_variances": inverse_variances,
-        }
-
-    def _after_training(self, module: DAGMMModule, rows: Tensor, labels: Tensor | None) -> None:
-        module.set_mixture(rows)
+    def _stages(self, module: DAGMMModel) -> list[Stage]:
+        return [
+            Stage(
+                name="dagmm",
+                optimizers={"main": adam(module.parameters(), self.learning_rate)},
+                n_steps=self.max_steps,
+                clip_norm=_CLIP_NORM,
+            )
+        ]

@@ -3,7 +3,7 @@
 An image x is cut into K patches x^k, which one encoder maps to latent vectors z^k without knowing
 where they are. The loss is (eq. 20)
 
-    |x - x'|^2 / D + lambda_1 L_HSIC + lambda_2 L_SWD + lambda_3 L_jigsaw
+    |x - x'|^2 / D + hsic_penalty L_HSIC + swd_penalty L_SWD + jigsaw_penalty L_jigsaw
 
     x'         decoded from all z^k together, laid out as the patches are
     L_HSIC     nHSIC(Z', Z) - beta nHSIC(X, Z), with Z = (z^1, ..., z^K) and draws Z' from the
@@ -18,6 +18,8 @@ An image is normal if the errors of the whole and of every patch are below their
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -27,45 +29,76 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import HasMethods, Interval, StrOptions, check_sizes
+from skgenad._core.checks import HasMethods, Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of, row_shape
 from skgenad._core.optimizers import adam
+from skgenad._core.papers import FromPaper
+from skgenad._core.parts import Slot, refuse_unused
+from skgenad._core.schedules import cosine
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import precise
-from skgenad._tensors.distances import mean_squared_error
-from skgenad._tensors.maps import ACTIVATIONS, MLP, Map, steady_linear
-from skgenad._tensors.networks import RowDecoder
+from skgenad._tensors.distances import SquaredDistance, mean_squared_error
+from skgenad._tensors.maps import Map, steady_linear
+from skgenad._tensors.model import Model
+from skgenad._tensors.networks import Networks, Perceptrons, RowDecoder
+from skgenad.networks import (
+    IMAGE_CONSTRAINTS,
+    NETWORK_CONSTRAINTS,
+    Conv,
+    network_slot,
+    networks_for,
+    read_network,
+)
 
+from . import _papers
 from ._hsic import normalized_hsic
 from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
 from ._wasserstein import random_directions, sliced_wasserstein, student_t
 
-# Of a patch of an image, unless asked otherwise.
+# Dimension of the latent vector of an image's patch unless asked otherwise.
 _IMAGE_LATENT_DIM = 32
 # With fewer rows held out than this, those trained on say what errors are usual, too.
 _FEWEST_HELD_OUT = 10
+# Penalties, and what means nothing without them.
+_OF_TERMS = (
+    ("hsic_penalty", "hsic_beta"),
+    ("swd_penalty", "n_projections"),
+    ("jigsaw_penalty", "n_permutations"),
+)
 # Errors that do not vary are measured by this share of their mean, or by the smallest unit.
 _LEAST_SPREAD, _LEAST_UNIT = 1e-6, 1e-12
 
-_PAPER: dict[str, Any] = {
-    "image_shape": (3, 300, 300),
-    "latent_dim": 2048,
-    "grid_size": 3,
-    "n_permutations": 1000,
-    "degrees_of_freedom": 5.0,
-    "hsic_weight": 0.01,
-    "hsic_beta": 0.1,
-    "swd_weight": 0.1,
-    "jigsaw_weight": 1.0,
-    "optimizer": "sgd",
-    "learning_rate": 0.01,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Terms of the loss beside the reconstruction error; one with a penalty of 0 is left out.
+
+    Parameters
+    ----------
+    hsic_penalty, swd_penalty, jigsaw_penalty : float
+        Their weights, lambda_1 to lambda_3.
+    hsic_beta : float
+        The factor beta in L_HSIC.
+    degrees_of_freedom : float
+        nu of the prior.
+    n_projections : int
+        Number of directions of the sliced Wasserstein distance.
+    n_permutations : int
+        Permutations that the jigsaw puzzle has, at most K!.
+    """
+
+    hsic_penalty: float
+    swd_penalty: float
+    jigsaw_penalty: float
+    hsic_beta: float
+    degrees_of_freedom: float
+    n_projections: int
+    n_permutations: int
 
 
-class PWAEModule(nn.Module):
+class PWAEModel(Model):
     """Encoder of patches, decoder of images, jigsaw head, and the units of errors.
 
     Parameters
@@ -78,10 +111,8 @@ class PWAEModule(nn.Module):
         Maps all of a row's (n, K * latent_dim) to rows (n, d).
     latent_dim : int
         Dimension of a patch's latent vector.
-    n_permutations : int
-        Permutations that the head tells apart, at most K!.
-    nu : float
-        Degrees of freedom of the prior.
+    terms : Terms
+        Terms of the loss beside the reconstruction error.
     combine : {"max", "sum"}
         How the errors of a row make its energy.
     """
@@ -95,15 +126,16 @@ class PWAEModule(nn.Module):
         grid: PatchGrid,
         encoder: Map,
         decoder: Map,
+        *,
         latent_dim: int,
-        n_permutations: int,
-        nu: float,
+        terms: Terms,
         combine: str,
     ) -> None:
         super().__init__()
         self.grid, self.encoder, self.decoder = grid, encoder, decoder
-        self.latent_dim, self.nu, self.combine = latent_dim, nu, combine
-        permutations = distant_permutations(grid.n_patches, n_permutations)
+        self.latent_dim, self.terms, self.combine = latent_dim, terms, combine
+        self.distance = SquaredDistance()
+        permutations = distant_permutations(grid.n_patches, terms.n_permutations)
         self.register_buffer("permutations", permutations, persistent=False)
         self.head = nn.Linear(grid.n_patches * latent_dim, len(permutations))
         self.register_buffer("center", torch.zeros(1 + grid.n_patches))
@@ -124,7 +156,29 @@ class PWAEModule(nn.Module):
         """Reconstructions (n, d) of rows (n, d)."""
         return self.decode(self.encode(x))
 
-    # ---- terms of the loss ----------------------------------------------------------------
+    # ---- loss -----------------------------------------------------------------------------
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Mean squared error of a batch (n, d) and the other terms, before weighting (eq. 20)."""
+        z, terms = self.encode(x), self.terms
+        error = mean_squared_error(x, self.decode(z)).mean()
+        parts = {"loss": error, "reconstruction": error}
+        prior = self.prior(len(x))
+        if terms.hsic_penalty:
+            parts["hsic"] = normalized_hsic(prior, z) - terms.hsic_beta * normalized_hsic(x, z)
+            parts["loss"] = parts["loss"] + terms.hsic_penalty * parts["hsic"]
+        if terms.swd_penalty:
+            parts["swd"] = self.swd(z, prior)
+            parts["loss"] = parts["loss"] + terms.swd_penalty * parts["swd"]
+        if terms.jigsaw_penalty:
+            parts["jigsaw"], parts["solved"] = self.jigsaw(z)
+            parts["loss"] = parts["loss"] + terms.jigsaw_penalty * parts["jigsaw"]
+        return parts
+
+    def swd(self, z: Tensor, prior: Tensor) -> Tensor:
+        """Sliced Wasserstein distances of latent vectors from draws, (), summed over patches."""
+        directions = random_directions(self.terms.n_projections, self.latent_dim, z.device)
+        return sliced_wasserstein(self.by_patch(z), self.by_patch(prior), directions).sum()
 
     def by_patch(self, z: Tensor) -> Tensor:
         """Latent vectors (n, K, latent_dim)."""
@@ -133,7 +187,9 @@ class PWAEModule(nn.Module):
     def prior(self, n: int) -> Tensor:
         """Draw latent vectors (n, K * latent_dim) from T(nu, k, 1) for k = 1, ..., K."""
         device = self.center.device
-        draws = student_t(self.nu, (n, self.grid.n_patches, self.latent_dim), device)
+        draws = student_t(
+            self.terms.degrees_of_freedom, (n, self.grid.n_patches, self.latent_dim), device
+        )
         location = torch.arange(1.0, self.grid.n_patches + 1, device=device)
         return (draws + location[:, None]).flatten(1)
 
@@ -156,12 +212,16 @@ class PWAEModule(nn.Module):
 
     @torch.no_grad()
     def set_units(self, rows: Tensor) -> None:
-        """Take mean and standard deviation of the errors of `rows` as their units."""
+        """Take mean and standard deviation of the errors of `rows` (n, d) as their units."""
         errors = precise(torch.cat([self.errors(chunk) for chunk in chunks_of(rows)]))
         center = errors.mean(dim=0)
         least = (_LEAST_SPREAD * center).clamp_min(_LEAST_UNIT)
         self.center = center.float()
         self.spread = errors.std(dim=0, correction=0).maximum(least).float()
+
+    def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
+        """Take the units of errors from rows held out, and from all where these are few."""
+        self.set_units(rows_of_units(train, held_out))
 
     def energy(self, x: Tensor) -> Tensor:
         """Largest, or sum, of a row's errors in their units (n,)."""
@@ -169,7 +229,14 @@ class PWAEModule(nn.Module):
         return excess.amax(dim=1) if self.combine == "max" else excess.sum(dim=1)
 
 
-class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
+def rows_of_units(train: Tensor, held_out: Tensor | None) -> Tensor:
+    """Choose the rows (n, d) whose errors are the units of scores."""
+    if held_out is None:
+        return train
+    return held_out if len(held_out) >= _FEWEST_HELD_OUT else torch.cat([train, held_out])
+
+
+class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
 
     An image is cut into patches. One encoder, which is not told where a patch lies, maps each to a
@@ -188,42 +255,41 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255. A row of a table is an image (1, 1, n_features), whose
         patches are blocks of neighbouring columns.
-    network : str or object, default="auto"
-        Encoder of a patch: "mlp", a perceptron; "fcres"; for images "conv", "conv28", "conv32",
-        "conv32big", "conv64" or "cifar1"; or an object with ``make_encoder(shape, latent_dim)``,
-        whose `shape` is that of a patch, for example of a pretrained network. "auto": "conv" for
-        images and "mlp" for tables. The guide to images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of the encoder if it is a perceptron, and reversed of the
-        decoder of tables.
+    network : tuple of int, str or object, default=None
+        Encoder of a patch: widths of the hidden layers of a perceptron; the name of an
+        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
+        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
+        ``make_encoder(shape, latent_dim)``, whose `shape` is that of a patch, such as a factory of
+        pretrained networks. None: ``Conv()`` for images and
+        ``MLP((128, 128), activation="leaky_relu")`` for tables. The decoder of tables mirrors an
+        MLP, and is the mirror image of that one beside other encoders.
     latent_dim : int, default=None
         Dimension of a patch's latent vector. None: 32 for images, the block's columns for tables.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers of perceptrons.
     decoder_channels : int, default=64
         Channels of the decoder's first maps for images; three blocks of upsampling, convolution,
-        batch normalisation and ReLU halve them. Tables have a perceptron.
+        batch normalisation and ReLU halve them. Tables have a perceptron, and no use for it.
     grid_size : int, default=3
         Patches along each side of an image, n: n x n in all. Where a side does not divide, the
         first patches are a pixel longer. Tables have n^2 blocks of columns. Never more than there
         are pixels or columns.
     n_permutations : int, default=1000
         Permutations of the K patches that the jigsaw puzzle has, chosen to differ in many places;
-        at most K!.
+        at most K!. To be left as it is with ``jigsaw_penalty=0``.
     degrees_of_freedom : float, default=5.0
-        Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1.
+        Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1. To
+        be left as it is if neither `hsic_penalty` nor `swd_penalty` asks for draws.
     n_projections : int, default=50
-        Directions of the sliced Wasserstein distance, drawn anew in each step.
-    hsic_weight : float, default=1e-6
+        Directions of the sliced Wasserstein distance, drawn anew in each step. To be left as it is
+        with ``swd_penalty=0``.
+    hsic_penalty : float, default=1e-6
         Weight lambda_1 of ``nHSIC(Z', Z) - beta * nHSIC(X, Z)`` beside the mean squared error.
     hsic_beta : float, default=0.1
-        The factor beta in it.
-    swd_weight : float, default=1e-5
+        The factor beta in it. To be left as it is with ``hsic_penalty=0``.
+    swd_penalty : float, default=1e-5
         Weight lambda_2 of the sum over patches of the sliced Wasserstein distance.
-    jigsaw_weight : float, default=1e-4
-        Weight lambda_3 of the jigsaw puzzle's cross-entropy.
+    jigsaw_penalty : float, default=1e-4
+        Weight lambda_3 of the jigsaw puzzle's cross-entropy; without effect where there is one
+        patch, and so to be left as it is with ``grid_size=1``.
     combine : {"max", "sum"}, default="max"
         Whether an image's energy is the largest of its normalised errors, or their sum.
     optimizer : {"adam", "sgd"}, default="adam"
@@ -327,25 +393,22 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
     True
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.PWAE
+    _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "network": [
-            StrOptions({"auto", *IMAGE_CONSTRAINTS["network"][0].options}),
-            HasMethods(["make_encoder"]),
-        ],
-        "hidden_sizes": [tuple, list],
+        "network": [HasMethods(["make_encoder"]), *NETWORK_CONSTRAINTS],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "decoder_channels": [Interval(Integral, 1, None, closed="left")],
         "grid_size": [Interval(Integral, 1, None, closed="left")],
         "n_permutations": [Interval(Integral, 1, None, closed="left")],
         "degrees_of_freedom": [Interval(Real, 0, None, closed="neither")],
         "n_projections": [Interval(Integral, 1, None, closed="left")],
-        "hsic_weight": [Interval(Real, 0, None, closed="left")],
+        "hsic_penalty": [Interval(Real, 0, None, closed="left")],
         "hsic_beta": [Interval(Real, 0, None, closed="left")],
-        "swd_weight": [Interval(Real, 0, None, closed="left")],
-        "jigsaw_weight": [Interval(Real, 0, None, closed="left")],
+        "swd_penalty": [Interval(Real, 0, None, closed="left")],
+        "jigsaw_penalty": [Interval(Real, 0, None, closed="left")],
         "combine": [StrOptions({"max", "sum"})],
         "optimizer": [StrOptions({"adam", "sgd"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
@@ -357,20 +420,17 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         self,
         *,
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "auto",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (128, 128),
+        network: Any = None,
         latent_dim: int | None = None,
-        activation: str = "leaky_relu",
         decoder_channels: int = 64,
         grid_size: int = 3,
         n_permutations: int = 1000,
         degrees_of_freedom: float = 5.0,
         n_projections: int = 50,
-        hsic_weight: float = 1e-6,
+        hsic_penalty: float = 1e-6,
         hsic_beta: float = 0.1,
-        swd_weight: float = 1e-5,
-        jigsaw_weight: float = 1e-4,
+        swd_penalty: float = 1e-5,
+        jigsaw_penalty: float = 1e-4,
         combine: str = "max",
         optimizer: str = "adam",
         validation_fraction: float = 0.2,
@@ -388,19 +448,16 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
     ) -> None:
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
-        self.activation = activation
         self.decoder_channels = decoder_channels
         self.grid_size = grid_size
         self.n_permutations = n_permutations
         self.degrees_of_freedom = degrees_of_freedom
         self.n_projections = n_projections
-        self.hsic_weight = hsic_weight
+        self.hsic_penalty = hsic_penalty
         self.hsic_beta = hsic_beta
-        self.swd_weight = swd_weight
-        self.jigsaw_weight = jigsaw_weight
+        self.swd_penalty = swd_penalty
+        self.jigsaw_penalty = jigsaw_penalty
         self.combine = combine
         self.optimizer = optimizer
         self.validation_fraction = validation_fraction
@@ -417,8 +474,8 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         self.callbacks = callbacks
 
     @classmethod
-    def from_paper(cls, **parameters: Any) -> Self:
-        """Make a detector with the paper's settings (section IV.A).
+    def from_paper(cls, experiment: str | None = "mvtec", **parameters: Any) -> Self:
+        """Make a detector with the paper's settings of an experiment (section IV.A).
 
         The paper's encoder is a ResNet-50 that was trained on ImageNet, whose features have 2048
         dimensions; ``network`` takes a factory of it. What the paper does not give is ours: the
@@ -426,6 +483,8 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
 
         Parameters
         ----------
+        experiment : {"mvtec"}, default="mvtec"
+            Which of the paper's experiments.
         **parameters
             Parameters that replace the paper's, such as ``image_shape=(3, 1008, 300)`` for its
             capsules.
@@ -434,81 +493,90 @@ class PWAE(AnomalyMapMixin, BaseGenerativeDetector):
         -------
         detector : PWAE
             Not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of those that are here.
         """
-        return cls(**{**_PAPER, **parameters})
+        return super().from_paper(experiment, **parameters)
 
     # ---- module ---------------------------------------------------------------------------
 
-    def _make_module(self, n_features: int) -> PWAEModule:
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        shape = row_shape(self, n_features)
-        is_image = len(shape) == 3
+    def _slot(self, name: str) -> Slot:
+        if name == "network" and self.image_shape is not None:
+            return Slot(Conv(), read_network)
+        return super()._slot(name)
+
+    def _make_module(self, n_features: int) -> PWAEModel:
+        self._refuse_unused()
+        shape = self._row_shape(n_features)
         grid = grid_for(shape, self.grid_size)
-        patch_shape = grid.patch_shape if is_image else grid.patch_shape[2:]
-        kind = ("conv" if is_image else "mlp") if self._is_auto() else self.network
-        try:
-            networks = networks_of(self, n_features, kind, patch_shape)
-        except ValueError as error:
-            cut = f"{grid.rows} x {grid.columns} patches of the shape {patch_shape}"
-            raise ValueError(f"The network sees {cut}: {error}") from error
-        latent_dim = self.latent_dim or (_IMAGE_LATENT_DIM if is_image else patch_shape[-1])
-        if is_image:
-            decoder: Map = RowDecoder(PatchDecoder(grid, latent_dim, self.decoder_channels))
-        else:
-            sizes = [grid.n_patches * latent_dim, *reversed(self.hidden_sizes), n_features]
-            decoder = MLP(sizes, self.activation)
-        return PWAEModule(
+        networks = self._networks(grid)
+        small = _IMAGE_LATENT_DIM if len(shape) == 3 else grid.patch_shape[-1]
+        latent_dim = self.latent_dim or small
+        # The decoder is made first: weights are drawn in this order.
+        decoder = self._make_decoder(grid, networks, latent_dim)
+        return PWAEModel(
             grid,
             networks.encoder(latent_dim),
             decoder,
-            latent_dim,
-            self.n_permutations,
-            self.degrees_of_freedom,
-            self.combine,
+            latent_dim=latent_dim,
+            terms=Terms(**{field.name: getattr(self, field.name) for field in fields(Terms)}),
+            combine=self.combine,
         )
 
-    def _is_auto(self) -> bool:
-        return isinstance(self.network, str) and self.network == "auto"
+    def _networks(self, grid: PatchGrid) -> Networks:
+        """Find what makes the encoder of patches, which are images or rows of a table."""
+        shape = grid.patch_shape[2:] if self.image_shape is None else grid.patch_shape
+        try:
+            return networks_for(self.part("network"), shape)
+        except ValueError as error:
+            cut = f"{grid.rows} x {grid.columns} patches of the shape {shape}"
+            raise ValueError(f"The network sees {cut}: {error}") from error
+
+    def _make_decoder(self, grid: PatchGrid, networks: Networks, latent_dim: int) -> Map:
+        if self.image_shape is not None:
+            return RowDecoder(PatchDecoder(grid, latent_dim, self.decoder_channels))
+        factory = networks.factory
+        perceptrons = factory if isinstance(factory, Perceptrons) else Perceptrons()
+        return perceptrons.decoder(grid.n_patches * latent_dim, grid.shape[-1])
+
+    def _refuse_unused(self) -> None:
+        if self.image_shape is None:
+            why = "rows are of a table, whose decoder is a perceptron"
+            refuse_unused(self, ("decoder_channels",), why)
+        if self.grid_size == 1:
+            refuse_unused(self, ("jigsaw_penalty", "n_permutations"), "one patch is no puzzle")
+        if self.hsic_penalty == self.swd_penalty == 0:
+            refuse_unused(self, ("degrees_of_freedom",), "no term compares with the prior")
+        for penalty, name in _OF_TERMS:
+            if getattr(self, penalty) == 0:
+                refuse_unused(self, (name,), f"{penalty}=0 leaves its term out")
+
+    def _calibrate(self, module: PWAEModel, train: Tensor, held_out: Tensor | None) -> None:
+        # A small batch that training goes on with says less than the rows before it did.
+        if self._n_fits == 1 or len(rows_of_units(train, held_out)) >= _FEWEST_HELD_OUT:
+            module.calibrate(train, held_out)
 
     # ---- stages ---------------------------------------------------------------------------
 
-    def _stages(self, module: PWAEModule) -> list[Stage]:
-        parameters = module.parameters()
+    def _stages(self, module: PWAEModel) -> list[Stage]:
+        return [
+            Stage(
+                name="pwae",
+                optimizers={"main": self._make_optimizer(module)},
+                n_steps=self.max_steps,
+                schedule=cosine if self.optimizer == "adam" else papers_decay,
+            )
+        ]
+
+    def _make_optimizer(self, module: PWAEModel) -> torch.optim.Optimizer:
         if self.optimizer == "adam":
-            main: torch.optim.Optimizer = adam(parameters, self.learning_rate)
-            decay = None
-        else:
-            main = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=0.9)
-            decay = _paper_decay
-        return [Stage("pwae", self._objective, {"main": main}, self.max_steps, decay=decay)]
-
-    def _objective(self, module: PWAEModule, x: Tensor) -> dict[str, Tensor]:
-        z = module.encode(x)
-        error = mean_squared_error(x, module.decode(z)).mean()
-        parts = {"loss": error, "reconstruction": error}
-        prior = module.prior(len(x))
-        if self.hsic_weight:
-            parts["hsic"] = normalized_hsic(prior, z) - self.hsic_beta * normalized_hsic(x, z)
-            parts["loss"] = parts["loss"] + self.hsic_weight * parts["hsic"]
-        if self.swd_weight:
-            directions = random_directions(self.n_projections, module.latent_dim, z.device)
-            distances = sliced_wasserstein(module.by_patch(z), module.by_patch(prior), directions)
-            parts["swd"] = distances.sum()
-            parts["loss"] = parts["loss"] + self.swd_weight * parts["swd"]
-        if self.jigsaw_weight:
-            parts["jigsaw"], parts["solved"] = module.jigsaw(z)
-            parts["loss"] = parts["loss"] + self.jigsaw_weight * parts["jigsaw"]
-        return parts
-
-    def _set_score_units(self, module: PWAEModule, train: Tensor, held_out: Tensor | None) -> None:
-        rows = train if held_out is None else held_out
-        if len(rows) < _FEWEST_HELD_OUT and held_out is not None:
-            rows = torch.cat([train, held_out])
-        # A small batch that training goes on with says less than the rows before it did.
-        if self._n_fits == 1 or len(rows) >= _FEWEST_HELD_OUT:
-            module.set_units(rows)
+            return adam(module.parameters(), self.learning_rate)
+        return torch.optim.SGD(module.parameters(), lr=self.learning_rate, momentum=0.9)
 
 
-def _paper_decay(p: float) -> float:
-    """Factor on the learning rate at the share p of the steps."""
-    return (1 + 10 * p) ** -0.75
+def papers_decay(step: int, n_steps: int) -> float:
+    """Rate that falls with the share p of the steps as (1 + 10 p)^(-3/4)."""
+    return (1 + 10 * step / n_steps) ** -0.75

@@ -1,4 +1,18 @@
-"""VAE: a variational autoencoder; reconstruction error, ELBO or importance-weighted bound."""
+"""VAE: a variational autoencoder; reconstruction error, ELBO or importance-weighted bound.
+
+The model of a row x in standard units is p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I), with a decoder
+f. An encoder gives the mean m and the variances s^2 of q(z | x) = N(m, diag(s^2)). Training lowers
+
+    -E_q[log p(x | z)] + kl_penalty * KL(q(z | x) | N(0, I)),
+    KL = sum_j (m_j^2 + s_j^2 - 1 - log s_j^2) / 2
+
+with one z from q for each row of a batch, and with a learned sigma^2 at the mean squared error of
+f(z), which is best given the networks. With z_1, ..., z_K from q and w_i = p(x, z_i) / q(z_i | x)
+
+    mean_i log w_i  <=  log mean_i w_i  <=  log p(x)      (in expectation)
+
+are the evidence lower bound (ELBO) and the importance-weighted bound that a row is scored by.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +25,26 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
+from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._tensors.device import precise
-from skgenad._tensors.distances import mean_squared_error
-from skgenad._tensors.maps import ACTIVATIONS
+from skgenad._tensors.distances import SquaredDistance
+from skgenad._tensors.model import Model
 from skgenad._tensors.networks import Networks
+from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 _LOG_2PI = math.log(2 * math.pi)
-# Of the posterior. The encoder is linear far from the data, where exp would overflow.
+# Log variances of the posterior are kept between these: the encoder is linear far from the data,
+# where exp would overflow.
 _LOG_VARIANCES = (-30.0, 20.0)
-# Of the likelihood: a decoder in float32 is no more exact than this, squared.
+# The likelihood's variance is at least this: a decoder in float32 is no more exact.
 _LEAST_VARIANCE = 1e-12
 # The learned variance is an average over about 1 / _RATE batches, over all while they are fewer.
 _RATE = 0.01
@@ -39,7 +55,7 @@ def normal_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
 
 
-class VAEModule(nn.Module):
+class VAEModel(Model):
     """Encoder, decoder and likelihood of p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I).
 
     A column that is constant in training has no density. The decoder gives back the constant
@@ -53,6 +69,10 @@ class VAEModule(nn.Module):
         Dimension of z.
     sigma : float or None
         Standard deviation of the likelihood; None to learn it.
+    kl_penalty : float
+        Weight of the KL divergence in the loss, once it is warm.
+    warm_up_steps : int
+        Number of steps of training in which that weight rises from 0.
     score_type : {"reconstruction", "elbo", "likelihood"}
         What the energy is.
     n_importance_samples : int
@@ -69,12 +89,17 @@ class VAEModule(nn.Module):
         self,
         networks: Networks,
         latent_dim: int,
-        sigma: float | None,
-        score_type: str,
-        n_importance_samples: int,
+        *,
+        sigma: float | None = None,
+        kl_penalty: float = 1.0,
+        warm_up_steps: int = 0,
+        score_type: str = "reconstruction",
+        n_importance_samples: int = 1,
     ) -> None:
         super().__init__()
         self.learns_variance, self.score_type = sigma is None, score_type
+        self.kl_penalty, self.warm_up_steps = kl_penalty, warm_up_steps
+        self.distance = SquaredDistance()
         n_features = networks.n_features
         self.encoder, self.decoder = networks.encoder(2 * latent_dim), networks.decoder(latent_dim)
         self.register_buffer("variance", torch.tensor([1.0 if sigma is None else sigma**2]))
@@ -91,7 +116,7 @@ class VAEModule(nn.Module):
     # ---- the model ------------------------------------------------------------------------
 
     @torch.no_grad()
-    def set_constants(self, rows: Tensor) -> None:
+    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
         """Find the columns of the training rows (n, d) that do not vary."""
         self.varies.copy_(rows.amax(dim=0) > rows.amin(dim=0))
         self.constants.copy_(rows[0])
@@ -123,6 +148,12 @@ class VAEModule(nn.Module):
         return self.settled(mean + self.variance.sqrt() * torch.randn_like(mean))
 
     # ---- training -------------------------------------------------------------------------
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Negative ELBO of a batch (n, d), the divergence weighted as it is in this step."""
+        misfit, kl = self.negative_elbo_parts(x)
+        warmth = (self.n_steps / max(1, self.warm_up_steps)).clamp_max(1).squeeze()
+        return {"loss": misfit + self.kl_penalty * warmth * kl, "misfit": misfit, "kl": kl}
 
     def negative_elbo_parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return -log p(x | z) for one z from q(z | x), and the KL divergence; means over rows.
@@ -193,7 +224,7 @@ class VAEModule(nn.Module):
         Against a bound, a departure from a constant counts as one of sigma^2's columns would.
         """
         if self.score_type == "reconstruction":
-            return mean_squared_error(x, self.reconstruct(x))
+            return self.distance(x, self.reconstruct(x))
         bound = self.elbo(x) if self.score_type == "elbo" else self.log_prob(x)
         departure = precise(x - self.settled(x)).square().sum(dim=1)
         return 0.5 * departure / precise(self.variance) - bound
@@ -206,7 +237,7 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     mean and the variances of q(z | x), a diagonal Gaussian that stands for the posterior. Both are
     trained to raise the evidence lower bound (ELBO)
 
-    E_q[log p(x | z)] - beta * KL(q(z | x) | N(0, I)) <= log p(x)    (for beta = 1).
+    E_q[log p(x | z)] - kl_penalty * KL(q(z | x) | N(0, I)) <= log p(x)    (for a penalty of 1).
 
     Parameters
     ----------
@@ -214,35 +245,31 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        Encoder and decoder: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
-        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
-        images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
+    network : tuple of int, str or object, default=None
+        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
+        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
+        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
+        ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=None
         Dimension of the latent space, which is Euclidean. None: the number of columns up to 100
         columns, 70 % of it beyond, and at least 2; 32 for images.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers of perceptrons.
     sigma : float or None, default=None
         Standard deviation, in standardised units, of the likelihood p(x | z). None: learned, one
         for all columns.
-    beta : float, default=1.0
-        Weight of the KL divergence in the loss; it has no part in scores.
+    kl_penalty : float, default=1.0
+        Weight of the KL divergence in the loss, the beta of a beta-VAE; it has no part in scores.
     warm_up_steps : int, default=200
         Number of the first gradient steps, of `max_steps`, in which the weight of the KL divergence
-        rises from 0 to `beta`. Without them latent dimensions that a decoder could use may be given
-        up before it has learned to: the posterior collapses to the prior.
+        rises from 0 to `kl_penalty`. Without them latent dimensions that a decoder could use may be
+        given up before it has learned to: the posterior collapses to the prior.
     score_type : {"reconstruction", "elbo", "likelihood"}, default="reconstruction"
         What is scored: the squared error of the reconstruction f(z) from the mean z of q(z | x),
         the ELBO, or the tighter importance-weighted bound of log p(x).
     n_importance_samples : int, default=16
         Number of z that the ELBO averages over and the importance-weighted bound is made of. The
-        latter rises with it to log p(x), in the mean. Time of scoring is in proportion to it.
+        latter rises with it to log p(x), in the mean. Time of scoring is in proportion to it. To be
+        left as it is with ``score_type="reconstruction"``, which draws no z.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=1e-3
@@ -273,9 +300,9 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss (with ``beta=1`` the negative ELBO,
-        in nats, once the KL divergence has its weight) and its parts before weighting (misfit =
-        -log p(x | z), kl), seconds.
+        A row per epoch of 50 steps: stage, epoch, step, loss (with ``kl_penalty=1`` the negative
+        ELBO, in nats, once the KL divergence has its weight) and its parts before weighting (misfit
+        = -log p(x | z), kl), seconds.
     module_ : nn.Module
         The trained networks, with ``energy(x)`` in standardised units.
     units_ : object
@@ -335,14 +362,13 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     (3, 5)
     """
 
+    _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
-        "activation": [StrOptions(set(ACTIVATIONS))],
         "sigma": [Interval(Real, 0, None, closed="neither"), None],
-        "beta": [Interval(Real, 0, None, closed="left")],
+        "kl_penalty": [Interval(Real, 0, None, closed="left")],
         "warm_up_steps": [Interval(Integral, 0, None, closed="left")],
         "score_type": [StrOptions({"reconstruction", "elbo", "likelihood"})],
         "n_importance_samples": [Interval(Integral, 1, None, closed="left")],
@@ -354,13 +380,10 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self,
         *,
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (128, 128),
+        network: Any = None,
         latent_dim: int | None = None,
-        activation: str = "leaky_relu",
         sigma: float | None = None,
-        beta: float = 1.0,
+        kl_penalty: float = 1.0,
         warm_up_steps: int = 200,
         score_type: str = "reconstruction",
         n_importance_samples: int = 16,
@@ -378,12 +401,9 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     ) -> None:
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
-        self.activation = activation
         self.sigma = sigma
-        self.beta = beta
+        self.kl_penalty = kl_penalty
         self.warm_up_steps = warm_up_steps
         self.score_type = score_type
         self.n_importance_samples = n_importance_samples
@@ -399,30 +419,35 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _make_module(self, n_features: int) -> VAEModule:
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        networks = networks_of(self, n_features)
-        return VAEModule(
+    def _make_module(self, n_features: int) -> VAEModel:
+        self._refuse_unused()
+        networks = networks_for(self.part("network"), self._row_shape(n_features))
+        return VAEModel(
             networks,
             self.latent_dim or networks.latent_dim,
-            self.sigma,
-            self.score_type,
-            self.n_importance_samples,
+            sigma=self.sigma,
+            kl_penalty=self.kl_penalty,
+            warm_up_steps=self.warm_up_steps,
+            score_type=self.score_type,
+            n_importance_samples=self.n_importance_samples,
         )
 
-    def _before_training(self, module: VAEModule, rows: Tensor, labels: Tensor | None) -> None:
-        module.set_constants(rows)
+    def _refuse_unused(self) -> None:
+        if self.kl_penalty == 0:
+            refuse_unused(self, ("warm_up_steps",), "kl_penalty=0 leaves no weight to warm up")
+        if self.score_type == "reconstruction":
+            why = "score_type='reconstruction' draws no samples"
+            refuse_unused(self, ("n_importance_samples",), why)
 
-    def _stages(self, module: VAEModule) -> list[Stage]:
-        optimizers = {"main": adam(module.parameters(), self.learning_rate)}
+    def _stages(self, module: VAEModel) -> list[Stage]:
         return [
-            Stage("vae", self._objective, optimizers, self.max_steps, is_steady=self._is_steady)
+            Stage(
+                name="vae",
+                optimizers={"main": adam(module.parameters(), self.learning_rate)},
+                n_steps=self.max_steps,
+                is_steady=is_steady,
+            )
         ]
-
-    def _objective(self, module: VAEModule, x: Tensor) -> dict[str, Tensor]:
-        misfit, kl = module.negative_elbo_parts(x)
-        weight = self.beta * (module.n_steps / max(1, self.warm_up_steps)).clamp_max(1).squeeze()
-        return {"loss": misfit + weight * kl, "misfit": misfit, "kl": kl}
 
     @property
     def sigma_(self) -> float:
@@ -433,9 +458,9 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     def log_density(self, X: ArrayLike) -> NDArray:
         """Importance-weighted lower bound of the log density, whatever `score_type` is.
 
-        The density is that of the columns that varied in training; what the others hold has no
-        part in it. Densities in the units of X can be compared between detectors, which scores
-        in standardised units cannot.
+        It is made of `n_importance_samples` draws. The density is that of the columns that varied
+        in training; what the others hold has no part in it. Densities in the units of X can be
+        compared between detectors, which scores in standardised units cannot.
 
         Parameters
         ----------

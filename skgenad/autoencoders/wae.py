@@ -1,4 +1,16 @@
-"""WAE: a Wasserstein autoencoder with maximum mean discrepancy; reconstruction error."""
+"""WAE: a Wasserstein autoencoder with maximum mean discrepancy; reconstruction error.
+
+With an encoder g and a decoder f, both without noise, training lowers
+
+    |x - f(g(x))|^2 / D + mmd_penalty * MMD^2(encoded rows, N(0, I))
+
+where for the latent vectors z_i of a batch, as many draws y_i from the prior, and a kernel k
+
+    MMD^2 = mean_{i != j} k(z_i, z_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(z_i, y_j)
+
+is the unbiased estimate of the squared maximum mean discrepancy. The energy of a row is its
+reconstruction error.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +22,20 @@ import torch
 from torch import Tensor
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
-from skgenad._core.networks import IMAGE_CONSTRAINTS, networks_of
+from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
+from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
-from skgenad._tensors.maps import ACTIVATIONS, AutoencoderNet
+from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._kernels import KERNELS, make_kernel, median_scale, unbiased_mmd
 
 
-class WAEModule(ReconstructionEnergy):
+class WAEModel(ReconstructionEnergy):
     """An autoencoder with a Gaussian prior N(0, I) of its latent vectors.
 
     Parameters
@@ -31,13 +44,25 @@ class WAEModule(ReconstructionEnergy):
         With a Euclidean latent space.
     latent_dim : int
         Its dimension.
+    mmd_penalty : float
+        Weight of the squared discrepancy in the loss.
     kernel : {"rbf", "imq"}
         Kernel of the discrepancy.
     """
 
-    def __init__(self, net: AutoencoderNet, latent_dim: int, kernel: str) -> None:
+    def __init__(
+        self, net: AutoencoderNet, latent_dim: int, *, mmd_penalty: float, kernel: str
+    ) -> None:
         super().__init__(net)
-        self.latent_dim, self.kernel = latent_dim, kernel
+        self.latent_dim, self.mmd_penalty, self.kernel = latent_dim, mmd_penalty, kernel
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Reconstruction error of a batch (n, d) and weighted discrepancy of its latent vectors."""
+        z = self.net.encode(x)
+        reconstruction = (x - self.net.decode(z)).square().mean()
+        mmd = self.discrepancy(z)
+        loss = reconstruction + self.mmd_penalty * mmd
+        return {"loss": loss, "reconstruction": reconstruction, "mmd": mmd}
 
     def prior(self, n: int) -> Tensor:
         """Draw `n` latent vectors from the prior."""
@@ -67,7 +92,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     An autoencoder whose latent vectors, those of all rows together, are made to follow a Gaussian
     prior: the loss is
 
-    |x - x'|^2 / D + mmd_weight * MMD^2(encoded rows, N(0, I)),
+    |x - x'|^2 / D + mmd_penalty * MMD^2(encoded rows, N(0, I)),
 
     averaged over the batch, with the maximum mean discrepancy (MMD) of the batch's latent vectors
     and as many draws from the prior. Encoder and decoder have no noise.
@@ -78,31 +103,27 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Channels, height and width if rows are images; None for tables. Images come as arrays
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
-    network : str or object, default="mlp"
-        Encoder and decoder: "mlp", perceptrons; "fcres"; for images "conv", "conv28",
-        "conv32", "conv32big", "conv64" or "cifar1"; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. The guide to
-        images says what they are.
-    network_width : float, default=1.0
-        Factor on the numbers of channels of the named architectures, all but "mlp".
-    hidden_sizes : tuple of int, default=(128, 128)
-        Widths of the hidden layers of the encoder if it is a perceptron; the decoder mirrors them.
+    network : tuple of int, str or object, default=None
+        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
+        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
+        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
+        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
+        ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=4
         Dimension of the latent space, which is Euclidean.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "silu"}, default="leaky_relu"
-        Activation of the hidden layers of perceptrons.
-    mmd_weight : float, default=0.1
+    mmd_penalty : float, default=0.1
         Weight of the squared MMD in the loss.
     kernel : {"rbf", "imq"}, default="rbf"
         Kernel of the MMD at a squared distance s: exp(-s / m), with the median m of s in the batch
         of latent vectors and draws, or the inverse multiquadratic C / (C + s), with
-        ``C = 2 * latent_dim``.
+        ``C = 2 * latent_dim``. To be left as it is with ``mmd_penalty=0``.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=1e-3
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
-        Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left out.
+        Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
+        out, and its parameters are to be left as they are.
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
@@ -156,7 +177,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
 
     The estimate of MMD^2 is the unbiased one, which leaves out the comparison of a latent vector
     with itself: its mean is 0 if the latent vectors follow the prior, and single values may be
-    negative. With the mean and not the sum over columns in the loss, `mmd_weight` is D times
+    negative. With the mean and not the sum over columns in the loss, `mmd_penalty` is D times
     smaller than the weight in [1]_ that means the same.
 
     References
@@ -176,13 +197,12 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     (3, 5)
     """
 
+    _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         **IMAGE_CONSTRAINTS,
-        "hidden_sizes": [tuple, list],
         "latent_dim": [Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "mmd_weight": [Interval(Real, 0, None, closed="left")],
+        "mmd_penalty": [Interval(Real, 0, None, closed="left")],
         "kernel": [StrOptions(set(KERNELS))],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -192,12 +212,9 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self,
         *,
         image_shape: tuple[int, int, int] | None = None,
-        network: Any = "mlp",
-        network_width: float = 1.0,
-        hidden_sizes: tuple[int, ...] = (128, 128),
+        network: Any = None,
         latent_dim: int = 4,
-        activation: str = "leaky_relu",
-        mmd_weight: float = 0.1,
+        mmd_penalty: float = 0.1,
         kernel: str = "rbf",
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
@@ -213,11 +230,8 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     ) -> None:
         self.image_shape = image_shape
         self.network = network
-        self.network_width = network_width
-        self.hidden_sizes = hidden_sizes
         self.latent_dim = latent_dim
-        self.activation = activation
-        self.mmd_weight = mmd_weight
+        self.mmd_penalty = mmd_penalty
         self.kernel = kernel
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -231,23 +245,29 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
-    def _make_module(self, n_features: int) -> WAEModule:
-        check_sizes("hidden_sizes", self.hidden_sizes)
-        net = networks_of(self, n_features).autoencoder(self.latent_dim, "euclidean")
-        return WAEModule(net, self.latent_dim, self.kernel)
+    def _make_module(self, n_features: int) -> WAEModel:
+        self._refuse_unused()
+        networks = networks_for(self.part("network"), self._row_shape(n_features))
+        return WAEModel(
+            networks.autoencoder(self.latent_dim, "euclidean"),
+            self.latent_dim,
+            mmd_penalty=self.mmd_penalty,
+            kernel=self.kernel,
+        )
 
-    def _stages(self, module: WAEModule) -> list[Stage]:
-        optimizers = {"main": adam(module.parameters(), self.learning_rate)}
+    def _refuse_unused(self) -> None:
+        if self.mmd_penalty == 0:
+            refuse_unused(self, ("kernel",), "mmd_penalty=0 leaves the discrepancy out")
+        elif self.batch_size == 1:
+            why = "a batch of one row has no discrepancy"
+            refuse_unused(self, ("mmd_penalty", "kernel"), why)
+
+    def _stages(self, module: WAEModel) -> list[Stage]:
         return [
-            Stage("wae", self._objective, optimizers, self.max_steps, is_steady=self._is_steady)
+            Stage(
+                name="wae",
+                optimizers={"main": adam(module.parameters(), self.learning_rate)},
+                n_steps=self.max_steps,
+                is_steady=is_steady,
+            )
         ]
-
-    def _objective(self, module: WAEModule, x: Tensor) -> dict[str, Tensor]:
-        z = module.net.encode(x)
-        reconstruction = (x - module.net.decode(z)).square().mean()
-        mmd = module.discrepancy(z)
-        return {
-            "loss": reconstruction + self.mmd_weight * mmd,
-            "reconstruction": reconstruction,
-            "mmd": mmd,
-        }

@@ -2,22 +2,19 @@
 
 from ._detectors import list_detectors
 from ._diagram import plot_critical_differences
-from ._store import ResultsFileError, read_rows
+from ._rows import read_rows
 from ._suites import Suite, open_suite
+from .cells import run_cells
 from .protocols import Split, make_split, split_rows
-from .ranking import (
-    ScoreTable,
-    Significance,
-    paired_differences,
-    rank_table,
-    score_table,
-    significance,
-)
+from .ranking import Comparison, ScoreTable, Significance
 from .report import Report, report
 from .runner import run_benchmark
+from .store import ResultsFile, ResultsFileError
 
 __all__ = [
+    "Comparison",
     "Report",
+    "ResultsFile",
     "ResultsFileError",
     "ScoreTable",
     "Significance",
@@ -26,13 +23,10 @@ __all__ = [
     "list_detectors",
     "make_split",
     "open_suite",
-    "paired_differences",
     "plot_critical_differences",
-    "rank_table",
     "read_rows",
     "report",
     "run_benchmark",
-    "score_table",
-    "significance",
+    "run_cells",
     "split_rows",
 ]

@@ -20,6 +20,36 @@ _Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
 _Reference = Annotated[
     str | None, typer.Option(help="Detector whose paired differences to others are reported.")
 ]
+_SuiteName = Annotated[
+    str, typer.Argument(help="builtin, adbench, or a folder of .npz files with X and y.")
+]
+_Detectors = Annotated[
+    str | None, typer.Option(help="Names, separated by commas; see `skgenad list`.")
+]
+_Datasets = Annotated[
+    str | None, typer.Option(help="Names, separated by commas; all of the suite by default.")
+]
+_Protocol = Annotated[
+    str, typer.Option(help="adbench (small sets are resampled) or clean (they are not).")
+]
+_Contaminate = Annotated[
+    float, typer.Option(help="Share of training rows that shall be anomalies, 0 to 0.5.")
+]
+_Seeds = Annotated[
+    str | None, typer.Option(help="Such as 1-3 or 1,5; by default 1 for builtin, else 1-3.")
+]
+_Jobs = Annotated[int, typer.Option(help="Cells at the same time; -1: one per core.")]
+_Backend = Annotated[str, typer.Option(help="loky (this machine) or dask.")]
+_Scheduler = Annotated[
+    str | None, typer.Option(help="Address of Dask's scheduler; starts a cluster without it.")
+]
+_Resume = Annotated[
+    bool, typer.Option(help="Keep finished rows, or move them aside and start anew.")
+]
+_TimeLimit = Annotated[
+    float | None, typer.Option(help="Seconds that a cell may take; none by default.")
+]
+_DataHome = Annotated[Path | None, typer.Option(help="Where ADBench's files are, or will be kept.")]
 
 
 def _show_version(value: bool) -> None:
@@ -40,39 +70,19 @@ def _options(
 
 @app.command()
 def benchmark(
-    suite: Annotated[
-        str, typer.Argument(help="builtin, adbench, or a folder of .npz files with X and y.")
-    ] = "builtin",
-    detectors: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; see `skgenad list`.")
-    ] = None,
-    datasets: Annotated[
-        str | None, typer.Option(help="Names, separated by commas; all of the suite by default.")
-    ] = None,
-    protocol: Annotated[
-        str, typer.Option(help="adbench (small sets are resampled) or clean (they are not).")
-    ] = "adbench",
-    contaminate: Annotated[
-        float, typer.Option(help="Share of training rows that shall be anomalies, 0 to 0.5.")
-    ] = 0.0,
-    seeds: Annotated[
-        str | None, typer.Option(help="Such as 1-3 or 1,5; by default 1 for builtin, else 1-3.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(help="Cells at the same time; -1: one per core.")] = -1,
-    backend: Annotated[str, typer.Option(help="loky (this machine) or dask.")] = "loky",
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of Dask's scheduler; starts a cluster without it.")
-    ] = None,
+    suite: _SuiteName = "builtin",
+    detectors: _Detectors = None,
+    datasets: _Datasets = None,
+    protocol: _Protocol = "adbench",
+    contaminate: _Contaminate = 0.0,
+    seeds: _Seeds = None,
+    jobs: _Jobs = -1,
+    backend: _Backend = "loky",
+    scheduler: _Scheduler = None,
     out: _Out = Path("results"),
-    resume: Annotated[
-        bool, typer.Option(help="Keep finished rows, or move them aside and start anew.")
-    ] = True,
-    time_limit: Annotated[
-        float | None, typer.Option(help="Seconds that a cell may take; none by default.")
-    ] = None,
-    data_home: Annotated[
-        Path | None, typer.Option(help="Where ADBench's files are, or will be kept.")
-    ] = None,
+    resume: _Resume = True,
+    time_limit: _TimeLimit = None,
+    data_home: _DataHome = None,
     reference: _Reference = None,
 ) -> None:
     """Run detectors on a suite of data sets; write rows, ranks, tests and a diagram."""

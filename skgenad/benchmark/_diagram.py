@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from skgenad._extras import require
 
 from ._detectors import OURS
-from .ranking import rank_table, score_table, significance
+from .ranking import Comparison
 
 _OURS_COLOR, _OTHERS_COLOR = "#c1440e", "#3b4a5a"
 _ALPHA = 0.05
 
 
-def plot_critical_differences(
-    rows: pd.DataFrame, path: Path, *, metric: str = "auroc", title: str = ""
-) -> list[Path]:
+def plot_critical_differences(comparison: Comparison, path: Path, *, title: str = "") -> list[Path]:
     """Draw average ranks on a line, and bars over detectors that do not differ significantly.
 
     Parameters
     ----------
-    rows : DataFrame
-        Rows of one suite, protocol and contamination; two detectors and two data sets at least.
+    comparison : Comparison
+        Of two detectors and two data sets at least.
     path : Path
         Where to draw to, without a suffix: a PNG and an SVG file are written.
-    metric : {"auroc", "average_precision"}, default="auroc"
-        Score that is ranked.
     title : str, default=""
         First line of the title.
 
@@ -39,22 +33,22 @@ def plot_critical_differences(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from skgenad.benchmark import plot_critical_differences, read_rows
-    >>> rows = read_rows("results/rows.csv")  # doctest: +SKIP
-    >>> plot_critical_differences(rows, Path("results/differences"))  # doctest: +SKIP
+    >>> from skgenad.benchmark import Comparison, plot_critical_differences, read_rows
+    >>> comparison = Comparison(read_rows("results/rows.csv"))  # doctest: +SKIP
+    >>> plot_critical_differences(comparison, Path("results/differences"))  # doctest: +SKIP
     """
     posthocs = require("scikit_posthocs", extra="bench")
     matplotlib = require("matplotlib", extra="bench")
     figure_module = require("matplotlib.figure", extra="bench")
-    ranks = rank_table(rows, metric)["rank"]
-    n_datasets = len(score_table(rows, metric).values)
+    ranks = comparison.ranks["rank"]
+    n_datasets = len(comparison.scores.values)
     # A figure of its own, not pyplot's: no window, no global state.
     with matplotlib.rc_context({"svg.hashsalt": "skgenad", "font.size": 11}):
         figure = figure_module.Figure(figsize=(10, 1.9 + 0.24 * len(ranks)), layout="constrained")
         axes = figure.subplots()
         posthocs.critical_difference_diagram(
             ranks,
-            significance(rows, metric).p_values,
+            comparison.significance.p_values,
             alpha=_ALPHA,
             ax=axes,
             label_fmt_left="{label}  {rank:.2f}",

@@ -9,6 +9,7 @@ share of anomalies. Nothing is dropped, so failing never improves a table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +41,73 @@ class ScoreTable:
     Examples
     --------
     >>> import pandas as pd
-    >>> from skgenad.benchmark import score_table
+    >>> from skgenad.benchmark import ScoreTable
+    >>> values = pd.DataFrame({"x": [0.9, 0.7], "y": [0.8, None]}, index=["a", "b"])
+    >>> ScoreTable(values, values.fillna(0.5), incomplete=[]).ranks["y"].tolist()
+    [2.0, 2.0]
+    """
+
+    values: pd.DataFrame
+    filled: pd.DataFrame
+    incomplete: list[str]
+
+    @cached_property
+    def ranks(self) -> pd.DataFrame:
+        """Ranks per data set: 1 is best, failures last, ties averaged."""
+        worst = self.values.fillna(-np.inf)
+        return worst.rank(axis="columns", ascending=False, method="average")
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Tests whether differences between detectors are more than chance.
+
+    Attributes
+    ----------
+    friedman_statistic, friedman_p : float
+        Friedman's test over all detectors; NaN for fewer than three.
+    p_values : DataFrame of shape (n_detectors, n_detectors)
+        Wilcoxon's signed-rank test of every pair, adjusted by Holm over all pairs.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark import Comparison, read_rows
+    >>> rows = read_rows("results/rows.csv")  # doctest: +SKIP
+    >>> Comparison(rows).significance.friedman_p  # doctest: +SKIP
+    """
+
+    friedman_statistic: float
+    friedman_p: float
+    p_values: pd.DataFrame
+
+
+class Comparison:
+    """Scores, ranks and tests of the detectors of one protocol, each computed once, when asked for.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of `run_benchmark` or `read_rows`, of one suite, protocol and contamination.
+    metric : {"auroc", "average_precision"}, default="auroc"
+        Score that is ranked and tested.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        As given.
+    metric : str
+        As given.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown, if there are no rows, if rows of several protocols are mixed, or
+        if a cell occurs twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skgenad.benchmark import Comparison
     >>> cell = {"suite": "s", "protocol": "clean", "contaminate": 0.0, "seed": 1, "status": "ok"}
     >>> rows = pd.DataFrame(
     ...     [
@@ -49,62 +116,143 @@ class ScoreTable:
     ...         for detector, auroc in [("x", 0.9), ("y", 0.8)]
     ...     ]
     ... )
-    >>> score_table(rows).ranks.mean().to_dict()
+    >>> comparison = Comparison(rows)
+    >>> comparison.scores.ranks.mean().to_dict()
     {'x': 1.0, 'y': 2.0}
+    >>> float(comparison.significance.p_values.loc["x", "y"])
+    0.25
+    >>> float(comparison.differences("x").loc["y", "difference"].round(3))
+    0.1
     """
 
-    values: pd.DataFrame
-    filled: pd.DataFrame
-    incomplete: list[str]
+    def __init__(self, rows: pd.DataFrame, metric: str = "auroc") -> None:
+        _check_rows(rows, metric)
+        self.rows = rows
+        self.metric = metric
+        self._tables: dict[str, ScoreTable] = {}
 
     @property
+    def scores(self) -> ScoreTable:
+        """Scores per data set, these in the order of the rows.
+
+        Raises
+        ------
+        ValueError
+            If no data set has rows of every detector and seed.
+        """
+        return self._scores_of(self.metric)
+
+    def _scores_of(self, metric: str) -> ScoreTable:
+        if metric not in self._tables:
+            self._tables[metric] = _score_table(self.rows, metric)
+        return self._tables[metric]
+
+    @cached_property
     def ranks(self) -> pd.DataFrame:
-        """Ranks per data set: 1 is best, failures last, ties averaged."""
-        worst = self.values.fillna(-np.inf)
-        return worst.rank(axis="columns", ascending=False, method="average")
+        """One line per detector, the best average rank first.
+
+        ``auroc`` and ``average_precision`` (means over data sets), ``rank`` and ``rank_error``
+        (mean rank and its standard error over data sets), ``wins`` (data sets with the best score,
+        shared wins count for each), ``failures`` (cells that failed or passed the time limit),
+        ``fit_seconds`` and ``score_seconds`` (medians over cells) and ``peak_memory_mb`` (maximum).
+        """
+        table = self.scores
+        cells = self.rows[self.rows["dataset"].isin(table.values.index)].groupby("detector")
+        best = table.values.max(axis="columns")
+        summary = pd.DataFrame(
+            {name: self._scores_of(name).filled.mean() for name in METRICS}
+            | {
+                "rank": table.ranks.mean(),
+                "rank_error": table.ranks.std(ddof=1) / np.sqrt(len(table.ranks)),
+                "wins": table.values.eq(best, axis="index").sum(),
+                "failures": cells["status"].agg(lambda status: int((status != "ok").sum())),
+                "fit_seconds": cells["fit_seconds"].median(),
+                "score_seconds": cells["score_seconds"].median(),
+                "peak_memory_mb": cells["peak_memory_mb"].max(),
+            }
+        )
+        return summary.sort_values("rank", kind="stable").rename_axis("detector")
+
+    @cached_property
+    def significance(self) -> Significance:
+        """Tests of all detectors at once (Friedman), and of every pair (Wilcoxon, Holm).
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two detectors or two data sets.
+        """
+        table = self.scores
+        n_datasets, n_detectors = table.values.shape
+        if n_detectors < 2 or n_datasets < 2:
+            raise ValueError(
+                f"a test needs at least 2 detectors on 2 data sets, got {n_detectors} on "
+                f"{n_datasets}"
+            )
+        statistic = p = np.nan
+        if n_detectors >= 3 and (table.ranks.nunique(axis="columns") > 1).any():
+            # Ranks and not scores, because a failure has a rank but no score.
+            statistic, p = stats.friedmanchisquare(*table.ranks.to_numpy().T)
+        posthocs = require("scikit_posthocs", extra="bench")
+        long = table.filled.melt(var_name="detector", value_name="score")
+        p_values = posthocs.posthoc_wilcoxon(
+            long, val_col="score", group_col="detector", zero_method="zsplit", p_adjust="holm"
+        )
+        names = table.values.columns
+        return Significance(float(statistic), float(p), p_values.loc[names, names])
+
+    def differences(
+        self,
+        detector: str,
+        others: Sequence[str] | None = None,
+        *,
+        n_boot: int = 10_000,
+        random_state: int = 0,
+    ) -> pd.DataFrame:
+        """Compare one detector with others, data set by data set.
+
+        Parameters
+        ----------
+        detector : str
+            The detector of interest.
+        others : sequence of str, default=None
+            Detectors to compare it with, all others by default.
+        n_boot : int, default=10_000
+            Bootstrap samples of the data sets.
+        random_state : int, default=0
+            Seed of the bootstrap.
+
+        Returns
+        -------
+        table : DataFrame
+            One line per other detector: ``difference`` (mean over data sets of detector minus
+            other), ``low`` and ``high`` (95 % percentile bootstrap interval over data sets),
+            ``wins``, ``ties``, ``losses``, ``p_value`` (Wilcoxon's signed-rank test, two-sided, not
+            adjusted).
+
+        Raises
+        ------
+        ValueError
+            If a detector is not in the rows, or there are fewer than two data sets.
+        """
+        filled = self.scores.filled
+        if others is None:
+            others = [name for name in filled.columns if name != detector]
+        for name in (detector, *others):
+            if name not in filled.columns:
+                known = ", ".join(filled.columns)
+                raise ValueError(f"no rows of detector {name!r}; there are {known}")
+        if len(filled) < 2:
+            raise ValueError(f"a comparison needs at least 2 data sets, got {len(filled)}")
+        lines = {
+            other: _paired((filled[detector] - filled[other]).to_numpy(), n_boot, random_state)
+            for other in others
+        }
+        return pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
 
 
-def score_table(rows: pd.DataFrame, metric: str = "auroc") -> ScoreTable:
-    """Average the rows of one protocol over seeds.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of `run_benchmark` or `read_rows`, of one suite, protocol and contamination.
-    metric : {"auroc", "average_precision"}, default="auroc"
-        Score to tabulate.
-
-    Returns
-    -------
-    table : ScoreTable
-        Data sets in the order of the rows.
-
-    Raises
-    ------
-    ValueError
-        If the metric is unknown, if rows of several protocols are mixed, if a cell occurs twice,
-        or if no data set has rows of every detector and seed.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skgenad.benchmark import score_table
-    >>> rows = pd.DataFrame(
-    ...     {
-    ...         "suite": "s",
-    ...         "protocol": "clean",
-    ...         "contaminate": 0.0,
-    ...         "seed": 1,
-    ...         "dataset": ["a", "a", "b", "b"],
-    ...         "detector": ["x", "y", "x", "y"],
-    ...         "status": ["ok", "ok", "ok", "failed"],
-    ...         "auroc": [0.9, 0.8, 0.7, None],
-    ...     }
-    ... )
-    >>> score_table(rows).ranks["y"].tolist()
-    [2.0, 2.0]
-    """
-    _check_rows(rows, metric)
+def _score_table(rows: pd.DataFrame, metric: str) -> ScoreTable:
+    """Average the scores of checked rows over seeds."""
     datasets, detectors = rows["dataset"].unique(), rows["detector"].unique()
     counts = pd.crosstab(rows["dataset"], rows["detector"]).reindex(datasets)[detectors]
     complete = (counts == rows["seed"].nunique()).all(axis="columns")
@@ -149,193 +297,17 @@ def _check_rows(rows: pd.DataFrame, metric: str) -> None:
         )
 
 
-def rank_table(rows: pd.DataFrame, metric: str = "auroc") -> pd.DataFrame:
-    """Summarise every detector of one protocol in one line.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of one suite, protocol and contamination.
-    metric : {"auroc", "average_precision"}, default="auroc"
-        Score that is ranked.
-
-    Returns
-    -------
-    table : DataFrame
-        One line per detector, best average rank first: ``auroc`` and ``average_precision`` (means
-        over data sets), ``rank`` and ``rank_error`` (mean rank and its standard error over data
-        sets), ``wins`` (data sets with the best score, shared wins count for each), ``failures``
-        (cells that failed or passed the time limit), ``fit_seconds`` and ``score_seconds``
-        (medians over cells) and ``peak_memory_mb`` (maximum).
-
-    Examples
-    --------
-    >>> from skgenad.benchmark import rank_table, run_benchmark
-    >>> rows = run_benchmark("builtin", ["KNN"], out="results")  # doctest: +SKIP
-    >>> rank_table(rows)  # doctest: +SKIP
-    """
-    table = score_table(rows, metric)
-    ranks = table.ranks
-    used = rows[rows["dataset"].isin(table.values.index)]
-    cells = used.groupby("detector")
-    best = table.values.max(axis="columns")
-    summary = pd.DataFrame(
-        {name: score_table(rows, name).filled.mean() for name in METRICS}
-        | {
-            "rank": ranks.mean(),
-            "rank_error": ranks.std(ddof=1) / np.sqrt(len(ranks)),
-            "wins": table.values.eq(best, axis="index").sum(),
-            "failures": cells["status"].agg(lambda status: int((status != "ok").sum())),
-            "fit_seconds": cells["fit_seconds"].median(),
-            "score_seconds": cells["score_seconds"].median(),
-            "peak_memory_mb": cells["peak_memory_mb"].max(),
-        }
-    )
-    return summary.sort_values("rank", kind="stable").rename_axis("detector")
-
-
-@dataclass(frozen=True)
-class Significance:
-    """Tests whether differences between detectors are more than chance.
-
-    Attributes
-    ----------
-    friedman_statistic, friedman_p : float
-        Friedman's test over all detectors; NaN for fewer than three.
-    p_values : DataFrame of shape (n_detectors, n_detectors)
-        Wilcoxon's signed-rank test of every pair, adjusted by Holm over all pairs.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skgenad.benchmark import significance
-    >>> cell = {"suite": "s", "protocol": "clean", "contaminate": 0.0, "seed": 1, "status": "ok"}
-    >>> rows = pd.DataFrame(
-    ...     [
-    ...         cell | {"dataset": dataset, "detector": detector, "auroc": auroc}
-    ...         for dataset in "abc"
-    ...         for detector, auroc in [("x", 0.9), ("y", 0.8)]
-    ...     ]
-    ... )
-    >>> float(significance(rows).p_values.loc["x", "y"])
-    0.25
-    """
-
-    friedman_statistic: float
-    friedman_p: float
-    p_values: pd.DataFrame
-
-
-def significance(rows: pd.DataFrame, metric: str = "auroc") -> Significance:
-    """Test all detectors at once (Friedman), then every pair (Wilcoxon, Holm).
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of one suite, protocol and contamination.
-    metric : {"auroc", "average_precision"}, default="auroc"
-        Score to compare.
-
-    Returns
-    -------
-    tests : Significance
-        Statistics and p-values.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two detectors or two data sets.
-
-    Examples
-    --------
-    >>> from skgenad.benchmark import read_rows, significance
-    >>> significance(read_rows("results/rows.csv")).friedman_p  # doctest: +SKIP
-    """
-    table = score_table(rows, metric)
-    n_datasets, n_detectors = table.values.shape
-    if n_detectors < 2 or n_datasets < 2:
-        raise ValueError(
-            f"a test needs at least 2 detectors on 2 data sets, got {n_detectors} on {n_datasets}"
-        )
-    statistic = p = np.nan
-    if n_detectors >= 3 and (table.ranks.nunique(axis="columns") > 1).any():
-        # Ranks and not scores, because a failure has a rank but no score.
-        statistic, p = stats.friedmanchisquare(*table.ranks.to_numpy().T)
-    posthocs = require("scikit_posthocs", extra="bench")
-    long = table.filled.melt(var_name="detector", value_name="score")
-    p_values = posthocs.posthoc_wilcoxon(
-        long, val_col="score", group_col="detector", zero_method="zsplit", p_adjust="holm"
-    )
-    names = table.values.columns
-    return Significance(float(statistic), float(p), p_values.loc[names, names])
-
-
-def paired_differences(
-    rows: pd.DataFrame,
-    detector: str,
-    others: Sequence[str] | None = None,
-    *,
-    metric: str = "auroc",
-    n_boot: int = 10_000,
-    random_state: int = 0,
-) -> pd.DataFrame:
-    """Compare one detector with others, data set by data set.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of one suite, protocol and contamination.
-    detector : str
-        The detector of interest.
-    others : sequence of str, default=None
-        Detectors to compare it with, all others by default.
-    metric : {"auroc", "average_precision"}, default="auroc"
-        Score to compare.
-    n_boot : int, default=10_000
-        Bootstrap samples of the data sets.
-    random_state : int, default=0
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    table : DataFrame
-        One line per other detector: ``difference`` (mean over data sets of detector minus other),
-        ``low`` and ``high`` (95 % percentile bootstrap interval over data sets), ``wins``,
-        ``ties``, ``losses``, ``p_value`` (Wilcoxon's signed-rank test, two-sided, not adjusted).
-
-    Raises
-    ------
-    ValueError
-        If a detector is not in the rows, or there are fewer than two data sets.
-
-    Examples
-    --------
-    >>> from skgenad.benchmark import paired_differences, read_rows
-    >>> rows = read_rows("results/rows.csv")  # doctest: +SKIP
-    >>> paired_differences(rows, "MPDR-R", ["KNN", "kNN-z"])  # doctest: +SKIP
-    """
-    filled = score_table(rows, metric).filled
-    if others is None:
-        others = [name for name in filled.columns if name != detector]
-    for name in (detector, *others):
-        if name not in filled.columns:
-            raise ValueError(f"no rows of detector {name!r}; there are {', '.join(filled.columns)}")
-    if len(filled) < 2:
-        raise ValueError(f"a comparison needs at least 2 data sets, got {len(filled)}")
-    lines = {}
-    for other in others:
-        difference = (filled[detector] - filled[other]).to_numpy()
-        low, high = _bootstrap_interval(difference, n_boot, random_state)
-        lines[other] = {
-            "difference": difference.mean(),
-            "low": low,
-            "high": high,
-            "wins": int((difference > 0).sum()),
-            "ties": int((difference == 0).sum()),
-            "losses": int((difference < 0).sum()),
-            "p_value": float(stats.wilcoxon(difference, zero_method="zsplit").pvalue),
-        }
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
+def _paired(difference: np.ndarray, n_boot: int, random_state: int) -> dict[str, float]:
+    low, high = _bootstrap_interval(difference, n_boot, random_state)
+    return {
+        "difference": difference.mean(),
+        "low": low,
+        "high": high,
+        "wins": int((difference > 0).sum()),
+        "ties": int((difference == 0).sum()),
+        "losses": int((difference < 0).sum()),
+        "p_value": float(stats.wilcoxon(difference, zero_method="zsplit").pvalue),
+    }
 
 
 def _bootstrap_interval(values: np.ndarray, n_boot: int, random_state: int) -> tuple[float, float]:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from ._diagram import plot_critical_differences
 from ._markdown import bold, table
-from ._store import KEY, read_rows
-from .ranking import GROUP, Significance, paired_differences, rank_table, score_table, significance
+from ._rows import KEY, read_rows
+from .ranking import GROUP, Comparison, Significance
 
 _METRIC_NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 _TITLES = {
@@ -102,11 +102,11 @@ def report(
     folder.mkdir(parents=True, exist_ok=True)
     sections, ranks, scores = [], [], []
     for values, group in rows.groupby(list(GROUP), sort=False):
-        name = _file_name(*values)
-        sections.append(_section(group, folder, name, metric, reference, others))
+        comparison = Comparison(group, metric)
+        sections.append(_section(comparison, folder, reference, others))
         labels = dict(zip(GROUP, values, strict=True))
-        ranks.append(rank_table(group, metric).reset_index().assign(**labels))
-        scores.append(score_table(group, metric).values.reset_index().assign(**labels))
+        ranks.append(comparison.ranks.reset_index().assign(**labels))
+        scores.append(comparison.scores.values.reset_index().assign(**labels))
     ranks_table = _first(pd.concat(ranks, ignore_index=True))
     ranks_table.to_csv(folder / "ranks.csv", index=False)
     _first(pd.concat(scores, ignore_index=True)).to_csv(folder / "per_set.csv", index=False)
@@ -168,30 +168,29 @@ def _head(rows: pd.DataFrame, metric: str) -> str:
 
 
 def _section(
-    rows: pd.DataFrame,
-    folder: Path,
-    name: str,
-    metric: str,
-    reference: str | None,
-    others: Sequence[str] | None,
+    comparison: Comparison, folder: Path, reference: str | None, others: Sequence[str] | None
 ) -> str:
-    suite, protocol, share = (rows[column].iloc[0] for column in GROUP)
+    suite, protocol, share = (comparison.rows[column].iloc[0] for column in GROUP)
+    name = _file_name(suite, protocol, share)
     title = f"{suite}, protocol {protocol}"
     if share:
         title += f", {100 * share:g} % anomalies asked for in training"
-    scores = score_table(rows, metric)
-    parts = [f"## {title}\n", _scope(rows, scores.incomplete), _rank_lines(rows, metric)]
+    scores = comparison.scores
+    parts = [
+        f"## {title}\n",
+        _scope(comparison.rows, scores.incomplete),
+        _rank_lines(comparison.ranks),
+    ]
     if min(scores.values.shape) >= 2:
-        tests = significance(rows, metric)
-        diagram = folder / f"critical_differences_{name}"
-        plot_critical_differences(rows, diagram, metric=metric, title=title)
+        plot_critical_differences(comparison, folder / f"critical_differences_{name}", title=title)
+        tests = comparison.significance
         tests.p_values.to_csv(folder / f"p_values_{name}.csv")
-        parts.append(_test_lines(tests, rank_table(rows, metric).index[0], name))
+        parts.append(_test_lines(tests, comparison.ranks.index[0], name))
         if reference is not None and reference in scores.values.columns:
-            parts.append(_reference_lines(rows, reference, others, metric))
+            parts.append(_reference_lines(comparison, reference, others))
     else:
         parts.append("Too few detectors or data sets for a test.\n")
-    parts += [_per_set_lines(rows, metric), _failure_lines(rows)]
+    parts += [_per_set_lines(comparison), _failure_lines(comparison.rows)]
     return "\n".join(part for part in parts if part)
 
 
@@ -212,9 +211,9 @@ def _scope(rows: pd.DataFrame, incomplete: list[str]) -> str:
     return text + "\n"
 
 
-def _rank_lines(rows: pd.DataFrame, metric: str) -> str:
+def _rank_lines(ranks: pd.DataFrame) -> str:
     lines = []
-    for name, line in rank_table(rows, metric).iterrows():
+    for name, line in ranks.iterrows():
         cells = [
             name,
             f"{line['rank']:.2f} ± {line['rank_error']:.2f}",
@@ -251,12 +250,10 @@ def _test_lines(tests: Significance, best: str, name: str) -> str:
     return text + f"\n![critical-difference diagram](critical_differences_{name}.png)\n"
 
 
-def _reference_lines(
-    rows: pd.DataFrame, reference: str, others: Sequence[str] | None, metric: str
-) -> str:
-    present = set(rows["detector"])
+def _reference_lines(comparison: Comparison, reference: str, others: Sequence[str] | None) -> str:
+    present = set(comparison.rows["detector"])
     chosen = None if others is None else [name for name in others if name in present]
-    differences = paired_differences(rows, reference, chosen, metric=metric)
+    differences = comparison.differences(reference, chosen)
     lines = [
         (
             other,
@@ -273,8 +270,8 @@ def _reference_lines(
             ["other", "mean difference", "95 % interval", "wins / ties / losses", "p"],
             lines,
         )
-        + f"\nPaired differences in {_METRIC_NAMES[metric]}; percentile bootstrap over data sets, "
-        "Wilcoxon's test without correction. Bold where the interval leaves out zero.\n"
+        + f"\nPaired differences in {_METRIC_NAMES[comparison.metric]}; percentile bootstrap over "
+        "data sets, Wilcoxon's test without correction. Bold where the interval leaves out zero.\n"
     )
 
 
@@ -282,9 +279,8 @@ def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def _per_set_lines(rows: pd.DataFrame, metric: str) -> str:
-    values = score_table(rows, metric).values
-    values = values[rank_table(rows, metric).index]
+def _per_set_lines(comparison: Comparison) -> str:
+    values = comparison.scores.values[comparison.ranks.index]
     best = values.max(axis="columns")
     lines = [
         [
@@ -296,7 +292,7 @@ def _per_set_lines(rows: pd.DataFrame, metric: str) -> str:
         ]
         for dataset, line in zip(values.index, values.to_numpy(), strict=True)
     ]
-    return f"### {_METRIC_NAMES[metric]} per data set\n\n" + table(
+    return f"### {_METRIC_NAMES[comparison.metric]} per data set\n\n" + table(
         ["data set", *values.columns], lines
     )
 

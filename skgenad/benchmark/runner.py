@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pickle
@@ -17,21 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import ArrayLike
 from sklearn.base import clone
-from tqdm.auto import tqdm
 
 from skgenad._extras import require
 
 from ._cell import run_cell, versions
 from ._detectors import DETECTORS, choose
 from ._isolation import modules_of, thread_server
-from ._store import KEY, ResultsFile, to_frame
+from ._rows import KEY, benchmark_file
+from ._settings import changed_settings, describe_settings, same_settings
 from ._suites import Suite, open_suite
+from .cells import keep_rows
 from .protocols import Split, _check_options, make_split
+from .store import ResultsFile
 
 BACKENDS = ("loky", "dask")
 
@@ -43,6 +43,11 @@ class _Cell:
     key: dict[str, Any]
     estimator: Any
     settings: str
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Values of the key."""
+        return tuple(self.key.values())
 
 
 def run_benchmark(
@@ -113,7 +118,8 @@ def run_benchmark(
     ------
     ValueError
         If a name or an option is unknown, or if `out` holds rows of a detector of the same name
-        with other settings: mixing them would make a table of two different detectors.
+        with other settings: mixing them would make a table of two different detectors. Settings
+        are compared on what differs from the defaults of this version of the package.
     ResultsFileError
         If a line of `out` is damaged. The file is not touched.
     RuntimeError
@@ -142,22 +148,24 @@ def run_benchmark(
     _check_run(seeds, jobs, backend, scheduler, time_limit)
     suite = _as_suite(datasets)
     cells = _plan(suite, detectors, protocol, float(contaminate), seeds)
-    path = _results_path(Path(out), resume)
-    with ResultsFile(path) as file, ExitStack() as stack:
-        known = {tuple(row[name] for name in KEY): row for row in file.rows}
-        _refuse_other_settings(cells, known, path)
-        missing = [cell for cell in cells if tuple(cell.key.values()) not in known]
+    file = benchmark_file(out)
+    if not resume:
+        file.move_aside()
+    with file, ExitStack() as stack:
+        known = _known(file)
+        _refuse_other_settings(cells, known, file.path)
+        missing = [cell for cell in cells if cell.place not in known]
         if missing:
             stack.enter_context(_backend(backend, scheduler, jobs))
-            bar = stack.enter_context(
-                tqdm(total=len(cells), initial=len(cells) - len(missing), disable=not progress)
-            )
-            for row in _compute(missing, suite, jobs, backend, time_limit):
-                file.append(row)
-                bar.set_postfix_str(f"{row['dataset']} {row['detector']}", refresh=False)
-                bar.update()
-        known = {tuple(row[name] for name in KEY): row for row in file.rows}
-    return to_frame([known[tuple(cell.key.values())] for cell in cells])
+            rows = _compute(missing, suite, jobs, backend, time_limit)
+            keep_rows(file, rows, len(cells), len(missing), progress)
+        known = _known(file)
+    return file.to_frame([known[cell.place] for cell in cells])
+
+
+def _known(file: ResultsFile) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Rows by the values of their keys."""
+    return {tuple(row[name] for name in KEY): row for row in file.rows}
 
 
 def _check_run(
@@ -191,16 +199,6 @@ def _as_suite(datasets: Any) -> Suite:
 
 def _pair(X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
     return X, y
-
-
-def _results_path(out: Path, resume: bool) -> Path:
-    path = out if out.suffix == ".csv" else out / "rows.csv"
-    if not resume and path.exists():
-        number = 1
-        while (aside := path.with_name(f"{path.name}.{number}")).exists():
-            number += 1
-        path.rename(aside)
-    return path
 
 
 def _plan(
@@ -252,34 +250,22 @@ class _Seeded:
         return estimator.set_params(**dict.fromkeys(names, seed))
 
 
-def describe_settings(estimator: Any) -> str:
-    """Write every parameter of an estimator but its random states as JSON, nested ones too."""
-    params = {
-        name: value
-        for name, value in estimator.get_params(deep=True).items()
-        if not name.endswith("random_state")
-    }
-    text = json.dumps(params, sort_keys=True, default=_describe_value)
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def _describe_value(value: Any) -> Any:
-    if hasattr(value, "get_params") and not isinstance(value, type):
-        return type(value).__name__  # its parameters have entries of their own
-    if isinstance(value, np.generic):
-        return value.item()
-    return repr(value)
-
-
 def _refuse_other_settings(
     cells: list[_Cell], known: Mapping[tuple[Any, ...], Mapping[str, Any]], path: Path
 ) -> None:
-    for cell in cells:
-        row = known.get(tuple(cell.key.values()))
-        if row is not None and row["settings"] != cell.settings:
+    pairs = {
+        (cell.key["detector"], row["settings"], cell.settings): cell.estimator
+        for cell in cells
+        if (row := known.get(cell.place)) is not None and row["settings"] != cell.settings
+    }
+    for (name, before, _), estimator in pairs.items():
+        if not same_settings(before, estimator):
+            there, now = (
+                changed_settings(text, estimator) for text in (before, describe_settings(estimator))
+            )
             raise ValueError(
-                f"'{path}' holds rows of {cell.key['detector']!r} with other settings: there "
-                f"{row['settings']}, now {cell.settings}; write to another folder, give the "
+                f"'{path}' holds rows of {name!r} with other settings: there "
+                f"{there}, now {now}, and else the defaults; write to another folder, give the "
                 "detector another name, or start anew without resuming"
             )
 
@@ -307,8 +293,8 @@ def _backend(backend: str, scheduler: str | None, jobs: int) -> Any:
 
 def _compute(
     cells: list[_Cell], suite: Suite, jobs: int, backend: str, time_limit: float | None
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of cells in the order in which they are done."""
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the row of each cell in the order in which they are done."""
     parallel = Parallel(
         n_jobs=jobs,
         return_as="generator_unordered",
@@ -321,7 +307,8 @@ def _compute(
     tasks = (delayed(_run)(*task, time_limit, local) for task in _tasks(cells, suite))
     rows = parallel(tasks)
     try:
-        yield from rows
+        for row in rows:
+            yield [row]
     finally:
         rows.close()
 

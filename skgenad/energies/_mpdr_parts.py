@@ -317,7 +317,7 @@ class Manifold(WithNetwork):
         """Latent dimension of each manifold."""
         if self.dims is None:
             return (networks.latent_dim,)
-        return tuple(self.dims) if isinstance(self.dims, Sequence) else (self.dims,)
+        return tuple(self.dims) if isinstance(self.dims, Sequence) else (int(self.dims),)
 
     def _validate_params(self) -> None:
         super()._validate_params()

@@ -1,1 +1,3 @@
-"""Detectors with a normalised density."""
+"""Detectors with a normalised density, which are imported from :mod:`skgenad`."""
+
+__all__: list[str] = []

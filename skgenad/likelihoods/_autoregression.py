@@ -1,4 +1,4 @@
-"""Networks that see, at each place, nothing but what comes before it (PixelCNN++).
+"""Networks that see, at each place, nothing but what comes before it: the parts of `PixelCNN`.
 
 The order of pixels is that of reading; the channels of one pixel are left to its mixture of
 logistic distributions. Two streams of gated residual blocks go through the image: one of the rows
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -154,7 +155,14 @@ class ImageNet(nn.Module):
     """
 
     def __init__(
-        self, n_channels: int, n_out: int, width: int, n_blocks: int, n_scales: int, dropout: float
+        self,
+        n_channels: int,
+        n_out: int,
+        *,
+        width: int,
+        n_blocks: int,
+        n_scales: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         n_in = n_channels + 1  # a channel of ones tells pixels from the margin
@@ -210,23 +218,26 @@ class ColumnNet(nn.Module):
     ----------
     n_columns, n_out : int
         Columns, and numbers for each.
-    width, n_blocks : int
-        Channels, and the least number of blocks. There are enough for the last column to see the
-        first.
+    width : int
+        Channels.
+    n_blocks : int
+        Number of blocks, at least 1: the first stands for as many as let the last column see the
+        first one, and each other for itself.
     dropout : float
         See :class:`GatedBlock`.
     """
 
     def __init__(
-        self, n_columns: int, n_out: int, width: int, n_blocks: int, dropout: float
+        self, n_columns: int, n_out: int, *, width: int, n_blocks: int, dropout: float
     ) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, width, 1)
         # Columns, unlike pixels, are different things.
         self.place = nn.Parameter(0.1 * torch.randn(1, width, 1, n_columns))
-        n_blocks = max(n_blocks, math.ceil(math.log2(n_columns)))
+        n_needed = max(1, math.ceil(math.log2(n_columns)))
         self.blocks = nn.ModuleList(
-            GatedBlock(width, self._conv(2**i), dropout=dropout) for i in range(n_blocks)
+            GatedBlock(width, self._conv(2 ** (i % n_needed)), dropout=dropout)
+            for i in range(n_needed + n_blocks - 1)
         )
         self.last = nn.Conv2d(width, n_out, 1)
 
@@ -327,23 +338,20 @@ class Autoregression(nn.Module):
 
 
 def image_model(
-    shape: Shape,
-    width: int,
-    n_blocks: int,
-    n_scales: int,
-    n_components: int,
-    dropout: float,
-    n_levels: int = N_LEVELS,
+    shape: Shape, *, n_components: int, n_levels: int = N_LEVELS, **settings: Any
 ) -> Autoregression:
-    """Make a model of images (C, H, W) of pixels in [0, 1] with so many levels."""
-    n_out = n_parameters(n_components, shape[0])
-    net = ImageNet(shape[0], n_out, width, n_blocks, n_scales, dropout)
+    """Make a model of images (C, H, W) of pixels in [0, 1] with so many levels.
+
+    The other settings are those of :class:`ImageNet`.
+    """
+    net = ImageNet(shape[0], n_parameters(n_components, shape[0]), **settings)
     return Autoregression(net, shape, n_components, n_levels)
 
 
-def column_model(
-    n_columns: int, width: int, n_blocks: int, n_components: int, dropout: float
-) -> Autoregression:
-    """Make a model of a table's rows of any numbers."""
-    net = ColumnNet(n_columns, n_parameters(n_components, 1), width, n_blocks, dropout)
+def column_model(n_columns: int, *, n_components: int, **settings: Any) -> Autoregression:
+    """Make a model of a table's rows of any numbers.
+
+    The other settings are those of :class:`ColumnNet`.
+    """
+    net = ColumnNet(n_columns, n_parameters(n_components, 1), **settings)
     return Autoregression(net, (1, 1, n_columns), n_components, n_levels=None)

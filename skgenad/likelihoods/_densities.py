@@ -1,4 +1,7 @@
-"""Densities of tables and of images, made of flows, as modules with ``energy(x)``.
+"""Densities of tables and of images, made of flows: what a detector trains and scores by.
+
+The loss of all of them is the mean of -log p(x) over a batch, and the energy of a row -log p(x), or
+minus what one scale of the flow adds to log p(x).
 
 A flow (of :mod:`skgenad.likelihoods._flows`, or anything with the same methods) maps rows to
 ``contributions(x)`` (n, n_scales), whose sum is the log density, draws with ``sample(n)``, and sets
@@ -9,14 +12,17 @@ vary and the levels of pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import precise
+from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import seeded
 
 # Standard deviation, in standardised units, that a column which was constant in training counts
@@ -32,22 +38,23 @@ def _some(rows: Tensor) -> Tensor:
     return rows[chosen]
 
 
-class FlowDensity(nn.Module):
-    """A density of rows (n, d) in standardised units that is made of a flow.
+class FlowDensity(Model):
+    """A density of rows (n, d) in standardised units, of a flow or of anything like one.
 
     Parameters
     ----------
-    scale : int or None
+    scale : int or None, default=None
         The scale whose contribution is minus the energy, from 0; None: the sum of all.
+    with_classes : bool, default=False
+        Whether rows of training come with the place of their class in a last column. The loss is
+        then that of a row under the mode of its class.
     """
 
-    def __init__(self, scale: int | None) -> None:
-        super().__init__()
-        self.scale = scale
+    n_scales: int = 1
 
-    def initialize(self, rows: Tensor) -> None:
-        """Set what depends on data from training rows."""
-        raise NotImplementedError
+    def __init__(self, *, scale: int | None = None, with_classes: bool = False) -> None:
+        super().__init__()
+        self.scale, self.with_classes = scale, with_classes
 
     def contributions(self, x: Tensor) -> Tensor:
         """Contributions of the scales, in nats, (n, n_scales)."""
@@ -65,6 +72,22 @@ class FlowDensity(nn.Module):
         """Log densities (n,), in nats."""
         return self.contributions(x).sum(dim=1)
 
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Mean of -log p of a batch (n, d), or (n, d + 1) with classes: of -log p(x | class)."""
+        rows = self.augmented(self._rows(x))
+        if not self.with_classes:
+            return {"loss": -self.log_prob(rows).mean()}
+        own = x[:, -1:].long()
+        return {"loss": -self.class_log_probs(rows).gather(1, own).mean()}
+
+    def validation_loss(self, x: Tensor) -> Tensor:
+        """Mean of -log p of rows held out, as they are and whatever their class."""
+        return -self.log_prob(self._rows(x)).mean()
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Rows (n, d) of a batch, without their classes."""
+        return x[:, :-1] if self.with_classes else x
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,), in nats: minus the log density or the contribution of a scale."""
         parts = self.contributions(x)
@@ -80,22 +103,26 @@ class ColumnDensity(FlowDensity):
         Makes the flow of so many columns; a function that can be pickled.
     n_features : int
         Number of columns d.
-    scale : int or None
+    with_classes : bool, default=False
         See :class:`FlowDensity`.
     """
 
+    # The columns that vary are looked up in each step.
+    is_steady = False
     varies: Tensor
     constants: Tensor
 
-    def __init__(self, make: Callable[[int], Any], n_features: int, scale: int | None) -> None:
-        super().__init__(scale)
+    def __init__(
+        self, make: Callable[[int], Any], n_features: int, *, with_classes: bool = False
+    ) -> None:
+        super().__init__(with_classes=with_classes)
         self.make, self.flow, self.n_varying = make, None, n_features
         self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
         self.register_buffer("constants", torch.zeros(n_features))
 
     @torch.no_grad()
-    def initialize(self, rows: Tensor) -> None:
-        """Find the columns that vary, and make the flow of them."""
+    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+        """Find the columns that vary in training rows (n, d), and make the flow of them."""
         self.constants.copy_(rows[0])
         self._build(rows.amax(dim=0) > rows.amin(dim=0))
         if self.flow is not None:
@@ -155,25 +182,52 @@ class PixelDensity(FlowDensity):
     ----------
     flow : nn.Module
         Flow of rows (n, d).
-    n_features : int
-        Number of pixels times channels, d.
+    image_shape : (int, int, int)
+        Channels, height and width; their product is d.
     n_levels : int
         Number of levels L.
-    scale : int or None
+    augmentation : str, tuple of str, callable or None, default=None
+        How images are changed in training; see :func:`skgenad._tensors.augmentation.augmented`.
+    scale, with_classes
         See :class:`FlowDensity`.
     """
 
-    def __init__(self, flow: Any, n_features: int, n_levels: int, scale: int | None) -> None:
-        super().__init__(scale)
-        self.flow, self.n_features, self.n_levels = flow, n_features, n_levels
+    def __init__(
+        self,
+        flow: Any,
+        image_shape: Sequence[int],
+        *,
+        n_levels: int,
+        augmentation: Any = None,
+        scale: int | None = None,
+        with_classes: bool = False,
+    ) -> None:
+        super().__init__(scale=scale, with_classes=with_classes)
+        self.flow, self.n_features, self.n_levels = flow, math.prod(image_shape), n_levels
+        self.n_scales = flow.n_scales
+        # Bound, so that a module of the user's becomes no part of this one.
+        self._change = None
+        if augmentation is not None:
+            shape = tuple(image_shape)
+            self._change = partial(augmented, augmentation=augmentation, image_shape=shape)
+        self._is_named = not callable(augmentation)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether steps do the same each time: a callable of the user's may look at values."""
+        return super().is_steady and self._is_named
+
+    def augmented(self, x: Tensor) -> Tensor:
+        """Rows (n, d) as training changes those of data."""
+        return x if self._change is None else self._change(x)
 
     def dequantized(self, x: Tensor) -> Tensor:
         """Rows (n, d) in [-1/2, 1/2) of pixels in [0, 1]."""
         u = torch.rand_like(x) if self.training else 0.5
         return ((self.n_levels - 1) * x + u) / self.n_levels - 0.5
 
-    def initialize(self, rows: Tensor) -> None:
-        """Set what depends on data from training rows."""
+    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+        """Set what depends on data from training rows (n, d)."""
         self.flow.initialize(self.dequantized(_some(rows)))
 
     def contributions(self, x: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.loop import Stage, is_steady
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._core.schedules import SCHEDULES
 
 from ._densities import FlowDensity
 
@@ -24,7 +24,8 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
 
     module_: FlowDensity
     max_steps: int
-    image_shape: tuple[int, int, int] | None = None
+    # What a detector without the constructor parameter of that name has.
+    schedule: str = "cosine"
 
     _stage_name: ClassVar[str] = "flow"
 
@@ -37,27 +38,15 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
             return []
         return [
             Stage(
-                self._stage_name,
-                self._objective,
-                {"main": self._optimizer(module)},
-                self.max_steps,
-                cosine=getattr(self, "schedule", "cosine") == "cosine",
-                validate=self._validation_loss,
-                labelled=self._uses_labels,
-                # Of a table, the columns that vary are looked up in each step.
-                is_steady=None if self.image_shape is None else self._is_steady,
+                name=self._stage_name,
+                optimizers={"main": self._optimizer(module)},
+                n_steps=self.max_steps,
+                schedule=SCHEDULES[self.schedule],
+                validate=FlowDensity.validation_loss,
+                labelled=module.with_classes,
+                is_steady=is_steady,
             )
         ]
-
-    def _before_training(self, module: FlowDensity, rows: Tensor, labels: Tensor | None) -> None:
-        module.initialize(rows)
-
-    def _objective(self, module: FlowDensity, x: Tensor) -> dict[str, Tensor]:
-        return {"loss": -module.log_prob(x).mean()}
-
-    def _validation_loss(self, module: FlowDensity, inputs: Tensor) -> Tensor:
-        x = inputs[:, :-1] if self._uses_labels else inputs  # but their classes
-        return -module.log_prob(x).mean()
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,6 +51,36 @@ def dense_step(n_features: int, hidden: int, affine: bool) -> FlowLayer:
     return Chain([NormalizedRotation(n_features), dense_coupling(n_features, hidden, affine)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The steps of a scale: each of normalisation, mixing and coupling.
+
+    Parameters
+    ----------
+    n : int
+        Number of steps.
+    hidden : int
+        Width of the two hidden layers of the networks in couplings.
+    kind : {"conv", "dense"}, default="dense"
+        Whether steps see the pixels around or the whole row; rows of shape (d,) have dense steps.
+    affine : bool, default=True
+        Whether couplings scale besides shifting.
+    """
+
+    n: int
+    hidden: int
+    kind: str = "dense"
+    affine: bool = True
+
+    def make(self, shape: Shape) -> list[FlowLayer]:
+        """Make the steps for rows of a shape, (d,) or (C, H, W); dense ones flatten images."""
+        if self.kind == "conv":
+            return [conv_step(shape[0], self.hidden, self.affine) for _ in range(self.n)]
+        flatten: list[FlowLayer] = [Flatten(shape)] if len(shape) == 3 else []
+        d = math.prod(shape)
+        return flatten + [dense_step(d, self.hidden, self.affine) for _ in range(self.n)]
+
+
 class Scale(nn.Module):
     """One scale: steps, after which a part of the outcome is code and the rest goes on.
 
@@ -57,40 +88,21 @@ class Scale(nn.Module):
     ----------
     shape : tuple of int
         (d,) or (C, H, W) of what the scale gets.
-    n_steps, hidden : int
-        Number of steps and width of their networks.
-    coupling : {"conv", "dense"}
-        Kind of the steps.
-    affine : bool
-        Whether couplings scale besides shifting.
+    steps : Steps
+        What steps it has.
     is_last : bool
         Whether all of the outcome is code.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        n_steps: int,
-        hidden: int,
-        coupling: str,
-        affine: bool,
-        is_last: bool,
-    ) -> None:
+    def __init__(self, shape: Shape, steps: Steps, *, is_last: bool) -> None:
         super().__init__()
-        self.is_image = len(shape) == 3
-        if self.is_image:
+        squeeze: list[FlowLayer] = []
+        if len(shape) == 3:
             channels, height, width = shape
-            shape = (4 * channels, height // 2, width // 2)
-        layers: list[FlowLayer] = [Squeeze()] if self.is_image else []
-        if coupling == "conv":
-            layers += [conv_step(shape[0], hidden, affine) for _ in range(n_steps)]
-        else:
-            n_features = math.prod(shape)
-            layers += [Flatten(shape)] if self.is_image else []
-            layers += [dense_step(n_features, hidden, affine) for _ in range(n_steps)]
+            shape, squeeze = (4 * channels, height // 2, width // 2), [Squeeze()]
         # Images stay flat between dense steps.
-        self.flatten = Flatten(shape) if self.is_image and coupling == "dense" else None
-        self.steps = Chain(layers)
+        self.flatten = Flatten(shape) if squeeze and steps.kind == "dense" else None
+        self.steps = Chain(squeeze + steps.make(shape))
         self.n_passed_on = 0 if is_last else shape[0] // 2
         self.passed_shape: Shape = (self.n_passed_on, *shape[1:])
         self.code_shape: Shape = (shape[0] - self.n_passed_on, *shape[1:])
@@ -156,13 +168,10 @@ class Flow(nn.Module):
     ----------
     shape : tuple of int
         (d,) or (C, H, W) of rows.
-    n_scales, n_steps, hidden : int
-        Numbers of scales and of steps in each, width of the networks. Rows of shape (d,) have one
-        scale.
-    coupling : {"conv", "dense"}
-        Kind of the steps; rows of shape (d,) have "dense" ones.
-    affine : bool, default=True
-        Whether couplings scale besides shifting.
+    steps : Steps
+        The steps of each scale.
+    n_scales : int, default=1
+        Number of scales. Rows of shape (d,) have one.
     n_classes : int or None, default=None
         Number of modes of the last scale's codes, whose means are learned; None: they are standard
         normal as all others.
@@ -174,26 +183,18 @@ class Flow(nn.Module):
     """
 
     def __init__(
-        self,
-        shape: Shape,
-        n_scales: int,
-        n_steps: int,
-        hidden: int,
-        coupling: str,
-        affine: bool = True,
-        n_classes: int | None = None,
+        self, shape: Shape, steps: Steps, *, n_scales: int = 1, n_classes: int | None = None
     ) -> None:
         super().__init__()
         if len(shape) == 3:
-            check_divisible(shape, 2**n_scales, f"scales={n_scales}")
-        self.shape, scales = shape, []
+            check_divisible(shape, 2**n_scales, f"n_scales={n_scales}")
+        self.shape, self.n_scales, scales = shape, n_scales, []
         for i in range(n_scales):
-            is_last = i == n_scales - 1
-            scales.append(Scale(shape, n_steps, hidden, coupling, affine, is_last))
+            scales.append(Scale(shape, steps, is_last=i == n_scales - 1))
             shape = scales[-1].passed_shape
         self.scales: Any = nn.ModuleList(scales)
         self.prior = None if n_classes is None else ClassPrior(n_classes, scales[-1].code_shape)
-        if coupling == "conv":
+        if steps.kind == "conv":
             # CPUs are far faster with channels last.
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -282,19 +283,28 @@ class PatchFlow(nn.Module):
         C, H and W of images.
     patch_size : int
         Height and width of patches, which do not overlap.
-    flow : Flow
-        Flow of patches.
+    steps : Steps
+        The steps of each scale of the flow of patches.
+    n_scales : int, default=1
+        Number of its scales.
 
     Raises
     ------
     ValueError
-        If patches do not fill the image.
+        If patches do not fill the image, or cannot be halved so often.
     """
 
-    def __init__(self, shape: Shape, patch_size: int, flow: Flow) -> None:
+    def __init__(self, shape: Shape, patch_size: int, steps: Steps, *, n_scales: int = 1) -> None:
         super().__init__()
+        if patch_size % 2**n_scales:
+            raise ValueError(
+                f"patch_size={patch_size} must be a multiple of {2**n_scales}: with "
+                f"n_scales={n_scales} patches are halved so often. Choose one that divides height "
+                "and width of the images."
+            )
         check_divisible(shape, patch_size, f"patch_size={patch_size}")
-        self.shape, self.patch_size, self.flow = shape, patch_size, flow
+        self.shape, self.patch_size, self.n_scales = shape, patch_size, n_scales
+        self.flow = Flow((shape[0], patch_size, patch_size), steps, n_scales=n_scales)
         self.n_patches = shape[1] * shape[2] // patch_size**2
 
     def patches(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Mixtures of logistic distributions, of numbers or of the levels of pixels (PixelCNN++).
+"""Mixtures of logistic distributions, of numbers or of the levels of pixels: those of `PixelCNN`.
 
-Salimans et al. (2017), section 2.1 and 2.2. A place has K components of all its channels; the mean
+Salimans et al. (2017), sections 2.1 and 2.2. A place has K components of all its channels; the mean
 of a channel in a component is linear in the channels before it.
 """
 
@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logs of scales. Below, all mass of a pixel is at one of 256 levels; above, it is at the outer two.
+# Bounds of the logs of scales: below the first all mass of a pixel is at one of 256 levels, and
+# above the second at the outer two.
 _LOG_SCALES = (-7.0, 7.0)
 
 

@@ -1,4 +1,12 @@
-"""A loss on known outliers beside a detector's own, in every step of its last stage."""
+"""The losses on known outliers of `LikelihoodRatio`, beside a detector's own in its last stage.
+
+For outliers x_g, rows x of data and a factor lambda,
+
+    ratio     -lambda log sigmoid((log p_g(x_g) - log p_in(x_g)) / T)                    (eq. 2)
+    margin    lambda max(0, D + log p_in(x_g) - log p_in(x)) for D columns
+
+of Schirrmeister et al. (2020) and of Hendrycks et al. (2019), which the first compare with.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +22,9 @@ from torch import Tensor
 
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Objective, RowBatches, skipped
-from skgenad._tensors.augmentation import augmented
 
 # A batch that would lose a larger share of its rows is skipped (S4.3 of hierarchical flows).
 _MOST_REMOVED = 0.75
-# lambda / T of the paper's own loss (S4.4). The margin loss that it compares with has the weight 1,
-# and must not have more: on general rows that are normal it would outweigh the detector's own loss.
-_PAPER_SLOPE = 6000 / 1000
 
 
 class OutlierObjective:
@@ -40,13 +44,14 @@ class OutlierObjective:
         Their log densities under the other model, in nats, in the units of X.
     kind : {"ratio", "margin"}
         Which loss.
-    temperature, weight : float
-        T in nats, and the factor of the loss; that of the margin loss is weight / (6 T), 1 at the
-        paper's values.
+    penalty : float
+        The factor lambda.
+    temperature : float
+        T of the ratio loss, in nats; the margin loss has none.
     other : callable, optional
-        Maps rows (n, d) to their log densities under the other model, all in the units of X. For
-        what `log_other` does not know: outliers that the detector's augmentation has changed as it
-        changes data, without which they could be told from data by that, and rows of classes.
+        Maps rows (n, d) to their log densities under the other model, all in the units of X. It is
+        needed for what `log_other` does not hold: for rows of classes, and for outliers that the
+        model has augmented as it augments data. Without that the two could be told apart by it.
     with_classes : bool, default=False
         Whether rows of the other classes are outliers of each class.
     """
@@ -56,14 +61,15 @@ class OutlierObjective:
         detector: BaseGenerativeDetector,
         outliers: NDArray,
         log_other: NDArray,
+        *,
         kind: str,
+        penalty: float,
         temperature: float,
-        weight: float,
         other: Callable[[NDArray], NDArray] | None = None,
         with_classes: bool = False,
     ) -> None:
         self.detector, self.outliers, self.log_other = detector, outliers, log_other
-        self.kind, self.temperature, self.weight = kind, temperature, weight
+        self.kind, self.penalty, self.temperature = kind, penalty, temperature
         self.other, self.with_classes = other, with_classes
         self._batches: Iterator[Tensor] | None = None
 
@@ -103,15 +109,6 @@ class OutlierObjective:
         """Rows (n, d) of a batch, which may have a column of classes besides."""
         return batch[:, : self.outliers.shape[1]]
 
-    @property
-    def _augments(self) -> bool:
-        return getattr(self.detector, "augmentation", None) is not None
-
-    def _augmented(self, x: Tensor) -> Tensor:
-        """Rows (n, d) as the detector changes those of data, if it does."""
-        detector: Any = self.detector
-        return augmented(x, detector.augmentation, detector.image_shape) if self._augments else x
-
     def _log_other(self, x: Tensor) -> Tensor:
         """Log densities (n,) of rows (n, d) in standardised units under the other model."""
         assert self.other is not None
@@ -130,8 +127,8 @@ class OutlierObjective:
         assert self._batches is not None
         index = next(self._batches)
         rows, log_other = (tensor[index] for tensor in self._data)
-        if self._augments:
-            rows = self._augmented(rows)
+        original, rows = rows, module.augmented(rows)
+        if rows is not original:
             log_other = self._log_other(rows)
         log_trained = self._log_density(module, rows)
         finite = log_trained.isfinite() & log_other.isfinite()
@@ -146,9 +143,9 @@ class OutlierObjective:
         if self.kind == "margin":
             return self._margin(module, self._rows(batch), log_trained)
         loss = ratio_loss(log_trained, log_other, self.temperature).mean()
-        losses = {"outlier_loss": self.weight * loss}
+        losses = {"outlier_loss": self.penalty * loss}
         if self.with_classes:
-            losses["class_loss"] = self.weight * self._class_loss(module, batch)
+            losses["class_loss"] = self.penalty * self._class_loss(module, batch)
         return losses
 
     def _margin(self, module: Any, x: Tensor, log_outliers: Tensor) -> dict[str, Tensor] | None:
@@ -159,12 +156,11 @@ class OutlierObjective:
         if n == 0:
             return None
         hinges = margin_loss(log_data[:n], log_outliers[:n], float(x.shape[1]))
-        factor = self.weight / self.temperature / _PAPER_SLOPE
-        return {"outlier_loss": factor * hinges.mean()}
+        return {"outlier_loss": self.penalty * hinges.mean()}
 
     def _class_loss(self, module: Any, batch: Tensor) -> Tensor:
         """Rows of a class are outliers of the modes of all others (section 3.2)."""
-        x, codes = self._augmented(self._rows(batch)), batch[:, -1:].long()
+        x, codes = module.augmented(self._rows(batch)), batch[:, -1:].long()
         log_general = self._log_other(x)[:, None]
         log_modes = module.class_log_probs(x)
         finite = log_modes.isfinite().all(dim=1) & log_general[:, 0].isfinite()

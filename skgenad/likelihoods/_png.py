@@ -1,4 +1,7 @@
-"""How many bits an image takes as a PNG file, read as the log density of a model of images."""
+"""How many bits an image takes as a PNG file, read as the log density of a model of images.
+
+One of the general models of `LikelihoodRatio`, after Serra et al. (2020).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,25 @@
-"""Glow: a flow of images at several scales, or of tables; its likelihood, or one scale's part."""
+"""Glow: a flow of images at several scales, or of tables; its likelihood, or one scale's part.
+
+An invertible network maps a row x, over representations h_1, h_2, ... at ever smaller scales, to
+codes z_1, z_2, ..., each of which is standard normal and independent of the others:
+
+    log p(x) = sum_i c_i(x),                                                            (eq. 3)
+    c_i(x) = log N(z_i; 0, I) + log |det d(h_i, z_i) / d h_{i-1}|,        h_0 = x.
+
+Training minimises the mean of -log p(x). At scale i, h_{i-1} is squeezed and goes through steps:
+
+    activation normalisation    y = exp(s) (x - m) / u + b
+    mixing                      y = W x, with an invertible matrix W
+    coupling                    (x_a, x_b) -> (x_a, (x_b + t(x_a)) sigmoid(r(x_a)))     (S1.1)
+
+With classes y the codes of the last scale have a mode for each, z ~ N(mu_y, I) (section 3.2).
+Equations and sections are those of Schirrmeister et al. (2020), whose Glow (Kingma and Dhariwal,
+2018) this is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -11,60 +29,51 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adamax
-from skgenad._core.rows import check_image_shape
-from skgenad._tensors.augmentation import AUGMENTATIONS, augmented, check_augmentation
+from skgenad._core.papers import FromPaper
+from skgenad._core.rows import Shape, check_image_shape
+from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
 
 from ._densities import ColumnDensity, FlowDensity, PixelDensity
 from ._detector import FlowDetector
-from ._flows import Flow, PatchFlow
+from ._flows import Flow, PatchFlow, Steps
+from ._papers import GLOW, GLOW_COUPLINGS, GLOW_EPOCHS, with_passes
 
-# S1.1, S4.1 and the public code that the paper's training follows: hidden widths and batches. The
-# numbers of training images are those of the data sets.
-_PAPER_COMMON: dict[str, Any] = {
-    "image_shape": (3, 32, 32),
-    "scales": 3,
-    "steps": 32,
-    "hidden": 512,
-    "coupling": "conv",
-    "learning_rate": 5e-4,
-    "weight_decay": 5e-5,
-    "schedule": "constant",
-    "validation_fraction": 0.0,
-    "batch_size": 64,
-}
-_COLOUR = {"augmentation": ("shift", "flip")}
-_GREY = {"augmentation": "shift", "image_shape": (1, 32, 32)}
-_PAPER: dict[str, tuple[int, dict[str, Any]]] = {
-    "cifar10": (50_000, _COLOUR),
-    "cifar100": (50_000, _COLOUR),
-    "svhn": (73_257, {"augmentation": "shift"}),
-    "mnist": (60_000, _GREY),
-    "fashion_mnist": (60_000, _GREY),
-}
-_PAPER_EPOCHS = 250
-# S2.1 and S2.2.
-_PAPER_COUPLING: dict[str, dict[str, Any]] = {
-    "conv": {},
-    "dense": {"coupling": "dense", "steps": 8},
-    "patch": {"coupling": "patch", "scales": 1},
-}
-
-_IMAGE_SCALES, _PATCH_SIZE, _LEVELS = 3, 8, 256
+_N_SCALES, _PATCH_SIZE, _N_LEVELS = 3, 8, 256
 
 
-class Glow(FlowDetector):
+def column_flow(n_columns: int, *, steps: Steps, n_classes: int | None) -> Flow:
+    """Make the flow of so many columns of a table: one scale, which sees all of the row (S2.2)."""
+    return Flow((n_columns,), steps, n_classes=n_classes)
+
+
+def scale_of(score_type: str | int, n_scales: int) -> int | None:
+    """Place of the scale whose contribution is the score; None for the sum of all."""
+    if score_type == "likelihood":
+        return None
+    if score_type != "last_scale" and int(score_type) > n_scales:
+        raise ValueError(
+            f"score_type={score_type!r} is the contribution of a scale, but there are {n_scales}. "
+            "Choose one of them, 'last_scale' or 'likelihood'."
+        )
+    if n_scales == 1:
+        raise ValueError(
+            f"score_type={score_type!r} would be ignored: with one scale its contribution is the "
+            "likelihood. Leave it 'likelihood', or fit images with n_scales=2 or more."
+        )
+    return n_scales - 1 if score_type == "last_scale" else int(score_type) - 1
+
+
+class Glow(FromPaper, FlowDetector):
     """Detect anomalies by the likelihood of a normalizing flow, or by what its last scale adds.
 
-    An invertible network maps rows to codes z that are standard normal: the density of a row is
-    that of its code times the volume by which the map stretches. Glow does so at several scales of
-    an image. Each has codes of its own, so that the log likelihood is a sum with a part of every
-    scale. Early scales, which see local structure that all images share, make up most of it; the
-    last one sees what is in the picture [1]_.
+    An invertible network maps rows to codes that are standard normal. Glow does so at several
+    scales of an image, each with codes of its own, so that the log likelihood is a sum with a part
+    of every scale. Early scales, which see local structure that all images share, make up most of
+    it; the last one sees what is in the picture [1]_.
 
     Parameters
     ----------
@@ -73,16 +82,16 @@ class Glow(FlowDetector):
         (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
         type uint8, which is divided by 255.
     score_type : {"likelihood", "last_scale"} or int, default="likelihood"
-        What is scored: the log likelihood log p, the contribution of the last scale to it or, for
-        an integer from 1 to the number of scales, that of another.
+        What is scored: the log likelihood log p or, with two scales or more, the contribution of
+        the last one to it or that of another, an integer from 1 to the number of scales.
     use_labels : bool, default=False
         Whether `y` holds the classes of the rows in `fit` and `partial_fit`; if not, it is ignored.
         The codes of the last scale then have a mode for each class.
-    scales : int, default=None
+    n_scales : int, default=None
         Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
         images, 1 for patches and for tables, which have no more.
-    steps : int, default=8
-        Number of steps (normalisation, mixing, coupling) of each scale.
+    n_couplings : int, default=8
+        Number of steps of flow of each scale: of normalisation, mixing and coupling each.
     hidden : int, default=128
         Width of the two hidden layers of the networks in couplings.
     coupling : {"auto", "conv", "dense", "patch"}, default="auto"
@@ -93,7 +102,7 @@ class Glow(FlowDetector):
         Whether couplings scale besides shifting. Without, the map stretches all rows alike.
     patch_size : int, default=None
         Height and width of the patches of ``coupling="patch"``; None: 8.
-    levels : int, default=None
+    n_levels : int, default=None
         Number of levels that pixels have, at least 2; None: 256. In training uniform noise of the
         width of a level is added to pixels, in scoring its mean.
     augmentation : str, tuple of str or callable, default=None
@@ -166,25 +175,13 @@ class Glow(FlowDetector):
 
     Notes
     -----
-    ``score_samples`` is log p(x), or the contribution of a scale to it (eq. 3 of [1]_), in nats,
-    in standardised units; for images in units of pixels in [0, 1]. Bits per dimension, which
-    papers report, are ``np.log2(255) - log_density(X) / (n_features * np.log(2))``.
+    ``score_samples`` is log p(x), or the contribution of a scale to it, in nats, in standardised
+    units; for images in units of pixels in [0, 1]. Bits per dimension, which papers report, are
+    ``np.log2(255) - log_density(X) / (n_features * np.log(2))``. With ``use_labels=True`` scores
+    are those of the mixture of all classes.
 
-    A step is activation normalisation, an invertible 1x1 convolution (the dense variant: a fixed
-    random rotation of the whole row, S2.2) and a coupling
-    x_b -> (x_b + t(x_a)) sigmoid(r(x_a)). Codes are normalised once more, each number by itself,
-    and do not depend on each other (S1.3). What depends on data is set by the training rows, up to
-    4,096 of them or about a million numbers, before the first step. A table of one column has
-    nothing to couple: its steps bend it by a sum of sigmoids with positive weights.
-
-    With ``use_labels=True`` the last scale's codes are a mixture of unit Gaussians of equal weight,
-    a mode with a learned mean for each class (section 3.2 of [1]_, where all codes have modes; here
-    contributions of scales remain a sum). Training raises the likelihood of a row under the mode of
-    its class, and scores are those of the mixture.
-
-    A column that was constant in training has no density. The likelihood is that of the other
-    columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
-    costs 5,000 nats.
+    A column that was constant in training has no density; in ``score_samples`` any other value is
+    taken for 100 standard deviations away, which costs 5,000 nats.
 
     References
     ----------
@@ -199,20 +196,12 @@ class Glow(FlowDetector):
     >>> import numpy as np
     >>> from skgenad import Glow
     >>> X = np.random.RandomState(0).randn(200, 5)
-    >>> detector = Glow(steps=2, max_steps=100, random_state=0).fit(X)
+    >>> detector = Glow(n_couplings=2, max_steps=100, random_state=0).fit(X)
     >>> detector.predict(np.full((1, 5), 20.0))
     array([-1])
-
-    Small images, and what each of two scales adds to their log likelihood:
-
-    >>> images = np.random.RandomState(0).randint(0, 256, (50, 1, 8, 8)).astype(np.uint8)
-    >>> detector = Glow(
-    ...     image_shape=(1, 8, 8), scales=2, steps=2, hidden=8, max_steps=10, random_state=0
-    ... ).fit(images)
-    >>> detector.scale_contributions(images).shape
-    (50, 2)
     """
 
+    _papers: ClassVar = GLOW
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         "image_shape": [tuple, list, None],
@@ -221,13 +210,13 @@ class Glow(FlowDetector):
             Interval(Integral, 1, None, closed="left"),
         ],
         "use_labels": ["boolean"],
-        "scales": [Interval(Integral, 1, None, closed="left"), None],
-        "steps": [Interval(Integral, 1, None, closed="left")],
+        "n_scales": [Interval(Integral, 1, None, closed="left"), None],
+        "n_couplings": [Interval(Integral, 1, None, closed="left")],
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "coupling": [StrOptions({"auto", "conv", "dense", "patch"})],
         "affine": ["boolean"],
         "patch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "levels": [Interval(Integral, 2, None, closed="left"), None],
+        "n_levels": [Interval(Integral, 2, None, closed="left"), None],
         "augmentation": [StrOptions(set(AUGMENTATIONS)), tuple, list, callable, None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -242,13 +231,13 @@ class Glow(FlowDetector):
         image_shape: tuple[int, int, int] | None = None,
         score_type: str | int = "likelihood",
         use_labels: bool = False,
-        scales: int | None = None,
-        steps: int = 8,
+        n_scales: int | None = None,
+        n_couplings: int = 8,
         hidden: int = 128,
         coupling: str = "auto",
         affine: bool = True,
         patch_size: int | None = None,
-        levels: int | None = None,
+        n_levels: int | None = None,
         augmentation: Any = None,
         max_steps: int = 1000,
         learning_rate: float = 2e-3,
@@ -268,13 +257,13 @@ class Glow(FlowDetector):
         self.image_shape = image_shape
         self.score_type = score_type
         self.use_labels = use_labels
-        self.scales = scales
-        self.steps = steps
+        self.n_scales = n_scales
+        self.n_couplings = n_couplings
         self.hidden = hidden
         self.coupling = coupling
         self.affine = affine
         self.patch_size = patch_size
-        self.levels = levels
+        self.n_levels = n_levels
         self.augmentation = augmentation
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -292,7 +281,7 @@ class Glow(FlowDetector):
         self.callbacks = callbacks
 
     @classmethod
-    def from_paper(cls, experiment: str = "cifar10", **parameters: Any) -> Self:
+    def from_paper(cls, experiment: str | None = None, **parameters: Any) -> Self:
         """Make a detector with the paper's settings of an experiment (S1.1, S2, S4.1).
 
         The number of steps is 250 passes over the data set's training images. Of ``coupling`` there
@@ -303,8 +292,8 @@ class Glow(FlowDetector):
 
         Parameters
         ----------
-        experiment : {"cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"}, default="cifar10"
-            Data set of the paper's experiments.
+        experiment : {"cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"}, default=None
+            Data set of the paper's experiments; None: "cifar10".
         **parameters
             Parameters that replace the paper's.
 
@@ -318,71 +307,48 @@ class Glow(FlowDetector):
         ValueError
             If the paper has no such experiment.
         """
-        if experiment not in _PAPER:
-            raise ValueError(
-                f"experiment={experiment!r} is none of the paper's: {', '.join(_PAPER)}."
-            )
-        n_images, settings = _PAPER[experiment]
-        batch_size = parameters.get("batch_size", _PAPER_COMMON["batch_size"])
-        length = {"max_steps": _PAPER_EPOCHS * n_images // batch_size}
-        variant = _PAPER_COUPLING.get(parameters.get("coupling", "conv"), {})
-        return cls(**{**_PAPER_COMMON, **settings, **length, **variant, **parameters})
+        return super().from_paper(experiment, **parameters)
+
+    @classmethod
+    def _paper_settings(cls, experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        settings = super()._paper_settings(experiment, parameters)
+        settings |= GLOW_COUPLINGS.get(parameters.get("coupling", "conv"), {})
+        return with_passes(settings, parameters, experiment, GLOW_EPOCHS)
 
     # ---- module ---------------------------------------------------------------------------
 
     def _make_module(self, n_features: int) -> FlowDensity:
         self._check_combinations()
         if self.image_shape is None:
-            make = partial(
-                _column_flow,
-                n_steps=self.steps,
-                hidden=self.hidden,
-                affine=self.affine,
-                n_classes=self._n_classes,
-            )
-            return ColumnDensity(make, n_features, self._scored(1))
-        shape = check_image_shape(self.image_shape)
-        if np.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
-            raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
-        flow, n_scales = self._image_flow(shape)
-        return PixelDensity(flow, n_features, self.levels or _LEVELS, self._scored(n_scales))
+            scale_of(self.score_type, 1)
+            make = partial(column_flow, steps=self._steps("dense"), n_classes=self._n_classes)
+            return ColumnDensity(make, n_features, with_classes=self.use_labels)
+        shape = check_image_shape(self._row_shape(n_features))
+        flow = self._image_flow(shape)
+        return PixelDensity(
+            flow,
+            shape,
+            n_levels=self.n_levels or _N_LEVELS,
+            augmentation=self.augmentation,
+            scale=scale_of(self.score_type, flow.n_scales),
+            with_classes=self.use_labels,
+        )
 
-    def _image_flow(self, shape: tuple[int, int, int]) -> tuple[Flow | PatchFlow, int]:
-        """Make the flow of images, and say how many scales it has."""
+    def _image_flow(self, shape: Shape) -> Flow | PatchFlow:
         if self.coupling == "patch":
-            size = self.patch_size or _PATCH_SIZE
-            n_scales = self.scales or 1
-            if size % 2**n_scales:
-                raise ValueError(
-                    f"patch_size={size} must be a multiple of {2**n_scales}: with "
-                    f"scales={n_scales} patches are halved so often. Choose one that divides "
-                    "height and width of the images."
-                )
-            patch = (shape[0], size, size)
-            flow = Flow(patch, n_scales, self.steps, self.hidden, "conv", self.affine)
-            return PatchFlow(shape, size, flow), n_scales
-        n_scales = self.scales or _IMAGE_SCALES
-        kind = "conv" if self.coupling == "auto" else self.coupling
-        settings = (n_scales, self.steps, self.hidden, kind, self.affine, self._n_classes)
-        return Flow(shape, *settings), n_scales
+            size, n_scales = self.patch_size or _PATCH_SIZE, self.n_scales or 1
+            return PatchFlow(shape, size, self._steps("conv"), n_scales=n_scales)
+        kind = "dense" if self.coupling == "dense" else "conv"
+        n_scales = self.n_scales or _N_SCALES
+        return Flow(shape, self._steps(kind), n_scales=n_scales, n_classes=self._n_classes)
+
+    def _steps(self, kind: str) -> Steps:
+        return Steps(n=self.n_couplings, hidden=self.hidden, kind=kind, affine=self.affine)
 
     @property
     def _n_classes(self) -> int | None:
         """Number of modes of the last scale's codes."""
         return len(self.classes_) if self.use_labels else None
-
-    def _scored(self, n_scales: int) -> int | None:
-        """Place of the scale whose contribution is the score; None for the sum of all."""
-        if self.score_type == "likelihood":
-            return None
-        if self.score_type == "last_scale":
-            return n_scales - 1
-        if int(self.score_type) > n_scales:
-            raise ValueError(
-                f"score_type={self.score_type!r} is the contribution of a scale, but there "
-                f"are {n_scales}. Choose one of them, 'last_scale' or 'likelihood'."
-            )
-        return int(self.score_type) - 1
 
     def _check_combinations(self) -> None:
         """Raise ValueError for values that are possible alone but not together."""
@@ -401,8 +367,8 @@ class Glow(FlowDetector):
             return
         for name, value, allowed in (
             ("coupling", self.coupling, ("auto", "dense")),
-            ("scales", self.scales, (None, 1)),
-            ("levels", self.levels, (None,)),
+            ("n_scales", self.n_scales, (None, 1)),
+            ("n_levels", self.n_levels, (None,)),
         ):
             if value not in allowed:
                 raise ValueError(
@@ -410,19 +376,8 @@ class Glow(FlowDetector):
                     f"or set {name}={allowed[0]!r} for tables."
                 )
 
-    # ---- training -------------------------------------------------------------------------
-
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
         return adamax(module.parameters(), self.learning_rate, self.weight_decay)
-
-    def _objective(self, module: FlowDensity, batch: Tensor) -> dict[str, Tensor]:
-        x = batch[:, :-1] if self.use_labels else batch
-        if self.augmentation is not None and self.image_shape is not None:
-            x = augmented(x, self.augmentation, self.image_shape)
-        if not self.use_labels:
-            return super()._objective(module, x)
-        own = batch[:, -1:].long()
-        return {"loss": -module.class_log_probs(x).gather(1, own).mean()}
 
     # ---- what was learned -----------------------------------------------------------------
 
@@ -472,7 +427,7 @@ class Glow(FlowDetector):
         """
         check_is_fitted(self)
         shape = self._shape(reset=False)
-        n_scales = self._n_scales
+        n_scales = self.module_.n_scales
         check_scalar(n_late, "n_late", Integral, min_val=1)
         if shape is None or n_late >= n_scales:
             raise ValueError(
@@ -493,18 +448,3 @@ class Glow(FlowDetector):
                 for a, b in zip(*parts, strict=True)
             ]
         return torch.cat(mixed).double().numpy().reshape(-1, *shape)
-
-    @property
-    def _n_scales(self) -> int:
-        """Number of scales of the trained flow."""
-        flow: Any = self.module_.flow
-        while hasattr(flow, "flow"):  # that of patches
-            flow = flow.flow
-        return len(flow.scales) if hasattr(flow, "scales") else 1
-
-
-def _column_flow(
-    n_columns: int, n_steps: int, hidden: int, affine: bool, n_classes: int | None
-) -> Flow:
-    """Make the flow of so many columns of a table."""
-    return Flow((n_columns,), 1, n_steps, hidden, "dense", affine, n_classes)

@@ -1,7 +1,14 @@
 """Likelihood ratios: how much likelier a row is under its own distribution than under a wider one.
 
-Schirrmeister et al. (2020), sections 3 and S4, with the compressor of Serra et al. (2020) as one of
-the general models.
+A specific model p_in is fitted to normal rows and a general one p_g to rows of all kinds. The score
+
+    log p_in(x) - log p_g(x)                                                             (eq. 1)
+
+leaves out what both know. Training goes: fit p_g; fit p_in, from the weights of p_g on and, if so
+asked, against rows of all kinds as outliers (``_outliers``); train p_g on against normal rows.
+
+Equations and sections are those of Schirrmeister et al. (2020), 3 and S4. The length of a PNG file
+(``_png``), after Serra et al. (2020), may stand for p_g.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from sklearn.frozen import FrozenEstimator
 from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape, image_shape_of
 from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 
@@ -29,6 +37,8 @@ __all__ = ["LikelihoodRatio"]
 
 # What stands for a log density that is not finite (S4.5).
 _NON_FINITE = -3_000_000.0
+# Factors of the losses: the paper's lambda, and that of the margin loss which it compares with.
+_PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
 
 
@@ -37,11 +47,8 @@ class LikelihoodRatio(BaseDetector):
 
     The likelihood of a row is dominated by what all rows of its kind have in common: of images, by
     how smooth they are. A general model, of rows of all kinds, knows that as well as a specific
-    one, of normal rows. What is left of the difference
-
-    log p_in(x) - log p_g(x)    (eq. 1)
-
-    is what is special about normal rows.
+    one, of normal rows. The difference log p_in(x) - log p_g(x) is what is special about normal
+    rows.
 
     Parameters
     ----------
@@ -56,24 +63,24 @@ class LikelihoodRatio(BaseDetector):
         with ``image_shape=(1 or 3, H, W)``; needs the extra ``images``.
     outlier_loss : {"ratio", "margin"} or None, default=None
         Loss on rows of `X_general` by which training lowers the specific model's likelihood there.
-        "ratio": -weight * log sigmoid((log p_g - log p_in) / temperature), eq. 2. "margin": the
-        hinge max(0, D + log p_in(x_g) - log p_in(x)) for D columns (Hendrycks et al., 2019), which
-        the paper compares with; its factor is weight / (6 temperature), the paper's 1 by default,
-        and should not be larger. The detector must be trained by gradients and have a log density
-        that can be differentiated, as `Glow`, `PixelCNN`, `NormalizingFlow` and `VAE` have.
+        "ratio": -log sigmoid((log p_g - log p_in) / temperature), eq. 2. "margin": the hinge
+        max(0, D + log p_in(x_g) - log p_in(x)) for D columns (Hendrycks et al., 2019). The detector
+        must be trained by gradients and have a log density that can be differentiated, as `Glow`,
+        `PixelCNN`, `NormalizingFlow` and `VAE` have.
     outlier_side : {"in", "both"}, default="in"
         Whether the general model, too, is trained on, with training rows as its outliers, once the
-        specific one is there (section 5.3).
+        specific one is there (section 5.3). Only with an outlier loss.
     temperature : float, default=1000
-        T of the outlier loss, in nats, above 0. The default is the paper's for images of 3,072
-        numbers; log ratios of a table with few columns are far smaller, and so should T be.
-    weight : float, default=6000
-        Weight of the outlier loss, at least 0, beside the detector's own loss. That is in nats per
-        row in the detectors named above.
+        T of the loss "ratio", in nats, above 0; no other has one. The default is the paper's for
+        images of 3,072 numbers; log ratios of a table with few columns are far smaller, and so
+        should T be.
+    outlier_penalty : float, default=None
+        Factor of the outlier loss, at least 0, beside the detector's own loss, which is in nats per
+        row in the detectors named above. None: the paper's, 6000 for "ratio" and 1 for "margin",
+        where a larger one is too large if normal rows are among the outliers.
     finetune : bool, default=True
         Whether training of the specific model begins from the general one's weights, and in its
-        units of columns. It makes no difference to models without weights: those of closed form,
-        such as `Mahalanobis`, "png", and a frozen `detector`.
+        units of columns. False only where both have weights, and the specific one is not frozen.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
         ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
@@ -120,19 +127,8 @@ class LikelihoodRatio(BaseDetector):
     together. A row that is odd in single columns only is left to other detectors, and one that is
     farther out along the direction of a correlation than any normal row even scores high.
 
-    Rows that lose their finite likelihood in training with an outlier loss are left out of a batch,
-    and a batch that would lose more than 75 % of its rows is skipped (S4.3). With
-    ``outlier_side="both"`` the specific model is trained against the first general model and the
-    general one then trained on against the specific one; scores take the second. With classes,
-    "ratio" also takes rows of the other classes for outliers of each class's mode (section 3.2).
-
-    A column that does not vary in the rows of one model alone has a density in the other only, and
-    the ratio then has a unit. Gradient-trained models with ``finetune=True`` share their units and
-    have a density in all columns that vary in `X_general`.
-
     In a pipeline `X_general` reaches this estimator through metadata routing, with
-    ``set_fit_request(X_general=True)``, or as the fit parameter ``<step>__X_general``. Earlier
-    steps do not transform it unless the pipeline is told to by ``transform_input=["X_general"]``.
+    ``set_fit_request(X_general=True)``, or as the fit parameter ``<step>__X_general``.
 
     There is no ``save`` of the two models in one file: `detector_` and `general_` have their own,
     and a `LikelihoodRatio` of both, frozen, has only a threshold to set in `fit`. Pickle and joblib
@@ -164,14 +160,6 @@ class LikelihoodRatio(BaseDetector):
     True
     >>> float((ratio.score_samples(normal) > ratio.score_samples(smooth).max()).mean()) > 0.8
     True
-
-    A model that is there already is kept:
-
-    >>> from sklearn.frozen import FrozenEstimator
-    >>> general = Mahalanobis().fit(of_all_kinds)
-    >>> again = LikelihoodRatio(Mahalanobis(), FrozenEstimator(general)).fit(normal)
-    >>> bool((again.score_samples(smooth) == ratio.score_samples(smooth)).all())
-    True
     """
 
     detector_: Any
@@ -183,7 +171,7 @@ class LikelihoodRatio(BaseDetector):
         "outlier_loss": [StrOptions({"ratio", "margin"}), None],
         "outlier_side": [StrOptions({"in", "both"})],
         "temperature": [Interval(Real, 0, None, closed="neither")],
-        "weight": [Interval(Real, 0, None, closed="left")],
+        "outlier_penalty": [Interval(Real, 0, None, closed="left"), None],
         "finetune": ["boolean"],
         **BaseDetector._parameter_constraints,
     }
@@ -196,7 +184,7 @@ class LikelihoodRatio(BaseDetector):
         outlier_loss: str | None = None,
         outlier_side: str = "in",
         temperature: float = 1000,
-        weight: float = 6000,
+        outlier_penalty: float | None = None,
         finetune: bool = True,
         contamination: float = 0.1,
         calibration_fraction: float = 0.0,
@@ -207,7 +195,7 @@ class LikelihoodRatio(BaseDetector):
         self.outlier_loss = outlier_loss
         self.outlier_side = outlier_side
         self.temperature = temperature
-        self.weight = weight
+        self.outlier_penalty = outlier_penalty
         self.finetune = finetune
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -303,7 +291,7 @@ class LikelihoodRatio(BaseDetector):
             general = clone(self.general)
         else:
             general = clone(self._template)
-            if hasattr(general, "use_labels"):
+            if "use_labels" in general.get_params(deep=False):
                 general.set_params(use_labels=False)
         for number, model in enumerate((specific, general)):
             if not _is_frozen(model):
@@ -328,19 +316,31 @@ class LikelihoodRatio(BaseDetector):
                 "X_general has no use: the general model is there already, and outlier_loss=None. "
                 "Leave it out."
             )
-        if self.outlier_loss is None and self.outlier_side == "both":
-            raise ValueError("outlier_side='both' needs outlier_loss='ratio' or 'margin'.")
+        self._refuse_unused(specific, general)
         if self.outlier_loss is not None and not _is_trained(specific):
             raise ValueError(_untrained("detector", specific, "outlier_loss"))
         if self.outlier_side == "both" and not _is_trained(general):
             raise ValueError(_untrained("general", general, "outlier_side='both'"))
         ours, theirs = type(specific), type(_unwrapped(general))
-        if self.finetune and _is_trained(specific) and ours is not theirs:
-            if not isinstance(general, PNGModel):
-                raise ValueError(
-                    f"finetune=True starts the {ours.__name__} from the weights of the general "
-                    f"model, which is a {theirs.__name__}. Use two of a kind, or finetune=False."
-                )
+        starts = self.finetune and _is_trained(specific) and not isinstance(general, PNGModel)
+        if starts and ours is not theirs:
+            raise ValueError(
+                f"finetune=True starts the {ours.__name__} from the weights of the general model, "
+                f"which is a {theirs.__name__}. Use two of a kind, or finetune=False."
+            )
+
+    def _refuse_unused(self, specific: Any, general: Any) -> None:
+        """Raise ValueError for parameters that would have no effect."""
+        if self.outlier_loss is None:
+            names = ("outlier_side", "temperature", "outlier_penalty")
+            refuse_unused(self, names, "outlier_loss=None has no loss on outliers")
+        if self.outlier_loss == "margin":
+            refuse_unused(self, ("temperature",), "outlier_loss='margin' has none")
+        if not _is_trained(specific) or isinstance(general, PNGModel):
+            without = general if _is_trained(specific) else specific
+            state = "frozen" if _is_frozen(without) else "not trained by gradients"
+            why = f"{type(_unwrapped(without)).__name__} is {state}"
+            refuse_unused(self, ("finetune",), why)
 
     def _general_rows(self, train: NDArray, X_general: ArrayLike | None) -> NDArray:
         """Rows of the general distribution; those of `train` with shuffled columns for want."""
@@ -372,15 +372,16 @@ class LikelihoodRatio(BaseDetector):
         start: Any,
     ) -> BaseGenerativeDetector:
         """Fit a model to rows, with outliers that `other` explains."""
+        kind = str(self.outlier_loss)
         outliers = self._as_many_as_needed(model, outliers)
         extra_objective = OutlierObjective(
             model,
             outliers,
             self._log_density(other, outliers),
-            str(self.outlier_loss),
-            self.temperature,
-            self.weight,
-            lambda X: self._log_density(other, X),
+            kind=kind,
+            penalty=_PENALTIES[kind] if self.outlier_penalty is None else self.outlier_penalty,
+            temperature=self.temperature,
+            other=lambda X: self._log_density(other, X),
             with_classes=labels is not None,
         )
         return model.fit_from(rows, labels, start=start, extra_objective=extra_objective)

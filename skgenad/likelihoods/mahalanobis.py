@@ -1,10 +1,22 @@
-"""Mahalanobis distance to the mean of the rows or of the nearest class, plain or relative."""
+"""Mahalanobis distance to the mean of the rows or of the nearest class, plain or relative.
+
+With the mean mu_c of each class c of normal rows and one covariance Sigma within classes,
+
+    energy(x) = min_c (x - mu_c)^T Sigma^-1 (x - mu_c)                     (Lee et al., 2018)
+
+or, relative, that minus (x - mu)^T Sigma_0^-1 (x - mu) with mean and covariance of all rows (Ren
+et al., 2021). Without labels all rows are one class. The density is the mixture
+
+    p(x) = sum_c w_c N(x; mu_c, Sigma),    w_c = n_c / n.
+
+Counts, means and scatters of batches add up, so that nothing but them is kept.
+"""
 
 from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,112 +26,32 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
-from skgenad._core.detector import GRADIENT_PARAMETERS, BaseGenerativeDetector
+from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.sampling import draw_rows
 from skgenad._tensors.device import PreciseModule, precise
+from skgenad._tensors.model import Model
 from skgenad._tensors.moments import TiedMoments
 
-# Smallest eigenvalue of a correlation matrix, as a share of the largest. Float32 keeps a row to
-# about 1e-7 of its length, so that rounding moves no squared distance by much, and no covariance
-# that is not singular for practical purposes is touched.
-_FLOOR = 1e-10
+from ._covariance import Axes, shrunk, squared_length
+
+# Rows whose outer products are summed at once.
 _CHUNK = 4096
-# A product with so many columns, or a multiple, rounds a row the same wherever it is in a batch.
-_WIDTH = 16
 
 
-def oas_shrinkage(covariance: Tensor, n: float) -> Tensor:
-    """Oracle approximating shrinkage of a covariance (d, d) of `n` rows (Chen et al., 2010).
-
-    In the form of scikit-learn, which drops a term of order 1 / d from the paper's equation 23.
-    """
-    d = len(covariance)
-    spread, level = covariance.square().mean(), (covariance.diagonal().mean()).square()
-    excess = (n + 1) * (spread - level / d)
-    one = torch.ones_like(level)
-    return one if excess <= 0 else torch.minimum(one, (spread + level) / excess)
-
-
-def shrunk(moments: TiedMoments, shrinkage: float | str) -> tuple[Tensor, Tensor]:
-    """Covariance (d, d) drawn to a multiple of the identity, and by how much.
-
-    Columns without any variance have no part in it: they would lend the others none of theirs.
-    """
-    covariance = moments.covariance
-    varying = covariance.diagonal() > 0
-    if not varying.any():
-        return covariance, covariance.new_zeros(())
-    part = covariance[varying][:, varying]
-    if isinstance(shrinkage, str):
-        amount = oas_shrinkage(part, float(moments.counts.sum()))
-    else:
-        amount = torch.as_tensor(shrinkage, dtype=part.dtype, device=part.device)
-    target = torch.where(varying, part.diagonal().mean(), 0.0).diag()
-    return torch.lerp(covariance, target, amount), amount
-
-
-class Axes(NamedTuple):
-    """A covariance taken apart: scales of the columns, and their correlation's principal axes.
-
-    Attributes
-    ----------
-    scales : Tensor of shape (d,)
-        Standard deviations of the columns; 1 for a column that does not vary.
-    variances : Tensor of shape (d,)
-        Eigenvalues of the correlation, raised to the floor.
-    vectors : Tensor of shape (d, d)
-        Its eigenvectors, in the columns.
-    """
-
-    scales: Tensor
-    variances: Tensor
-    vectors: Tensor
-
-    @classmethod
-    def of(cls, covariance: Tensor) -> Axes:
-        """Take a covariance (d, d) apart, on the CPU: not every device has float64."""
-        covariance = covariance.cpu().double()
-        diagonal = covariance.diagonal()
-        # Scaled first, so that what counts as singular does not depend on the units of columns.
-        scales = torch.where(diagonal > 0, diagonal, 1.0).sqrt()
-        variances, vectors = torch.linalg.eigh(covariance / scales[:, None] / scales)
-        # Where nothing varies at all, a unit is as good as any.
-        largest = variances.amax().item() if (diagonal > 0).any() else 1.0
-        return cls(scales, variances.clamp_min(_FLOOR * largest), vectors)
-
-    @property
-    def whitener(self) -> Tensor:
-        """Matrix W (d, d) with which |(x - mu) W|^2 is the squared Mahalanobis distance."""
-        return self.vectors / self.variances.sqrt() / self.scales[:, None]
-
-    @property
-    def root(self) -> Tensor:
-        """Matrix R (d, d) with R^T R = Sigma."""
-        return (self.vectors * self.variances.sqrt() * self.scales[:, None]).T
-
-    @property
-    def log_determinant(self) -> float:
-        """The log determinant of Sigma."""
-        return float(self.variances.log().sum() + 2 * self.scales.log().sum())
-
-
-def squared_length(z: Tensor, matrix: Tensor) -> Tensor:
-    """Squared lengths (n,) of rows (n, d) times a matrix (d, k)."""
-    return (z @ F.pad(matrix, (0, -matrix.shape[1] % _WIDTH))).square().sum(dim=1)
-
-
-class MahalanobisModule(PreciseModule):
+class MahalanobisModel(PreciseModule, Model):
     """Moments of the rows so far, in float64, and the matrices that turn rows into distances.
 
     Parameters
     ----------
     n_features : int
         Number of columns, d.
-    n_classes : int
+    n_classes : int, default=1
         Number of classes, K; 1 without labels.
-    relative : bool
+    relative : bool, default=False
         Whether the distance to the mean of all rows is subtracted.
+    shrink : float or "auto", default=0.0
+        How far covariances are drawn to a multiple of the identity; "auto": by OAS.
     """
 
     counts: Tensor
@@ -130,9 +62,16 @@ class MahalanobisModule(PreciseModule):
     centre: Tensor
     background: Tensor
 
-    def __init__(self, n_features: int, n_classes: int = 1, relative: bool = False) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        *,
+        n_classes: int = 1,
+        relative: bool = False,
+        shrink: float | str = 0.0,
+    ) -> None:
         super().__init__()
-        d, self.relative = n_features, relative
+        d, self.relative, self.shrink = n_features, relative, shrink
         sizes = {"counts": (n_classes,), "means": (n_classes, d), "scatter": (d, d)}
         sizes |= {"shrinkage": (), "whitener": (d, d)}
         if relative:
@@ -146,7 +85,7 @@ class MahalanobisModule(PreciseModule):
         return TiedMoments(precise(self.counts), precise(self.means), precise(self.scatter))
 
     @torch.no_grad()
-    def add(self, rows: Tensor, labels: Tensor | None, shrinkage: float | str) -> None:
+    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Add rows (n, d) with `labels` (n,) to those so far, and compute the matrices anew."""
         moments, n_classes = self.moments, len(self.counts)
         if labels is None:
@@ -156,13 +95,19 @@ class MahalanobisModule(PreciseModule):
             moments = moments.merge(TiedMoments.of(z, F.one_hot(its_labels, n_classes).to(z)))
         for name, value in moments._asdict().items():
             getattr(self, name).copy_(value)
-        covariance, amount = shrunk(moments, shrinkage)
+        if self.relative and int((moments.counts > 0).sum()) < 2:
+            raise ValueError(
+                "relative=True compares classes with all rows, but only one class has rows to "
+                "train on: calibration_fraction holds out all of the others. Lower it, or leave "
+                "it 0."
+            )
+        covariance, amount = shrunk(moments, self.shrink)
         self.shrinkage.copy_(amount)
         self.whitener.copy_(Axes.of(covariance).whitener)
         if self.relative:
             pooled = moments.pooled()
             self.centre.copy_(pooled.means[0])
-            self.background.copy_(Axes.of(shrunk(pooled, shrinkage)[0]).whitener)
+            self.background.copy_(Axes.of(shrunk(pooled, self.shrink)[0]).whitener)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the squared distance to the nearest class mean.
@@ -187,13 +132,13 @@ class TiedMixture:
 
     Parameters
     ----------
-    module : MahalanobisModule
+    module : MahalanobisModel
         Its moments and its shrinkage are taken.
     columns : Tensor of shape (d,)
         Mask of the columns to use.
     """
 
-    def __init__(self, module: MahalanobisModule, columns: Tensor) -> None:
+    def __init__(self, module: MahalanobisModel, columns: Tensor) -> None:
         moments, self.columns = module.moments, columns
         part = moments._replace(
             means=moments.means[:, columns], scatter=moments.scatter[columns][:, columns]
@@ -302,10 +247,9 @@ class Mahalanobis(BaseGenerativeDetector):
     distances of new normal rows are much larger than those of the training rows;
     ``shrinkage="auto"`` or ``calibration_fraction`` make up for it.
 
-    `partial_fit` adds up counts, means and scatters, so that any division into batches gives the
-    moments of all rows, but for rounding. Units are those of the first batch. A column that is
-    constant there tells later batches no more than whether its values are below, at or above that
-    constant.
+    `partial_fit` adds up counts, means and scatters: any division into batches gives the moments of
+    all rows, but for rounding. Units are those of the first batch, and of a column that is constant
+    there later batches tell no more than whether values are below, at or above that constant.
 
     ``y`` is one array: where it holds classes it cannot hold anomaly labels, so that scorers and
     `NormalOnlyCV`, which want those, do not go together with ``use_labels=True``.
@@ -340,6 +284,7 @@ class Mahalanobis(BaseGenerativeDetector):
     array([-1])
     """
 
+    trained_by_gradients: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict] = {
         "use_labels": ["boolean"],
         "relative": ["boolean"],
@@ -347,7 +292,7 @@ class Mahalanobis(BaseGenerativeDetector):
         **{
             name: allowed
             for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
-            if name not in GRADIENT_PARAMETERS
+            if name not in ("batch_size", "verbose", "callbacks")
         },
     }
 
@@ -374,7 +319,7 @@ class Mahalanobis(BaseGenerativeDetector):
         self.device = device
         self.random_state = random_state
 
-    def _make_module(self, n_features: int) -> MahalanobisModule:
+    def _make_module(self, n_features: int) -> MahalanobisModel:
         n_classes = len(self.classes_) if self.use_labels else 1
         if self.relative and n_classes == 1:
             got = f"one class, {self.classes_.tolist()}" if self.use_labels else "use_labels=False"
@@ -383,21 +328,12 @@ class Mahalanobis(BaseGenerativeDetector):
                 f"nearest class: both are the same with {got}, and all scores 0. Pass the classes "
                 "of the rows with use_labels=True, two or more, or set relative=False."
             )
-        return MahalanobisModule(n_features, n_classes, self.relative)
+        return MahalanobisModel(
+            n_features, n_classes=n_classes, relative=self.relative, shrink=self.shrinkage
+        )
 
-    def _stages(self, module: MahalanobisModule) -> list[Stage]:
+    def _stages(self, module: MahalanobisModel) -> list[Stage]:
         return []
-
-    def _after_training(
-        self, module: MahalanobisModule, rows: Tensor, labels: Tensor | None
-    ) -> None:
-        module.add(rows, labels, self.shrinkage)
-        if self.relative and int((module.counts > 0).sum()) < 2:
-            raise ValueError(
-                "relative=True compares classes with all rows, but only one class has rows to "
-                f"train on: calibration_fraction={self.calibration_fraction} holds out all of the "
-                "others. Lower it, or leave it 0."
-            )
 
     # ---- what was learned -----------------------------------------------------------------
 

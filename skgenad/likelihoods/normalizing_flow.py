@@ -1,4 +1,14 @@
-"""NormalizingFlow: the likelihood of a neural spline flow of tables."""
+"""NormalizingFlow: the likelihood of a neural spline flow of tables.
+
+Some maps, one after the other, take a row x to z, which is standard normal. In a map every column
+goes through a monotone rational-quadratic spline on [-5, 5], the identity beyond, whose knots and
+slopes are functions of the columns before it (Durkan et al., 2019):
+
+    z_j = spline(x_j; knots(x_1, ..., x_{j-1})),
+    log p(x) = log N(z; 0, I) + sum over maps and columns of log d z_j / d x_j.
+
+Training minimises the mean of -log p(x).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +31,7 @@ from ._detector import FlowDetector
 
 
 class SplineFlow(nn.Module):
-    """zuko's neural spline flow with the methods that :class:`ColumnDensity` wants.
+    """zuko's neural spline flow with the methods that `ColumnDensity` asks of a flow.
 
     Parameters
     ----------
@@ -34,7 +44,7 @@ class SplineFlow(nn.Module):
     """
 
     def __init__(
-        self, n_columns: int, n_transforms: int, n_bins: int, hidden_sizes: tuple[int, ...]
+        self, n_columns: int, *, n_transforms: int, n_bins: int, hidden_sizes: tuple[int, ...]
     ) -> None:
         super().__init__()
         zuko = require("zuko", extra="flows")
@@ -60,7 +70,7 @@ class SplineFlow(nn.Module):
         return self.net().sample((n,))
 
     def initialize(self, x: Tensor) -> None:
-        """Nothing depends on data."""
+        """Set nothing: no part of the flow depends on data before it is trained."""
 
 
 class NormalizingFlow(FlowDetector):
@@ -73,9 +83,9 @@ class NormalizingFlow(FlowDetector):
 
     Parameters
     ----------
-    transforms : int, default=3
+    n_transforms : int, default=3
         Number of autoregressive maps.
-    bins : int, default=8
+    n_bins : int, default=8
         Number of pieces of each spline, at least 2.
     hidden_sizes : tuple of int, default=(64, 64)
         Widths of the hidden layers of the networks that make the knots.
@@ -165,8 +175,8 @@ class NormalizingFlow(FlowDetector):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
-        "transforms": [Interval(Integral, 1, None, closed="left")],
-        "bins": [Interval(Integral, 2, None, closed="left")],
+        "n_transforms": [Interval(Integral, 1, None, closed="left")],
+        "n_bins": [Interval(Integral, 2, None, closed="left")],
         "hidden_sizes": [tuple, list],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -176,8 +186,8 @@ class NormalizingFlow(FlowDetector):
     def __init__(
         self,
         *,
-        transforms: int = 3,
-        bins: int = 8,
+        n_transforms: int = 3,
+        n_bins: int = 8,
         hidden_sizes: tuple[int, ...] = (64, 64),
         validation_fraction: float = 0.1,
         max_steps: int = 1000,
@@ -192,8 +202,8 @@ class NormalizingFlow(FlowDetector):
         verbose: int = 0,
         callbacks: list[Any] | None = None,
     ) -> None:
-        self.transforms = transforms
-        self.bins = bins
+        self.n_transforms = n_transforms
+        self.n_bins = n_bins
         self.hidden_sizes = hidden_sizes
         self.validation_fraction = validation_fraction
         self.max_steps = max_steps
@@ -212,11 +222,11 @@ class NormalizingFlow(FlowDetector):
         check_sizes("hidden_sizes", self.hidden_sizes)
         make = partial(
             SplineFlow,
-            n_transforms=self.transforms,
-            n_bins=self.bins,
+            n_transforms=self.n_transforms,
+            n_bins=self.n_bins,
             hidden_sizes=tuple(self.hidden_sizes),
         )
-        return ColumnDensity(make, n_features, None)
+        return ColumnDensity(make, n_features)
 
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
         return adam(module.parameters(), self.learning_rate)

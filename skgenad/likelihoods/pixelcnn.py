@@ -1,8 +1,24 @@
-"""PixelCNN++: the likelihood of images, pixel after pixel, and of rows, column after column."""
+"""PixelCNN++: the likelihood of images, pixel after pixel, and of rows, column after column.
+
+A network sees, at each place i of a row x, nothing but the places before it, and says how likely
+what comes is, by a mixture of K logistic distributions:
+
+    log p(x) = sum_i log p(x_i | x_1, ..., x_{i-1}),
+    p(x_i | x_1, ..., x_{i-1}) = sum_k pi_k [F_k(x_i + 1/255) - F_k(x_i - 1/255)],
+    F_k(v) = sigmoid((v - mu_k) / s_k),
+
+for pixels x_i in [-1, 1], of which each of 256 levels gets the part that is nearest to it. The
+outer two get all that is beyond (Salimans et al., 2017, eq. 2), and the channels of a pixel depend
+on those before by their means (eq. 3). For columns of a table the mixture's density takes the place
+of the bracket. Training minimises the mean of -log p(x).
+
+The networks are in ``_autoregression``, the mixtures in ``_logistics``.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -14,27 +30,13 @@ from torch import Tensor
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adam
-from skgenad._core.rows import check_image_shape
+from skgenad._core.papers import FromPaper
 
 from ._autoregression import N_LEVELS, Autoregression, column_model, image_model
 from ._densities import ColumnDensity, FlowDensity
 from ._detector import FlowDetector
+from ._papers import PIXELCNN, PIXELCNN_EPOCHS, with_passes
 
-# S1.2, S4.2 and the public code that they follow: residual blocks, dropout and batches.
-_PAPER: dict[str, Any] = {
-    "image_shape": (3, 32, 32),
-    "hidden": 120,
-    "blocks": 5,
-    "scales": 3,
-    "n_components": 10,
-    "dropout": 0.5,
-    "learning_rate": 2e-4,
-    "schedule": "constant",
-    "validation_fraction": 0.0,
-    "batch_size": 64,
-}
-_PAPER_EPOCHS = 120
-_PAPER_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 _MOST_SCALES = 3
 
 
@@ -50,11 +52,8 @@ class LevelDensity(FlowDensity):
     """
 
     def __init__(self, model: Autoregression, n_features: int) -> None:
-        super().__init__(None)
+        super().__init__()
         self.model, self.n_features = model, n_features
-
-    def initialize(self, rows: Tensor) -> None:
-        """Set nothing: no part of the network depends on data before it is trained."""
 
     def contributions(self, x: Tensor) -> Tensor:
         """Log densities, in nats, in units of pixels in [0, 1], (n, 1)."""
@@ -65,15 +64,14 @@ class LevelDensity(FlowDensity):
         return self.model.sample(n)
 
 
-class PixelCNN(FlowDetector):
+class PixelCNN(FromPaper, FlowDetector):
     """Detect anomalies by an autoregressive likelihood, PixelCNN++ (Salimans et al., 2017).
 
     A network goes over the pixels in the order of reading. At each it sees nothing but those
     before, and says how likely the next one is: a mixture of logistic distributions, of which each
     of 256 levels gets the part that is nearest to it. The likelihood of an image is the product.
 
-    Rows of a table are read from the first column to the last. Their mixtures are densities of any
-    numbers, so that their product is a density.
+    Rows of a table are read from the first column to the last, with densities of any numbers.
 
     Parameters
     ----------
@@ -84,13 +82,13 @@ class PixelCNN(FlowDetector):
         nearest.
     hidden : int, default=16
         Channels of the network's maps.
-    blocks : int, default=1
+    n_blocks : int, default=1
         Number of gated residual blocks in each of the two streams at each scale, on the way to
-        smaller maps, and back. For tables: the least number of blocks in the one stream, which gets
-        as many as let the last column see the first.
-    scales : int, default=None
+        smaller maps, and back. In the one stream of a table the first of them stands for as many
+        as let the last column see the first one.
+    n_scales : int, default=None
         Number of sizes of maps, each half of the one before. Height and width must be multiples of
-        2 to the power of ``scales - 1``. None: up to 3, as the image allows; tables have no more
+        2 to the power of ``n_scales - 1``. None: up to 3, as the image allows; tables have no more
         than 1.
     n_components : int, default=5
         Number of logistic distributions in a mixture.
@@ -157,22 +155,19 @@ class PixelCNN(FlowDetector):
     -----
     ``score_samples`` is log p(x) in nats, in standardised units. Images have a probability, that of
     their levels. It is spread over a cell of 1/255 in each pixel, so that :meth:`log_density` is
-    the log probability plus log 255 for each number: a density in units of pixels in [0, 1], which
-    can be compared with that of other detectors. Bits per dimension, which papers report, are
-    ``np.log2(255) - log_density(X) / (n_features * np.log(2))``, the mean number of bits of a
-    number's level.
+    the log probability plus log 255 for each number: a density in units of pixels in [0, 1]. Bits
+    per dimension, which papers report, are
+    ``np.log2(255) - log_density(X) / (n_features * np.log(2))``.
 
-    The streams, the gated blocks with concatenated exponential linear units, the shortcuts between
-    scales and the dependence of channels on those before are those of [1]_. Ours differs in that
-    maps grow by their nearest pixel and a convolution, and in that weights are not normalised. A
-    table's row is an image of one line; the one stream that remains has convolutions of two
-    columns whose distance doubles from block to block, and a learned vector for each column.
+    The network is that of [1]_, but that maps grow by their nearest pixel and a convolution, and
+    that weights are not normalised. A table's row is an image of one line; the one stream that
+    remains has convolutions of two columns whose distance doubles from block to block, and a
+    learned vector for each column.
 
     Drawing rows takes a pass through the network for each pixel or column.
 
-    A column that was constant in training has no density. The likelihood is that of the other
-    columns; in ``score_samples`` any other value is taken for 100 standard deviations away, which
-    costs 5,000 nats.
+    A column that was constant in training has no density; in ``score_samples`` any other value is
+    taken for 100 standard deviations away, which costs 5,000 nats.
 
     References
     ----------
@@ -191,26 +186,16 @@ class PixelCNN(FlowDetector):
     >>> detector = PixelCNN(hidden=8, max_steps=50, random_state=0).fit(X)
     >>> detector.predict(np.full((1, 5), 20.0))
     array([-1])
-
-    Small images of two levels take little more than a bit for each pixel:
-
-    >>> images = 255 * np.random.RandomState(0).randint(0, 2, (50, 1, 4, 4)).astype(np.uint8)
-    >>> detector = PixelCNN(
-    ...     image_shape=(1, 4, 4), hidden=8, scales=1, max_steps=60, random_state=0
-    ... ).fit(images)
-    >>> bits = np.log2(255) - detector.log_density(images).mean() / (16 * np.log(2))
-    >>> bool(0.5 < bits < 2)
-    True
     """
 
     _stage_name = "pixelcnn"
-
+    _papers: ClassVar = PIXELCNN
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
         "image_shape": [tuple, list, None],
         "hidden": [Interval(Integral, 1, None, closed="left")],
-        "blocks": [Interval(Integral, 1, None, closed="left")],
-        "scales": [Interval(Integral, 1, None, closed="left"), None],
+        "n_blocks": [Interval(Integral, 1, None, closed="left")],
+        "n_scales": [Interval(Integral, 1, None, closed="left"), None],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -224,8 +209,8 @@ class PixelCNN(FlowDetector):
         *,
         image_shape: tuple[int, int, int] | None = None,
         hidden: int = 16,
-        blocks: int = 1,
-        scales: int | None = None,
+        n_blocks: int = 1,
+        n_scales: int | None = None,
         n_components: int = 5,
         dropout: float = 0.0,
         max_steps: int = 1000,
@@ -244,8 +229,8 @@ class PixelCNN(FlowDetector):
     ) -> None:
         self.image_shape = image_shape
         self.hidden = hidden
-        self.blocks = blocks
-        self.scales = scales
+        self.n_blocks = n_blocks
+        self.n_scales = n_scales
         self.n_components = n_components
         self.dropout = dropout
         self.max_steps = max_steps
@@ -263,7 +248,7 @@ class PixelCNN(FlowDetector):
         self.callbacks = callbacks
 
     @classmethod
-    def from_paper(cls, experiment: str = "cifar10", **parameters: Any) -> Self:
+    def from_paper(cls, experiment: str | None = None, **parameters: Any) -> Self:
         """Make a detector with the settings of [2]_ for an experiment (S1.2, S4.2).
 
         The number of steps is 120 passes over the data set's training images. The paper does not
@@ -273,8 +258,8 @@ class PixelCNN(FlowDetector):
 
         Parameters
         ----------
-        experiment : {"cifar10", "cifar100", "svhn"}, default="cifar10"
-            Data set of the paper's experiments.
+        experiment : {"cifar10", "cifar100", "svhn"}, default=None
+            Data set of the paper's experiments; None: "cifar10".
         **parameters
             Parameters that replace the paper's.
 
@@ -288,53 +273,47 @@ class PixelCNN(FlowDetector):
         ValueError
             If the paper has no such experiment.
         """
-        if experiment not in _PAPER_IMAGES:
-            known = ", ".join(_PAPER_IMAGES)
-            raise ValueError(f"experiment={experiment!r} is none of the paper's: {known}.")
-        batch_size = parameters.get("batch_size", _PAPER["batch_size"])
-        max_steps = _PAPER_EPOCHS * _PAPER_IMAGES[experiment] // batch_size
-        return cls(**{**_PAPER, "max_steps": max_steps, **parameters})
+        return super().from_paper(experiment, **parameters)
+
+    @classmethod
+    def _paper_settings(cls, experiment: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        settings = super()._paper_settings(experiment, parameters)
+        return with_passes(settings, parameters, experiment, PIXELCNN_EPOCHS)
 
     # ---- module ---------------------------------------------------------------------------
 
     def _make_module(self, n_features: int) -> FlowDensity:
-        settings = (self.n_components, self.dropout)
-        if self.image_shape is None:
-            if self.scales not in (None, 1):
-                raise ValueError(
-                    f"scales={self.scales!r} is for images: give image_shape=(channels, height, "
-                    "width), or set scales=None for tables."
-                )
-            make = partial(_column_model, self.hidden, self.blocks, *settings)
-            return ColumnDensity(make, n_features, None)
-        shape = check_image_shape(self.image_shape)
-        if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
-            raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
-        scales = self._n_scales(shape)
-        model = image_model(shape, self.hidden, self.blocks, scales, *settings)
-        return LevelDensity(model, n_features)
+        settings: dict[str, Any] = {
+            "width": self.hidden,
+            "n_blocks": self.n_blocks,
+            "n_components": self.n_components,
+            "dropout": self.dropout,
+        }
+        shape = self._row_shape(n_features)
+        if len(shape) == 3:
+            model = image_model(shape, n_scales=self._checked_scales(shape), **settings)
+            return LevelDensity(model, n_features)
+        if self.n_scales not in (None, 1):
+            raise ValueError(
+                f"n_scales={self.n_scales!r} is for images: give image_shape=(channels, height, "
+                "width), or set n_scales=None for tables."
+            )
+        return ColumnDensity(partial(column_model, **settings), n_features)
 
-    def _n_scales(self, shape: tuple[int, int, int]) -> int:
+    def _checked_scales(self, shape: tuple[int, ...]) -> int:
         """Check the number of scales, or find one that the size of images allows."""
         halvings = min((size & -size).bit_length() - 1 for size in shape[1:])
-        if self.scales is None:
+        if self.n_scales is None:
             return min(_MOST_SCALES, 1 + halvings)
-        if self.scales > 1 + halvings:
+        if self.n_scales > 1 + halvings:
             raise ValueError(
-                f"scales={self.scales} needs images whose height and width are multiples of "
-                f"{2 ** (self.scales - 1)}; image_shape={shape} has {shape[1]} x {shape[2]}. Pad "
-                f"or crop the images, or lower scales to {1 + halvings}."
+                f"n_scales={self.n_scales} needs images whose height and width are multiples of "
+                f"{2 ** (self.n_scales - 1)}; image_shape={shape} has {shape[1]} x {shape[2]}. Pad "
+                f"or crop the images, or lower n_scales to {1 + halvings}."
             )
-        return self.scales
+        return self.n_scales
 
     # ---- training -------------------------------------------------------------------------
 
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
         return adam(module.parameters(), self.learning_rate)
-
-
-def _column_model(
-    hidden: int, blocks: int, n_components: int, dropout: float, n_columns: int
-) -> Autoregression:
-    """Make the model of so many columns of a table."""
-    return column_model(n_columns, hidden, blocks, n_components, dropout)
