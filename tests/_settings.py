@@ -66,6 +66,7 @@ TINY = {
     },
     "MPDR": {
         "network": (16, 16),
+        "latent_chain": Chain(2),
         "visible_chain": Chain(2),
         "manifold": Manifold(steps=10),
         "energy": Reconstruction(pretrain_steps=10),

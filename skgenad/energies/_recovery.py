@@ -185,7 +185,7 @@ class RecoveryModule(NegativesModule):
             return settings.visible.run(on_rows, start, bounds).x
         first, second = settings.visible.halves()
         middle = first.run(on_rows, start, bounds).x
-        changed = augmented(middle, settings.augmentation, settings.image_shape)
+        changed = augmented(middle, settings.augmentation, tuple(settings.image_shape))
         return second.run(on_rows, changed, bounds).x
 
     @torch.no_grad()
