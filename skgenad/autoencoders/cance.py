@@ -81,18 +81,9 @@ class CANCEModel(PreciseModule, Model):
     def fit_features(
         self, rows: Tensor, units: StandardUnits, *, seed: int, names: NDArray | None
     ) -> None:
-        """Fit features that are not trained by gradients.
+        """Fit features that are not trained by gradients to rows (n, d_x) in standard units.
 
-        Parameters
-        ----------
-        rows : Tensor of shape (n, d_x)
-            Rows in standard units.
-        units : StandardUnits
-            The units.
-        seed : int
-            Seed of what the user's object leaves unseeded.
-        names : ndarray of shape (d_x,) or None
-            Names of the columns.
+        `seed` is that of what an object of the user's leaves unseeded, `names` are the columns'.
         """
         if isinstance(self.features, PrincipalComponents):
             self.features.fit(rows)
@@ -213,7 +204,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         at least 1. (Next to 1, K starts at 1.001, or no gradient would move it.)
     noise_learning_rate : float, default=1e-3
         AdamW's learning rate for K at the start; it falls to 0 as the network's does. 0 leaves K
-        as it starts. By the default K moves little, some 0.2 at most from 1.5 (see Notes).
+        as it starts. By the default K moves little, some 0.2 at most from 1.5.
     weight_decay : float, default=0.01
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2
@@ -279,31 +270,10 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     "latent" that of the latent features. None is the density of the row. With "error" it is the
     negative mean squared error, in squared standardised units.
 
-    A row has no error where there are as many latent features as columns and nothing is lost: the
-    errors of ``features="pca"`` on a table of one column are 0, and so are all scores of "error".
-
-    The noise has the mean and covariance of the features of all training rows, those for
-    validation too, summed over chunks of rows. Where the covariance cannot be inverted, as with
-    fewer rows than features or features that do not vary, its small eigenvalues are raised, and a
-    ``scipy.linalg.LinAlgWarning`` says why.
-
-    An autoencoder reconstructs the rows that it was trained on better than others. On tables of
-    some hundred rows the difference can be large; new normal rows then lie where the density has
-    seen few, and scores rank rows but are no log densities of theirs. ``history_`` shows it: a
-    `validation_loss` of the last stage above log(1 + nu) + nu log(1 + 1 / nu), 3.14 for 8, is worse
-    than that of the noise itself. Principal components differ less.
-
-    The paper says that AdamW trains K, but neither where K starts nor at which rate. K is
-    1 + softplus(psi), and AdamW's steps are about as long as its rate: those of the default, 1000
-    that fall from 1e-3 to 0, add up to 0.5 in psi at most, which is 0.2 in K. The spread of the
-    noise is then more a choice, `noise_scale`, than learned; `history_` has it as `spread`. Longer
-    training and larger rates let it move further.
-
-    K and the network take their steps at the same time, from one gradient, in place of by turns as
-    in the paper. The epoch of the density is chosen by the loss against the noise of the start,
-    since losses against noises of different K cannot be compared. In two cases the paper is silent:
-    the network sees features in units of their standard deviation, and its output is a log ratio of
-    densities, so that T is it less log nu.
+    A row has no error where nothing is lost, with as many latent features as columns. Where the
+    covariance of the features cannot be inverted, it is regularised, and a
+    ``scipy.linalg.LinAlgWarning`` says why. The guide to CANCE has more on both, on small tables,
+    and on what the paper leaves open.
 
     Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, train the network and K
     further, on the features and with the noise's moments of the first call. With

@@ -210,8 +210,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     relative error |x - x'| / |x| and the cosine of x and x' make the composite feature z; with
     ``errors="mean"`` it is the mean squared error |x - x'|^2 / d and (1 - cosine) / 2 [2]_. An
     estimation network gives the memberships of z in the components of a Gaussian mixture, whose
-    parameters are the moments of the batch under these memberships. Both networks are trained
-    together, on
+    parameters are the moments of the batch under them. Both networks are trained together, on
 
     |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
 
@@ -307,10 +306,8 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     narrow mixture.
 
     The defaults are the paper's networks for KDDCUP but for the code, which has one dimension
-    there; the paper chooses networks for each data set, and trains 200 passes over KDDCUP in
-    batches of 1024 at a learning rate of 1e-4. A ridge keeps covariances positive definite, |x|
-    counts as at least 0.001 in the relative error, and the gradient's norm is clipped at 5: none of
-    the three is in the paper.
+    there. A ridge keeps covariances positive definite, |x| counts as at least 0.001 in the relative
+    error, and the gradient's norm is clipped at 5: none of the three is in the paper.
 
     References
     ----------

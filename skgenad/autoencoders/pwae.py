@@ -239,13 +239,11 @@ def rows_of_units(train: Tensor, held_out: Tensor | None) -> Tensor:
 class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
 
-    An image is cut into patches. One encoder, which is not told where a patch lies, maps each to a
-    latent vector; a decoder sees those of all patches, laid out as they lie in the image, and
-    reconstructs it whole. The latent vectors of each place follow a prior of its own, a Student t
-    distribution, in the sliced Wasserstein distance; they depend on the image and not on the draws
-    from the prior, by the Hilbert-Schmidt independence criterion; and a linear layer that sees them
-    shuffled must tell in which order, the jigsaw puzzle. An image is as anomalous as the worst of
-    the errors of the whole and of its patches is large, in units of what these are on training
+    One encoder, which is not told where a patch lies, maps each patch of an image to a latent
+    vector; a decoder sees those of all patches, laid out as they lie, and reconstructs the image.
+    The latent vectors of each place follow a prior of its own, depend on the image and not on draws
+    from the prior, and solve a jigsaw puzzle when shuffled. An image is as anomalous as the worst
+    of the errors of the whole and of its patches is large, in units of what these are on training
     images that were held out.
 
     Parameters
@@ -360,13 +358,8 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     ``score_samples`` is the negative of the largest (e - m) / s, or of their sum, without a unit.
     So a single threshold stands for those of eq. 21 to 23, all as many deviations above the mean.
 
-    The paper's loss has the squared error of an image as a whole; here it is the mean over columns,
-    as in the authors' public code, and weights count against it. It leaves open the order of the
-    Wasserstein distance (here squared distances, order 2), the kernel's bandwidth (here the median
-    distance in the batch) and the regulariser of nHSIC (here 0.1); in which order the decoder sees
-    the patches (here in place), and how they become one map: here a linear layer makes a map of
-    each latent vector. The permutations are the same in every fit. :meth:`from_paper` has the
-    settings of its experiments.
+    The guide to P-WAE says what the paper leaves open and what was chosen; :meth:`from_paper` has
+    the settings of its experiments. The permutations are the same in every fit.
 
     Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, measure the units of the
     errors anew, on the new rows held out, unless there are fewer than 10 rows for it.

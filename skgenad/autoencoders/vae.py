@@ -235,9 +235,8 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
 
     The model is p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I) with a decoder f; an encoder gives the
     mean and the variances of q(z | x), a diagonal Gaussian that stands for the posterior. Both are
-    trained to raise the evidence lower bound (ELBO)
-
-    E_q[log p(x | z)] - kl_penalty * KL(q(z | x) | N(0, I)) <= log p(x)    (for a penalty of 1).
+    trained to raise E_q[log p(x | z)] - kl_penalty * KL(q(z | x) | N(0, I)), for a penalty of 1 the
+    evidence lower bound (ELBO) of log p(x).
 
     Parameters
     ----------
@@ -329,14 +328,12 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     -----
     ``score_samples`` is, for ``score_type="reconstruction"``, the negative mean over columns of
     the squared error, in squared standardised units. For "elbo" and "likelihood" it is a lower
-    bound of log p(x) in nats, in standardised units: with z_i from q(z | x) and
-    w_i = p(x, z_i) / q(z_i | x), the mean of log w_i or the log of the mean of w_i [2]_. The noise
-    in z_i is drawn once, in `fit`, and is the same for all rows, so that scores have no chance in
-    them. The ELBO of a row is never above its importance-weighted bound. For
-    ``n_importance_samples=1`` they are the same.
+    bound of log p(x) in nats, in standardised units: the mean of log weights, or the log of the
+    mean weight [2]_. The noise in the draws is drawn once, in `fit`, and is the same for all rows,
+    so that scores have no chance in them. The ELBO of a row is never above its importance-weighted
+    bound; for ``n_importance_samples=1`` they are the same.
 
-    A learned sigma^2 is the mean squared error of f(z) with z from q(z | x), which maximises the
-    ELBO given the networks, as an average over about the last 100 batches.
+    A learned sigma^2 is the mean squared error of f(z) [3]_, averaged over about 100 batches.
 
     A column that was constant in training has no density. The likelihood is that of the other
     columns; in ``score_samples`` a departure c from the constant costs c^2 / (2 sigma^2) nats more.
