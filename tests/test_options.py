@@ -13,6 +13,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions, make_constraint
 
+from skgenad import Mahalanobis
+
 from ._settings import EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
 # They do not change what is learnt, by their nature: where it is computed, what is shown or called
@@ -25,7 +27,7 @@ VALUES = {
     "augmentation": "flip",
     "bounds": (-0.3, 0.3),
     "clip": 1e-3,
-    "detector": None,
+    "detector": Mahalanobis(shrinkage=0.5),
     "estimation_sizes": (5,),
     "general": "png",
     "grid_size": 1,  # a small table has no more blocks of columns than those of the default
