@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from skgenad._tensors.architectures import (
-    ARCHITECTURES,
+from skgenad._tensors.architectures import Cifar1, Conv, Conv28, Conv32, Conv32Big, Conv64, FCRes
+from skgenad._tensors.blocks import (
     AttentionBlock,
-    Conv28,
-    Conv64,
     DenseResBlock,
     ResBlock,
     SpectralConv2d,
@@ -21,6 +19,8 @@ from skgenad._tensors.architectures import (
 from skgenad._tensors.maps import SpectralWeight
 from skgenad._tensors.networks import Networks
 
+KINDS = (FCRes, Conv, Conv28, Conv32, Conv32Big, Conv64, Cifar1)
+ARCHITECTURES = {kind.name: kind for kind in KINDS}
 PAPER_SHAPES = {
     "fcres": (2,),
     "conv28": (1, 28, 28),

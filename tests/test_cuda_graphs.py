@@ -240,7 +240,7 @@ IMAGES_2 = {"image_shape": (1, 2, 2), "network": (4,)}
         (MPDR(augmentation=lambda x: x, **IMAGES_2), False),
         (EBM(spectral=True), False),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_code_of_a_users_own_and_spectral_norms_are_not_recorded(detector, is_steady):
     assert detector._make_module(4).is_steady == is_steady

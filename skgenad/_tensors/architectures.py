@@ -392,8 +392,3 @@ class Conv64(Architecture):
         for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
             layers += [nn.ConvTranspose2d(n_in, n_out, 4, 2, 1), group_norm(n_out), inplace_relu()]
         return nn.Sequential(*layers, nn.ConvTranspose2d(sizes[-1], shape[0], 1), nn.Sigmoid())
-
-
-ARCHITECTURES: dict[str, type[Architecture]] = {
-    kind.name: kind for kind in (FCRes, Conv, Conv28, Conv32, Conv32Big, Conv64, Cifar1)
-}

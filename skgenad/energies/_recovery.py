@@ -5,7 +5,6 @@ The equations are those of Yoon et al., 2023; :mod:`skgenad.energies.mpdr` lists
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -47,7 +46,7 @@ class RecoverySettings(Settings):
     latent_gamma: float
     visible_gamma: float
     augmentation: Any = None
-    image_shape: Sequence[int] | None = None
+    image_shape: tuple[int, ...] | None = None
     input_noise: float = 0.0
 
 

@@ -539,7 +539,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             latent_gamma=latent.gamma,
             visible_gamma=visible.gamma,
             augmentation=self.augmentation,
-            image_shape=self.image_shape,
+            image_shape=self._row_shape(n_features) if pixels else None,
             input_noise=self.input_noise,
         )
 
