@@ -46,7 +46,7 @@ class ConvStep:
         self.detector = MPDR.from_paper("mnist", **settings | parameters)
         self.x = images.flatten(1)
         self.module = self.detector._make_module(self.x.shape[1]).to(images.device)
-        self.detector._before_training(self.module, self.x, None)
+        self.module.prepare(self.x, None)
         self.module.train()
         self.stage = self.detector._stages(self.module)[-1]
 
@@ -66,7 +66,7 @@ class PlainConvStep:
     """
 
     def __init__(self, of: ConvStep) -> None:
-        self.settings, self.x = of.detector, of.x.view(-1, *of.detector.image_shape)
+        self.settings, self.x = of.module.settings, of.x.view(-1, *of.detector.image_shape)
         nets = copy.deepcopy((of.module.base.net, of.module.manifolds[0]))
         plain = [part.net.to(memory_format=torch.contiguous_format) for part in _parts(nets)]
         self.encoder, self.decoder, self.f_e, self.f_d = plain
@@ -80,25 +80,25 @@ class PlainConvStep:
     def step(self) -> None:
         """One gradient step."""
         s, x = self.settings, self.x
+        latent, visible = s.latent, s.visible
         with torch.no_grad():
             code = F.normalize(self.f_e(x), dim=1)
             sigma = 0.05 + 0.25 * torch.rand(len(x), 1, device=x.device)
             noisy = F.normalize(code + sigma * torch.randn_like(code), dim=1)
         z = noisy
-        for _ in range(s.latent_steps):
+        for _ in range(latent.n_steps):
             z = z.detach().requires_grad_(True)
             y = self.f_d(z)
             offset = (F.normalize(self.f_e(y), dim=1) - noisy).square() / (2 * sigma**2)
             (self._energy(y).sum() + s.latent_gamma * offset.sum()).backward()
             g = z.grad - z * (z * z.grad).sum(dim=1, keepdim=True)
-            z = F.normalize(
-                z.detach() - s.latent_step_size * g + s.latent_noise * torch.randn_like(z)
-            )
+            z = z.detach() - latent.step_size * g + latent.noise * torch.randn_like(z)
+            z = F.normalize(z)
         y = self.f_d(z).detach()
-        for _ in range(s.visible_steps):
+        for _ in range(visible.n_steps):
             y = y.detach().requires_grad_(True)
             self._energy(y).sum().backward()
-            y = y.detach() - s.visible_step_size * y.grad + s.visible_noise * torch.randn_like(y)
+            y = y.detach() - visible.step_size * y.grad + visible.noise * torch.randn_like(y)
             y = y.clamp(0, 1)
         self.optimizer.zero_grad()
         on_data, on_negatives = self._energy(x), self._energy(y)

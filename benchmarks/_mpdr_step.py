@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from skgenad import MPDR
 from skgenad._core.loop import RowBatches, Stage
 from skgenad._core.training import run_stage
-from skgenad.energies._energies import contrastive_loss, frozen
+from skgenad._tensors.maps import frozen
+from skgenad.energies import Chain
+from skgenad.energies._energies import contrastive_loss
 from skgenad.energies._recovery import RecoveryEnergy
 
 
@@ -26,12 +28,13 @@ class Ours:
     rate is small, since hundreds of steps are run with it.
     """
 
-    def __init__(self, rows: Tensor, width: int, **parameters: Any) -> None:
+    def __init__(self, rows: Tensor, width: int, gamma: float = 1e-4, **parameters: Any) -> None:
         self.rows, self.width = rows, width
-        settings = {"visible_gamma": 1e-4, "learning_rate": 1e-4, "random_state": 0} | parameters
-        self.detector = MPDR(hidden_sizes=(width, width), **settings)
+        chains = {f"{name}_chain": Chain(gamma=gamma) for name in ("latent", "visible")}
+        settings = {"learning_rate": 1e-4, "random_state": 0} | parameters
+        self.detector = MPDR(network=(width, width), **chains, **settings)
         self.module = self.detector._make_module(rows.shape[1])
-        self.detector._before_training(self.module, rows, None)
+        self.module.prepare(rows, None)
         self.module.train()
         self.stage: Stage = self.detector._stages(self.module)[-1]
         self.optimizer = self.stage.optimizers["main"]
@@ -49,13 +52,12 @@ class Ours:
 
     def negatives(self, x: Tensor) -> Tensor:
         """Negatives of a batch."""
-        chains = self.detector._chains(self.module)
-        return self.module.negatives(x, self.detector.noise_range, *chains)
+        return self.module.negatives(x)
 
     def conditional(self, x: Tensor) -> RecoveryEnergy:
         """Return the energy that the chains of a batch go down."""
         with torch.no_grad():
-            return self.module.perturb(0, x, self.detector.noise_range)
+            return self.module.perturb(0, x)
 
 
 def multiply_adds(s: Settings) -> int:
@@ -137,7 +139,7 @@ def trick_rows(width: int, n_steps: int, rounds: int) -> list[dict[str, Any]]:
 
 def _tricks(ours: Ours, X: Tensor, x: Tensor, n_steps: int) -> dict[str, dict[str, Callable]]:
     """Name the tricks, and make what is to be timed of each; `x` is a batch of the rows `X`."""
-    no_gamma = Ours(X, ours.width, latent_gamma=0.0, visible_gamma=0.0)
+    no_gamma = Ours(X, ours.width, gamma=0.0)
     target = ours.conditional(x)
     return {
         "gradient in closed form / autograd, parameters frozen": _gradients(ours, target, x),
@@ -165,7 +167,7 @@ def _tricks(ours: Ours, X: Tensor, x: Tensor, n_steps: int) -> dict[str, dict[st
 
 def _gradients(ours: Ours, target: RecoveryEnergy, x: Tensor) -> dict[str, Callable]:
     """Take the gradient of one visible step in closed form and by autograd in three ways."""
-    module, gamma = ours.module, ours.detector.visible_gamma
+    module, gamma = ours.module, ours.module.settings.visible_gamma
 
     def total(x: Tensor) -> Tensor:
         offset = (module.manifolds[0].encode(x) - target.z_noisy).square()

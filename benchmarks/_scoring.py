@@ -24,6 +24,7 @@ from _measure import interleaved
 from numpy.typing import NDArray
 
 from skgenad import MPDR
+from skgenad.energies import Chain, Manifold
 
 app = typer.Typer(add_completion=False, help=__doc__)
 _CHUNK = 1024
@@ -58,21 +59,22 @@ def row_score(n: int, rounds: int) -> dict[str, Any]:
 def _scored(n: int) -> tuple[MPDR, NDArray]:
     """Fit a detector at the defaults (combined score: energy and manifold); make rows to score."""
     X = np.random.RandomState(0).standard_normal((n, 21))
-    detector = MPDR(manifold_steps=5, pretrain_steps=5, max_steps=5, random_state=0)
+    detector = MPDR(manifold=Manifold(steps=5), max_steps=5, random_state=0)
     return detector.fit(X[:2000]), X
 
 
 def _layers(detector: MPDR) -> list[tuple[int, int]]:
     """Widths of every layer that a row passes when it is scored."""
     module = detector.module_
-    nets = [module.base.net, *(module.manifolds if module.manifold_weight is not None else [])]
+    nets = [module.base.net, *(module.manifolds if module.manifold_share is not None else [])]
     weights = [m.weight for net in nets for m in net.modules() if isinstance(m, torch.nn.Linear)]
     return [(w.shape[1], w.shape[0]) for w in weights]
 
 
 def image_score(n: int) -> dict[str, Any]:
     """Time and peak memory of scoring `n` images of 28x28 bytes by the paper's network."""
-    short = {"manifold_steps": 1, "max_steps": 1, "latent_steps": 1, "visible_steps": 1}
+    chains = {"latent_chain": Chain(1), "visible_chain": Chain(1)}
+    short = {"manifold": Manifold(steps=1), "max_steps": 1, **chains}
     detector = MPDR.from_paper("mnist", random_state=0, device="cpu", **short).fit(_bytes(128))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "detector"

@@ -26,6 +26,8 @@ from skgenad import MPDR, NAE, Autoencoder
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_cifar10
+from skgenad.energies import Manifold, Reconstruction
+from skgenad.networks import Cifar1
 
 ROWS = results_file(
     "cifar_ood",
@@ -45,23 +47,21 @@ METHODS = ("AE", "MPDR-R", "NAE")
 app = typer.Typer(add_completion=False, help=__doc__)
 
 _AE_STEPS = 500
-_SMALL_NET: dict[str, Any] = {"network": "cifar1", "network_width": 0.5, "latent_dim": 64}
+_SMALL_NET = Cifar1(width=0.5)
 _SMALL: dict[str, dict[str, Any]] = {
-    "AE": {**_SMALL_NET, "max_steps": _AE_STEPS},
+    "AE": {"network": _SMALL_NET, "latent_dim": 64, "max_steps": _AE_STEPS},
     "MPDR-R": {
-        **_SMALL_NET,
-        "energy_network": None,
-        "energy_init": "manifold",
-        "manifold_dims": 64,
-        "manifold_steps": _AE_STEPS,
-        "manifold_learning_rate": 1e-3,
+        "network": _SMALL_NET,
+        "energy": Reconstruction(latent_dim=64, init="manifold"),
+        "manifold": Manifold(64, penalty=1e-5, steps=_AE_STEPS),
         "max_steps": 100,
         "learning_rate": 1e-4,
         "schedule": "cosine",
-        "replay_size": 0,
+        "replay": None,
     },
     "NAE": {
-        **_SMALL_NET,
+        "network": _SMALL_NET,
+        "latent_dim": 64,
         "pretrain_steps": _AE_STEPS,
         "pretrain_learning_rate": 1e-3,
         "max_steps": 100,
@@ -74,7 +74,8 @@ _SMALL: dict[str, dict[str, Any]] = {
 def _detector(method: str, size: str, seed: int) -> Any:
     settings = {"random_state": seed, **(_SMALL[method] if size == "small" else {})}
     if method == "MPDR-R":
-        return MPDR.from_paper("cifar10", **settings)
+        # The small one has an energy and a manifold of its own, not the paper's with changes.
+        return MPDR.from_paper("cifar10").set_params(**settings)
     if method == "NAE":
         return NAE.from_paper("cifar10", **settings)
     full = {"network": "conv32big", "max_steps": 15_640, "learning_rate": 1e-4}

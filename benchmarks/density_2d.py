@@ -31,6 +31,7 @@ from skgenad import MPDR, NAE, VAE, Autoencoder
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import eight_gaussians_log_density, make_eight_gaussians
+from skgenad.energies import Chain, Manifold, Reconstruction, Replay, Scalar
 
 ROWS = results_file(
     "density_2d",
@@ -58,14 +59,13 @@ N_ROWS = 5000
 # Steps of the autoencoder (or manifold) and of the energy; a method of one stage has their sum.
 FIRST, SECOND = 500, 1500
 
-_COMMON: dict[str, Any] = {"hidden_sizes": (128, 128), "standardize": False, "device": "cpu"}
+_COMMON: dict[str, Any] = {"network": (128, 128), "standardize": False, "device": "cpu"}
 # What differs from the paper's setting (Table 11) has its reason in the budget, 2,000 steps where
 # the paper has 50 epochs at a learning rate of 1e-5. The chain's noise is three times the paper's,
 # with the step that goes with it: the modes are so wide (a variance of 0.35) that thirty of the
 # paper's steps do not cross them. The penalty on energies is a tenth: theirs here are not small.
 _NAE = {
-    "visible_noise": 0.3,
-    "visible_step_size": 0.045,
+    "visible_chain": Chain(noise=0.3, step_size=0.045),
     "energy_penalty": 0.1,
     "pretrain_steps": FIRST,
     "max_steps": SECOND,
@@ -74,13 +74,10 @@ _NAE = {
     "schedule": "cosine",
 }
 _MPDR = {
-    "manifold_dims": 2,
-    "manifold_steps": FIRST,
+    "manifold": Manifold(2, steps=FIRST),
     "max_steps": SECOND,
     "score_type": "energy",
-    "visible_steps": 20,
-    "visible_noise": 0.3,
-    "visible_step_size": 0.045,
+    "visible_chain": Chain(20, noise=0.3, step_size=0.045),
 }
 _LONG = {"max_steps": FIRST + SECOND}
 
@@ -113,17 +110,12 @@ def _vae(space: str, seed: int) -> VAE:
     )
 
 
-def _mpdr(space: str, seed: int, energy: str = "reconstruction") -> MPDR:
+def _mpdr(space: str, seed: int, scalar: bool = False) -> MPDR:
     """Make an MPDR with S^1 as its manifold; `space` is that of its energy, a sphere always."""
-    return MPDR(
-        **_COMMON,
-        **_MPDR,
-        energy=energy,
-        energy_init="random" if energy == "scalar" else "pretrain",
-        pretrain_steps=0 if energy == "scalar" else FIRST,
-        latent_dim=4 if space == "R^3" else 2,
-        random_state=seed,
-    )
+    latent_dim = 4 if space == "R^3" else 2
+    reconstruction = Reconstruction(latent_dim=latent_dim, init="pretrain", pretrain_steps=FIRST)
+    energy = Scalar() if scalar else reconstruction
+    return MPDR(**_COMMON, **_MPDR, energy=energy, random_state=seed)
 
 
 Make = Callable[[str, int], Any]
@@ -135,11 +127,11 @@ METHODS: dict[str, tuple[Make, tuple[str, ...]]] = {
     "NAE-CD": (partial(_nae, sampling="cd"), ("R^1", "R^3", "S^1")),
     "NAE-PCD": (partial(_nae, sampling="pcd"), ("R^1", "R^3", "S^1")),
     "NAE-PCD, no restart": (
-        partial(_nae, sampling="pcd", replay_ratio=1.0, replay_size=128),
+        partial(_nae, sampling="pcd", replay=Replay(128, ratio=1.0)),
         ("R^3",),
     ),
     "MPDR-R": (_mpdr, ("S^1", "R^3")),
-    "MPDR-S": (partial(_mpdr, energy="scalar"), ("S^1",)),
+    "MPDR-S": (partial(_mpdr, scalar=True), ("S^1",)),
 }
 # Whose samples are judged.
 SAMPLED = ("AE", "VAE", "NAE-OMI", "MPDR-R")

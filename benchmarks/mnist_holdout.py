@@ -32,6 +32,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from skgenad import MPDR, NAE, Autoencoder
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
+from skgenad.energies import Manifold
+from skgenad.networks import Conv28
 
 ROWS = results_file(
     "mnist_holdout",
@@ -64,15 +66,13 @@ _MANIFOLD_STEPS = 500
 _SMALL: dict[str, dict[str, Any]] = {
     "AE": {"max_steps": _MANIFOLD_STEPS, "learning_rate": 1e-3},
     "MPDR-R": {
-        "manifold_steps": _MANIFOLD_STEPS,
-        "manifold_learning_rate": 1e-3,
+        "manifold": Manifold(steps=_MANIFOLD_STEPS, learning_rate=1e-3),
         "max_steps": 200,
         "learning_rate": 1e-4,
         "schedule": "cosine",
     },
     "MPDR-S": {
-        "manifold_steps": _MANIFOLD_STEPS,
-        "manifold_learning_rate": 1e-3,
+        "manifold": Manifold(steps=_MANIFOLD_STEPS, learning_rate=1e-3),
         "max_steps": 200,
         "learning_rate": 1e-3,
         "schedule": "cosine",
@@ -91,24 +91,25 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 }
 _AUTOENCODER: dict[str, Any] = {
     "image_shape": (1, 28, 28),
-    "network": "conv28",
     "latent_dim": 32,
     "encoder_penalty": 1e-4,
 }
 
 
 def detector(method: str, size: str, seed: int, **changes: Any) -> Any:
-    """Make a detector of a table, of one of the sizes."""
+    """Make a detector of a table, of one of the sizes; nested names may be changed, too."""
     width = 0.25 if size == "small" else 1.0
-    settings: dict[str, Any] = {"network_width": width, "random_state": seed}
-    settings |= SIZES[size][method] | changes
+    settings: dict[str, Any] = {"network": Conv28(width=width), "random_state": seed}
+    settings |= SIZES[size][method]
     if method == "AE":
         full = {"max_steps": 12_660, "learning_rate": 1e-4}
-        return Autoencoder(**{**_AUTOENCODER, **full, **settings})
-    if method == "NAE":
-        return NAE.from_paper("mnist", **settings)
-    energy = {"MPDR-R": "reconstruction", "MPDR-S": "scalar"}[method]
-    return MPDR.from_paper("mnist", energy=energy, **settings)
+        made: Any = Autoencoder(**{**_AUTOENCODER, **full, **settings})
+    elif method == "NAE":
+        made = NAE.from_paper("mnist", **settings)
+    else:
+        energy = {"MPDR-R": "reconstruction", "MPDR-S": "scalar"}[method]
+        made = MPDR.from_paper("mnist", energy=energy, **settings)
+    return made.set_params(**changes)
 
 
 # ---- data ----------------------------------------------------------------------------------------

@@ -24,13 +24,14 @@ from threadpoolctl import threadpool_limits
 from skgenad import NAE, Autoencoder
 from skgenad.benchmark.protocols import make_split
 from skgenad.datasets import fetch_adbench
+from skgenad.energies import Chain
 
 LOSSES = (("wine", "clean"), ("vertebral", "adbench"), ("Wilt", "clean"))
 VARIANTS: dict[str, Callable[[int], Any]] = {
     "AE": lambda seed: Autoencoder(random_state=seed),
     "NAE": lambda seed: NAE(random_state=seed),
     "100 steps": lambda seed: NAE(random_state=seed, max_steps=100),
-    "noise 0.1": lambda seed: NAE(random_state=seed, visible_noise=0.1),
+    "noise 0.1": lambda seed: NAE(random_state=seed, visible_chain=Chain(noise=0.1)),
     "penalty 10": lambda seed: NAE(random_state=seed, energy_penalty=10.0),
 }
 # Shares of the autoencoder's log error in the score.

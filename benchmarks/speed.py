@@ -34,6 +34,7 @@ from skgenad import MPDR
 from skgenad.benchmark import run_cells
 from skgenad.benchmark.protocols import make_split
 from skgenad.datasets import fetch_adbench
+from skgenad.energies import Manifold, Reconstruction
 
 app = typer.Typer(add_completion=False, help=__doc__)
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer rounds: a smoke test.")]
@@ -141,7 +142,13 @@ def scaling(quick: Quick = False) -> None:
     dims = [10, 20, 50, 100, 200, 400]
     wide = torch.randn(2000, dims[-1])
     models = {
-        str(d): Ours(wide[:, :d].contiguous(), 128, manifold_dims=d, latent_dim=d) for d in dims
+        str(d): Ours(
+            wide[:, :d].contiguous(),
+            128,
+            manifold=Manifold(d),
+            energy=Reconstruction(latent_dim=d),
+        )
+        for d in dims
     }
     rows = _scaling_rows("columns", models, n_steps, rounds)
     measured = np.array([row["ms"] for row in rows])

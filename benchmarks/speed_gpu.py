@@ -136,7 +136,7 @@ def _tables(rounds: int, many: int) -> list[dict[str, Any]]:
     rows = torch.randn(5000, 21, device="cuda")
     detector = MPDR(random_state=0, learning_rate=1e-5, device="cuda")
     module = detector._make_module(21).to("cuda")
-    detector._before_training(module, rows, None)
+    module.prepare(rows, None)
     stage = detector._stages(module)[-1]
     return _rows(_seconds(_loops(stage, module, rows, 128), rounds, 20, many))
 

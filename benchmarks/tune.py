@@ -18,34 +18,38 @@ from adbench import TUNED_ON
 from skgenad import CANCE, EBM, MPDR, NAE, VAE, WAE, Autoencoder, Mahalanobis
 from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.benchmark import open_suite, run_benchmark
+from skgenad.energies import Chain, Reconstruction
 from skgenad.networks import MLP
 
 _LEAKY = MLP(activation="leaky_relu")
+_TEN = Chain(10)
 VARIANTS = {
     "default": MPDR(),
     "energy alone": MPDR(score_type="energy"),
-    "half manifold": MPDR(manifold_weight=0.5),
-    "noise 0.1": MPDR(visible_noise=0.1),
-    "noise 0.2": MPDR(visible_noise=0.2),
-    "noise 0.5": MPDR(visible_noise=0.5),
-    "gamma 1e-4": MPDR(visible_gamma=1e-4),
-    "pretrained": MPDR(energy_init="pretrain"),
-    "width 256": MPDR(hidden_sizes=(256, 256)),
+    "half manifold": MPDR(manifold_share=0.5),
+    "noise 0.1": MPDR(visible_chain=Chain(noise=0.1)),
+    "noise 0.2": MPDR(visible_chain=Chain(noise=0.2)),
+    "noise 0.5": MPDR(visible_chain=Chain(noise=0.5)),
+    "gamma 1e-4": MPDR(visible_chain=Chain(gamma=1e-4)),
+    "pretrained": MPDR(energy=Reconstruction(init="pretrain")),
+    "width 256": MPDR(network=(256, 256)),
     "penalty 0.2": MPDR(energy_penalty=0.2),
     "800 steps": MPDR(max_steps=800),
     "autoencoder": Autoencoder(),
     "NAE": NAE(),
-    "NAE latent 10": NAE(latent_steps=10),
-    "NAE latent 10, visible 5": NAE(latent_steps=10, visible_steps=5),
-    "NAE latent 10, visible 5, cd": NAE(latent_steps=10, visible_steps=5, sampling="cd"),
-    "NAE latent 10, visible 5, noise 0.1": NAE(latent_steps=10, visible_steps=5, visible_noise=0.1),
+    "NAE latent 10": NAE(latent_chain=_TEN),
+    "NAE latent 10, visible 5": NAE(latent_chain=_TEN, visible_chain=Chain(5)),
+    "NAE latent 10, visible 5, cd": NAE(latent_chain=_TEN, visible_chain=Chain(5), sampling="cd"),
+    "NAE latent 10, visible 5, noise 0.1": NAE(
+        latent_chain=_TEN, visible_chain=Chain(5, noise=0.1)
+    ),
     "NAE latent 10, visible 5, penalty 0.2": NAE(
-        latent_steps=10, visible_steps=5, energy_penalty=0.2
+        latent_chain=_TEN, visible_chain=Chain(5), energy_penalty=0.2
     ),
     "NAE latent 10, visible 5, latent noise 0.2": NAE(
-        latent_steps=10, visible_steps=5, latent_noise=0.2
+        latent_chain=Chain(10, noise=0.2), visible_chain=Chain(5)
     ),
-    "NAE latent 10, visible 20": NAE(latent_steps=10, visible_steps=20),
+    "NAE latent 10, visible 20": NAE(latent_chain=_TEN, visible_chain=Chain(20)),
     "EBM": EBM(),
     "EBM cd": EBM(sampling="cd"),
     "EBM 400 steps": EBM(max_steps=400),
@@ -60,7 +64,7 @@ VARIANTS = {
     "WAE weight 0.01": WAE(mmd_penalty=0.01),
     "Mahalanobis": Mahalanobis(),
     "Mahalanobis auto": Mahalanobis(shrinkage="auto"),
-    "NAE latent 10, 800 steps": NAE(latent_steps=10, max_steps=800),
+    "NAE latent 10, 800 steps": NAE(latent_chain=_TEN, max_steps=800),
     "CANCE": CANCE(),
     "CANCE leaky": CANCE(features=AutoencoderFeatures(_LEAKY), density_network=_LEAKY),
     "CANCE K 1.1": CANCE(noise_scale=1.1),

@@ -32,7 +32,7 @@ class FromPaper:
             Which of the paper's experiments; None is the first.
         **parameters
             Parameters that replace the paper's. Where one is an object of the same class as the
-            paper's, its fields that are None stay the paper's.
+            paper's, its fields that are None stay the paper's; ``set_params`` replaces it whole.
 
         Returns
         -------

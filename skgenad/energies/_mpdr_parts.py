@@ -39,6 +39,11 @@ class WithNetwork(Part):
         ----------
         detectors : Part or object
             The network of the detector, its fields filled in.
+
+        Returns
+        -------
+        part : object
+            A new part.
         """
         part = clone(self)
         own = detectors if self.network is None else self.part("network")
@@ -50,7 +55,18 @@ class Energy(WithNetwork):
     """Base of the energies of MPDR."""
 
     def build(self, networks: Networks) -> nn.Module:
-        """Make the module of the networks that the energy asks for."""
+        """Make the energy's module.
+
+        Parameters
+        ----------
+        networks : object
+            Makes the networks for rows of the training rows' shape.
+
+        Returns
+        -------
+        module : nn.Module
+            Has ``energy(x) -> (n,)``.
+        """
         raise NotImplementedError
 
 
@@ -143,7 +159,18 @@ class Reconstruction(_Pretrained):
         self.pretrain_learning_rate = pretrain_learning_rate
 
     def build(self, networks: Networks) -> nn.Module:
-        """Make the module of the networks that the energy asks for."""
+        """Make the energy's module.
+
+        Parameters
+        ----------
+        networks : object
+            Makes the networks for rows of the training rows' shape.
+
+        Returns
+        -------
+        module : nn.Module
+            Has ``energy(x) -> (n,)``.
+        """
         net = networks.autoencoder(self.latent_dim or networks.latent_dim)
         distance = make_distance(str(self.distance), networks.shape)
         return ReconstructionEnergy(net, distance, bool(self.learn_scale))
@@ -155,6 +182,11 @@ class Reconstruction(_Pretrained):
         ----------
         can_copy : bool
             Whether the first manifold's weights fit.
+
+        Returns
+        -------
+        start : str
+            One of these.
         """
         init = str(self.init)
         if init == "auto":
@@ -197,7 +229,18 @@ class Scalar(Energy):
         self.network = network
 
     def build(self, networks: Networks) -> nn.Module:
-        """Make the module of the networks that the energy asks for."""
+        """Make the energy's module.
+
+        Parameters
+        ----------
+        networks : object
+            Makes the networks for rows of the training rows' shape.
+
+        Returns
+        -------
+        module : nn.Module
+            Has ``energy(x) -> (n,)``.
+        """
         return ScalarEnergy(networks.encoder(1, spectral=True))
 
 
@@ -242,7 +285,18 @@ class Masked(_Pretrained):
         self.pretrain_learning_rate = pretrain_learning_rate
 
     def build(self, networks: Networks) -> nn.Module:
-        """Make the module of the networks that the energy asks for."""
+        """Make the energy's module.
+
+        Parameters
+        ----------
+        networks : object
+            Makes the networks for rows of the training rows' shape.
+
+        Returns
+        -------
+        module : nn.Module
+            Has ``energy(x) -> (n,)``.
+        """
         if not isinstance(networks.factory, Perceptrons):
             raise ValueError(
                 "energy='masked' is a perceptron on columns: give it one, "
@@ -314,7 +368,18 @@ class Manifold(WithNetwork):
         self.learning_rate = learning_rate
 
     def latent_dims(self, networks: Networks) -> tuple[int, ...]:
-        """Latent dimension of each manifold."""
+        """Latent dimension of each manifold.
+
+        Parameters
+        ----------
+        networks : object
+            Makes the networks for rows of the training rows' shape.
+
+        Returns
+        -------
+        dims : tuple of int
+            One for each manifold.
+        """
         if self.dims is None:
             return (networks.latent_dim,)
         return tuple(self.dims) if isinstance(self.dims, Sequence) else (int(self.dims),)

@@ -137,8 +137,8 @@ class Replay(Part):
 
 
 def chain_slot(default: Chain, *, without: tuple[str, ...] = ()) -> Slot:
-    """Slot of a chain; fields that `default` says nothing about are switched off."""
-    off = Chain(normalize=False, anneal=False, bounds="none", metropolis=False)
+    """Slot of a chain; switches that `default` says nothing about are off."""
+    off = Chain(normalize=False, anneal=False, metropolis=False)
     return Slot(default.filled(off), without=without)
 
 

@@ -80,8 +80,7 @@ class TrainingDisplay:
     >>> from skgenad.datasets import make_eight_gaussians
     >>> from skgenad.inspection import TrainingDisplay
     >>> X, _ = make_eight_gaussians(500, random_state=0)
-    >>> sizes = {"hidden_sizes": (32,), "manifold_steps": 200, "max_steps": 100}
-    >>> detector = MPDR(**sizes, random_state=0).fit(X)
+    >>> detector = MPDR(network=(32,), max_steps=100, random_state=0).fit(X)
     >>> display = TrainingDisplay.from_estimator(detector)
     >>> [axes.get_title() for axes in display.axes_[0]]
     ['stage "manifold"', 'stage "energy"']

@@ -102,8 +102,7 @@ class EnergyDisplay:
     >>> from skgenad.datasets import make_eight_gaussians
     >>> from skgenad.inspection import EnergyDisplay
     >>> X, _ = make_eight_gaussians(500, random_state=0)
-    >>> sizes = {"hidden_sizes": (32,), "manifold_steps": 100, "max_steps": 50}
-    >>> detector = MPDR(**sizes, random_state=0).fit(X)
+    >>> detector = MPDR(network=(32,), max_steps=50, random_state=0).fit(X)
     >>> display = EnergyDisplay.from_estimator(detector, X, grid_resolution=50)
     >>> display.values.shape, len(display.negatives)
     ((50, 50), 500)

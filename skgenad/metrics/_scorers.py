@@ -259,9 +259,8 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     >>> from sklearn.model_selection import GridSearchCV
     >>> from skgenad import MPDR
     >>> from skgenad.metrics import on_manifold_scorer
-    >>> search = GridSearchCV(
-    ...     MPDR(random_state=0), {"visible_noise": [0.1, 0.3]}, scoring=on_manifold_scorer
-    ... )
+    >>> grid = {"visible_chain__noise": [0.1, 0.3]}
+    >>> search = GridSearchCV(MPDR(random_state=0), grid, scoring=on_manifold_scorer)
     """
     if isinstance(estimator, Pipeline):
         # Not estimator[:-1].transform: it takes a stateless last transformer for an unfitted one.
