@@ -6,6 +6,7 @@ import torch
 
 from skgenad import MPDR, NAE, Autoencoder
 from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad.energies import Reconstruction
 
 SHAPE = (3, 13, 17)
 
@@ -94,12 +95,12 @@ def test_a_rows_place_changes_no_bit(name):
 @pytest.mark.parametrize("cls", [Autoencoder, MPDR, NAE])
 def test_similarity_needs_images_as_large_as_its_window(cls, shape, message):
     X = np.random.RandomState(0).rand(20, 200)
+    ssim = {"distance": "ssim"} if cls is not MPDR else {"energy": Reconstruction(distance="ssim")}
     with pytest.raises(ValueError, match=message):
-        cls(distance="ssim", image_shape=shape, device="cpu").fit(X)
+        cls(**ssim, image_shape=shape, device="cpu").fit(X)
 
 
-def test_distances_of_another_energy_are_refused():
-    X = np.random.RandomState(0).rand(20, 4)
-    for bad in ({"distance": "l1"}, {"learn_scale": True}):
-        with pytest.raises(ValueError, match="are those of energy='reconstruction'"):
-            MPDR(energy="scalar", **bad).fit(X)
+@pytest.mark.parametrize("name", ["distance", "learn_scale"])
+def test_another_energy_has_no_distance(name):
+    with pytest.raises(ValueError, match=f"Invalid parameter '{name}'"):
+        MPDR(energy="scalar").set_params(**{f"energy__{name}": "l1"})

@@ -297,6 +297,16 @@ def test_score_types_are_those_of_one_model():
     assert not np.allclose(scores["elbo"], scores["likelihood"])
 
 
+def test_what_is_set_after_a_fit_changes_no_score_of_it():
+    X = factor_rows(50)
+    detector = VAE(**{**QUICK, "max_steps": 5}, score_type="elbo", sigma=0.5).fit(X)
+    scores, samples = detector.score_samples(X), detector.sample(3, random_state=0)
+    detector.set_params(score_type="likelihood", sigma=2.0, n_importance_samples=2, latent_dim=5)
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+    np.testing.assert_array_equal(detector.sample(3, random_state=0), samples)
+    assert detector.sigma_ == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("score_type", ["reconstruction", "elbo", "likelihood"])
 def test_planted_anomalies_score_above_normal_rows(score_type):
     rng = np.random.RandomState(1)

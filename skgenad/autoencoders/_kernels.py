@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Of squared distances, elementwise.
+# A kernel is a function of squared distances, elementwise.
 Kernel = Callable[[Tensor], Tensor]
 
-# Keeps rows that are all the same apart from a division by 0.
+# The least scale of a kernel: where all rows are the same, nothing is divided by 0.
 _TINY = 1e-30
 
 KERNELS = ("rbf", "imq")

@@ -23,7 +23,7 @@ from skgenad._tensors.moments import TiedMoments, positive
 CONDITION_FLOOR = 1e-5
 # A feature varies if its standard deviation is beyond this share of its mean's size.
 _VARIES = 1e-6
-# Nearest to 1 that K starts: any nearer, and softplus has no slope to leave it by.
+# K starts no nearer to 1 than this: any nearer, and softplus has no slope to leave it by.
 _NEAREST = 1e-3
 # The network was trained within some units of 0; what it says this far away is no matter beside
 # the noise's density, but must be finite.

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-# All permutations of so many patches are candidates, 9! = 362,880; of more a sample is.
+# All permutations of so many patches are candidates, 9! = 362,880; of more patches a sample of
+# their permutations is.
 _MOST_ENUMERATED = 9
 _SAMPLED = 200_000
 
@@ -115,7 +116,7 @@ def _chosen(n_patches: int, n_permutations: int) -> NDArray:
     candidates = _candidates(n_patches)
     n_chosen = min(n_permutations, candidates.shape[1])
     chosen = np.empty((n_chosen, n_patches), dtype=np.int64)
-    # Of each candidate to the nearest of those chosen, and to the last of them.
+    # Distances of each candidate: to the nearest of those chosen, and to the last of them.
     nearest = np.full(candidates.shape[1], n_patches, dtype=candidates.dtype)
     distance, differs = np.empty_like(nearest), np.empty(nearest.shape, dtype=bool)
     one_where_differs = differs.view(np.uint8)  # which numpy adds to bytes without a conversion

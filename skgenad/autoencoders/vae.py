@@ -106,9 +106,9 @@ class VAEModel(Model):
         self.register_buffer("n_steps", torch.zeros(1))
         self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
         self.register_buffer("constants", torch.zeros(n_features))
-        # The same for all rows, so that a row's score depends on that row alone. From a generator
-        # of its own and row by row: training does not depend on how many samples there are, and
-        # the first of many are those of few.
+        # The noise is the same for all rows, so that a row's score depends on that row alone. It is
+        # drawn by a generator of its own and row by row: training does not depend on how many
+        # samples there are, and the first of many are those of few.
         generator = torch.Generator().manual_seed(int(torch.randint(2**31 - 1, ())))
         rows = [torch.randn(latent_dim, generator=generator) for _ in range(n_importance_samples)]
         self.register_buffer("noise", torch.stack(rows))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from skgenad._tensors.model import Model
+from skgenad._tensors.distances import Distance
+from skgenad._tensors.model import Model, autoencoders_in
 
 from ._energies import energy_and_grad
 from ._langevin import Bounds, EnergyAndGrad, Langevin, ReplayBuffer, tempered
@@ -125,6 +126,20 @@ class NegativesModule(Model):
         self.register_buffer("high", torch.full((n_features,), torch.inf))
         self.register_buffer("mean_square", torch.ones(()))
         self.latest = ReplayBuffer(_KEPT, 0.0, n_features)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions (n, d) of rows (n, d) by the energy's autoencoder."""
+        return self.base.reconstruct(x)
+
+    @property
+    def distance(self) -> Distance:
+        """Distance of the energy's reconstruction error."""
+        return self.base.distance
+
+    @property
+    def autoencoders(self) -> list[nn.Module]:
+        """Those of the energy; manifolds reconstruct no rows."""
+        return autoencoders_in(self.base)
 
     def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
         """Take the range and the mean square of the training rows (n, d)."""
