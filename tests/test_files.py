@@ -16,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 from skgenad import MPDR, Autoencoder
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.files import _digest
-from skgenad._core.parts import Part
 from skgenad._core.state import STATE
 from skgenad.energies import Chain, Manifold, Replay
 
@@ -144,7 +143,6 @@ def test_parts_of_ones_own_are_not_saved(tmp_path):
         pass
 
     detector = tiny("MPDR", visible_chain=Slow(1)).fit(normal_rows())
-    Part._registry.pop("Slow")
     with pytest.raises(TypeError, match="visible_chain=Slow.* cannot be saved"):
         detector.save(tmp_path / "detector")
 
@@ -312,7 +310,7 @@ BAD_ARRAYS = {
     "size mismatch": lambda a: a.update({"module_.low": np.zeros(3, np.float32)}),
     "Missing key": lambda a: a.pop("module_.low"),
     "Unexpected key 'more'": lambda a: a.update(more=np.zeros(3)),
-    "Unexpected key.* more": lambda a: a.update({"module_.more": np.zeros(3)}),
+    'Unexpected key.*"more"': lambda a: a.update({"module_.more": np.zeros(3)}),
     r"units of shapes \(3,\) and \(4,\)": lambda a: a.update({"units_.mean": np.zeros(3)}),
     "'scale'": lambda a: a.pop("units_.scale"),
 }

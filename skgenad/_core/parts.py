@@ -149,12 +149,12 @@ class Part(WithParts):
     __hash__ = None  # type: ignore[assignment]
 
     def filled(self, default: Part) -> Self:
-        """Return a copy whose fields that are None are those of `default`, if it is of this class.
+        """Return a copy whose fields that are None are those of `default`, if that has them.
 
         Parameters
         ----------
         default : Part
-            Whose fields to take.
+            Whose fields to take: of this part's class or one that it derives from.
 
         Returns
         -------
@@ -162,7 +162,7 @@ class Part(WithParts):
             New; its own parts are copies, too.
         """
         part = clone(self)
-        if type(default) is not type(self):
+        if not isinstance(self, type(default)):
             return part
         for name, value in _fields(default).items():
             if getattr(part, name) is None:

@@ -207,18 +207,9 @@ class EBM(EnergyBasedDetector):
     ``score_samples`` is -E, with the default step size the log density of a row in standardised
     units, in nats, up to a constant that is the same for all rows.
 
-    Nothing ties a scalar energy to the rows but its negatives, so its settings matter more than
-    those of a reconstruction error, and bad ones rank upside down. On the ten ADBench tables that
-    the defaults were chosen on, with their labels (``benchmarks/tune.py --protocols clean``), the
-    mean AUROC is 0.763 and no table is below 0.5; with ``sampling="cd"`` it is 0.754 and one is.
-    Too short a training or too large a penalty costs most: 400 steps have 0.682 and
-    ``energy_penalty=0.1`` has 0.676, with two and three tables below 0.5. Expect less on others.
-
-    The density is one over the region that chains can reach. Beyond the bounds, or with "cd" far
-    from the rows, a perceptron's energy is an extrapolation and may fall again.
-
-    The paper has images only, and chains with a far lower temperature; the defaults for tables are
-    ours.
+    Nothing ties a scalar energy to the rows but its negatives: its settings matter more than those
+    of a reconstruction error, and bad ones rank upside down. The guide has numbers. Beyond the
+    bounds, or with "cd" far from the rows, the energy is an extrapolation and may fall again.
 
     References
     ----------

@@ -204,10 +204,8 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to rows
         in every stage (the paper has 0.01 on normalised representation vectors).
     augmentation : str, tuple of str or callable, default=None
-        How images are changed half-way through the visible chain, in this order: "flip" (mirrored,
-        with a probability of 1/2), "shift" (moved by up to a tenth of its height and width),
-        "crop" (8 to 100 % of the image enlarged), "jitter" (brightness, contrast, saturation and
-        hue) and "grey", each of these three with a probability of 1/5; or a callable of tensors
+        How images are changed half-way through the visible chain, in this order: "flip", "shift",
+        "crop", "jitter", "grey", which the guide to images describes, or a callable of tensors
         (n, C, H, W), which keeps their shape. It needs a visible `gamma` of 0.
     score_type : {"auto", "combined", "energy"}, default="auto"
         What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
@@ -217,8 +215,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     manifold_share : float, default=1/3
         Weight, in [0, 1], of the manifolds' log error in the combined score; log E has the rest.
     max_steps : int, default=400
-        Number of gradient steps for the energy, whatever the number of rows. Those of the manifold
-        and of pretraining are fields of `manifold` and `energy`.
+        Number of gradient steps for the energy; `manifold` and `energy` have those before.
     learning_rate : float, default=1e-3
         Adam's learning rate for the energy.
     schedule : {"cosine", "constant"}, default="cosine"
