@@ -137,15 +137,15 @@ class Part(WithParts):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Files may name the parts of this package, and no class that anyone derives from them.
+        # Files may name the parts of this package, but no class that a user derives from them.
         if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
             cls._registry[cls.__name__] = cls
 
     def __eq__(self, other: object) -> bool:
-        # Parameters compare by value wherever detectors are compared, these no less.
+        # Detectors are compared by the values of their parameters, so parts must be, too.
         return type(self) is type(other) and _fields(self) == _fields(other)
 
-    # What can be changed has no place in sets.
+    # A part can be changed, and what can be changed must not be hashed.
     __hash__ = None  # type: ignore[assignment]
 
     def filled(self, default: Part) -> Self:
