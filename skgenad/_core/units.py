@@ -77,7 +77,7 @@ class StandardUnits:
 
     @property
     def log_scale(self) -> float:
-        """Sum of the log scales of columns that vary: log densities in units of X are less by it."""
+        """Sum of the log scales of columns that vary: log densities in units of X lose it."""
         return float(np.log(self.scale[self.scale > 0]).sum())
 
 

@@ -266,7 +266,7 @@ class MLP(Map):
         y = F.linear(x, weights[-1], last.bias)
 
         def pullback(v: Tensor) -> Tensor:
-            # This is no decorator, which would be made in each call and cost more than a small layer.
+            # A decorator would be made anew in each call, which costs more than a small layer.
             with torch.no_grad():
                 for weight, at in zip(weights[:0:-1], reversed(kept), strict=True):
                     v = backward(v @ weight, at)
