@@ -47,7 +47,7 @@ from .features import DENSITY_SLOT, FEATURES_SLOT, AutoencoderFeatures, PCAFeatu
 
 
 class CANCEModel(PreciseModule, Model):
-    """Features, the density over them, and what of it scores.
+    """Maps rows to features, with the density over them, and scores by one or the other.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class CANCEModel(PreciseModule, Model):
     ) -> None:
         """Fit features that are not trained by gradients to rows (n, d_x) in standard units.
 
-        `seed` is that of what an object of the user's leaves unseeded, `names` are the columns'.
+        `seed` is for what a user's object leaves unseeded; `names` are those of the columns.
         """
         if isinstance(self.features, PrincipalComponents):
             self.features.fit(rows)

@@ -43,11 +43,11 @@ from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._composite import cosine_dissimilarity
 
-# Smallest |x|, in standardised units, that a row's error is divided by: a row at the mean of all
-# columns has no direction and no length to relate its error to.
+# A row's error is divided by |x|, in standardised units, but by no less than this: a row at the
+# mean of all columns has no length to relate its error to.
 _NORM_FLOOR = 1e-3
-# Added to a covariance's diagonal: this times the sum of 1 and its mean diagonal entry. Composite
-# features are of order 1, so this tells a collapsed component from a narrow one.
+# This times the sum of 1 and the mean diagonal entry is added to a covariance's diagonal. Composite
+# features are of order 1, so a narrow component stays narrow and a collapsed one becomes regular.
 _RIDGE = 1e-6
 _CLIP_NORM = 5.0
 
@@ -155,7 +155,8 @@ class DAGMMModel(Model):
         z, squared_error = self(x)
         mixture = self.mixture(z)
         covariances = regularized(mixture.covariances)
-        # Without an exception where weights are not finite: that is the divergence guard's.
+        # Unlike cholesky, this does not raise if weights are not finite, which the divergence guard
+        # deals with.
         factors, _ = torch.linalg.cholesky_ex(covariances)
         energy = mixture_energy(precise(z), mixture.weights, mixture.means, factors).mean()
         inverse_variances = covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
@@ -191,7 +192,7 @@ class DAGMMModel(Model):
         return shortened(mixture_energy(z, state["phi"], state["mu"], state["factors"]))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions (n, d_x) of rows (n, d_x), with float32's digits for the same reason."""
+        """Reconstructions (n, d_x) of rows (n, d_x), with float32's digits as in :meth:`energy`."""
         return shortened(functional_call(self.net, _precise_state(self.net), (precise(x),)))
 
 

@@ -57,17 +57,17 @@ from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
 from ._wasserstein import random_directions, sliced_wasserstein, student_t
 
-# Dimension of the latent vector of an image's patch unless asked otherwise.
+# `latent_dim` of images where it is None: the dimension of the latent vector of each patch.
 _IMAGE_LATENT_DIM = 32
-# With fewer rows held out than this, those trained on say what errors are usual, too.
+# If fewer rows than this are held out, the rows trained on help to measure which errors are usual.
 _FEWEST_HELD_OUT = 10
-# Penalties, and what means nothing without them.
+# Penalties, and the parameters that would have no effect where the penalty is 0.
 _OF_TERMS = (
     ("hsic_penalty", "hsic_beta"),
     ("swd_penalty", "n_projections"),
     ("jigsaw_penalty", "n_permutations"),
 )
-# Errors that do not vary are measured by this share of their mean, or by the smallest unit.
+# The unit of errors that do not vary is this share of their mean, and at least the smallest unit.
 _LEAST_SPREAD, _LEAST_UNIT = 1e-6, 1e-12
 
 
@@ -196,7 +196,8 @@ class PWAEModel(Model):
     def jigsaw(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy () of the permutation of each row's patches, and the share solved ()."""
         labels = torch.randint(len(self.permutations), (len(z),), device=z.device)
-        # The encoder sees patches one by one: to shuffle what it makes of them is the same.
+        # Latent vectors are shuffled in place of patches, with the same outcome: the encoder sees
+        # patches one by one.
         seen = shuffled(self.by_patch(z), self.permutations[labels]).flatten(1)
         logits = self.head(seen)
         return F.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
@@ -220,7 +221,7 @@ class PWAEModel(Model):
         self.spread = errors.std(dim=0, correction=0).maximum(least).float()
 
     def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
-        """Take the units of errors from rows held out, and from all where these are few."""
+        """Take the units of errors from the rows held out, or from all rows if those are few."""
         self.set_units(rows_of_units(train, held_out))
 
     def energy(self, x: Tensor) -> Tensor:
@@ -508,7 +509,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         networks = self._networks(grid)
         small = _IMAGE_LATENT_DIM if len(shape) == 3 else grid.patch_shape[-1]
         latent_dim = self.latent_dim or small
-        # The decoder is made first: weights are drawn in this order.
+        # The decoder is made first, because the order decides which weights a seed draws.
         decoder = self._make_decoder(grid, networks, latent_dim)
         return PWAEModel(
             grid,
@@ -548,7 +549,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
                 refuse_unused(self, (name,), f"{penalty}=0 leaves its term out")
 
     def _calibrate(self, module: PWAEModel, train: Tensor, held_out: Tensor | None) -> None:
-        # A small batch that training goes on with says less than the rows before it did.
+        # A small batch of a later `partial_fit` says less about errors than the rows before it.
         if self._n_fits == 1 or len(rows_of_units(train, held_out)) >= _FEWEST_HELD_OUT:
             module.calibrate(train, held_out)
 
@@ -571,5 +572,5 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
 
 
 def papers_decay(step: int, n_steps: int) -> float:
-    """Rate that falls with the share p of the steps as (1 + 10 p)^(-3/4)."""
+    """Let the rate fall with the share p of the steps as (1 + 10 p)^(-3/4)."""
     return (1 + 10 * step / n_steps) ** -0.75

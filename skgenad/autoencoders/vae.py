@@ -41,12 +41,12 @@ from skgenad._tensors.networks import Networks
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 _LOG_2PI = math.log(2 * math.pi)
-# Log variances of the posterior are kept between these: the encoder is linear far from the data,
-# where exp would overflow.
+# Log variances of the posterior are kept between these: far from the data the encoder is linear,
+# and exp would overflow.
 _LOG_VARIANCES = (-30.0, 20.0)
-# The likelihood's variance is at least this: a decoder in float32 is no more exact.
+# The likelihood's variance is at least this, since a decoder in float32 is no more exact.
 _LEAST_VARIANCE = 1e-12
-# The learned variance is an average over about 1 / _RATE batches, over all while they are fewer.
+# The learned variance is an average over about the last 1 / _RATE batches.
 _RATE = 0.01
 
 
@@ -195,7 +195,7 @@ class VAEModel(Model):
         deviation = (0.5 * precise(log_variance)).exp().to(x.dtype)
         variance = precise(self.variance)
         log_volume = 0.5 * self.varies.sum() * (_LOG_2PI + variance.log())
-        # Constants of N(z; 0, I) and of q cancel.
+        # The constants of N(z; 0, I) and of q cancel, and are left out.
         level = 0.5 * precise(log_variance).sum(dim=1) - log_volume
         for noise in self.noise:
             z = mean + deviation * noise

@@ -71,13 +71,13 @@ class WAEModel(ReconstructionEnergy):
 
     def discrepancy(self, z: Tensor) -> Tensor:
         """Unbiased squared MMD () of latent vectors (n, d_z) and as many draws from the prior."""
-        if len(z) < 2:  # no two latent vectors to compare
+        if len(z) < 2:  # a single latent vector has none to be compared with
             return z.new_zeros(())
         prior = self.prior(len(z))
         if self.kernel == "rbf":
             scale: Tensor | float = median_scale(torch.cat([z, prior]))
         else:
-            # The expected squared distance of two draws from the prior.
+            # This is the expected squared distance of two draws from the prior.
             scale = 2.0 * self.latent_dim
         return unbiased_mmd(z, prior, make_kernel(self.kernel, scale))
 

@@ -38,7 +38,8 @@ from ._langevin import ReplayBuffer
 from ._negatives import PIXEL_STEP, NegativesModule, Settings, visible_langevin
 from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
-# The level of an energy is free: of fewer columns than these the guard thinks as of so many.
+# The divergence guard's limit grows with the columns, but the level of an energy is free: with
+# fewer columns than these, the limit is that of so many.
 _FEW_COLUMNS = 10
 
 
@@ -94,7 +95,7 @@ class EBMModel(NegativesModule):
         """Level of the negatives' mean energy that means divergence, in nats per column."""
         limit = super().energy_limit() * max(_FEW_COLUMNS, len(self.low))
         penalty = self.settings.energy_penalty
-        # Where there are negatives and no data the penalty alone holds E, at half of this.
+        # Where there are negatives but no data, only the penalty holds E, at half of 1 / penalty.
         return max(limit, 1 / penalty) if penalty else limit
 
 
@@ -314,7 +315,7 @@ class EBM(EnergyBasedDetector):
         return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
 
     def _stages(self, module: EBMModel) -> list[Stage]:
-        # Training that goes on has the settings of now.
+        # `set_params` may have changed the settings since the module was made.
         module.settings = self._settings()
         return [
             Stage(

@@ -65,9 +65,10 @@ from ._negatives import latent_langevin, step_for_errors, visible_langevin
 from ._recovery import RecoveryModule, RecoverySettings
 from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
-# Rows drawn on the manifold for `on_manifold_score`, at least.
+# `on_manifold_score` draws at least so many rows on the manifold.
 _MANIFOLD_ROWS = 1000
-# Keeps the logarithm of an error finite; far below float32's rounding of one standard unit.
+# Errors are at least this, so that their logarithm is finite; float32's rounding of one standard
+# unit is far larger.
 _TINY = 1e-12
 
 
@@ -86,7 +87,7 @@ class MPDRModel(RecoveryModule):
     def __init__(self, *args: Any, manifold_share: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.manifold_share = manifold_share
-        # Of an energy of the user's nothing is known but that it has ``energy(x)``.
+        # Nothing is known of a user's energy, except that it has ``energy(x)``.
         self.is_named = type(self.base) in (ReconstructionEnergy, ScalarEnergy, MaskedEnergy)
 
     def manifold_loss(self, x: Tensor) -> dict[str, Tensor]:
@@ -125,7 +126,7 @@ class MPDRModel(RecoveryModule):
             return energy
         errors = [(x - net(x)).square().mean(dim=1) for net in self.manifolds]
         logs = torch.stack([(error + _TINY).log() for error in errors]).mean(dim=0)
-        # Rounding takes a similarity to a bit beyond 1.
+        # Rounding can make a similarity a bit larger than 1, and its error negative.
         energy = energy.clamp_min(0)
         return torch.lerp((energy + _TINY).log(), logs, self.manifold_share)
 
@@ -544,7 +545,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
 
     def _stages(self, module: MPDRModel) -> list[Stage]:
         n_features = len(module.low)
-        # Training that goes on has the settings of now.
+        # `set_params` may have changed the settings since the module was made.
         module.settings = self._settings(module.base, module.manifolds[0], n_features)
         energy, manifold = self.part("energy"), self.part("manifold")
         start = self._start(energy, manifold, n_features)
@@ -683,7 +684,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         TypeError
             If it is called, as a scorer, on something that is not an MPDR.
         """
-        if not isinstance(self, MPDR):  # called as a scorer, on something else
+        if not isinstance(self, MPDR):  # as a scorer this is called with any estimator
             raise TypeError(
                 f"MPDR.on_manifold_score scores an MPDR, got {type(self).__name__}; for a Pipeline "
                 "use scoring=skgenad.metrics.on_manifold_scorer."

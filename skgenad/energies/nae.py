@@ -148,7 +148,7 @@ class NAEModel(NegativesModule):
         parts["loss"] = parts["loss"] + self._latent_term(x)
         if self.settings.train_temperature:
             parts["temperature"] = self.temperature
-            # Its gradient for log T is that of the likelihood, its value is 0.
+            # The added term has the value 0, and for log T the gradient of the likelihood.
             gap = (parts["energy"] - parts["negative_energy"]).detach() / self.temperature
             parts["loss"] = parts["loss"] + gap - gap.detach()
         return parts
@@ -505,7 +505,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         """Check and gather what training is done by."""
         latent, visible = self.part("latent_chain"), self.part("visible_chain")
         pixels, trained = self.image_shape is not None, self.temperature_learning_rate > 0
-        # A temperature is only learned from chains that have the density for a limit.
+        # A temperature can only be learned from chains whose limit is the density.
         exact = visible.metropolis or trained
 
         def auto_step(noise: float) -> float:
@@ -524,7 +524,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         )
 
     def _stages(self, module: NAEModel) -> list[Stage]:
-        # Training that goes on has the settings of now.
+        # `set_params` may have changed the settings since the module was made.
         module.settings = self._settings(len(module.low))
         schedule = SCHEDULES[self.schedule]
         trained = self._groups(module)

@@ -331,7 +331,7 @@ class EnergyDisplay:
         return self.figure_.colorbar(self.surface_, ax=self.ax_, label=label, extend=extend)
 
     def _legend(self, own: bool) -> Any:
-        """Draw the legend below the map in our own figure, and inside of axes that the user gave."""
+        """Draw the legend below the map in our own figure, and inside of the user's axes."""
         handles = [points for points in (self.data_, self.negatives_) if points is not None]
         labels = [str(points.get_label()) for points in handles]
         if self.threshold_ is not None:

@@ -35,9 +35,9 @@ from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
 
-# What stands for a log density that is not finite (S4.5).
+# Log densities that are not finite are replaced by this number (S4.5).
 _NON_FINITE = -3_000_000.0
-# Factors of the losses: the paper's lambda, and that of the margin loss which it compares with.
+# Default factors of the losses: the paper's lambda, and that of the margin loss beside it.
 _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
 

@@ -60,7 +60,7 @@ class SplineFlow(nn.Module):
         """Log densities (n, 1): there is one scale."""
         if self.training:
             return self(x)[:, None]
-        # In float64, and the last bits rounded off, which depend on a row's place.
+        # The result is computed in float64 and rounded: its last bits depend on a row's place.
         state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         exact = {n: precise(v) if v.is_floating_point() else v for n, v in state.items()}
         return shortened(torch.func.functional_call(self, exact, (precise(x),)))[:, None]
