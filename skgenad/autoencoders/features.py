@@ -28,11 +28,9 @@ class AutoencoderFeatures(Part):
     Parameters
     ----------
     network : tuple of int, str or object, default=None
-        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
-        ``MLP((128, 128), activation="silu")``.
+        Encoder and decoder: widths of the hidden layers of perceptrons; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder`` and ``make_decoder``. None: ``MLP((128, 128), activation="silu")``.
     latent_dim : int, default=None
         Number of latent features. None: as many as columns, and at most 32.
     covariance_penalty : float, default=None
