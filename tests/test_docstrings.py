@@ -142,7 +142,7 @@ def test_documented_attributes_are_those_of_a_fitted_detector(cls):
 
 @pytest.mark.parametrize("cls", DETECTORS + PARTS, ids=lambda cls: cls.__name__)
 def test_docstring_of_a_detector_or_its_parts_fits_two_screens(cls):
-    assert 10 < len(inspect.getdoc(cls).splitlines()) <= TWO_SCREENS
+    assert len(inspect.getdoc(cls).splitlines()) <= TWO_SCREENS
 
 
 # What means the same everywhere; the other names that detectors share differ in a word.
