@@ -1,7 +1,7 @@
 """Networks of encoders and decoders, as objects that detectors take as their `network`.
 
 ``network=(64, 64)`` is short for ``MLP((64, 64))``, and ``network="conv28"`` for ``Conv28()``. An
-object of one's own will do as well if it has the two methods
+object of one's own will do as well if it has the two methods ::
 
     make_encoder(shape, latent_dim) -> nn.Module     (n, *shape) -> (n, latent_dim)
     make_decoder(latent_dim, shape) -> nn.Module     (n, latent_dim) -> (n, *shape)
