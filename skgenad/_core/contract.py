@@ -198,7 +198,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Of int.
+            1 for normal rows and -1 for anomalies, of type int.
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 

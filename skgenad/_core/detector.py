@@ -142,7 +142,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     ) -> Self:
         """Fit from another detector's weights, to more than the detector's own loss.
 
-        For detectors that are trained by gradients. `LikelihoodRatio` trains with it.
+        Only detectors that are trained by gradients have it; `LikelihoodRatio` trains with it.
 
         Parameters
         ----------
@@ -228,7 +228,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Of int.
+            1 for normal rows and -1 for anomalies, of type int.
         """
         return self.fit(X, y).predict(X)
 

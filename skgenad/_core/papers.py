@@ -37,7 +37,7 @@ class FromPaper:
         Returns
         -------
         detector : object
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Checks of rows and images; an image that does not fit ``image_shape`` is told what to change."""
+"""Checks of rows and images; errors say how to make images fit ``image_shape``."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class StandardUnits:
             Z = np.subtract(X, self.mean, dtype=np.float64)
             Z /= np.where(constant, 1.0, self.scale)
         if constant.any():
-            # Rows may come in a coarser type than the training rows, whose rounding then counts.
+            # Rows may come in a coarser type than the training rows: the coarser rounding counts.
             jitter = max(self.tolerance, _rounding(X)) * np.abs(self.mean[constant])
             off = Z[:, constant]
             Z[:, constant] = np.where(np.abs(off) <= jitter, 0.0, np.sign(off))
@@ -77,7 +77,7 @@ class StandardUnits:
 
     @property
     def log_scale(self) -> float:
-        """Sum of the log scales of columns that vary: log densities in units of X lose it."""
+        """Sum of the log scales of columns that vary, which log densities in units of X lose."""
         return float(np.log(self.scale[self.scale > 0]).sum())
 
 

@@ -132,7 +132,8 @@ def turned_hue(x: Tensor, turn: Tensor) -> Tensor:
     """
     value, at = x.max(dim=1, keepdim=True)
     chroma = value - x.amin(dim=1, keepdim=True)
-    # How far the hue is from that of the largest channel, the two other channels say.
+    # The two other channels, in the order of the circle, say how far the hue is from that of the
+    # largest one.
     following, preceding = x.gather(1, (at + 1) % 3), x.gather(1, (at + 2) % 3)
     sixths = 2 * at + (following - preceding) / chroma.clamp_min(torch.finfo(x.dtype).tiny)
     sixths = sixths + 6 * turn

@@ -148,7 +148,7 @@ def distant_permutations(n_patches: int, n_permutations: int) -> Tensor:
     Returns
     -------
     Tensor of shape (min(n_permutations, k!), k)
-        Of int64. The same in every call.
+        Places of the patches, int64. Every call returns the same.
 
     References
     ----------

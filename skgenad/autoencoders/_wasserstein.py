@@ -36,7 +36,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: int = 2) -> 
     x, y : Tensor of shape (n, ..., d)
         Samples of as many rows; the axes between are samples of their own.
     directions : Tensor of shape (m, d)
-        Of length 1.
+        Directions of length 1.
     p : int, default=2
         Order of the distance.
 

@@ -29,7 +29,7 @@ class AutoencoderModel(ReconstructionEnergy):
     net : AutoencoderNet
         Encoder and decoder.
     distance : Distance
-        Of rows from their reconstructions.
+        Distance of rows from their reconstructions.
     input_noise : float
         Standard deviation of the noise added to inputs, but not to targets, in training.
     """

@@ -458,7 +458,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         Returns
         -------
         detector : PWAE
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

@@ -19,7 +19,7 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
     Parameters
     ----------
     comparison : Comparison
-        Of two detectors and two data sets at least.
+        Scores or ranks of at least two detectors and two data sets.
     path : Path
         Where to draw to, without a suffix: a PNG and an SVG file are written.
     title : str, default=""

@@ -109,7 +109,7 @@ class ResultsFile:
         Returns
         -------
         rows : DataFrame
-            In the order of the file. What a killed run has not finished is left out.
+            Rows in the order of the file. What a killed run has not finished is left out.
 
         Raises
         ------

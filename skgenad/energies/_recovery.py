@@ -99,7 +99,7 @@ class RecoveryModule(NegativesModule):
     n_features : int
         Number of columns.
     settings : RecoverySettings
-        Of training.
+        Settings of training.
     latent_dims : tuple of int
         Latent dimension of each manifold.
     replay : (int, float), default=(0, 0.95)

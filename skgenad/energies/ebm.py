@@ -53,7 +53,7 @@ class EBMModel(NegativesModule):
     n_features : int
         Number of columns.
     settings : Settings
-        Of training.
+        Settings of training.
     sampling : {"pcd", "cd"}
         Where chains start.
     replay : (int, float)

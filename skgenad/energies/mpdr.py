@@ -391,7 +391,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Returns
         -------
         detector : MPDR
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

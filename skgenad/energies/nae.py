@@ -95,7 +95,7 @@ class NAEModel(NegativesModule):
     n_features : int
         Number of columns.
     settings : NAESettings
-        Of training.
+        Settings of training.
     latent_dim : int
         Dimension of latent vectors.
     sampling : {"omi", "cd", "pcd"}
@@ -437,7 +437,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Returns
         -------
         detector : NAE
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

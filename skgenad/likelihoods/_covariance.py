@@ -21,7 +21,7 @@ _WIDTH = 16
 def oas_shrinkage(covariance: Tensor, n: float) -> Tensor:
     """Oracle approximating shrinkage of a covariance (d, d) of `n` rows (Chen et al., 2010).
 
-    In the form of scikit-learn, which drops a term of order 1 / d from the paper's equation 23.
+    The form is that of scikit-learn, which drops a term of order 1 / d from the paper's equation 23.
     """
     d = len(covariance)
     spread, level = covariance.square().mean(), (covariance.diagonal().mean()).square()

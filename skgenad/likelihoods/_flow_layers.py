@@ -286,7 +286,7 @@ class Chain(FlowLayer):
     Parameters
     ----------
     layers : sequence of FlowLayer
-        From data to latent code.
+        Layers in the order from data to latent code.
     """
 
     def __init__(self, layers: list[FlowLayer]) -> None:

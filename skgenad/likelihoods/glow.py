@@ -288,7 +288,7 @@ class Glow(FromPaper, FlowDetector):
         Returns
         -------
         detector : Glow
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

@@ -264,7 +264,7 @@ class LikelihoodRatio(BaseDetector):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Of int.
+            1 for normal rows and -1 for anomalies, of type int.
         """
         return self.fit(X, y, X_general).predict(X)
 

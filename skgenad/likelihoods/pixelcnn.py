@@ -262,7 +262,7 @@ class PixelCNN(FromPaper, FlowDetector):
         Returns
         -------
         detector : PixelCNN
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------
