@@ -142,7 +142,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     ) -> Self:
         """Fit from another detector's weights, to more than the detector's own loss.
 
-        Only detectors that are trained by gradients have it; `LikelihoodRatio` trains with it.
+        This is for detectors that are trained by gradients; `LikelihoodRatio` trains with it.
 
         Parameters
         ----------

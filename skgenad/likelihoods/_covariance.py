@@ -21,7 +21,7 @@ _WIDTH = 16
 def oas_shrinkage(covariance: Tensor, n: float) -> Tensor:
     """Oracle approximating shrinkage of a covariance (d, d) of `n` rows (Chen et al., 2010).
 
-    The form is that of scikit-learn, which drops a term of order 1 / d from the paper's equation 23.
+    As in scikit-learn, a term of order 1 / d of the paper's equation 23 is left out.
     """
     d = len(covariance)
     spread, level = covariance.square().mean(), (covariance.diagonal().mean()).square()
