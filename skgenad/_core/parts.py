@@ -53,7 +53,10 @@ class WithParts(BaseEstimator):
 
     def _own(self, name: str) -> Any:
         """Read what a parameter holds: shorthands become parts, and None an empty one."""
-        slot, value = self._slot(name), getattr(self, name)
+        return self._read(name, getattr(self, name))
+
+    def _read(self, name: str, value: Any) -> Any:
+        slot = self._slot(name)
         return type(slot.default)() if value is None else slot.read(value)
 
     def part(self, name: str) -> Any:
@@ -118,13 +121,21 @@ class WithParts(BaseEstimator):
         -------
         self : object
             The same object.
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of a name.
         """
         for name in {key.partition("__")[0] for key in params if "__" in key} & self._parts.keys():
-            before = getattr(self, name)
-            setattr(self, name, params.get(name, before))
-            part = self._own(name)
-            setattr(self, name, before)
-            if part is not params.get(name, before):
+            given = params.get(name, getattr(self, name))
+            part = self._read(name, given)
+            if not hasattr(part, "set_params"):
+                raise ValueError(
+                    f"{name}={given!r} has no parameters of its own to set. Set {name} to what has "
+                    f"them, such as {type(self._slot(name).default).__name__}()."
+                )
+            if part is not given:
                 params[name] = part
         return super().set_params(**params)
 

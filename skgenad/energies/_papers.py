@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._mpdr_parts import Manifold, Reconstruction
+from .mpdr_parts import Manifold, Reconstruction
 from .chains import Chain, Replay
 
 # MPDR: the settings are from Tables 7 and 8 and appendix B.

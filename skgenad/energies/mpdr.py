@@ -49,7 +49,7 @@ from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 from . import _papers
 from ._detector import EnergyBasedDetector
 from ._energies import MaskedEnergy, ScalarEnergy, check_energy, contrastive_loss
-from ._mpdr_parts import (
+from .mpdr_parts import (
     ENERGY_CONSTRAINTS,
     ENERGY_SLOT,
     MANIFOLD_CONSTRAINTS,
