@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .mpdr_parts import Manifold, Reconstruction
 from .chains import Chain, Replay
+from .mpdr_parts import Manifold, Reconstruction
 
 # MPDR: the settings are from Tables 7 and 8 and appendix B.
 MPDR_RATE = 1e-4

@@ -49,6 +49,9 @@ from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 from . import _papers
 from ._detector import EnergyBasedDetector
 from ._energies import MaskedEnergy, ScalarEnergy, check_energy, contrastive_loss
+from ._negatives import latent_langevin, step_for_errors, visible_langevin
+from ._recovery import RecoveryModule, RecoverySettings
+from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 from .mpdr_parts import (
     ENERGY_CONSTRAINTS,
     ENERGY_SLOT,
@@ -61,9 +64,6 @@ from .mpdr_parts import (
     Scalar,
     WithNetwork,
 )
-from ._negatives import latent_langevin, step_for_errors, visible_langevin
-from ._recovery import RecoveryModule, RecoverySettings
-from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
 # `on_manifold_score` draws at least so many rows on the manifold.
 _MANIFOLD_ROWS = 1000
