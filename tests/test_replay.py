@@ -93,6 +93,39 @@ def test_a_copy_goes_on_where_the_original_was(duplicate):
     assert kept(buffer) == [3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("n_pushed", [0, 3, 4, 6, 8])
+def test_a_buffer_that_takes_over_goes_on_as_the_other_would(n_pushed):
+    old, new = ReplayBuffer(4, 0.5, 2), ReplayBuffer(4, 0.9, 2)
+    for number in range(n_pushed):
+        old.push(numbered(number))
+    new.take_over(old)
+    for step in range(5):
+        assert torch.equal(new.rows, old.rows) and new.ratio == 0.9
+        for buffer in (old, new):
+            buffer.push(numbered(10 + step))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 5, 9])
+@pytest.mark.parametrize("n_pushed", [0, 2, 4, 6, 7])
+def test_a_buffer_of_another_size_takes_over_the_latest_rows_that_fit(n_pushed, size):
+    old, new = ReplayBuffer(4, 0.5, 2), ReplayBuffer(size, 0.5, 2)
+    new.push(numbered(-1, -2, -3))
+    for number in range(n_pushed):
+        old.push(numbered(number))
+    new.take_over(old)
+    wanted = list(range(max(0, n_pushed - min(4, size)), n_pushed)) if size else []
+    assert new.rows[:, 0].int().tolist() == wanted
+    new.push(numbered(*range(20, 20 + size)))
+    assert kept(new) == list(range(20, 20 + size)) and len(old) == min(4, n_pushed)
+
+
+def test_states_of_another_length_are_not_taken_over():
+    old, new = ReplayBuffer(4, 0.5, 3), ReplayBuffer(4, 0.5, 2)
+    old.push(torch.ones(2, 3))
+    new.take_over(old)
+    assert new.rows.shape == (0, 2)
+
+
 def test_it_follows_its_owner_but_not_into_the_weights():
     owner = nn.Sequential(ReplayBuffer(4, 0.5, 2))
     owner[0].push(numbered(1, 2))

@@ -267,3 +267,18 @@ class ReplayBuffer(nn.Module):
             self.rows[index % self.size] = rows
             # The place changes in place: a recorded step goes on writing to the same tensor.
             self._next.add_(len(rows)).remainder_(self.size)
+
+    @torch.no_grad()
+    def take_over(self, other: ReplayBuffer) -> None:
+        """Keep copies of what another buffer keeps, or of the latest rows that fit in this one.
+
+        Rows of another length are states of other chains, which cannot go on here.
+        """
+        if other.rows.shape[1] != self.rows.shape[1]:
+            return
+        if other.size == self.size:
+            self.rows, self._next = other.rows.clone(), other._next.clone()
+            return
+        oldest_first = other.rows.roll(-int(other._next), dims=0)
+        self.rows = oldest_first[max(0, len(other) - self.size) :].clone()
+        self._next = torch.zeros_like(other._next)
