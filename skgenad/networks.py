@@ -29,6 +29,8 @@ __all__ = ["MLP", "Cifar1", "Conv", "Conv28", "Conv32", "Conv32Big", "Conv64", "
 class Network(Part):
     """Base of the networks of this module; not to be instantiated.
 
+    A class derived from one of them makes what its ``make_encoder`` and ``make_decoder`` return.
+
     Examples
     --------
     >>> from skgenad.networks import MLP, Network
@@ -119,9 +121,17 @@ class MLP(Network):
         factory : Perceptrons
             Makes encoders and decoders.
         """
-        given = {name: value for name, value in self.get_params().items() if value is not None}
-        check_sizes("hidden_sizes", given.get("hidden_sizes", ()))
-        return Perceptrons(**given)
+        check_sizes("hidden_sizes", () if self.hidden_sizes is None else self.hidden_sizes)
+        given = {"hidden_sizes": self.hidden_sizes, "activation": self.activation}
+        return Perceptrons(**{name: value for name, value in given.items() if value is not None})
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.hidden_sizes is not None and not self.hidden_sizes and self.activation is not None:
+            raise ValueError(
+                f"activation={self.activation!r} in {self!r} would be ignored: without hidden "
+                "layers both networks are linear. Leave it None."
+            )
 
 
 class _Architecture(Network):
@@ -322,4 +332,6 @@ def networks_for(network: Any, shape: tuple[int, ...]) -> Networks:
     shape : tuple of int
         Shape of a row: (d,), or (C, H, W) of an image.
     """
-    return Networks(network.factory() if isinstance(network, Network) else network, shape)
+    # A class that a user derives from one of these may make other modules than its factory does.
+    is_own = Part._registry.get(type(network).__name__) is type(network)
+    return Networks(network.factory() if is_own else network, shape)

@@ -175,6 +175,39 @@ def test_a_network_of_the_users_may_have_parameters():
         networks_for(Conv(), (5,))
 
 
+@pytest.mark.parametrize("base", [MLP, FCRes])
+def test_a_derived_network_makes_what_its_methods_return(base):
+    class Derived(base):
+        def make_encoder(self, shape, latent_dim):
+            return nn.Linear(shape[0], latent_dim, bias=False)
+
+    module = Autoencoder(network=Derived(), latent_dim=2)._make_module(5)
+    assert weights(module.net.encoder) == 10 and weights(module.net.decoder) > 1000
+    assert not module.is_steady and Autoencoder(network=base())._make_module(5).is_steady
+    networks = networks_for(type(base.__name__, (base,), {})(), (5,))
+    assert not networks.is_own and networks_for(base(), (5,)).is_own
+
+
+class Deep(MLP):
+    """Perceptrons with a parameter more than ours have."""
+
+    def __init__(self, hidden_sizes=None, *, activation=None, depth=1):
+        super().__init__(hidden_sizes, activation=activation)
+        self.depth = depth
+
+    def factory(self):
+        return MLP(tuple(self.hidden_sizes) * self.depth).factory()
+
+
+def test_derived_perceptrons_may_have_more_parameters():
+    module = Autoencoder(network=Deep((7,), depth=2), latent_dim=2)._make_module(5)
+    assert weights(module.net.encoder) == 5 * 7 + 7 + 7 * 7 + 7 + 7 * 2 + 2
+    assert weights(MLP.factory(Deep((7,))).make_encoder((5,), 2)) == 5 * 7 + 7 + 7 * 2 + 2
+    X = normal_rows(40)
+    ours, derived = (tiny("CANCE", density_network=n((7,))).fit(X) for n in (MLP, Deep))
+    np.testing.assert_array_equal(ours.score_samples(X), derived.score_samples(X))
+
+
 # ---- what is refused ------------------------------------------------------------------------
 
 
@@ -184,6 +217,11 @@ def test_a_network_of_the_users_may_have_parameters():
         (MLP((8, 0)), r"hidden_sizes=\(8, 0\) must hold integers of at least 1"),
         ((8, 2.5), r"hidden_sizes=\(8, 2.5\) must hold integers"),
         (MLP(8), "'hidden_sizes' parameter of MLP"),
+        (
+            MLP((), activation="tanh"),
+            r"activation='tanh' in MLP.* would be ignored: without hidden",
+        ),
+        (MLP([], activation="relu"), "would be ignored: without hidden layers"),
         (MLP(activation="cos"), "'activation' parameter of MLP must be"),
         (FCRes(width=0), "'width' parameter of FCRes must be .* Got 0 instead"),
         ("resnet", "'network' parameter of Autoencoder must be"),

@@ -354,7 +354,8 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         features = part.make(self._row_shape(n_features)) if is_ours else ExternalFeatures(part)
         density = partial(
             NoiseContrast,
-            **network.get_params(),
+            hidden_sizes=network.hidden_sizes,
+            activation=network.activation,
             noise_ratio=self.noise_ratio,
             noise_scale=self.noise_scale,
             augment=self.score_type == "cance",
