@@ -615,6 +615,7 @@ BAD = [
     ({"general": "jpeg"}, "general.*Got 'jpeg' instead"),
     ({"temperature": 0}, "temperature.*Got 0 instead"),
     ({"outlier_penalty": -1}, "outlier_penalty.*Got -1 instead"),
+    ({"outlier_penalty": 0, "outlier_loss": "ratio"}, "outlier_penalty.*Got 0 instead"),
     ({"outlier_loss": "hinge"}, "outlier_loss.*Got 'hinge' instead"),
     ({"detector": FrozenEstimator(Mahalanobis())}, "not fitted"),
 ]

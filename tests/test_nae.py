@@ -366,6 +366,12 @@ def test_no_parameter_was_forgotten():
         ({"latent_chain": Chain(bounds="data")}, "NAE has no use for bounds there"),
         ({"visible_chain": Chain(gamma=0.0)}, "NAE has no use for gamma there"),
         ({"replay": Replay(0, ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
+        ({"replay": Replay(50, ratio=0)}, "size=50 in replay=.* would be ignored: with ratio=0"),
+        ({"visible_chain": Chain(noise=0, anneal=True)}, "anneal=True in Chain.* would be ignored"),
+        (
+            {"latent_chain": Chain(step_size=0, normalize=True)},
+            "normalize=True in Chain.* would be ignored",
+        ),
         ({"sampling": "cd", "replay": Replay(10)}, "replay=.* would be ignored"),
         ({"sampling": "cd", "replay": Replay(ratio=0.5)}, "replay=.* would be ignored"),
         (

@@ -71,5 +71,10 @@ class FromPaper:
         if slot is None or given is None:
             return given
         part, other = slot.read(given), slot.read(papers)
-        same = isinstance(part, Part) and type(part) is type(other)
-        return part.filled(other) if same else given
+        if not isinstance(part, Part) or type(part) is not type(other):
+            return given
+        merged = part.filled(other)
+        # What is given may leave fields of the paper's without effect, which the fit would refuse.
+        for field in getattr(part, "_moot", ()):
+            setattr(merged, field, getattr(part, field))
+        return merged

@@ -39,8 +39,8 @@ class Chain(Part):
     normalize : bool, default=None
         Whether the gradient of each row is divided by its Euclidean norm.
     clip : float, default=None
-        Each component of the gradient is clamped to [-clip, clip]; > 0. None is no clipping,
-        whatever the detector.
+        Each component of the gradient is clamped to [-clip, clip]; > 0. None is no clipping, but in
+        ``from_paper`` that of the paper.
     anneal : bool, default=None
         Whether the noise of step t = 0, 1, ... is ``noise / (1 + t)``. Chains then end nearer to
         the modes of the density.
@@ -103,6 +103,24 @@ class Chain(Part):
     def _validate_params(self) -> None:
         super()._validate_params()
         check_bounds(self.bounds)
+        for field, why in self._moot.items():
+            if getattr(self, field):
+                raise ValueError(
+                    f"{field}={getattr(self, field)!r} in {self!r} would be ignored: {why}. Leave "
+                    "it None."
+                )
+
+    @property
+    def _moot(self) -> dict[str, str]:
+        """Fields that would change nothing beside the others, and why."""
+        fields = {}
+        if self.steps == 0:
+            fields["gamma"] = "a chain of no steps has no energy"
+        if self.noise == 0:
+            fields["anneal"] = "with noise=0 there is none to anneal"
+        if self.step_size == 0:
+            fields["clip"] = fields["normalize"] = "with step_size=0 no gradient is followed"
+        return fields
 
 
 class Replay(Part):
@@ -169,5 +187,10 @@ def replay_of(replay: Any, given: Replay | None, sampling: str | None = None) ->
         raise ValueError(
             f"ratio={given.ratio} in replay={given!r} would be ignored: a buffer of the size 0 is "
             "none. Leave it None, or give a size."
+        )
+    if replay.ratio == 0 and given is not None and given.size:
+        raise ValueError(
+            f"size={given.size} in replay={given!r} would be ignored: with ratio=0 no chain goes "
+            "on from the buffer. Leave it None, or give a ratio above 0."
         )
     return replay.size, replay.ratio

@@ -75,7 +75,7 @@ class LikelihoodRatio(BaseDetector):
         images of 3,072 numbers; log ratios of a table with few columns are far smaller, and so
         should T be.
     outlier_penalty : float, default=None
-        Factor of the outlier loss, at least 0, beside the detector's own loss, which is in nats per
+        Factor of the outlier loss, above 0, beside the detector's own loss, which is in nats per
         row in the detectors named above. None: the paper's, 6000 for "ratio" and 1 for "margin",
         where a larger one is too large if normal rows are among the outliers.
     finetune : bool, default=True
@@ -169,7 +169,7 @@ class LikelihoodRatio(BaseDetector):
         "outlier_loss": [StrOptions({"ratio", "margin"}), None],
         "outlier_side": [StrOptions({"in", "both"})],
         "temperature": [Interval(Real, 0, None, closed="neither")],
-        "outlier_penalty": [Interval(Real, 0, None, closed="left"), None],
+        "outlier_penalty": [Interval(Real, 0, None, closed="neither"), None],
         "finetune": ["boolean"],
         **BaseDetector._parameter_constraints,
     }
