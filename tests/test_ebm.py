@@ -372,12 +372,26 @@ def test_every_option_of_training_is_among_them():
         ({"visible_chain": Chain(gamma=0.1)}, "EBM has no use for gamma there"),
         ({"sampling": "cd"}, "replay=Replay.* would be ignored"),
         ({"replay": Replay(0, ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
+        ({"replay": Replay(50, ratio=0)}, "size=50 in replay=.* would be ignored: with ratio=0"),
+        (
+            {"visible_chain": Chain(step_size=0.0, clip=0.1)},
+            r"clip=0.1 in Chain.* would be ignored: with step_size=0",
+        ),
         ({"sampling": "omi"}, "'sampling' parameter of EBM must be a str among"),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tiny("EBM", **options).fit(normal_rows())
+
+
+def test_spectral_norms_that_a_network_has_in_any_case_cannot_be_asked_for():
+    detector = EBM(image_shape=(3, 16, 16), network=networks.Conv32Big(width=1 / 32))
+    detector._make_module(768)
+    with pytest.raises(ValueError, match=r"spectral=True would be ignored: .*network=Conv32Big\("):
+        detector.set_params(spectral=True)._make_module(768)
+    detector.set_params(network=networks.Conv32(width=1 / 32), image_shape=(3, 24, 24))
+    detector._make_module(3 * 24 * 24)
 
 
 def test_chains_without_noise_descend():

@@ -53,6 +53,8 @@ class Architecture:
     #: Says whether weights are drawn by :func:`he_initialized`; networks that are residual
     #: throughout keep those of torch.
     he: ClassVar[bool] = True
+    #: Says whether the weights of encoders have spectral norms of 1 in any case.
+    spectral: ClassVar[bool] = False
     #: Says in words which heights and widths fit; for error messages.
     sizes: ClassVar[str]
 
@@ -321,6 +323,7 @@ class Conv32Big(Architecture):
 
     name = "conv32big"
     he = False
+    spectral = True
     sizes = "8k pixels from 16 on (16, 24, 32, ...)"
 
     def fits(self, side: int) -> bool:

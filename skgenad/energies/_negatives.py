@@ -109,7 +109,7 @@ class NegativesModule(Model):
     n_features : int
         Number of columns.
     settings : Settings
-        Settings of training, which may be replaced by those of another training.
+        Settings of training.
     pixels : bool, default=False
         Whether columns are pixels: their range is [0, 1], whatever the rows are.
     """

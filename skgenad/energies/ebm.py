@@ -27,7 +27,7 @@ from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
-from skgenad._core.parts import Slot
+from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
@@ -275,6 +275,9 @@ class EBM(EnergyBasedDetector):
 
     def _make_module(self, n_features: int) -> EBMModel:
         networks = networks_for(self.part("network"), self._row_shape(n_features))
+        if self.spectral and getattr(networks.factory, "spectral", False):
+            why = f"the weights of network={self.network!r} have spectral norms of 1 in any case"
+            refuse_unused(self, ("spectral",), why)
         return EBMModel(
             ScalarEnergy(networks.encoder(1, self.spectral)),
             n_features,
@@ -298,8 +301,6 @@ class EBM(EnergyBasedDetector):
         return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
 
     def _stages(self, module: EBMModel) -> list[Stage]:
-        # `set_params` may have changed the settings since the module was made.
-        module.settings = self._settings()
         return [
             Stage(
                 name="energy",

@@ -492,8 +492,6 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         )
 
     def _stages(self, module: NAEModel) -> list[Stage]:
-        # `set_params` may have changed the settings since the module was made.
-        module.settings = self._settings(len(module.low))
         schedule = SCHEDULES[self.schedule]
         trained = self._groups(module)
         if self.temperature_learning_rate:
