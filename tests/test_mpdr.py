@@ -35,6 +35,8 @@ TINY = {
     "random_state": 0,
 }
 PRETRAINED = Reconstruction(pretrain_steps=10)
+# Networks that leave nothing to that of the detector but an activation that it does not name.
+OWN_NETWORKS = {"energy": Reconstruction((8,)), "manifold": Manifold(2, network=(8,), steps=3)}
 # Enough for eight Gaussians, in about a second.
 EIGHT = {
     "network": (64, 64),
@@ -61,6 +63,16 @@ class WrongShape(SquaredDistance):
 
     def energy(self, x):
         return super().energy(x)[:, None]
+
+
+class SomeFactory:
+    """A factory of the user's."""
+
+    def make_encoder(self, shape, latent_dim):
+        return nn.Linear(shape[0], latent_dim)
+
+    def make_decoder(self, latent_dim, shape):
+        return nn.Linear(latent_dim, shape[0])
 
 
 class AtStart(Callback):
@@ -757,6 +769,64 @@ def test_nested_names_reach_the_network_of_the_energy_alone():
     assert module.base.net.encoder.activation == module.manifolds[0].encoder.activation == "tanh"
 
 
+@pytest.mark.parametrize("of_manifold", [None, "the same"])
+def test_a_factory_of_the_users_is_one_network_wherever_it_is_given(X, of_manifold):
+    factory = SomeFactory()
+    manifold = Manifold(network=factory if of_manifold else None, steps=5)
+    detector = tiny(network=factory, energy=Reconstruction(factory), manifold=manifold)
+    assert stages(detector.fit(X)) == ["manifold", "energy"]
+    assert detector.part("energy").network is detector.part("manifold").network is factory
+    other = tiny(network=factory, energy=Reconstruction(SomeFactory(), pretrain_steps=5)).fit(X)
+    assert stages(other) == ["manifold", "pretrain", "energy"]
+
+
+def test_widths_are_one_network_whatever_that_of_the_detector_is(X):
+    manifold = Manifold(network=MLP((8,), activation="leaky_relu"), steps=5)
+    detector = tiny(energy=Reconstruction((8,)), manifold=manifold, network=None)
+    assert stages(detector.fit(X)) == ["manifold", "energy"]
+
+
+@pytest.mark.parametrize("given", [None, (8,), Conv28(width=1 / 16), FCRes(width=0.5)], ids=str)
+def test_fields_of_a_network_that_is_the_detectors_are_those_of_its_kind(given):
+    detector = MPDR(network=given, energy=Reconstruction(latent_dim=3))
+    fields = {key for key in detector.get_params() if key.startswith("network__")}
+    for owner in ("energy", "manifold"):
+        listed = detector.get_params()
+        assert {
+            k.removeprefix(f"{owner}__") for k in listed if f"{owner}__network__" in k
+        } == fields
+    name = "energy__network__activation" if given in (None, (8,)) else "energy__network__width"
+    value = "tanh" if given in (None, (8,)) else 0.25
+    changed = detector.set_params(**{name: value})
+    network = changed.part("energy").network
+    assert type(network) is type(changed.part("manifold").network)
+    assert getattr(network, name.split("__")[2]) == value == changed.get_params()[name]
+    assert changed.part("manifold").network == detector.part("network")
+    assert changed.energy.latent_dim == 3
+
+
+def test_what_was_given_with_an_energy_is_not_that_of_a_network_set_later():
+    energy = Reconstruction()
+    detector = MPDR(energy=energy, network="fcres")
+    detector.get_params(), detector.part("energy")
+    assert vars(energy) == vars(Reconstruction())
+    detector.set_params(network=(5,))
+    assert "energy__network__hidden_sizes" in detector.get_params()
+
+
+def test_fields_of_a_factory_of_the_users_are_not_listed_for_the_energy():
+    detector = MPDR(network=SomeFactory())
+    assert not [key for key in detector.get_params() if "network__" in key]
+    with pytest.raises(ValueError, match="network=None has no parameters of its own"):
+        detector.set_params(energy__network__width=2)
+
+
+def test_a_network_that_energy_and_manifold_name_again_is_theirs(X):
+    detector = tiny(network="fcres", energy=Reconstruction("fcres"))
+    detector.set_params(manifold__network=FCRes())
+    assert detector._make_module(6).base is not None
+
+
 # ---- score -----------------------------------------------------------------------------------
 
 
@@ -875,7 +945,19 @@ def test_a_combination_that_makes_no_sense_is_refused_before_training(X, paramet
             },
             "network=.* would be ignored",
         ),
+        ({"network": "fcres", **OWN_NETWORKS}, "network='fcres' would be ignored: neither"),
+        ({"network": SomeFactory(), **OWN_NETWORKS}, "network=.* would be ignored: neither"),
+        ({"network": (5,), **OWN_NETWORKS}, r"network=\(5,\) would be ignored: neither"),
+        (
+            {"network": (128, 128), **OWN_NETWORKS},
+            r"network=\(128, 128\) would be ignored: neither",
+        ),
         ({"replay": Replay(ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
+        ({"replay": Replay(50, ratio=0)}, "size=50 in replay=.* would be ignored: with ratio=0"),
+        ({"latent_chain": Chain(0, gamma=5.0)}, "gamma=5.0 in Chain.* would be ignored"),
+        ({"visible_chain": Chain(0, gamma=5.0)}, "gamma=5.0 in Chain.* would be ignored"),
+        ({"visible_chain": Chain(noise=0.0, anneal=True)}, "anneal=True in .* would be ignored"),
+        ({"latent_chain": Chain(step_size=0.0, clip=0.1)}, "clip=0.1 in .* would be ignored"),
         ({"replay": Replay(0, ratio=0.5)}, "ratio=0.5 in replay=.* would be ignored"),
         ({"latent_chain": Chain(bounds="data")}, "no use for bounds there"),
         ({"latent_chain": Chain(step_size="auto")}, "step_size='auto' in latent_chain"),
@@ -900,6 +982,14 @@ def test_a_parameter_without_effect_is_refused_before_training(X, parameters, me
     with pytest.raises(ValueError, match=message):
         tiny(**parameters, callbacks=[begun]).fit(X)
     assert not hasattr(begun, "seen_")
+
+
+@pytest.mark.parametrize("energy", [Reconstruction, Scalar, Masked])
+def test_the_class_of_an_energy_is_no_energy(X, energy):
+    message = rf"energy={energy.__name__} is a class: pass an object, .*{energy.__name__}\(\)"
+    with pytest.raises(ValueError, match=message):
+        tiny(energy=energy, manifold="identity").fit(X)
+    assert type(tiny(energy=SquaredDistance).fit(X).module_.base) is SquaredDistance
 
 
 @pytest.mark.parametrize("name", ["energy", "manifold"])
@@ -1077,6 +1167,54 @@ def test_from_paper_takes_every_energy(energy, wanted):
     if isinstance(part, Masked | Scalar):
         part.network = None
     assert part == wanted
+
+
+@pytest.mark.parametrize("experiment", ["adbench", "mnist", "cifar10"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"init": "random"},
+        {"init": "manifold"},
+        {"init": "pretrain", "pretrain_steps": 0},
+        {"init": "auto"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_paper_that_an_energy_rules_out_are_left_out(experiment, fields):
+    small = FCRes(width=1 / 64)
+    energy = Reconstruction(small, **fields)
+    manifold = Manifold(32, network=small, steps=1, penalty=0.0)
+    parameters = {"energy": energy, "manifold": manifold, "max_steps": 1, "batch_size": 4}
+    detector = MPDR.from_paper(experiment, network=small, **parameters)
+    if experiment == "cifar10":
+        detector.set_params(energy__latent_dim=32, visible_chain__steps=2)
+    if fields["init"] == "auto":
+        rate = None if experiment == "mnist" else 1e-4
+        assert detector.energy.pretrain_learning_rate == rate
+    else:
+        assert detector.energy.pretrain_learning_rate is None
+        shape = detector.image_shape or (32,)
+        detector.fit(np.random.RandomState(0).rand(6, *shape).astype(np.float32))
+        assert stages(detector) == ["manifold", "energy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (Masked(pretrain_steps=0), None),
+        (Masked(pretrain_steps=0, pretrain_learning_rate=0.1), 0.1),
+        (Masked(pretrain_steps=3), 1e-4),
+    ],
+    ids=str,
+)
+def test_the_papers_rate_needs_steps(given, wanted):
+    assert MPDR.from_paper(energy=given).energy.pretrain_learning_rate == wanted
+
+
+def test_a_chain_of_no_steps_has_no_gamma_of_the_papers():
+    detector = MPDR.from_paper(visible_chain=Chain(0), latent_chain=Chain(0))
+    assert detector.visible_chain.gamma is None and detector.latent_chain.gamma is None
+    assert MPDR.from_paper(visible_chain=Chain(1)).visible_chain.gamma == 1e-4
 
 
 def test_paper_settings_train_on_rows_in_the_unit_cube():

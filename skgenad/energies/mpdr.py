@@ -428,11 +428,22 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             A new part; what is none, such as a callable of the user's, as it is.
         """
         part = super().part(name)
-        return part.with_network(self.part("network")) if isinstance(part, WithNetwork) else part
+        if isinstance(part, WithNetwork):
+            part.network = self._network_of(self._own(name), self.part("network"))
+        return part
+
+    def _read(self, name: str, value: Any) -> Any:
+        part = super()._read(name, value)
+        # The fields of a network that is the detector's are those of its kind.
+        return part.bound_to(self._own("network")) if isinstance(part, WithNetwork) else part
+
+    def _network_of(self, part: WithNetwork, detectors: Any) -> Any:
+        """Find the network of a part if the detector's is `detectors`."""
+        return part.network_or(detectors, self._slot("network").default)
 
     def _make_module(self, n_features: int) -> MPDRModel:
-        self._check_network()
         energy, manifold = self.part("energy"), self.part("manifold")
+        self._check_network()
         manifolds, dims = self._make_manifolds(manifold, n_features)
         base = self._make_energy(energy, n_features)
         return MPDRModel(
@@ -452,13 +463,17 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
 
     def _check_network(self) -> None:
         """Raise ValueError if the detector's network is nobody's."""
-        network, default = self.part("network"), self._slot("network").default
         owners = (self._own("energy"), self._own("manifold"))
-        parts = [part for part in owners if isinstance(part, WithNetwork)]
-        same = all(part.with_network(network) == part.with_network(default) for part in parts)
-        if same and (not parts or network != default):
+        if not any(self._takes_network(part) for part in owners if isinstance(part, WithNetwork)):
             why = "neither the energy nor the manifold takes it"
             refuse_unused(self, ("network",), why)
+
+    def _takes_network(self, part: WithNetwork) -> bool:
+        """Whether a part's network is that of the detector, or has a field that is its."""
+        detectors, default = self.part("network"), self._slot("network").default
+        network = self._network_of(part, detectors)
+        same = part.network is None or network == detectors
+        return same or network != self._network_of(part, default)
 
     def _make_manifolds(
         self, manifold: Any, n_features: int
@@ -533,11 +548,8 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     # ---- stages ---------------------------------------------------------------------------
 
     def _stages(self, module: MPDRModel) -> list[Stage]:
-        n_features = len(module.low)
-        # `set_params` may have changed the settings since the module was made.
-        module.settings = self._settings(module.base, module.manifolds[0], n_features)
         energy, manifold = self.part("energy"), self.part("manifold")
-        start = self._start(energy, manifold, n_features)
+        start = self._start(energy, manifold, len(module.low))
         stages = [self._manifold_stage(module, manifold)] if isinstance(manifold, Manifold) else []
         if start == "pretrain":
             steps, rate = energy.pretraining
