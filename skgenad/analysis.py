@@ -1,4 +1,4 @@
-"""What the likelihood of a model of images is made of: the tools of the paper on flows, section 2.
+"""Tools that show what a model of images bases its likelihood on (section 2 of the paper on flows).
 
 Models of different data sets agree on which images are likely, because local structure that all
 images share dominates their likelihoods. These functions show how much it does.
@@ -34,7 +34,7 @@ _NEIGHBOURHOOD = 3
 def _images(
     owner: BaseEstimator, X: ArrayLike, image_shape: Sequence[int] | None, *, reset: bool
 ) -> NDArray:
-    """Images (n, C, H, W) of what detectors take, float64; a row of a table is one of height 1."""
+    """Bring rows to float64 images (n, C, H, W); a row of a table has the height 1."""
     shape = None if image_shape is None else check_image_shape(image_shape)
     rows = validate_rows(owner, X, image_shape=shape, reset=reset)
     if shape is None:

@@ -1,7 +1,7 @@
 """Networks of encoders and decoders, as objects that detectors take as their `network`.
 
 ``network=(64, 64)`` is short for ``MLP((64, 64))``, and ``network="conv28"`` for ``Conv28()``. An
-object of one's own will do as well if it has the two methods
+object of one's own will do as well if it has the two methods ::
 
     make_encoder(shape, latent_dim) -> nn.Module     (n, *shape) -> (n, latent_dim)
     make_decoder(latent_dim, shape) -> nn.Module     (n, latent_dim) -> (n, *shape)
@@ -282,7 +282,7 @@ _NAMED: dict[str, type[Network]] = {
     **{kind._kind.name: kind for kind in _Architecture.__subclasses__()},
 }
 
-# Constraints on a detector's parameter `network`, and on that of images.
+# Constraints on the parameter `network`, and on the parameters of detectors that take images.
 NETWORK_CONSTRAINTS: list[Any] = [
     StrOptions(set(_NAMED)),
     HasMethods(["make_encoder", "make_decoder"]),
@@ -297,7 +297,7 @@ IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def read_network(value: Any) -> Any:
-    """Read a shorthand: widths of perceptrons or a name; anything else as it is."""
+    """Make the part that a shorthand, widths or a name, stands for; return others as they are."""
     if isinstance(value, tuple | list):
         return MLP(value)
     if isinstance(value, str) and value in _NAMED:
@@ -308,7 +308,7 @@ def read_network(value: Any) -> Any:
 def network_slot(
     hidden_sizes: tuple[int, ...] = (128, 128), activation: str = "leaky_relu"
 ) -> Slot:
-    """Slot of a detector whose own networks are perceptrons of these widths and activation."""
+    """Slot of a parameter `network` whose default is perceptrons of these widths and activation."""
     return Slot(MLP(hidden_sizes, activation=activation), read_network)
 
 

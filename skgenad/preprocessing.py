@@ -1,4 +1,4 @@
-"""Transformers that feed the detectors."""
+"""Transformers that make features for detectors, or of them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from numpydoc.validate import validate
 
 import skgenad
 from skgenad._core.contract import BaseDetector
+from skgenad._core.parts import Part
 
 # Checks of `numpydoc.validate` that must pass; the others are matters of taste.
 CHECKS = {
@@ -74,6 +75,8 @@ DETECTORS = [
     for thing in OBJECTS.values()
     if inspect.isclass(thing) and issubclass(thing, BaseDetector)
 ]
+PARTS = [thing for thing in OBJECTS.values() if inspect.isclass(thing) and issubclass(thing, Part)]
+TWO_SCREENS = 120  # lines
 
 
 def failed_checks(path, checks):
@@ -135,6 +138,11 @@ def test_documented_attributes_are_those_of_a_fitted_detector(cls):
     absent = {name for name in documented.keys() - fitted if name.endswith("_")}
     assert fitted - documented.keys() == set()
     assert {name for name in absent if not CONDITIONAL.search(documented[name])} == set()
+
+
+@pytest.mark.parametrize("cls", DETECTORS + PARTS, ids=lambda cls: cls.__name__)
+def test_docstring_of_a_detector_or_its_parts_fits_two_screens(cls):
+    assert len(inspect.getdoc(cls).splitlines()) <= TWO_SCREENS
 
 
 # What means the same everywhere; the other names that detectors share differ in a word.

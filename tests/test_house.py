@@ -11,6 +11,8 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "house.py"
 LONG_FILES: dict[str, str] = {
     "autoencoders/pwae.py": "a paper of four losses and three scores, 26 parameters: one story",
     "autoencoders/vae.py": "a model with three scores, densities and samples: one story",
+    "energies/mpdr.py": "a model of three stages, 25 parameters, samples, a label-free score",
+    "energies/nae.py": "a model of three ways to sample, 28 parameters, densities and samples",
 }
 
 

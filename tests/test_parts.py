@@ -132,6 +132,13 @@ def test_setting_a_field_of_one_leaves_others_alone():
     assert Car().part("engine").power == 50 and Engine().power is None
 
 
+def test_a_field_of_what_has_none_is_refused():
+    with pytest.raises(ValueError, match=r"engine=3.5 has no parameters.*such as Engine\(\)"):
+        Car(3.5).set_params(engine__power=1)
+    car = Car(3.5).set_params(engine=70, engine__fuel="gas")
+    assert car.engine == Engine(70, fuel="gas")
+
+
 @pytest.mark.parametrize("name", ["engine__wings", "wings__power"])
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(ValueError, match=r"Invalid parameter 'wings'"):

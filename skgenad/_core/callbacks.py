@@ -46,7 +46,7 @@ class DivergenceGuard(Callback):
         """Judge the epoch."""
         row = net.history[-1]
         loss, level = row["train_loss"], row.get("negative_energy", 0.0)
-        # The losses were taken before the epoch's last update, hence the look at the weights.
+        # The losses are older than the epoch's last update, so the weights are looked at, too.
         finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
         if finite and abs(level) <= net.stage.energy_limit:
             self.good_ = _training_state(net)
@@ -73,7 +73,7 @@ class FallingRates(Callback):
         self.step_ = 0
 
     def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
-        """Set the rates of the next step; a batch that was skipped made none."""
+        """Set the rates of the next step; a batch that was skipped made no step."""
         stage = net.stage
         if not kwargs["parts"] or self.step_ == stage.n_steps:
             return
@@ -101,7 +101,7 @@ class BestEpoch(Callback):
         self.inputs = inputs
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Forget an earlier stage."""
+        """Forget what an earlier stage left."""
         self.best_ = math.inf
         self.state_: tuple[dict, dict, list[dict]] | None = None
         self.seed_ = int(torch.randint(2**31, ()))
@@ -110,7 +110,7 @@ class BestEpoch(Callback):
         """Judge the epoch."""
         loss = self._loss(net)
         net.history.record("validation_loss", loss)
-        if loss < self.best_:  # NaN is not
+        if loss < self.best_:  # a loss of NaN is never the best
             self.best_, self.state_ = loss, _training_state(net)
 
     def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ def _restore(net: StageNet, state: tuple[dict, dict, list[dict]]) -> None:
         for name, p in net.module_.named_parameters():
             p.copy_(parameters[name])
     for name, value in buffers.items():
-        # Replaced and not copied into: a replay buffer may have grown since.
+        # A buffer is replaced and not copied into: that of a replay may have grown since.
         owner, _, leaf = name.rpartition(".")
         setattr(net.module_.get_submodule(owner), leaf, value)
     for optimizer, kept in zip(net.stage.optimizers.values(), moments, strict=True):

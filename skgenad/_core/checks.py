@@ -1,4 +1,4 @@
-"""What constructor parameters are checked by, scikit-learn's private pieces among it.
+"""Checks of constructor parameters, those that scikit-learn keeps private among them.
 
 scikit-learn offers its constraints to packages like this one without making them public: this is
 the one module that imports them.
@@ -33,7 +33,7 @@ def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:
 def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
     """Return (low, high); raise ValueError unless `pair` is two numbers in this order."""
     numbers = len(pair) == 2 and all(isinstance(v, Real) for v in pair)
-    if not numbers or not pair[0] <= pair[1]:  # NaN is in no order
+    if not numbers or not pair[0] <= pair[1]:  # NaN fails the comparison
         raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
     return float(pair[0]), float(pair[1])
 

@@ -32,7 +32,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     contamination: float
     calibration_fraction: float
     seed_: int
-    # What a detector without the constructor parameter of that name has.
+    # Detectors whose constructor has no parameter `use_labels` read this one.
     use_labels: bool = False
 
     _parameter_constraints: ClassVar[dict] = {
@@ -73,7 +73,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _validate_labelled(
         self, X: ArrayLike, y: ArrayLike | None, *, reset: bool, ensure_min_samples: int = 1
     ) -> tuple[NDArray, NDArray | None]:
-        """Rows, and the places of their labels in `classes_`, which `reset` sets anew."""
+        """Check rows, and return them with the places of their labels in `classes_`."""
         name, uses_labels = type(self).__name__, self._uses_labels
         if not reset and uses_labels != hasattr(self, "classes_"):
             raise ValueError(
@@ -101,7 +101,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return rows, self._encode(classes, reset=reset)
 
     def _encode(self, y: NDArray, *, reset: bool) -> NDArray:
-        """Places of labels in `classes_`; `reset` makes these the classes of `y`."""
+        """Return places of labels in `classes_`, which `reset` makes the classes of `y`."""
         encoder = LabelEncoder()
         seen = encoder.fit(y).classes_
         if reset:
@@ -119,7 +119,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     def _split_calibration(
         self, X: NDArray, labels: NDArray | None
     ) -> tuple[NDArray, NDArray | None, NDArray | None]:
-        """Rows to train on, their labels, and rows held out."""
+        """Return rows to train on, their labels, and the rows held out."""
         if self.calibration_fraction == 0:
             return X, labels, None
         n_held_out = int(np.ceil(self.calibration_fraction * len(X)))
@@ -198,7 +198,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Of int.
+            1 for normal rows and -1 for anomalies, of type int.
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
 

@@ -13,12 +13,13 @@ from torch import Tensor
 
 Step = Callable[[Tensor], dict[str, Tensor]]
 
-# Steps before the recording, in which libraries choose algorithms and optimisers make their state.
+# Steps that are taken before one is recorded: in the first ones libraries choose algorithms, and
+# optimisers allocate their state.
 _WARM_UP = 3
 
 
 class Stepper:
-    """Takes gradient steps; on a GPU it replays one of them from where that can be done.
+    """Takes gradient steps; on a GPU it records one as soon as that is possible, and replays it.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class Stepper:
         self._free_optimizers_of_host(batch.device)
         self._batch = batch.clone()
         self._graph = torch.cuda.CUDAGraph()
-        # Of this thread alone: others may go on fitting on the same GPU.
+        # Only this thread is watched for what a graph cannot hold: others may fit on the same GPU.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._parts = self._step(self._batch)
         self.is_recorded = True
@@ -79,7 +80,7 @@ class Stepper:
 
     def _replay(self, batch: Tensor) -> dict[str, Tensor]:
         for group, rate in zip(self._groups, self._rates, strict=True):
-            if group["lr"] is not rate:  # somebody set a number
+            if group["lr"] is not rate:  # a callback has set a number
                 rate.fill_(group["lr"])
                 group["lr"] = rate
         self._batch.copy_(batch)

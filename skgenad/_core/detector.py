@@ -30,15 +30,15 @@ from .state import kept_parameters
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
 
-# Rows in a forward pass at scoring. Fixed, and the last chunk padded, so that a row's float32
-# score does not depend on the rows that came with it.
+# Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
+# that a row's float32 score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
-# The same for images, whose maps are many times larger than they are, and in numbers: fewer of
-# them where they are large.
+# Images in such a pass, and the most pixels in it: the maps that networks make of an image are many
+# times larger than the image, so large images go in smaller chunks.
 IMAGE_CHUNK, _IMAGE_CHUNK_NUMBERS = 64, 2**21
-# Rows that choose the epochs of a validated stage: the cost of a fit does not grow with n.
+# The most rows that are held out for validation: the cost of a fit must not grow with n.
 MOST_VALIDATION_ROWS = 4096
-# What is called in place of a stage's objective, with that, the module and a batch.
+# An objective of `fit_from`: it gets the detector's own objective, the module and a batch.
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
@@ -64,10 +64,10 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     module_: Any
     units_: StandardUnits
     history_: pd.DataFrame
-    # What a detector without the constructor parameter of that name has.
+    # Detectors whose constructor lacks one of these parameters read the value given here.
     image_shape: Sequence[int] | None = None
     validation_fraction: float = 0.0
-    # Whether training has stages of gradient steps.
+    # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict] = {
@@ -142,7 +142,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     ) -> Self:
         """Fit from another detector's weights, to more than the detector's own loss.
 
-        For detectors that are trained by gradients. `LikelihoodRatio` trains with it.
+        This is for detectors that are trained by gradients; `LikelihoodRatio` trains with it.
 
         Parameters
         ----------
@@ -228,7 +228,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Of int.
+            1 for normal rows and -1 for anomalies, of type int.
         """
         return self.fit(X, y).predict(X)
 
@@ -247,7 +247,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
     ) -> None:
-        """All stages on a new module, or on a copy of the one of `start`."""
+        """Run all stages on a new module, or on a copy of the module of `start`."""
         self.device_ = resolve_device(self.device)
         self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
@@ -268,7 +268,8 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
             if extra_objective is not None and stages:
                 objective = partial(extra_objective, stages[-1].objective)
-                # The detector's own loss on rows held out is not what is trained for.
+                # The stage now has another objective than the detector's own, whose loss on rows
+                # held out must therefore not choose the epoch.
                 stages[-1] = dataclasses.replace(
                     stages[-1], objective=objective, validate=None, is_steady=None
                 )
@@ -276,7 +277,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
-        """Units of training: those of the training rows (n, d), or theirs as they are."""
+        """Units of training: those of the training rows (n, d), or units that change nothing."""
         units = self._units_class()
         if not self.standardize or units is PixelUnits:
             return units.identity(rows.shape[1])
@@ -299,12 +300,12 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
             stages = self._stages(module)[-1:]
             for name, optimizer in _optimizers(stages).items():
-                # The moments are kept; learning rate and other settings are the fresh ones.
+                # The optimiser goes on with its moments, but at the learning rate set by now.
                 state = optimizer.state_dict()
                 state["state"] = copy.deepcopy(self._moments.get(name, {}))
                 optimizer.load_state_dict(state)
             self._run(module, stages, rows, self._to_device(labels))
-        # They came from rows of an earlier model, and this batch holds none out.
+        # The scores kept so far are of an earlier model, and no row of this batch is held out.
         self.calibration_scores_ = None
 
     def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
@@ -339,9 +340,9 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
 
     def _split_validation(self, rows: Tensor) -> tuple[Tensor | slice, Tensor | None]:
-        """Where the rows to train on are, and those that choose the epoch of every stage."""
+        """Return the places of rows to train on, and of those that choose each stage's epoch."""
         n_held_out = int(self.validation_fraction * len(rows))
-        # Two rows to train on; and so many tell epochs apart that more would only cost.
+        # At least two rows must remain to train on, and a few thousand suffice to compare epochs.
         n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
             return slice(None), None
@@ -369,13 +370,13 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     ) -> NDArray:
         """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...).
 
-        `finish` changes arrays of them, row by row, once they have left the device.
+        `finish` changes arrays of such values, row by row, once they have left the device.
         """
         size = self._chunk_size
         values = np.empty(0)
         for start in range(0, len(X), size):
             rows = self.units_.to_standard(X[start : start + size])
-            # Padded with one of them: what maps rows may know no others, as encoders of categories.
+            # The chunk is padded with a real row: an encoder of categories knows no zeros.
             chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
             chunk[: len(rows)] = torch.from_numpy(rows)
             result = finish(function(chunk.to(self.device_))[: len(rows)].cpu().numpy())

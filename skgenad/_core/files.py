@@ -1,7 +1,7 @@
 """Files: safetensors for arrays, JSON for everything else, no code.
 
 A file is one safetensors file. Its metadata hold a JSON document and a digest over that document
-and the arrays, so that damage is noticed. What stands in them, :mod:`skgenad._core.state` knows.
+and the arrays, so that damage is noticed. :mod:`skgenad._core.state` says what stands in them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from .parts import Part
 
-# 1: parameters flat. 2: parameters in objects, a table of state.
+# Format 1 had flat parameters; 2 has parameters in objects, and a table of the fitted state.
 FORMAT = 2
 
 
@@ -38,7 +38,7 @@ def write_file(path: Path, document: dict[str, Any], arrays: dict[str, NDArray])
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a source tree
+    except PackageNotFoundError:  # the package runs from a source tree
         return "not installed"
 
 

@@ -22,7 +22,7 @@ from .schedules import Schedule, cosine
 
 STEPS_PER_EPOCH = 50
 
-# Of the module, whatever its class, and a batch.
+# Maps a module, whatever its class, and a batch to the named parts of the loss.
 Objective = Callable[[Any, Tensor], dict[str, Tensor]]
 
 
@@ -95,7 +95,7 @@ def is_steady(module: Any) -> bool:
 
 
 def skipped(batch: Tensor) -> dict[str, Tensor]:
-    """Parts of an objective that lets no gradient step be made of a batch."""
+    """Return what an objective returns for a batch that no gradient step is to be made of."""
     return {"loss": batch.new_zeros(())}
 
 
@@ -155,7 +155,7 @@ class StageNet(NeuralNet):
         return self
 
     def get_dataset(self, X: Tensor, y: None = None) -> Tensor:
-        """Rows are a tensor already."""
+        """Return the rows, which are a tensor already."""
         return X
 
     def get_iterator(self, dataset: Tensor, training: bool = False) -> RowBatches:
@@ -182,7 +182,7 @@ class StageNet(NeuralNet):
         return {name: value.detach() for name, value in parts.items()}
 
     def _is_steady(self) -> bool:
-        """Whether a step may be recorded, which a callback that sees gradients must not miss."""
+        """Whether a step may be recorded: never if a callback works on its gradients."""
         return (
             self.stage.is_steady is not None
             and not any(_sees_gradients(callback) for _, callback in self.callbacks_)
@@ -206,7 +206,7 @@ class StageNet(NeuralNet):
             count += 1
             n_skipped += not step["parts"]
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        # Where all were skipped there is no loss, which the divergence guard takes for a bad one.
+        # If all batches were skipped there is no loss; the divergence guard stops at NaN.
         for name, value in (sums or {"loss": torch.tensor(math.nan)}).items():
             name = f"{prefix}_loss" if name == "loss" else name
             self.history.record(name, float(value) / max(1, count - n_skipped))
@@ -226,7 +226,7 @@ class StageNet(NeuralNet):
     def run(self, rows: Tensor) -> None:
         """Run the stage on `rows`; unlike ``fit``, let KeyboardInterrupt pass."""
         self.initialize()
-        # Listed once: walking the modules in each step costs as much as a small layer.
+        # The parameters are listed once: walking the modules in each step costs as much as a layer.
         self._named_parameters = list(self.module_.named_parameters())
         self._stepper = Stepper(self._step, self.stage.optimizers.values(), self._is_steady)
         self.notify("on_train_begin", X=rows, y=None)
@@ -238,6 +238,6 @@ class StageNet(NeuralNet):
 
 
 def _sees_gradients(callback: Callback) -> bool:
-    """Whether a callback does something with gradients that a graph would not repeat."""
+    """Whether a callback works on gradients: no replay of a recorded step would call it."""
     is_own = type(callback).on_grad_computed is not Callback.on_grad_computed
     return is_own and not isinstance(callback, GradientNormClipping)

@@ -1,4 +1,4 @@
-"""Detectors with the settings of a paper's experiments: ``from_paper``, once for all of them."""
+"""``from_paper``, which makes detectors with the settings of a paper's experiments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FromPaper:
         Returns
         -------
         detector : object
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class FromPaper:
                 f"experiment={experiment!r} is none of those here: {', '.join(cls._papers)}."
             )
         settings = {
-            # Cloned, since a detector's parts may be changed by its set_params.
+            # Parts are cloned, since a detector's set_params may change its own.
             name: clone(value, safe=False) if isinstance(value, Part) else value
             for name, value in cls._paper_settings(experiment, parameters).items()
         }
@@ -66,7 +66,7 @@ class FromPaper:
 
     @classmethod
     def _merged(cls, name: str, given: Any, papers: Any) -> Any:
-        """Fill a given part with the fields of the paper's, if they are of one class."""
+        """Fill a given part with the fields of the paper's part, if both are of one class."""
         slot = getattr(cls, "_parts", {}).get(name)
         if slot is None or given is None:
             return given

@@ -53,7 +53,10 @@ class WithParts(BaseEstimator):
 
     def _own(self, name: str) -> Any:
         """Read what a parameter holds: shorthands become parts, and None an empty one."""
-        slot, value = self._slot(name), getattr(self, name)
+        return self._read(name, getattr(self, name))
+
+    def _read(self, name: str, value: Any) -> Any:
+        slot = self._slot(name)
         return type(slot.default)() if value is None else slot.read(value)
 
     def part(self, name: str) -> Any:
@@ -118,13 +121,21 @@ class WithParts(BaseEstimator):
         -------
         self : object
             The same object.
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of a name.
         """
         for name in {key.partition("__")[0] for key in params if "__" in key} & self._parts.keys():
-            before = getattr(self, name)
-            setattr(self, name, params.get(name, before))
-            part = self._own(name)
-            setattr(self, name, before)
-            if part is not params.get(name, before):
+            given = params.get(name, getattr(self, name))
+            part = self._read(name, given)
+            if not hasattr(part, "set_params"):
+                raise ValueError(
+                    f"{name}={given!r} has no parameters of its own to set. Set {name} to what has "
+                    f"them, such as {type(self._slot(name).default).__name__}()."
+                )
+            if part is not given:
                 params[name] = part
         return super().set_params(**params)
 
@@ -137,15 +148,15 @@ class Part(WithParts):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Files may name the parts of this package, and no class that anyone derives from them.
+        # Files may name the parts of this package, but no class that a user derives from them.
         if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
             cls._registry[cls.__name__] = cls
 
     def __eq__(self, other: object) -> bool:
-        # Parameters compare by value wherever detectors are compared, these no less.
+        # Detectors are compared by the values of their parameters, so parts must be, too.
         return type(self) is type(other) and _fields(self) == _fields(other)
 
-    # What can be changed has no place in sets.
+    # A part can be changed, and what can be changed must not be hashed.
     __hash__ = None  # type: ignore[assignment]
 
     def filled(self, default: Part) -> Self:

@@ -1,4 +1,4 @@
-"""Images as rows: what the detectors that take ``image_shape`` accept, and what they say if not."""
+"""Checks of rows and images; errors say how to make images fit ``image_shape``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def validate_rows(
 ) -> Any:
     """Check rows, or images that are brought to rows, and `arrays`, as scikit-learn does.
 
-    Pixels come back as they are, uint8 too, which is converted chunk by chunk.
+    Pixels come back in the type they have; those of type uint8 are converted chunk by chunk later.
     """
     if image_shape is None:
         _refuse_images(X)
@@ -73,7 +73,7 @@ def _refuse_images(X: Any) -> None:
 def _flat_rows(X: Any, image_shape: Shape) -> Any:
     """Bring images (n, C, H, W) to rows without a copy.
 
-    Leaves what is not in three or four dimensions to scikit-learn's checks.
+    Arrays of other than three or four dimensions are left to scikit-learn's checks.
     """
     if isinstance(X, (list, tuple)) or (
         isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
@@ -123,7 +123,7 @@ def _mismatch(shape: tuple[int, ...], image_shape: Shape) -> str:
 
 
 def _check_pixels(X: NDArray, kind: np.dtype | None) -> None:
-    """Raise ValueError unless pixels lie in [0, 1]; uint8, a scale of its own, always does.
+    """Raise ValueError unless pixels lie in [0, 1] or are uint8, whose scale is known.
 
     `kind` is the type that the values had before they were converted, if it is known.
     """
@@ -150,6 +150,6 @@ def row_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, 
     if image_shape is None:
         return (n_features,)
     shape = check_image_shape(image_shape)
-    if math.prod(shape) != n_features:  # rows are checked before, a file's numbers are not
+    if math.prod(shape) != n_features:  # true of checked rows, but a file may err
         raise ValueError(f"image_shape={shape} does not make {n_features} columns.")
     return shape

@@ -1,4 +1,4 @@
-"""Drawing rows from fitted models: seeds, units, and no state that is changed."""
+"""Drawing rows from fitted models: seeds and units; the model is left as it is."""
 
 from __future__ import annotations
 

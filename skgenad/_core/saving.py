@@ -83,7 +83,7 @@ class SavingMixin:
             detector = rebuild(kind, document, arrays, device)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} does not describe a {kind.__name__}: {error}") from error
-        # Outside the block above: a device that this machine lacks is no fault of the file.
+        # This is outside the block above, since a missing device is no fault of the file.
         detector.device_ = resolve_device(detector.device)
         detector.module_.to(detector.device_)
         return detector

@@ -97,7 +97,7 @@ def _weights(module: Any) -> dict[str, NDArray]:
 
 
 def _module(weights: dict[str, NDArray], detector: Any) -> Any:
-    with seeded(detector.seed_):  # the first weights are random, though none of them stays
+    with seeded(detector.seed_):  # the weights drawn here are all replaced, by a load
         module = detector._make_module(detector.n_features_in_)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return module.eval()
@@ -122,7 +122,7 @@ def _parameters_to_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_json(name, value) for name, value in parameters.items()}
 
 
-# In the order in which they are restored.
+# The attributes of a fitted detector, in the order in which they are restored.
 STATE = (
     Fitted(
         "_fitted_parameters",
@@ -152,7 +152,7 @@ STATE = (
         _history,
     ),
     Fitted("module_", _weights, _module, on_cpu=lambda module: copy.deepcopy(module).cpu()),
-    # Optimisers start anew, and the device is that of the machine that reads.
+    # Neither is in a file: optimisers start anew, and the device is that of the reading machine.
     Fitted("_moments", lambda moments: None, lambda kept, detector: {}, on_cpu=_moments_on_cpu),
     Fitted("device_", lambda device: None, lambda kept, detector: torch.device("cpu")),
 )

@@ -77,13 +77,14 @@ def run_stage(
     if verbose:
         own.append(ProgressBar())
     module.train()
-    # Ours first: what a callback of the user's ends or keeps, the guard has judged.
+    # Our callbacks come first, so that the guard has judged an epoch before a user's callback ends
+    # the stage or keeps its weights.
     net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*own, *callbacks])
     try:
         net.run(rows)
     finally:
         module.eval()
-        # Later stages and their callbacks see no gradient of this one's.
+        # Gradients are dropped, so that later stages and their callbacks do not see them.
         module.zero_grad(set_to_none=True)
         for callback in own:
             getattr(callback, "bar_", tqdm(disable=True)).close()

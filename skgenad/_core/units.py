@@ -7,12 +7,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-# A column is constant if its standard deviation is below so many roundings of its mean: what
-# varies in it is rounding.
+# A column counts as constant if its standard deviation is below so many roundings of its mean: all
+# that varies in it then is rounding.
 _ROUNDINGS = 8
-# Pixels are in [0, 1] but for so much, which is rounding and is cut off.
+# Pixels may leave [0, 1] by so much, which is taken for rounding and cut off.
 PIXEL_TOLERANCE = 1e-5
-# Far beyond any row that a score could still tell apart, far below float32's overflow when squared.
+# Rows are clipped at this many standard units: no score tells rows apart out there, and the square
+# is still far below float32's overflow.
 _FARTHEST = 1e12
 
 
@@ -41,7 +42,7 @@ class StandardUnits:
 
     @classmethod
     def identity(cls, n_features: int) -> Self:
-        """Units that change nothing."""
+        """Make units that change nothing."""
         return cls(np.zeros(n_features), np.ones(n_features))
 
     @classmethod
@@ -49,7 +50,7 @@ class StandardUnits:
         """Units of the training rows (n, d)."""
         tolerance = _rounding(X)
         X = X.astype(np.float64, copy=False)
-        # A power of two for each column keeps squares inside float64's range and costs no bit.
+        # Dividing by a power of two keeps squares inside float64's range and costs no bit.
         size = np.abs(X).max(axis=0)
         unit = np.ldexp(1.0, np.frexp(size)[1] - 1)
         mean = (X / unit).mean(axis=0)
@@ -64,7 +65,7 @@ class StandardUnits:
             Z = np.subtract(X, self.mean, dtype=np.float64)
             Z /= np.where(constant, 1.0, self.scale)
         if constant.any():
-            # Rows may come in a coarser type than the training rows did.
+            # Rows may come in a coarser type than the training rows: the coarser rounding counts.
             jitter = max(self.tolerance, _rounding(X)) * np.abs(self.mean[constant])
             off = Z[:, constant]
             Z[:, constant] = np.where(np.abs(off) <= jitter, 0.0, np.sign(off))
@@ -76,14 +77,14 @@ class StandardUnits:
 
     @property
     def log_scale(self) -> float:
-        """Sum of the log scales of the columns that vary: what log densities in units of X lose."""
+        """Sum of the log scales of columns that vary, which log densities in units of X lose."""
         return float(np.log(self.scale[self.scale > 0]).sum())
 
 
 class PixelUnits(StandardUnits):
     """Units of pixels: [0, 1], in which uint8 counts 255ths."""
 
-    # Exactly what the same pixels in [0, 1] are in float32.
+    # The level of each uint8, rounded as the same pixel given in [0, 1] would be.
     _LEVELS = (np.arange(256) / 255).astype(np.float32)
 
     def to_standard(self, X: NDArray) -> NDArray:

@@ -1,1 +1,1 @@
-"""Torch alone: networks, distances, moments, seeds. No estimator."""
+"""What needs torch and no estimator: networks, distances, moments, seeds."""

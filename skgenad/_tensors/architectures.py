@@ -50,10 +50,10 @@ class Architecture:
     """
 
     name: ClassVar[str]
-    #: Whether weights start as :func:`he_initialized` says; networks that are residual throughout
-    #: keep torch's.
+    #: Says whether weights are drawn by :func:`he_initialized`; networks that are residual
+    #: throughout keep those of torch.
     he: ClassVar[bool] = True
-    #: What heights and widths fit, in words.
+    #: Says in words which heights and widths fit; for error messages.
     sizes: ClassVar[str]
 
     def __init__(self, width: float = 1.0) -> None:
@@ -149,7 +149,7 @@ class Conv(Architecture):
     name = "conv"
 
     def fits(self, side: int) -> bool:
-        """All do: transposed convolutions are padded to the sides that the encoder had."""
+        """All sides fit: transposed convolutions are padded to those that the encoder had."""
         return True
 
     def _maps(self, shape: Shape) -> list[tuple[int, int, int]]:
@@ -198,7 +198,7 @@ class Conv28(Architecture):
             nn.Conv2d(shape[0], a, 3),
             inplace_relu(),
             nn.Conv2d(a, b, 3),
-            # The same as after the activation, on a fourth of the pixels.
+            # Pooling before the activation gives the same as after it, on a fourth of the pixels.
             nn.MaxPool2d(2),
             inplace_relu(),
             nn.Conv2d(b, b, 3),

@@ -17,13 +17,13 @@ from torch import Tensor
 
 Change = Callable[[Tensor], Tensor]
 
-# Luminance of red, green and blue (ITU-R BT.601).
+# Weights of red, green and blue in the luminance (ITU-R BT.601).
 _LUMINANCE = (0.299, 0.587, 0.114)
 _RATIOS = (3 / 4, 4 / 3)
 
 
 def _uniform(x: Tensor, low: float, high: float) -> Tensor:
-    """One number for each image, (n, 1, 1, 1)."""
+    """Draw a number for each image, (n, 1, 1, 1)."""
     return low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
 
 
@@ -41,7 +41,7 @@ def flipped(x: Tensor, probability: float = 0.5) -> Tensor:
 def shifted(x: Tensor, probability: float = 1.0, largest: float = 0.1) -> Tensor:
     """Move images by whole pixels, up to a share `largest` of their height and width each way.
 
-    What comes in is 0. Small images are moved by a pixel, at least, at most.
+    Pixels that come in from outside are 0. The largest move is a pixel at least, in small images.
     """
     n, channels, height, width = x.shape
     device = x.device
@@ -72,11 +72,11 @@ def cropped(
     """
     area = _uniform(x, *scale)
     ratio = _uniform(x, math.log(ratios[0]), math.log(ratios[1])).exp()
-    # Of shares of the sides and not of pixels.
+    # From here on widths and heights are shares of the image's, and so is their ratio.
     ratio = ratio * x.shape[2] / x.shape[3]
     width = (area * ratio).sqrt().clamp_max(1)
     height = (area / ratio).sqrt().clamp_max(1)
-    # In coordinates of -1 to 1 from border to border.
+    # The middle of the crop, in coordinates that run from -1 to 1 between the borders.
     at_x, at_y = _uniform(x, -1, 1) * (1 - width), _uniform(x, -1, 1) * (1 - height)
     zero = torch.zeros_like(width)
     rows = [torch.cat([width, zero, at_x], dim=3), torch.cat([zero, height, at_y], dim=3)]
@@ -132,11 +132,12 @@ def turned_hue(x: Tensor, turn: Tensor) -> Tensor:
     """
     value, at = x.max(dim=1, keepdim=True)
     chroma = value - x.amin(dim=1, keepdim=True)
-    # The two other channels, in the order of the circle, say how far the hue is from the largest.
+    # The two other channels, in the order of the circle, say how far the hue is from that of the
+    # largest one.
     following, preceding = x.gather(1, (at + 1) % 3), x.gather(1, (at + 2) % 3)
     sixths = 2 * at + (following - preceding) / chroma.clamp_min(torch.finfo(x.dtype).tiny)
     sixths = sixths + 6 * turn
-    # Every channel is at its largest within a sixth of its own place and falls off linearly.
+    # A channel is at its largest within a sixth of a turn from its own hue, and falls off linearly.
     places = torch.arange(0, 6, 2, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
     distance = ((sixths - places + 3) % 6 - 3).abs()
     return value - chroma * (distance - 1).clamp(0, 1)
@@ -181,7 +182,7 @@ def _names(augmentation: Any) -> tuple[Any, ...]:
 
 
 def augmented(rows: Tensor, augmentation: Any, image_shape: tuple[int, ...]) -> Tensor:
-    """Rows (n, d) of images (C, H, W) after named changes, one after the other, or a callable.
+    """Change rows (n, d) of images (C, H, W) by named changes, one after the other, or a callable.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .maps import SpectralLinear, SpectralWeight
 
-# Slope of leaky rectifiers, and the number of groups that are normalised.
+# The slope of leaky rectifiers, and the most groups that a map's channels are normalised in.
 LEAKY = 0.2
 _GROUPS = 8
 
@@ -135,12 +135,12 @@ class DenseResBlock(nn.Module):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Eight groups, or as many as divide the channels and eight."""
+    """Normalise eight groups of channels, or the largest divisor of eight that divides them."""
     return nn.GroupNorm(math.gcd(_GROUPS, channels), channels)
 
 
 def inplace_relu() -> nn.ReLU:
-    # Over its input, which is a convolution's output and needed by nobody else.
+    # The output overwrites the input, a convolution's output that nothing else needs.
     return nn.ReLU(inplace=True)
 
 
@@ -166,7 +166,7 @@ def _fan(layer: nn.Module, before: nn.Module | None) -> float:
     """Count the inputs that an output of a layer sees."""
     if not isinstance(layer, nn.ConvTranspose2d):
         return layer.weight[0].numel()  # type: ignore[index]
-    # On a single pixel, which a latent vector is, outputs see nothing but its channels.
+    # A latent vector is a map of a single pixel, so that each output sees only its channels.
     alone = isinstance(before, nn.Unflatten)
     taps = 1.0 if alone else math.prod(layer.kernel_size) / math.prod(layer.stride)
     return layer.in_channels * max(1.0, taps)

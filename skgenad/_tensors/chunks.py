@@ -1,10 +1,11 @@
-"""Rows in pieces, where all at once would be too many."""
+"""Rows in chunks, for passes in which all at once would not fit into memory."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-# Rows, and numbers in them, of a pass that needs no gradient: images are wide, their maps wider.
+# The most rows, and the most numbers in them, of a pass without gradients: a row of an image has
+# many numbers, and the maps made of it have more.
 _MOST_ROWS, _MOST_NUMBERS = 4096, 2**20
 
 

@@ -1,4 +1,4 @@
-"""Names of devices."""
+"""Devices: their names, and which of them compute in float64."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" makes tensors, but none with numbers
+        torch.zeros(1, device=device).item()  # fails on "meta", whose tensors have no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). "
@@ -52,7 +52,7 @@ def on_device(values: NDArray, device: torch.device) -> Tensor:
 def shortened(values: Tensor) -> Tensor:
     """`values` with the digits of float32 and the range of float64, where the device has that.
 
-    For scores: the last bits of a small matrix product depend on a row's place in the batch.
+    This is for scores: a row's place in the batch changes the last bits of small matrix products.
     """
     if values.dtype != torch.float64:
         largest = torch.finfo(values.dtype).max
@@ -62,9 +62,10 @@ def shortened(values: Tensor) -> Tensor:
 
 
 class PreciseModule(nn.Module):
-    """A module with float64 buffers, its own or its parts', that moves to devices without.
+    """A module with float64 buffers that can be moved to devices without float64.
 
-    There they become float32 and stay so; what computes with them takes them by :func:`precise`.
+    There its buffers, and those of its parts, become float32 and stay so; code that computes with
+    them takes them by :func:`precise`.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -21,7 +21,7 @@ SSIM_WINDOW = 11
 _SSIM_SIGMA = 1.5
 _SSIM_FLOORS = (0.01**2, 0.03**2)
 
-# name -> whether it needs images
+# Maps the name of a distance to whether it needs images.
 DISTANCES = {"l2": False, "l1": False, "ssim": True}
 
 
@@ -39,7 +39,7 @@ class Distance(nn.Module):
     def value_and_slopes(
         self, x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """Distances (n,), their gradients (n, d) with respect to `x` and to `y`."""
+        """Distances (n,), and their gradients (n, d) with respect to `x` and to `y`."""
         with torch.enable_grad():
             x, y = x.detach().requires_grad_(True), y.detach().requires_grad_(True)
             value = self(x, y)
@@ -116,7 +116,7 @@ class StructuralDissimilarity(Distance):
                 f"image_shape={shape} is smaller. Use 'l2' or 'l1'."
             )
         self.shape = shape
-        # In the type that all devices have, and on the device before it is needed.
+        # A float32 buffer can be moved to any device, together with the module.
         self.register_buffer("window", _gaussian_window(torch.float32), persistent=False)
 
     def similarity_map(

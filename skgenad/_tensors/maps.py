@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 Pullback = Callable[[Tensor], Tensor]
 
 _SLOPE = 0.01
-# Kernels for fewer outputs than this may round a row by its place in the batch.
+# With fewer outputs than this, a matrix product may round a row by its place in the batch.
 _NARROW = 16
 _NORM_FLOOR = 1e-12
 
-# name -> (activation, whether its derivative is read off the output, which then overwrites the
-#          input; gradient of the input, written over that of the output, given the tensor to read)
+# Maps a name to an activation, to whether its derivative is computed from its output (which then
+# overwrites the input), and to a function that writes the gradient of the input over that of the
+# output, given the tensor that the derivative is computed from.
 _aten = torch.ops.aten
 _ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], bool, Callable[..., Tensor]]] = {
     "relu": (
@@ -167,13 +168,13 @@ class SpectralWeight(nn.Module):
 
     left: Tensor
     right: Tensor
-    # Each use in training replaces the singular vectors that the next one goes on from.
+    # A step in training changes the singular vectors, so that no recorded step can stand for all.
     is_steady = False
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.raw_weight, self.bias = weight, bias
-        # Singular vectors by power iteration: many steps now, one more in each use in training.
+        # Power iteration finds singular vectors: many steps now, one more in each use in training.
         self.register_buffer("left", torch.empty(len(weight)))
         n_right = weight[0].numel()
         self.register_buffer("right", F.normalize(torch.randn(n_right), dim=0))
@@ -254,7 +255,7 @@ class MLP(Map):
     ) -> tuple[Float[Tensor, "n d_out"], Pullback]:
         """Value and closed-form pullback; see :class:`Map`."""
         activate, from_output, backward = _ACTIVATIONS[self.activation]
-        # Read once: with spectral normalisation every access computes the weight anew.
+        # Weights are read once: with spectral normalisation every access computes them anew.
         weights = [layer.weight for layer in self.layers]
         *hidden, last = self.layers
         kept: list[Tensor] = []
@@ -265,7 +266,7 @@ class MLP(Map):
         y = F.linear(x, weights[-1], last.bias)
 
         def pullback(v: Tensor) -> Tensor:
-            # As a block: decorating a function anew in each call costs more than a small layer.
+            # A decorator would be made anew in each call, which costs more than a small layer.
             with torch.no_grad():
                 for weight, at in zip(weights[:0:-1], reversed(kept), strict=True):
                     v = backward(v @ weight, at)

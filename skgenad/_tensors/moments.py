@@ -123,5 +123,5 @@ def _merged(
 
 
 def positive(counts: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
-    """Move `counts` away from 0, where a component has no rows."""
+    """Move `counts` away from 0, so that components without rows can be divided by them."""
     return counts.clamp_min(torch.finfo(counts.dtype).tiny)

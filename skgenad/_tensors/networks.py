@@ -1,4 +1,4 @@
-"""What makes a detector's networks: perceptrons, an architecture, or a factory of one's own.
+"""Factories of a detector's networks: perceptrons, an architecture, or an object of the user's.
 
 A factory is any object with two methods:
 
@@ -25,7 +25,7 @@ from .architectures import Architecture, Shape
 from .blocks import with_spectral_norm
 from .maps import MLP, AutoencoderNet, Identity, Map, Sphere, SteadyLinear, default_latent_dim
 
-# Latent dimension for images unless asked otherwise: MPDR's for MNIST.
+# The latent dimension of images, that of MPDR for MNIST, where a detector's is None.
 _IMAGE_LATENT_DIM = 32
 
 
@@ -124,7 +124,7 @@ def _prepared(net: nn.Module) -> nn.Module:
 
 
 def _steady(module: nn.Module) -> nn.Module:
-    """Replace, in place, linear layers by such that know no difference between places."""
+    """Replace, in place, linear layers by :class:`SteadyLinear` ones."""
     if type(module) is nn.Linear:
         return SteadyLinear.of(module)
     for name, child in module.named_children():
@@ -170,7 +170,7 @@ class Networks:
 
     @property
     def latent_dim(self) -> int:
-        """Latent dimension unless asked otherwise."""
+        """Latent dimension where a detector's parameter is None."""
         return _IMAGE_LATENT_DIM if len(self.shape) == 3 else default_latent_dim(self.n_features)
 
     def encoder(self, n_outputs: int, spectral: bool = False) -> Map:

@@ -26,7 +26,7 @@ def derived_seed(seed: int, call: int) -> int:
 
 
 def seed_unseeded(estimator: Any, seed: int) -> None:
-    """Set those ``random_state`` parameters of an estimator, nested ones too, that are None.
+    """Seed those ``random_state`` parameters of an estimator, nested ones too, that are None.
 
     An object without scikit-learn's parameters stays as it is.
     """
@@ -35,7 +35,7 @@ def seed_unseeded(estimator: Any, seed: int) -> None:
     draws = np.random.RandomState(seed)
     parameters = estimator.get_params(deep=True)
     states = sorted(n for n in parameters if n.rpartition("__")[2] == "random_state")
-    # A draw for each, so that setting one of them leaves the others what they were.
+    # A seed is drawn for each name, so that a user who sets one leaves the others unchanged.
     seeds = {name: draw_seed(draws) for name in states}
     unset = {name: seeds[name] for name in states if parameters[name] is None}
     if unset:

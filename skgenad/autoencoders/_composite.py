@@ -19,17 +19,17 @@ from skgenad._tensors.networks import Networks
 
 _NORM_FLOOR = 1e-12
 _VARIANCE_FLOOR = 1e-5
-# Share of a new batch in the running moments, torch's own for batch normalisation.
+# Share of a new batch in the running moments; torch has the same for batch normalisation.
 _MOMENTUM = 0.1
-# Squared error, as a share of the row's mean square, that is float32's rounding of a row.
+# Squared errors below this share of the row's mean square are float32's rounding of the row.
 _ROUNDING = 1e-12
 
 
 def cosine_dissimilarity(x: Tensor, reconstruction: Tensor) -> Tensor:
     """Half of one minus the cosine of rows, (n,), in [0, 1].
 
-    As a quarter of the squared distance of unit vectors: nothing cancels where they agree. A row
-    of zeros has no direction: 1 / 4 beside another row, 0 beside zeros.
+    It is computed as a quarter of the squared distance of unit vectors, so that nothing cancels
+    where they agree. A row of zeros has no direction: 1 / 4 beside another row, 0 beside zeros.
     """
     one = F.normalize(x, dim=1, eps=_NORM_FLOOR)
     other = F.normalize(reconstruction, dim=1, eps=_NORM_FLOOR)
@@ -39,7 +39,7 @@ def cosine_dissimilarity(x: Tensor, reconstruction: Tensor) -> Tensor:
 def composite_features(code: Tensor, x: Tensor, reconstruction: Tensor) -> Tensor:
     """Latent features, mean squared error and cosine dissimilarity, (n, d_z + 2).
 
-    Errors that are the rounding of a row are 0, so that no density is fitted to them.
+    Errors that are only the rounding of a row become 0, so that no density is fitted to them.
     """
     x, reconstruction = precise(x), precise(reconstruction)
     error, angle = mean_squared_error(x, reconstruction), cosine_dissimilarity(x, reconstruction)
@@ -131,7 +131,7 @@ class TwoStageAutoencoder(nn.Module):
         self.encoder, self.decoder = networks.encoder(latent_dim), networks.decoder(latent_dim)
         last = [part for part in self.encoder.modules() if not any(part.children())][-1]
         if isinstance(last, nn.Linear) and last.bias is not None:
-            # The norm takes it away again. Its gradient is rounding, and Adam would follow that.
+            # The norm takes the bias away again. Its gradient is rounding, which Adam would follow.
             last.bias.requires_grad_(False)
         self.norm = LatentNorm(latent_dim)
 
@@ -202,7 +202,7 @@ class PrincipalComponents(nn.Module):
     def fit(self, rows: Tensor) -> None:
         """Find the components of rows (n, d_x); those beyond the rows' rank are 0."""
         moments = moments_of(rows)
-        # On the CPU, whose eigenvectors are the same wherever the rows are.
+        # The CPU computes them, so that they are the same whatever device the rows are on.
         values, vectors = torch.linalg.eigh(moments.covariance.cpu())
         leading = vectors.flip(1)[:, : self.latent_dim].T
         largest = leading.gather(1, leading.abs().argmax(dim=1, keepdim=True))

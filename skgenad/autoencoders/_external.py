@@ -63,7 +63,7 @@ class ExternalFeatures(nn.Module):
         if hasattr(self.features, "fit"):
             seed_unseeded(self.features, seed)
             X = self._named(units.from_standard(rows.cpu().numpy()))
-            # With y where it is taken, as in pipelines: some require that it is there.
+            # As in pipelines y is passed where `fit` takes it, since some objects require it.
             self.features.fit(*((X, None) if _takes_two(self.features.fit) else (X,)))
         code, _ = self(rows[:1])
         self.latent_dim = code.shape[1]
@@ -80,7 +80,7 @@ class ExternalFeatures(nn.Module):
     def _named(self, rows: NDArray) -> ArrayLike:
         """Rows with names of columns for an object that was fitted to some.
 
-        Names of the rows come first: whether they are those that the object knows, it says itself.
+        The names of the rows are passed on as they are; the object compares them with its own.
         """
         names = getattr(self.features, "feature_names_in_", None)
         if names is not None and self.names is not None:
@@ -106,7 +106,7 @@ class ExternalFeatures(nn.Module):
             )
         if not np.isfinite(values).all():
             raise ValueError(f"{name} made NaN or infinity; it must be finite for finite rows.")
-        # Frames give out arrays that must not be written to, which torch takes for a mistake.
+        # Frames return read-only arrays, of which torch warns.
         return np.require(values, requirements=["C", "W"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExternalFeatures:
@@ -124,6 +124,6 @@ def _takes_two(method: Any) -> bool:
         inspect.signature(method).bind(None, None)
     except TypeError:
         return False
-    except ValueError:  # compiled code may not say
+    except ValueError:  # compiled functions may have no signature
         pass
     return True

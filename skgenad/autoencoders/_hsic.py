@@ -21,8 +21,8 @@ from skgenad._tensors.device import precise
 
 from ._kernels import make_kernel, squared_distances
 
-# With 1e-5, as in public code for the bottleneck, both matrices are nearly the identity, and the
-# value is within 2 % of n - 1 whatever depends on what; with this, dependence makes a difference.
+# The regularisation of normalised HSIC. Public code for the bottleneck has 1e-5: both matrices are
+# then nearly the identity, and the value is within 2 % of n - 1, dependence or not.
 EPSILON = 0.1
 
 
@@ -48,7 +48,7 @@ def normalized_hsic(x: Tensor, z: Tensor, epsilon: float = EPSILON) -> Tensor:
 
 def centred_gram(rows: Tensor) -> Tensor:
     """H K H (n, n) of the kernel matrix K of rows (n, d), in float64 where the device has it."""
-    # Moved near to the origin, where equal rows have a distance of exactly 0.
+    # Rows are moved near to the origin, so that equal rows have a distance of exactly 0.
     rows = precise(rows - rows[:1])
     squares = squared_distances(rows, rows)
     gram = make_kernel("rbf", _scale(squares.detach()))(squares)

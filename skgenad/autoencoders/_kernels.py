@@ -10,7 +10,7 @@ from torch import Tensor
 # A kernel is a function of squared distances, elementwise.
 Kernel = Callable[[Tensor], Tensor]
 
-# The least scale of a kernel: where all rows are the same, nothing is divided by 0.
+# The least scale of a kernel, so that nothing is divided by 0 where all rows are the same.
 _TINY = 1e-30
 
 KERNELS = ("rbf", "imq")

@@ -19,14 +19,14 @@ from skgenad._tensors.device import precise
 from skgenad._tensors.maps import MLP
 from skgenad._tensors.moments import TiedMoments, positive
 
-# Smallest eigenvalue of the noise's correlations as a share of the largest.
+# Eigenvalues of the noise's correlations are raised to at least this share of the largest.
 CONDITION_FLOOR = 1e-5
 # A feature varies if its standard deviation is beyond this share of its mean's size.
 _VARIES = 1e-6
 # K starts no nearer to 1 than this: any nearer, and softplus has no slope to leave it by.
 _NEAREST = 1e-3
-# The network was trained within some units of 0; what it says this far away is no matter beside
-# the noise's density, but must be finite.
+# Noise coordinates are clipped here for the network, which was trained within some units of 0: its
+# output must be finite, and hardly matters beside the noise's density this far out.
 _FARTHEST = 1e6
 _LOG_2_PI = math.log(2 * math.pi)
 
@@ -98,7 +98,7 @@ class GaussianNoise(nn.Module):
         mean, covariance = moments.means[0], moments.covariance
         deviation = covariance.diagonal().clamp_min(0).sqrt()
         varies = deviation > _VARIES * mean.abs() + torch.finfo(mean.dtype).tiny
-        # What did not vary in training has varied where it differs by more than rounding.
+        # If a feature did not vary in training, any difference beyond rounding counts.
         scale = torch.where(varies, deviation, _VARIES * mean.abs().clamp_min(1))
         correlation = covariance / torch.outer(scale, scale)
         correlation[~varies] = 0

@@ -1,10 +1,10 @@
-"""Settings of the papers' experiments, the first of each detector being the default."""
+"""Settings of the papers' experiments; a detector's first one is the default of ``from_paper``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Section IV.A.
+# P-WAE: section IV.A of the paper.
 PWAE: dict[str, dict[str, Any]] = {
     "mvtec": {
         "image_shape": (3, 300, 300),

@@ -12,7 +12,7 @@ from skgenad._tensors.blocks import he_initialized
 
 from ._patches import PatchGrid, tiled
 
-# Each block doubles the sides: the map that the latent vectors make has an eighth of the image's.
+# Each block doubles the sides, so that the first map has an eighth of the image's sides.
 _BLOCKS = 3
 
 

@@ -116,10 +116,11 @@ def _chosen(n_patches: int, n_permutations: int) -> NDArray:
     candidates = _candidates(n_patches)
     n_chosen = min(n_permutations, candidates.shape[1])
     chosen = np.empty((n_chosen, n_patches), dtype=np.int64)
-    # Distances of each candidate: to the nearest of those chosen, and to the last of them.
+    # `nearest` is the distance of each candidate to the nearest permutation chosen so far, and
+    # `distance` that to the last one.
     nearest = np.full(candidates.shape[1], n_patches, dtype=candidates.dtype)
     distance, differs = np.empty_like(nearest), np.empty(nearest.shape, dtype=bool)
-    one_where_differs = differs.view(np.uint8)  # which numpy adds to bytes without a conversion
+    one_where_differs = differs.view(np.uint8)  # numpy adds these to bytes unconverted
     for i in range(n_chosen):
         chosen[i] = permutation = candidates[:, nearest.argmax()]
         distance[:] = 0
@@ -147,7 +148,7 @@ def distant_permutations(n_patches: int, n_permutations: int) -> Tensor:
     Returns
     -------
     Tensor of shape (min(n_permutations, k!), k)
-        Of int64. The same in every call.
+        Places of the patches, int64. Every call returns the same.
 
     References
     ----------
@@ -166,7 +167,7 @@ def _candidates(n_patches: int) -> NDArray:
         return np.ascontiguousarray(rng.permutation(np.unique(sample, axis=0)).T)
     everything = np.zeros((1, 1), dtype=np.uint8)
     for k in range(1, n_patches):
-        # The new patch in each place of the permutations of those before it.
+        # The new patch is put in each place of all permutations of the patches before it.
         everything = np.concatenate(
             [np.insert(everything, place, k, axis=0) for place in range(k + 1)], axis=1
         )

@@ -17,9 +17,9 @@ def random_directions(n: int, dim: int, device: torch.device | str = "cpu") -> T
 def student_t(nu: float, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """Draw from Student's t of `nu` degrees of freedom by Bailey's polar method (1994).
 
-    Of uniform numbers alone, which every device can draw.
+    The method uses uniform numbers alone, which every device can draw.
     """
-    # 1 - U is in (0, 1].
+    # torch draws from [0, 1); 1 - U is in (0, 1], where the logarithm is finite.
     u, v = 1 - torch.rand(shape, device=device), torch.rand(shape, device=device)
     radius = (nu * (u.pow(-2 / nu) - 1)).sqrt()
     return radius * (2 * math.pi * v).cos()
@@ -36,7 +36,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: int = 2) -> 
     x, y : Tensor of shape (n, ..., d)
         Samples of as many rows; the axes between are samples of their own.
     directions : Tensor of shape (m, d)
-        Of length 1.
+        Directions of length 1.
     p : int, default=2
         Order of the distance.
 

@@ -47,7 +47,7 @@ from .features import DENSITY_SLOT, FEATURES_SLOT, AutoencoderFeatures, PCAFeatu
 
 
 class CANCEModel(PreciseModule, Model):
-    """Features, the density over them, and what of it scores.
+    """Maps rows to features, with the density over them, and scores by one or the other.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class CANCEModel(PreciseModule, Model):
     ) -> None:
         """Fit features that are not trained by gradients to rows (n, d_x) in standard units.
 
-        `seed` is that of what an object of the user's leaves unseeded, `names` are the columns'.
+        `seed` is for what a user's object leaves unseeded; `names` are those of the columns.
         """
         if isinstance(self.features, PrincipalComponents):
             self.features.fit(rows)
@@ -172,28 +172,19 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     Parameters
     ----------
     features : {"autoencoder", "pca"} or object, default="autoencoder"
-        What makes latent features:
-
-        - "autoencoder" or :class:`~skgenad.autoencoders.AutoencoderFeatures`: an autoencoder that
-          is trained here, in two stages;
-        - "pca" or :class:`~skgenad.autoencoders.PCAFeatures`: the leading principal components of
-          the training rows;
-        - an object with ``transform`` and ``inverse_transform``. If it has ``fit``, a clone of it
-          is fitted to the training rows, and those of its ``random_state``, nested ones too, that
-          are None are set to seeds drawn from ours; to use it as it is, wrap it in
-          ``sklearn.frozen.FrozenEstimator``. It is given rows in the units of X and returns such,
-          but with the digits of float32: a category 2 may come as 1.9999999 unless
-          ``standardize=False``. Errors are measured in standardised units.
-          :class:`~skgenad.preprocessing.LatentFeatures` makes such an object of another detector.
+        What makes latent features: "autoencoder", an autoencoder that is trained here in two stages
+        (:class:`~skgenad.autoencoders.AutoencoderFeatures`); "pca", the leading principal
+        components (:class:`~skgenad.autoencoders.PCAFeatures`); or an object with ``transform`` and
+        ``inverse_transform`` of rows in the units of X, such as
+        :class:`~skgenad.preprocessing.LatentFeatures` of another detector. If it has ``fit``, a
+        clone is fitted to the training rows.
     score_type : {"cance", "cnce", "latent", "error"}, default="cance"
         What scores. "cance": the density of the composite feature, trained with augmented errors;
         "cnce": the same without augmentation; "latent": the density of the latent features alone;
-        "error": the mean squared error, without a density, whose parameters are to be left as they
-        are then.
+        "error": the mean squared error; parameters of the density are then to be left as they are.
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     density_network : tuple of int or MLP, default=None
         Network that estimates the density: widths of the hidden layers of a perceptron, or one of
         :class:`~skgenad.networks.MLP`. None: ``MLP((128, 128), activation="silu")``.
@@ -201,16 +192,14 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         Draws of noise for each row of data, nu.
     noise_scale : float, default=1.5
         Entries of K, the noise's standard deviations as multiples of the features', at the start;
-        at least 1. (Next to 1, K starts at 1.001, or no gradient would move it.)
+        at least 1.
     noise_learning_rate : float, default=1e-3
-        AdamW's learning rate for K at the start; it falls to 0 as the network's does. 0 leaves K
-        as it starts. By the default K moves little, some 0.2 at most from 1.5.
+        AdamW's learning rate for K at the start; it falls to 0 as the network's does. 0 fixes K.
     weight_decay : float, default=0.01
         AdamW's weight decay, for network and noise.
     validation_fraction : float, default=0.2
-        Share of the training rows, in [0, 1), that choose the epoch of every stage and have no
-        part in gradients: at most 4096 rows, and not the last two. Principal components and
-        transformers are fitted to them, too.
+        Share of the training rows, in [0, 1), at most 4096 of them, that choose the epoch of every
+        stage and have no part in gradients.
     max_steps : int, default=1000
         Number of gradient steps of the density, whatever the number of rows.
     learning_rate : float, default=3e-3
@@ -220,11 +209,9 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"
@@ -241,8 +228,8 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss, its parts (reconstruction and
-        covariance; spread, the mean of K), validation_loss, seconds.
+        A row per 50 steps: stage, epoch, step, loss, its parts (reconstruction and covariance;
+        spread, the mean of K), validation_loss, seconds.
     module_ : nn.Module
         Features and density, with ``energy(x)`` in standardised units.
     units_ : object
@@ -270,15 +257,9 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     "latent" that of the latent features. None is the density of the row. With "error" it is the
     negative mean squared error, in squared standardised units.
 
-    A row has no error where nothing is lost, with as many latent features as columns. Where the
-    covariance of the features cannot be inverted, it is regularised, and a
-    ``scipy.linalg.LinAlgWarning`` says why. The guide to CANCE has more on both, on small tables,
-    and on what the paper leaves open.
-
-    Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, train the network and K
-    further, on the features and with the noise's moments of the first call. With
-    ``score_type="error"`` they train the decoder or, if the features are not the autoencoder's, set
-    the threshold alone.
+    Where the covariance of the features cannot be inverted, it is regularised, and a
+    ``scipy.linalg.LinAlgWarning`` says why. The guide to CANCE has more on this, on small tables,
+    on rows without error, and on training that goes on.
 
     References
     ----------

@@ -43,11 +43,11 @@ from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._composite import cosine_dissimilarity
 
-# Smallest |x|, in standardised units, that a row's error is divided by: a row at the mean of all
-# columns has no direction and no length to relate its error to.
+# A row's error is divided by |x|, in standardised units, but by no less than this: a row at the
+# mean of all columns has no length to relate its error to.
 _NORM_FLOOR = 1e-3
-# Added to a covariance's diagonal: this times the sum of 1 and its mean diagonal entry. Composite
-# features are of order 1, so this tells a collapsed component from a narrow one.
+# This times the sum of 1 and the mean diagonal entry is added to a covariance's diagonal. Composite
+# features are of order 1, so a narrow component stays narrow and a collapsed one becomes regular.
 _RIDGE = 1e-6
 _CLIP_NORM = 5.0
 
@@ -155,7 +155,8 @@ class DAGMMModel(Model):
         z, squared_error = self(x)
         mixture = self.mixture(z)
         covariances = regularized(mixture.covariances)
-        # Without an exception where weights are not finite: that is the divergence guard's.
+        # Unlike cholesky, this does not raise if weights are not finite, which the divergence guard
+        # deals with.
         factors, _ = torch.linalg.cholesky_ex(covariances)
         energy = mixture_energy(precise(z), mixture.weights, mixture.means, factors).mean()
         inverse_variances = covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
@@ -191,7 +192,7 @@ class DAGMMModel(Model):
         return shortened(mixture_energy(z, state["phi"], state["mu"], state["factors"]))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions (n, d_x) of rows (n, d_x), with float32's digits for the same reason."""
+        """Reconstructions (n, d_x) of rows (n, d_x), with float32's digits as in :meth:`energy`."""
         return shortened(functional_call(self.net, _precise_state(self.net), (precise(x),)))
 
 
@@ -219,15 +220,12 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
-        Compression network: widths of the hidden layers of perceptrons; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
-        ``MLP((60, 30, 10), activation="tanh")``.
+        Compression network: widths of the hidden layers of perceptrons; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder`` and ``make_decoder``. None: ``MLP((60, 30, 10), activation="tanh")``.
     latent_dim : int, default=4
         Dimension of the code; z has two more. Its latent space is Euclidean.
     n_components : int, default=4
@@ -254,11 +252,9 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"

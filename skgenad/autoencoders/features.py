@@ -14,8 +14,8 @@ from ._composite import PrincipalComponents, TwoStageAutoencoder
 
 __all__ = ["AutoencoderFeatures", "PCAFeatures"]
 
-# The largest number of latent features unless asked otherwise: noise tells less and less apart in
-# more dimensions.
+# The largest default of `latent_dim`: in more dimensions noise is so easily told from data that the
+# density learns little from it.
 _MOST_FEATURES = 32
 _LATENT_DIM = [Interval(Integral, 1, None, closed="left"), None]
 
@@ -28,11 +28,9 @@ class AutoencoderFeatures(Part):
     Parameters
     ----------
     network : tuple of int, str or object, default=None
-        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
-        ``MLP((128, 128), activation="silu")``.
+        Encoder and decoder: widths of the hidden layers of perceptrons; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder`` and ``make_decoder``. None: ``MLP((128, 128), activation="silu")``.
     latent_dim : int, default=None
         Number of latent features. None: as many as columns, and at most 32.
     covariance_penalty : float, default=None
@@ -131,7 +129,7 @@ class PCAFeatures(Part):
             Maps rows (n, d) to latent features and reconstructions.
         """
         n_features = math.prod(shape)
-        # As many components as columns would leave no error.
+        # With as many components as columns there would be no error to score.
         latent_dim = self.latent_dim or min(-(-n_features // 2), _MOST_FEATURES)
         if latent_dim > n_features:
             raise ValueError(
@@ -141,14 +139,14 @@ class PCAFeatures(Part):
 
 
 def read_features(value: Any) -> Any:
-    """Read a shorthand, "autoencoder" or "pca"; anything else as it is."""
+    """Make the part that "autoencoder" or "pca" stands for; return others as they are."""
     if isinstance(value, str) and value in ("autoencoder", "pca"):
         return AutoencoderFeatures() if value == "autoencoder" else PCAFeatures()
     return value
 
 
 def read_perceptron(value: Any) -> Any:
-    """Read a shorthand, the widths of hidden layers; an MLP as it is."""
+    """Make the MLP that widths of hidden layers stand for; return others as they are."""
     return MLP(value) if isinstance(value, tuple | list) else value
 
 

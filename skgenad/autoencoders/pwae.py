@@ -57,17 +57,17 @@ from ._patch_networks import PatchDecoder
 from ._patches import PatchGrid, distant_permutations, grid_for, shuffled
 from ._wasserstein import random_directions, sliced_wasserstein, student_t
 
-# Dimension of the latent vector of an image's patch unless asked otherwise.
+# `latent_dim` of images where it is None: the dimension of the latent vector of each patch.
 _IMAGE_LATENT_DIM = 32
-# With fewer rows held out than this, those trained on say what errors are usual, too.
+# If fewer rows than this are held out, the rows trained on help to measure which errors are usual.
 _FEWEST_HELD_OUT = 10
-# Penalties, and what means nothing without them.
+# Penalties, and the parameters that would have no effect where the penalty is 0.
 _OF_TERMS = (
     ("hsic_penalty", "hsic_beta"),
     ("swd_penalty", "n_projections"),
     ("jigsaw_penalty", "n_permutations"),
 )
-# Errors that do not vary are measured by this share of their mean, or by the smallest unit.
+# The unit of errors that do not vary is this share of their mean, and at least the smallest unit.
 _LEAST_SPREAD, _LEAST_UNIT = 1e-6, 1e-12
 
 
@@ -196,7 +196,8 @@ class PWAEModel(Model):
     def jigsaw(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy () of the permutation of each row's patches, and the share solved ()."""
         labels = torch.randint(len(self.permutations), (len(z),), device=z.device)
-        # The encoder sees patches one by one: to shuffle what it makes of them is the same.
+        # Latent vectors are shuffled in place of patches, with the same outcome: the encoder sees
+        # patches one by one.
         seen = shuffled(self.by_patch(z), self.permutations[labels]).flatten(1)
         logits = self.head(seen)
         return F.cross_entropy(logits, labels), (logits.argmax(dim=1) == labels).float().mean()
@@ -220,7 +221,7 @@ class PWAEModel(Model):
         self.spread = errors.std(dim=0, correction=0).maximum(least).float()
 
     def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
-        """Take the units of errors from rows held out, and from all where these are few."""
+        """Take the units of errors from the rows held out, or from all rows if those are few."""
         self.set_units(rows_of_units(train, held_out))
 
     def energy(self, x: Tensor) -> Tensor:
@@ -240,63 +241,47 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
 
     One encoder, which is not told where a patch lies, maps each patch of an image to a latent
-    vector; a decoder sees those of all patches, laid out as they lie, and reconstructs the image.
-    The latent vectors of each place follow a prior of its own, depend on the image and not on draws
-    from the prior, and solve a jigsaw puzzle when shuffled. An image is as anomalous as the worst
-    of the errors of the whole and of its patches is large, in units of what these are on training
-    images that were held out.
+    vector; a decoder reconstructs the image from all of them. The latent vectors of each place
+    follow a prior of its own and solve a jigsaw puzzle when shuffled. The score is the worst error,
+    of the whole or of a patch, in units of what these are on training images held out.
 
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255. A row of a table is an image (1, 1, n_features), whose
-        patches are blocks of neighbouring columns.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
-        Encoder of a patch: widths of the hidden layers of a perceptron; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)``, whose `shape` is that of a patch, such as a factory of
-        pretrained networks. None: ``Conv()`` for images and
-        ``MLP((128, 128), activation="leaky_relu")`` for tables. The decoder of tables mirrors an
-        MLP, and is the mirror image of that one beside other encoders.
+        Encoder of a patch: widths of the hidden layers of a perceptron; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder``. None: ``Conv()``; for tables ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=None
         Dimension of a patch's latent vector. None: 32 for images, the block's columns for tables.
     decoder_channels : int, default=64
-        Channels of the decoder's first maps for images; three blocks of upsampling, convolution,
-        batch normalisation and ReLU halve them. Tables have a perceptron, and no use for it.
+        Channels of the first maps of the decoder of images, which three blocks halve.
     grid_size : int, default=3
-        Patches along each side of an image, n: n x n in all. Where a side does not divide, the
-        first patches are a pixel longer. Tables have n^2 blocks of columns. Never more than there
-        are pixels or columns.
+        Patches along each side of an image, n: n x n in all. Tables have n^2 blocks of columns.
     n_permutations : int, default=1000
-        Permutations of the K patches that the jigsaw puzzle has, chosen to differ in many places;
-        at most K!. To be left as it is with ``jigsaw_penalty=0``.
+        Permutations of the K patches that the jigsaw puzzle has, at most K!.
     degrees_of_freedom : float, default=5.0
-        Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1. To
-        be left as it is if neither `hsic_penalty` nor `swd_penalty` asks for draws.
+        Degrees of freedom nu of the prior T(nu, k, 1), k being the number of the patch from 1.
     n_projections : int, default=50
-        Directions of the sliced Wasserstein distance, drawn anew in each step. To be left as it is
-        with ``swd_penalty=0``.
+        Directions of the sliced Wasserstein distance, drawn anew in each step.
     hsic_penalty : float, default=1e-6
         Weight lambda_1 of ``nHSIC(Z', Z) - beta * nHSIC(X, Z)`` beside the mean squared error.
     hsic_beta : float, default=0.1
-        The factor beta in it. To be left as it is with ``hsic_penalty=0``.
+        The factor beta in it.
     swd_penalty : float, default=1e-5
         Weight lambda_2 of the sum over patches of the sliced Wasserstein distance.
     jigsaw_penalty : float, default=1e-4
-        Weight lambda_3 of the jigsaw puzzle's cross-entropy; without effect where there is one
-        patch, and so to be left as it is with ``grid_size=1``.
+        Weight lambda_3 of the jigsaw puzzle's cross-entropy; of no use with ``grid_size=1``.
     combine : {"max", "sum"}, default="max"
         Whether an image's energy is the largest of its normalised errors, or their sum.
     optimizer : {"adam", "sgd"}, default="adam"
         "adam", whose learning rate falls to 0 as half a cosine; or "sgd" with a momentum of 0.9,
         whose learning rate falls by (1 + 10 p)^(-0.75) with the share p of the steps.
     validation_fraction : float, default=0.2
-        Share of the training rows, in [0, 1), whose errors are the units of scores and which have
-        no part in gradients: at most 4096 rows, and not the last two. If that makes fewer than
-        10, the rows that were trained on count, too, though their errors are lower.
+        Share of the training rows, in [0, 1), at most 4096 of them, whose errors are the units of
+        scores and which have no part in gradients.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=4e-3
@@ -306,14 +291,11 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it. Columns keep the units of the
-        first fit, errors do not (see the Notes).
+        Whether `fit` on a fitted detector continues training it; errors get new units.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -328,11 +310,10 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss and its parts before weighting
+        A row per 50 steps: stage, epoch, step, loss and its parts before weighting
         (reconstruction, hsic, swd, jigsaw; solved, the share of puzzles that were solved), seconds.
     module_ : nn.Module
-        The trained network, with ``energy(x)`` in standardised units, ``errors(x)``, and their
-        units ``center`` and ``spread``: the whole first, then patch by patch.
+        The trained network, with ``energy(x)`` and ``errors(x)`` in standardised units.
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
@@ -356,13 +337,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     An error e is the root of the mean squared difference between a row and its reconstruction, of
     the whole or over one patch; over held-out rows it has a mean m and a standard deviation s.
     ``score_samples`` is the negative of the largest (e - m) / s, or of their sum, without a unit.
-    So a single threshold stands for those of eq. 21 to 23, all as many deviations above the mean.
-
-    The guide to P-WAE says what the paper leaves open and what was chosen; :meth:`from_paper` has
-    the settings of its experiments. The permutations are the same in every fit.
-
-    Later calls of `partial_fit`, and of `fit` with ``warm_start=True``, measure the units of the
-    errors anew, on the new rows held out, unless there are fewer than 10 rows for it.
+    A parameter of a term whose penalty is 0 has no use and is to be left as it is.
 
     References
     ----------
@@ -382,8 +357,6 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     >>> broken[0, 0, 4:8, 4:8] = 1
     >>> detector.predict(broken)
     array([-1])
-    >>> detector.anomaly_map(broken)[0].argmax() in range(4 * 12, 8 * 12)
-    True
     """
 
     _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.PWAE
@@ -485,7 +458,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         Returns
         -------
         detector : PWAE
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------
@@ -508,7 +481,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         networks = self._networks(grid)
         small = _IMAGE_LATENT_DIM if len(shape) == 3 else grid.patch_shape[-1]
         latent_dim = self.latent_dim or small
-        # The decoder is made first: weights are drawn in this order.
+        # The decoder is made first, because the order decides which weights a seed draws.
         decoder = self._make_decoder(grid, networks, latent_dim)
         return PWAEModel(
             grid,
@@ -548,7 +521,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
                 refuse_unused(self, (name,), f"{penalty}=0 leaves its term out")
 
     def _calibrate(self, module: PWAEModel, train: Tensor, held_out: Tensor | None) -> None:
-        # A small batch that training goes on with says less than the rows before it did.
+        # A small batch of a later `partial_fit` says less about errors than the rows before it.
         if self._n_fits == 1 or len(rows_of_units(train, held_out)) >= _FEWEST_HELD_OUT:
             module.calibrate(train, held_out)
 
@@ -571,5 +544,5 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
 
 
 def papers_decay(step: int, n_steps: int) -> float:
-    """Rate that falls with the share p of the steps as (1 + 10 p)^(-3/4)."""
+    """Let the rate fall with the share p of the steps as (1 + 10 p)^(-3/4)."""
     return (1 + 10 * step / n_steps) ** -0.75

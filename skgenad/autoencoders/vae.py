@@ -41,12 +41,12 @@ from skgenad._tensors.networks import Networks
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 _LOG_2PI = math.log(2 * math.pi)
-# Log variances of the posterior are kept between these: the encoder is linear far from the data,
-# where exp would overflow.
+# Log variances of the posterior are kept between these: far from the data the encoder is linear,
+# and exp would overflow.
 _LOG_VARIANCES = (-30.0, 20.0)
-# The likelihood's variance is at least this: a decoder in float32 is no more exact.
+# The likelihood's variance is at least this, since a decoder in float32 is no more exact.
 _LEAST_VARIANCE = 1e-12
-# The learned variance is an average over about 1 / _RATE batches, over all while they are fewer.
+# The learned variance is an average over about the last 1 / _RATE batches.
 _RATE = 0.01
 
 
@@ -195,7 +195,7 @@ class VAEModel(Model):
         deviation = (0.5 * precise(log_variance)).exp().to(x.dtype)
         variance = precise(self.variance)
         log_volume = 0.5 * self.varies.sum() * (_LOG_2PI + variance.log())
-        # Constants of N(z; 0, I) and of q cancel.
+        # The constants of N(z; 0, I) and of q cancel, and are left out.
         level = 0.5 * precise(log_variance).sum(dim=1) - log_volume
         for noise in self.noise:
             z = mean + deviation * noise
@@ -241,15 +241,12 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
-        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
-        ``MLP((128, 128), activation="leaky_relu")``.
+        Encoder and decoder: widths of the hidden layers of perceptrons; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder`` and ``make_decoder``. None: ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=None
         Dimension of the latent space, which is Euclidean. None: the number of columns up to 100
         columns, 70 % of it beyond, and at least 2; 32 for images.
@@ -260,15 +257,13 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Weight of the KL divergence in the loss, the beta of a beta-VAE; it has no part in scores.
     warm_up_steps : int, default=200
         Number of the first gradient steps, of `max_steps`, in which the weight of the KL divergence
-        rises from 0 to `kl_penalty`. Without them latent dimensions that a decoder could use may be
-        given up before it has learned to: the posterior collapses to the prior.
+        rises from 0 to `kl_penalty`.
     score_type : {"reconstruction", "elbo", "likelihood"}, default="reconstruction"
         What is scored: the squared error of the reconstruction f(z) from the mean z of q(z | x),
         the ELBO, or the tighter importance-weighted bound of log p(x).
     n_importance_samples : int, default=16
-        Number of z that the ELBO averages over and the importance-weighted bound is made of. The
-        latter rises with it to log p(x), in the mean. Time of scoring is in proportion to it. To be
-        left as it is with ``score_type="reconstruction"``, which draws no z.
+        Number of z for the ELBO and the importance-weighted bound; time of scoring grows with it.
+        To be left as it is with ``score_type="reconstruction"``, which draws no z.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=1e-3
@@ -278,11 +273,9 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"
@@ -299,9 +292,8 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss (with ``kl_penalty=1`` the negative
-        ELBO, in nats, once the KL divergence has its weight) and its parts before weighting (misfit
-        = -log p(x | z), kl), seconds.
+        A row per 50 steps: stage, epoch, step, loss and its parts before weighting (misfit
+        = -log p(x | z), kl), seconds. In nats.
     module_ : nn.Module
         The trained networks, with ``energy(x)`` in standardised units.
     units_ : object

@@ -71,13 +71,13 @@ class WAEModel(ReconstructionEnergy):
 
     def discrepancy(self, z: Tensor) -> Tensor:
         """Unbiased squared MMD () of latent vectors (n, d_z) and as many draws from the prior."""
-        if len(z) < 2:  # no two latent vectors to compare
+        if len(z) < 2:  # a single latent vector has none to be compared with
             return z.new_zeros(())
         prior = self.prior(len(z))
         if self.kernel == "rbf":
             scale: Tensor | float = median_scale(torch.cat([z, prior]))
         else:
-            # The expected squared distance of two draws from the prior.
+            # This is the expected squared distance of two draws from the prior.
             scale = 2.0 * self.latent_dim
         return unbiased_mmd(z, prior, make_kernel(self.kernel, scale))
 
@@ -100,15 +100,12 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
-        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
-        ``MLP((128, 128), activation="leaky_relu")``.
+        Encoder and decoder: widths of the hidden layers of perceptrons; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder`` and ``make_decoder``. None: ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=4
         Dimension of the latent space, which is Euclidean.
     mmd_penalty : float, default=0.1
@@ -127,11 +124,9 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"

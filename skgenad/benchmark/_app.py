@@ -143,7 +143,7 @@ def list_names() -> None:
 
 
 def _check_extra() -> None:
-    """Fail before hours of work, not after, when the report cannot be made."""
+    """Fail before the hours of work, not after them, if the report could not be made."""
     from skgenad._extras import require
 
     for module in ("matplotlib", "pyod", "scikit_posthocs"):
@@ -179,7 +179,7 @@ def _show(made: Report) -> None:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what the user can mend into one line; anything else keeps its traceback."""
+    """Print errors that the user can mend in one line; others keep their traceback."""
     try:
         yield
     except KeyboardInterrupt:

@@ -88,7 +88,7 @@ def versions() -> str:
 
 def _peak_memory() -> float:
     """Return the largest resident size of this process so far, in MiB."""
-    import resource  # not on Windows, where reports can be made all the same
+    import resource  # the module is missing on Windows, where reports can still be made
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

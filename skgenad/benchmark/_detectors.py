@@ -19,7 +19,8 @@ from skgenad._extras import require
 
 Factory = Callable[[int], Any]
 
-# Detectors that the command runs when none are named: seconds each, and the paper's main rivals.
+# Detectors that the command runs when none are named: each takes seconds, and the rivals are those
+# that the papers compare with.
 DEFAULT = ("MPDR-R", "MPDR-S", "NAE", "AE", "IForest", "OCSVM", "KNN", "LOF", "PCA", "ECOD")
 
 
@@ -31,7 +32,7 @@ def _pyod(module: str, name: str, seed: int, **params: Any) -> Any:
     from skgenad.compat._detector import PyODDetector, global_seeds
 
     cls = getattr(require(f"pyod.models.{module}", extra="bench"), name)
-    with global_seeds(None):  # some constructors of pyod seed the global generators
+    with global_seeds(None):  # some of pyod's constructors seed global generators
         return PyODDetector(cls(**params), random_state=seed)
 
 

@@ -19,7 +19,7 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
     Parameters
     ----------
     comparison : Comparison
-        Of two detectors and two data sets at least.
+        Scores or ranks of at least two detectors and two data sets.
     path : Path
         Where to draw to, without a suffix: a PNG and an SVG file are written.
     title : str, default=""
@@ -42,7 +42,7 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
     figure_module = require("matplotlib.figure", extra="bench")
     ranks = comparison.ranks["rank"]
     n_datasets = len(comparison.scores.values)
-    # A figure of its own, not pyplot's: no window, no global state.
+    # The figure is not made by pyplot, which would open a window and keep global state.
     with matplotlib.rc_context({"svg.hashsalt": "skgenad", "font.size": 11}):
         figure = figure_module.Figure(figsize=(10, 1.9 + 0.24 * len(ranks)), layout="constrained")
         axes = figure.subplots()

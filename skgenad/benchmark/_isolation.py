@@ -15,8 +15,8 @@ from typing import Any
 
 from ._server import Reply, receive, send
 
-# One thread per cell: times of detectors are comparable, and cells do not fight for cores. Set in
-# the environment of the server, where it also reaches libraries that read it once, when imported.
+# Each cell gets one thread, so that times are comparable and cells do not fight for cores. The
+# variables are set for the server, since libraries read them once, when they are imported there.
 _ONE_THREAD = {
     name: "1"
     for name in (
@@ -26,7 +26,7 @@ _ONE_THREAD = {
         "VECLIB_MAXIMUM_THREADS",
         "NUMBA_NUM_THREADS",
     )
-    # The one threading layer of numba that survives a fork.
+    # This is the one threading layer of numba that survives a fork.
 } | {"NUMBA_THREADING_LAYER": "workqueue"}
 _POLL_SECONDS = 1.0
 _local = threading.local()
@@ -84,7 +84,7 @@ class ForkServer:
                 return self._ask(header, payload)
             except (BrokenPipeError, EOFError):
                 code = self.close()
-                # A server that was idle for long may have ended just now: ask a new one.
+                # A server that was idle for long may have ended just now, so a new one is asked.
                 if fresh or attempt:
                     return Reply("failed", message=f"fork server ended with exit code {code}")
         raise AssertionError("unreachable")
@@ -92,7 +92,7 @@ class ForkServer:
     def _ask(self, header: bytes, payload: bytes) -> Reply:
         if self._process is None:
             self._process = _start()
-            # Also when nobody closes this: at the end of the interpreter, or of the thread.
+            # The server is stopped even if nobody closes it: when interpreter or thread end.
             self._stop = weakref.finalize(self, _stop, self._process)
         requests, replies = self._process.stdin, self._process.stdout
         assert requests is not None and replies is not None
@@ -121,15 +121,16 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
 
 def _start() -> subprocess.Popen[bytes]:
     environment = os.environ | _ONE_THREAD
-    # What can be imported here must be importable there, also when it was added by hand.
+    # Modules that can be imported here must be importable there, also from folders added by hand.
     environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return subprocess.Popen(
         [sys.executable, "-c", "from skgenad.benchmark._server import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
-        # A group of its own: Ctrl-C reaches the client, which closes the pipe. Not a session of
-        # its own: schedulers give each session a fair share, and `nice` would mean nothing.
+        # The server gets a process group, so that Ctrl-C reaches the client alone, which closes
+        # the pipe. It gets no session: schedulers give each session a fair share, and `nice`
+        # would then mean nothing.
         process_group=0,
     )
 

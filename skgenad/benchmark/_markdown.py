@@ -1,4 +1,4 @@
-"""Markdown from tables, and nothing else."""
+"""Tables written as Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of `run_benchmark`: what its file of results has in its columns."""
+"""The rows of `run_benchmark`: the columns of its file of results, and reading it."""
 
 from __future__ import annotations
 

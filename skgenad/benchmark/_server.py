@@ -52,7 +52,7 @@ def receive(stream: IO[bytes]) -> bytes | None:
 
 
 def _read(stream: IO[bytes], length: int) -> bytes | None:
-    # An unbuffered pipe gives what is there, which may be a part of what was asked for.
+    # An unbuffered pipe returns what has arrived, which may be less than was asked for.
     data = bytearray(length)
     view, filled = memoryview(data), 0
     while filled < length:
@@ -128,7 +128,7 @@ def _child(payload: bytes, writing: int, output: int) -> None:
         try:
             function, args = pickle.loads(payload)
             result = b"+" + pickle.dumps(function(*args))
-        except BaseException as error:  # the parent turns it into a row, whatever it is
+        except BaseException as error:  # the parent makes a row of any error
             result = b"-" + f"{type(error).__name__}: {error}".encode(errors="replace")
         with open(writing, "wb") as pipe:
             send(pipe, result)
@@ -152,7 +152,7 @@ def _describe_death(status: int, output: IO[bytes]) -> str:
 
 def main() -> None:
     """Serve on standard input and output."""
-    # Replies travel on a copy of standard output, so that nothing a library prints gets among them.
+    # Replies travel on a copy of standard output, so that nothing that is printed mixes with them.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(os.fdopen(os.dup(0), "rb", buffering=0), replies)

@@ -121,9 +121,9 @@ def _class_defaults(estimator: Any) -> dict[str, Any]:
 
 
 def _owned(params: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is listed below a parameter that is no estimator.
+    """Leave out nested parameters whose owner is no estimator.
 
-    Such a parameter is None or a short form of an estimator, and says all there is to say.
+    Their owner is None or a short form of an estimator, whose text says as much as they do.
     """
     owners = {"", *(name for name, value in params.items() if _is_estimator(value))}
     return {name: value for name, value in params.items() if name.rpartition("__")[0] in owners}
@@ -134,7 +134,7 @@ def _is_estimator(value: Any) -> bool:
 
 
 def _described(params: dict[str, Any]) -> dict[str, Any]:
-    """Turn parameters but random states into what JSON holds."""
+    """Turn parameters, except random states, into values that JSON can hold."""
     params = {k: v for k, v in params.items() if not k.endswith("random_state")}
     text = json.dumps(params, sort_keys=True, default=_describe_value)
     return json.loads(_ADDRESS.sub("", text))
@@ -142,7 +142,7 @@ def _described(params: dict[str, Any]) -> dict[str, Any]:
 
 def _describe_value(value: Any) -> Any:
     if _is_estimator(value):
-        return type(value).__name__  # its parameters have entries of their own
+        return type(value).__name__  # its parameters are listed as entries of their own
     if isinstance(value, np.generic):
         return value.item()
     return repr(value)

@@ -1,4 +1,4 @@
-"""What a process should do once so that its forked children need not do it every time.
+"""Imports and compilations that a process does once, so that its forked children need not.
 
 Without this, times of short fits are times of compilers and imports: pyod compiles functions with
 numba when they are first called (6 seconds for SOD), and torch imports its compiler when the first
@@ -15,12 +15,12 @@ import warnings
 
 import numpy as np
 
-_done: set[str] = set()  # of this process; `sys.modules` also has what others imported
+_done: set[str] = set()  # modules preloaded by this process; others may have imported more
 _ROWS = np.linspace(0.0, 1.0, 64).reshape(32, 2)
 
 
 def preload(name: str) -> None:
-    """Import a module, and get done with what its first use would cost.
+    """Import a module, and pay now what its first use would cost.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def _use_distances() -> None:
 _FIRST_USES = {
     "pyod.models.auto_encoder": _use_distances,
     "pyod.models.cblof": _use_distances,
-    "pyod.models.copod": _use_ecod,  # compiles the same functions
+    "pyod.models.copod": _use_ecod,  # COPOD compiles the same functions as ECOD
     "pyod.models.ecod": _use_ecod,
     "pyod.models.hbos": _use_hbos,
     "pyod.models.sod": _use_sod,

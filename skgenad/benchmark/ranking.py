@@ -311,7 +311,7 @@ def _paired(difference: np.ndarray, n_boot: int, random_state: int) -> dict[str,
 
 
 def _bootstrap_interval(values: np.ndarray, n_boot: int, random_state: int) -> tuple[float, float]:
-    if np.ptp(values) == 0:  # every bootstrap sample has the same mean
+    if np.ptp(values) == 0:  # all bootstrap samples have the same mean
         return float(values[0]), float(values[0])
     interval = stats.bootstrap(
         (values,), np.mean, method="percentile", n_resamples=n_boot, random_state=random_state

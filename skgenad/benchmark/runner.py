@@ -164,7 +164,7 @@ def run_benchmark(
 
 
 def _known(file: ResultsFile) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Rows by the values of their keys."""
+    """Rows of a file by the values of their keys."""
     return {tuple(row[name] for name in KEY): row for row in file.rows}
 
 
@@ -276,7 +276,7 @@ def _backend(backend: str, scheduler: str | None, jobs: int) -> Any:
     if backend == "dask":
         distributed = require("distributed", extra="dask")
         if scheduler is None:
-            # Workers that are threads: cells are processes of their own anyway.
+            # Workers can be threads, because each cell runs in a process of its own anyway.
             cluster = distributed.LocalCluster(
                 processes=False,
                 n_workers=1,
@@ -298,10 +298,10 @@ def _compute(
     parallel = Parallel(
         n_jobs=jobs,
         return_as="generator_unordered",
-        # Dask runs all that it is given, so what it is given is what keeps `jobs`.
+        # Dask runs all tasks that it is given, so it is given no more than `jobs` at a time.
         pre_dispatch="n_jobs" if backend == "dask" and jobs > 0 else "2 * n_jobs",
-        batch_size=1,  # a row is kept as soon as it is there
-        max_nbytes=None,  # payloads are bytes already: no copies in a temporary folder
+        batch_size=1,  # each row is kept as soon as it is computed
+        max_nbytes=None,  # payloads are bytes: joblib need not map them to files
     )
     local = backend == "loky"
     tasks = (delayed(_run)(*task, time_limit, local) for task in _tasks(cells, suite))
@@ -338,7 +338,7 @@ def _try_split(X: ArrayLike, y: ArrayLike, key: Mapping[str, Any]) -> Split | st
     """Split a data set; one that cannot be split becomes a message in the rows of its cells."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the note says the same, in every row
+            warnings.simplefilter("ignore", UserWarning)  # the note of the split says it
             return make_split(
                 X,
                 y,
@@ -373,7 +373,7 @@ def _run(
 ) -> dict[str, Any]:
     """Compute one row; runs in a worker of joblib or Dask, which leaves the work to a child."""
     if local and threading.current_thread() is threading.main_thread() and _in_worker():
-        # Ctrl-C is for the process that asked; it ends this one when it has written what it got.
+        # The parent handles Ctrl-C: it writes the rows that it has, and then ends this process.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     measured = ("auroc", "average_precision", "fit_seconds", "score_seconds", "peak_memory_mb")
     row = {**base, "status": "failed", **dict.fromkeys(measured, math.nan), "versions": versions()}

@@ -109,7 +109,7 @@ class ResultsFile:
         Returns
         -------
         rows : DataFrame
-            In the order of the file. What a killed run has not finished is left out.
+            Rows in the order of the file. What a killed run has not finished is left out.
 
         Raises
         ------
@@ -238,12 +238,12 @@ class ResultsFile:
             the file already; nothing is written then.
         """
         lines = [self._fields(row) for row in rows]
-        parsed = [self._parse_row(fields) for fields in lines]  # as a later run will read them
+        parsed = [self._parse_row(fields) for fields in lines]  # rows as a later run will read them
         keys = [self.key_of([row[name] for name in self.key]) for row in parsed]
         for i, key in enumerate(keys):
             if key in self.keys or key in keys[:i]:
                 raise ValueError(f"the row {', '.join(key)} is in '{self.path}' already")
-        if len(lines) > 1:  # a single line is finished when its end is there
+        if len(lines) > 1:  # a single line without its end is seen to be unfinished
             self._announce()
         self._write(lines)
         self._mark.unlink(missing_ok=True)
@@ -267,7 +267,7 @@ class ResultsFile:
         return self.path.rename(aside)
 
     def _lock(self) -> None:
-        # Not at the top: the module does not exist on Windows, where reports can still be made.
+        # This is not imported at the top: Windows lacks the module, and reports can be made there.
         import fcntl
 
         try:
@@ -298,7 +298,7 @@ class ResultsFile:
         return self.path.with_name(self.path.name + ".begun")
 
     def _announce(self) -> None:
-        """Note the size so far; what is behind it is unfinished while the note is there."""
+        """Note the size so far: while the note exists, all behind that size is unfinished."""
         file = os.open(self._mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             _write_all(file, b"%d\n" % os.fstat(self._file).st_size)
@@ -323,13 +323,13 @@ class ResultsFile:
 
 
 def _write_all(file: int, data: bytes) -> None:
-    while data:  # a signal can interrupt a write; the rest then follows
+    while data:  # a signal can cut a write short; the rest is written then
         data = data[os.write(file, data) :]
     os.fsync(file)
 
 
 def _to_text(value: Any) -> str:
-    if isinstance(value, float):  # NumPy's, too
+    if isinstance(value, float):  # NumPy's float64 is a float, too
         return "" if math.isnan(value) else repr(float(value))
-    # One row is one line, whatever a message holds.
+    # A row must stay one line, whatever its message holds.
     return " ".join(str(value).replace("\0", " ").split())

@@ -79,7 +79,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def __sklearn_clone__(self) -> PyODDetector:
-        with global_seeds(None):  # cloning constructs, and constructors of pyod may seed
+        with global_seeds(None):  # clone calls a constructor, and pyod's may seed generators
             detector = clone(self.detector, safe=False)
         return type(self)(detector, random_state=clone(self.random_state, safe=False))
 
@@ -138,7 +138,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
-        # Scoring gets generators of its own too: some detectors of pyod draw while they score.
+        # Scoring gets generators of its own as well, because some detectors of pyod draw in it.
         with global_seeds(0):
             scores = self.detector_.decision_function(rows)
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))

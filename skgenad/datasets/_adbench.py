@@ -20,7 +20,7 @@ from ._npz import load_npz
 
 _COMMIT = "3dac8221081e190f157d78e93bfa8867f90d0965"
 _BASE_URL = f"https://raw.githubusercontent.com/Minqi824/ADBench/{_COMMIT}"
-_PREFIX = "adbench/datasets/"  # of every path in the repository
+_PREFIX = "adbench/datasets/"  # how every path of a data set in the repository begins
 _TABULAR = "Classical"
 
 
@@ -181,9 +181,9 @@ def _natural_key(text: str) -> list[str | int]:
 
 
 def _short_names(name: str) -> set[str]:
-    """Lower-case names under which a data set is found besides others.
+    """Lower-case names by which a data set is found.
 
-    A table's number may be left out, an embedding's group as well.
+    The number of a table and the group of an embedding may be left out.
     """
     group, _, stem = name.rpartition("/")
     if group:

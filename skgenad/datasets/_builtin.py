@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import datasets
 from sklearn.utils import Bunch
 
-_LARGEST_SHARE = 0.2  # of anomalies among the rows
+_LARGEST_SHARE = 0.2  # the largest share of anomalies among the rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def _one_vs_rest(load: Callable[[], Bunch], prefix: str, noun: str) -> dict[str,
 
 
 def _problems() -> dict[str, _Problem]:
-    # Class 0 of breast cancer is malignant.
+    # In the breast cancer data, class 0 is malignant.
     cancer = _Problem(datasets.load_breast_cancer, 0, "malignant is the anomaly, benign is normal")
     return {
         "breast_cancer": cancer,

@@ -14,8 +14,8 @@ from ._fetch import RemoteFile, fetch_file, find_file
 from ._image_bunch import make_image_bunch, parts_of
 from ._mnist_like import read_splits
 
-# The binary version: plain bytes, where the version for Python is made of pickles. SHA-256 as
-# recorded by TensorFlow Datasets.
+# This is the binary version, of plain bytes; the version for Python is made of pickles. The SHA-256
+# is the one that TensorFlow Datasets records.
 _CIFAR10 = RemoteFile(
     path="cifar10/cifar-10-binary.tar.gz",
     base_url="https://www.cs.toronto.edu/~kriz",
@@ -23,7 +23,8 @@ _CIFAR10 = RemoteFile(
     digest="sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     also_at=("cifar-10-binary.tar.gz",),
 )
-# A small copy in circulation, 1,000 and 400 images a class that were JPEG once. Not on any server.
+# A small copy in circulation has 1,000 and 400 images a class, which were JPEG once. No server has
+# it: the file must be in the data home.
 _CIFAR10_SUBSET = RemoteFile(
     path="cifar10/cifar10_subset.npz",
     base_url="",
@@ -31,7 +32,7 @@ _CIFAR10_SUBSET = RemoteFile(
     digest="sha256:bf88d5367b847a9d96b90406cb8cdbb59936c1d0ecb22d05f4f7171bbdb02c9a",
     also_at=("cifar10_subset.npz",),
 )
-# SHA-256 as recorded by TensorFlow Datasets and by torchvision's prototype data sets.
+# TensorFlow Datasets and torchvision's prototype data sets record these SHA-256.
 _SVHN = {
     part: RemoteFile(
         path=f"svhn/{part}_32x32.mat",
@@ -238,7 +239,7 @@ def fetch_svhn(
     ]
     tables = [loadmat(path) for path in paths]
     X = np.concatenate([table["X"].transpose(3, 2, 0, 1) for table in tables])
-    # The digit 0 has the label 10 in the files.
+    # In the files the digit 0 has the label 10.
     y = np.concatenate([table["y"].ravel() for table in tables]).astype(np.int64) % 10
     if return_X_y:
         return X, y
@@ -252,7 +253,7 @@ def _read_cifar(path: Path, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndar
     with tarfile.open(path, "r:gz") as archive:
         for name in [name for part in parts for name in _CIFAR10_BATCHES[part]]:
             stream = archive.extractfile(f"{_CIFAR10_FOLDER}/{name}")
-            assert stream is not None  # a file, not a folder: the digest says so
+            assert stream is not None  # the member is a file: the digest of the archive says so
             content = np.frombuffer(stream.read(), dtype=np.uint8)
             records.append(content.reshape(-1, 1 + 3 * _SIDE**2))
     table = np.concatenate(records)

@@ -1,4 +1,4 @@
-"""Files from the network: found locally or downloaded once, and verified either way.
+"""Files from the network, which are found locally or downloaded once, and verified either way.
 
 A `RemoteFile` says what a file is; `fetch_file` returns the path of a verified copy. Nothing gets
 its final name before its digest is right, an interrupted download goes on where it stopped, and
@@ -184,7 +184,7 @@ def fetch_file(
         raise FileNotFoundError(
             f"'{file.path}' is missing and download_if_missing is False. {_advice(file, home)}"
         )
-    require("pooch", extra="bench")  # before anything is written
+    require("pooch", extra="bench")  # an error must come before anything is written
     target, url = file.places(home)[0], file.url(base_url)
     download = _Download(
         url, target.with_name(target.name + ".part"), file.digest, verbose, timeout
@@ -197,7 +197,7 @@ def fetch_file(
             f"Could not download '{file.path}' from {url}: {error}. {_advice(file, home)}"
         ) from error
     except OSError as error:
-        if error.errno is None:  # not the file system: our own word on a wrong content
+        if error.errno is None:  # this is our own error on a wrong content
             raise
         raise OSError(
             f"Could not store '{file.path}' in '{target.parent}': {error}. {_advice(file, home)}"
@@ -234,8 +234,8 @@ def _download_once(download: _Download, target: Path, n_retries: int, delay: flo
         if not target.is_file():
             download.run(n_retries, delay)
             os.replace(download.part, target)
-        # Whoever still waits for the old lock, or makes a new one, finds the target in place.
-        # Windows does not remove a file that is open: there an empty lock file stays behind.
+        # The lock can go, because whoever takes it from now on finds the target in place. Windows
+        # does not remove a file that is open, so an empty lock file stays behind there.
         if os.name != "nt":
             lock.unlink(missing_ok=True)
 
@@ -285,9 +285,9 @@ class _Download:
             except requests.HTTPError as error:
                 status = error.response.status_code
                 if status == _RANGE_NOT_SATISFIABLE:
-                    self.part.unlink()  # longer than the file itself: not a beginning of it
+                    self.part.unlink()  # it is too long to be a beginning of the file
                 elif status != _TOO_MANY_REQUESTS and status < 500:
-                    raise  # it would be the same next time
+                    raise  # another attempt would get the same answer
                 if not n_left:
                     raise
             except (requests.ConnectionError, requests.Timeout, broken_off):
@@ -304,7 +304,7 @@ class _Download:
                 headers["Range"] = f"bytes={stream.tell()}-"
 
             def drop_old_bytes(response: Any, **_: object) -> None:  # noqa: ANN401
-                if response.status_code == _OK:  # not 206: it ignored the range
+                if response.status_code == _OK:  # the server ignored the range, or it would say 206
                     stream.truncate(0)
 
             require("pooch", extra="bench").HTTPDownloader(

@@ -1,4 +1,4 @@
-"""What the fetchers of image sets share: parts of a set, and how a set is handed over."""
+"""Functions that the fetchers of image sets share: the parts of a set, and its Bunch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_image_bunch(
     text: str,
     url: str,
 ) -> Bunch:
-    """Put images (n, C, H, W), their classes and what was read together."""
+    """Put images (n, C, H, W), their classes and what else was read into a Bunch."""
     files = ", ".join(f"'{path}'" for path in paths)
     shape = "x".join(str(n) for n in data.shape[1:])
     description = (

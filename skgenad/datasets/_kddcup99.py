@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 from ._fetch import RemoteFile, fetch_file, find_file
 from ._papers import make_bunch
 
-# Address and digest of the copy that scikit-learn's `fetch_kddcup99` downloads.
+# The copy that scikit-learn's `fetch_kddcup99` downloads.
 _RAW = RemoteFile(
     path="kddcup99/kddcup.data_10_percent.gz",
     base_url="https://ndownloader.figshare.com/files",
@@ -20,7 +20,8 @@ _RAW = RemoteFile(
     digest="sha256:8045aca0d84e70e622d1148d7df782496f6333bf6eb979a1b0837c42a9fd9561",
     also_at=("kddcup.data_10_percent.gz",),
 )
-# What becomes of it here, in one array with the labels as its last column. Not on any server.
+# The same data after encoding, in one array whose last column is the labels. No server has it: the
+# file must be in the data home.
 _ENCODED = RemoteFile(
     path="kddcup99/kddcup99_dagmm.npz",
     base_url="",
@@ -39,7 +40,7 @@ _COLUMNS = (
     "dst_host_srv_diff_host_rate dst_host_serror_rate dst_host_srv_serror_rate "
     "dst_host_rerror_rate dst_host_srv_rerror_rate label"
 ).split()
-# The values that occur in the 10 % file, in the order of their columns.
+# The values of each categorical column that occur in the 10 % file, in the order of their codes.
 _CATEGORIES = {
     "protocol_type": "icmp tcp udp".split(),
     "service": (
@@ -177,7 +178,7 @@ def _read_raw(path: Path) -> tuple[np.ndarray, np.ndarray]:
     X = np.zeros((len(table), len(_FEATURES)))
     start = 0
     for column, values in _CATEGORIES.items():
-        # Every value has a code: the digest of the file says which ones occur.
+        # No value lacks a code, because the digest fixes which ones the file holds.
         X[np.arange(len(table)), start + table[column].cat.codes.to_numpy()] = 1
         start += len(values)
     numbers = X[:, start:]

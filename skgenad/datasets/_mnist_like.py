@@ -13,8 +13,8 @@ from sklearn.utils import Bunch
 from ._fetch import RemoteFile, fetch_file
 from ._image_bunch import make_image_bunch, parts_of
 
-# The file that Keras downloads, with its digest there; the second digest is that of a copy in
-# circulation with the same images and labels, its rows sorted by digit.
+# The file that Keras downloads, with the digest that Keras has for it. The second digest is of a
+# copy in circulation with the same images and labels, whose rows are sorted by digit.
 _MNIST = RemoteFile(
     path="mnist/mnist.npz",
     base_url="https://storage.googleapis.com/tensorflow/tf-keras-datasets",
@@ -32,7 +32,7 @@ def _idx_files(
 ) -> dict[str, dict[str, RemoteFile]]:
     """Map "train" and "test" to the files with images and with labels.
 
-    `elsewhere` is the folder that torchvision keeps the same files in.
+    `elsewhere` is the folder in which torchvision keeps the same files.
     """
     return {
         part: {
@@ -49,7 +49,7 @@ def _idx_files(
     }
 
 
-# SHA-256 as recorded by TensorFlow Datasets and by torchvision's prototype data sets.
+# TensorFlow Datasets and torchvision's prototype data sets record these SHA-256.
 _FASHION = _idx_files(
     "fashion_mnist",
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",

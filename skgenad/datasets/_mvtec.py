@@ -125,7 +125,7 @@ def make_mvtec_bunch(
     filenames: Sequence[str],
     source: str,
 ) -> Bunch:
-    """Put images, what is wrong with them and where together."""
+    """Put images, the names of their defects and the masks of these into a Bunch."""
     target = (defects != GOOD).astype(np.int64)
     shape = "x".join(str(n) for n in data.shape[1:])
     kinds = ", ".join(f"{(defects == kind).sum()} {kind}" for kind in dict.fromkeys(defects))

@@ -145,7 +145,7 @@ def load_folder(path: str | os.PathLike[str]) -> dict[str, Bunch]:
 
 def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        # A plain .npy file would load as an array, which is no context manager.
+        # A plain .npy file would load as an array, which `with` below cannot close.
         if path.is_file() and not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile("the file is not a zip archive")
         with np.load(path, allow_pickle=False) as arrays:

@@ -15,7 +15,7 @@ from skgenad._extras import require
 from ._fetch import RemoteFile, fetch_file, find_file
 from ._image_bunch import make_image_bunch
 
-# SHA-256 as recorded by TensorFlow Datasets.
+# TensorFlow Datasets records these SHA-256.
 _ARCHIVES = {
     name: RemoteFile(
         path=f"omniglot/images_{name}.zip",
@@ -31,7 +31,8 @@ _ARCHIVES = {
         "background_small2": "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
     }.items()
 }
-# The small sets in the form this module gives them. Not on any server.
+# The small sets in the form that this module gives them. No server has this file: it must be in the
+# data home.
 _SMALL = RemoteFile(
     path="omniglot/omniglot28.npz",
     base_url="",
@@ -147,7 +148,7 @@ def fetch_omniglot(
         ]
         X, alphabets = _read_archives(paths)
     if subset == "small":
-        # Two alphabets are in both archives.
+        # Two alphabets are in both archives, so their drawings are kept once.
         kept = np.sort(np.unique(X.reshape(len(X), -1), axis=0, return_index=True)[1])
         X, alphabets = X[kept], alphabets[kept]
     names, y = np.unique(alphabets, return_inverse=True)
@@ -174,5 +175,5 @@ def _read_archives(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
                 with pillow.open(io.BytesIO(archive.read(name))) as drawing:
                     small = drawing.convert("L").resize((_SIDE, _SIDE), pillow.Resampling.BOX)
                 images.append(255 - np.asarray(small))
-                alphabets.append(name.split("/")[1])  # images_background/Greek/character01/...
+                alphabets.append(name.split("/")[1])  # the path is images_background/Greek/...
     return np.stack(images)[:, None], np.array(alphabets)

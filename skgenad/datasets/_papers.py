@@ -309,7 +309,7 @@ def fetch_thyroid(
 def make_bunch(
     name: str, X: np.ndarray, y: np.ndarray, path: Path, text: str, **fields: Any
 ) -> Bunch:
-    """Put a data set and its description together."""
+    """Put a data set and its description into a Bunch."""
     description = (
         f"{name}: {len(y)} rows, {X.shape[1]} features, {y.sum()} anomalies ({y.mean():.1%}), from "
         f"'{path}'.\n\n{text} {fields['url']}"
@@ -320,7 +320,7 @@ def make_bunch(
 def _read_abalone(path: Path, sex: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Read features, labels, numbers of rings and names of features."""
     lines = [line.split(",") for line in path.read_text(encoding="ascii").split()]
-    table = np.array([line for line in lines if line[0] in _SEXES])  # no row of names
+    table = np.array([line for line in lines if line[0] in _SEXES])  # without column names
     all_rings = table[:, -1].astype(np.int64)
     kept = np.isin(all_rings, [*_NORMAL_RINGS, *_ANOMALOUS_RINGS])
     table, rings = table[kept], all_rings[kept]

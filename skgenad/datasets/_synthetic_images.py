@@ -10,7 +10,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 
 from skgenad._core.rows import check_image_shape
 
-_GAP = 6  # rows of zeros in the middle of a chimera
+_GAP = 6  # rows of zeros between the halves of a chimera
 _LEVELS = 256
 
 
@@ -244,7 +244,8 @@ def _partners(classes: np.ndarray, chosen: np.ndarray, draws: np.random.RandomSt
     order = np.argsort(classes, kind="stable")
     kinds, starts, counts = np.unique(classes[order], return_index=True, return_counts=True)
     own = np.searchsorted(kinds, classes[chosen])
-    # Places in the order from behind the own class on, round and round.
+    # Rows are sorted by class; counting on from the end of the own class, and past the end of all
+    # rows to the first, reaches every row of other classes.
     places = starts[own] + counts[own] + draws.randint(len(classes) - counts[own])
     return order[places % len(classes)]
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from ._texture_looks import Array, Scene, covered, mixed
 
-LARGEST_AREA = 0.02  # of the image
+LARGEST_AREA = 0.02  # of a defect, as a share of the image
 _SMALLEST_AREA = 0.006
 _LEAST_CONTRAST = 0.25  # mean change of a colour inside the defect, on a scale from 0 to 1
 _N_TRIES = 1000
-# What is covered, on the fine grid, and the colours of which the one that differs most is taken.
+# The share of each point of the fine grid that a defect covers, and the colours that it may have:
+# :func:`plant` takes the one that differs most from what was there.
 Cover = tuple[Array, Sequence[Array]]
 
 

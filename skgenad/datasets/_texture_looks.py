@@ -91,7 +91,7 @@ def weave(x: Array, y: Array, rng: np.random.Generator) -> Scene:
     image = mixed(ground, thread, shade)
 
     def piece(rng: np.random.Generator) -> Array:
-        # One crossing with a light thread on top.
+        # A missing piece is one crossing where the light thread is on top.
         i, j = np.floor(u), np.floor(v)
         tops = np.argwhere(light_on_top & (np.hypot(x - 0.5, y - 0.5) < 0.36))
         row, column = tops[rng.integers(len(tops))]
@@ -115,7 +115,7 @@ def wood(x: Array, y: Array, rng: np.random.Generator) -> Scene:
     beneath = np.broadcast_to(colour(0.20, 0.10, 0.05), image.shape)
 
     def piece(rng: np.random.Generator) -> Array:
-        # A splinter, along the grain.
+        # A missing piece is a splinter, along the grain.
         a, b = rotated(x - rng.uniform(0.2, 0.8), y - rng.uniform(0.2, 0.8), degrees(rng, 8))
         return np.abs(a) - 0.038 * (1 - (b / 0.12) ** 2)
 
@@ -141,7 +141,7 @@ def tiles(x: Array, y: Array, rng: np.random.Generator) -> Scene:
     image = mixed(grout, tile, covered(edge))
 
     def piece(rng: np.random.Generator) -> Array:
-        # A corner that broke off one tile.
+        # A missing piece is a corner that broke off one tile.
         corners = np.argwhere((np.abs(a) > width / 2 - 0.02) & (np.abs(b) > height / 2 - 0.02))
         far = np.abs(corners / len(x) - 0.5).max(axis=1) < 0.36
         i, j = corners[far][rng.integers(far.sum())]

@@ -17,7 +17,7 @@ from ._mvtec import GOOD, make_mvtec_bunch
 from ._texture_defects import DEFECTS, plant, reduced
 from ._texture_looks import LOOKS, Array
 
-_FACTOR = 3  # points of the fine grid along a pixel
+_FACTOR = 3  # points of the fine grid along the side of a pixel
 _NOISE = 0.012  # standard deviation of a pixel's noise, on a scale from 0 to 1
 
 
@@ -143,7 +143,7 @@ def _draw(
 
 
 def _photographed(image: Array, rng: np.random.Generator) -> Array:
-    """Light an image (h, w, 3) from some side, add noise, and round to uint8."""
+    """Light an image (h, w, 3) from a random side, add noise, and round to uint8."""
     y, x = (np.mgrid[: len(image), : len(image)] + 0.5) / len(image) - 0.5
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35)
     light = rng.uniform(0.66, 1.1) * (1 + slope * (np.cos(angle) * x + np.sin(angle) * y))
@@ -160,7 +160,7 @@ def _bunch(
     masks: Array,
     folder: str | os.PathLike[str] | None,
 ) -> Bunch:
-    """Describe a part, and write it where a folder is given."""
+    """Make the Bunch of a part, and write it to the folder if one is given."""
     paths: list[str] = []
     if folder is not None:
         paths = _write(Path(folder) / name, part, data, defects, masks)

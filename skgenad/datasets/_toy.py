@@ -140,7 +140,7 @@ def make_ring(
     _check_noise(noise)
 
     def draw_normal(n: int, rng: np.random.RandomState) -> np.ndarray:
-        # A radius below zero is folded over: one in two million at the largest noise.
+        # Negative radii, one in two million at the largest noise, are folded over.
         return _on_circles(np.abs(rng.normal(1.0, noise, size=n)), rng)
 
     def draw_anomalies(n: int, rng: np.random.RandomState) -> np.ndarray:
@@ -260,7 +260,7 @@ def _make(
     draw_anomalies: _Draw,
     random_state: int | np.random.RandomState | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of both kinds in random order, and their labels."""
+    """Put rows of both kinds and their labels in random order."""
     check_scalar(n_samples, "n_samples", Integral, min_val=1)
     check_scalar(anomalies, "anomalies", Real, min_val=0, max_val=1, include_boundaries="left")
     rng = check_random_state(random_state)

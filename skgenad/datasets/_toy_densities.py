@@ -84,7 +84,7 @@ def ring_log_density(X: ArrayLike, *, noise: float = 0.1) -> np.ndarray:
     outward = -0.5 * ((radius - 1) / noise) ** 2
     folded = -0.5 * ((radius + 1) / noise) ** 2
     log_radius_density = np.logaddexp(outward, folded) - 0.5 * np.log(2 * np.pi) - np.log(noise)
-    with np.errstate(divide="ignore"):  # the pole at the origin
+    with np.errstate(divide="ignore"):  # the density has a pole at the origin
         return log_radius_density - np.log(2 * np.pi * radius)
 
 
@@ -162,5 +162,5 @@ def _check_noise(noise: float) -> None:
 
 
 def _check_variance(variance: float) -> None:
-    # Larger ones leave no room for anomalies in the square.
+    # Larger variances would leave no room for anomalies in the square.
     check_scalar(variance, "variance", Real, min_val=0, max_val=1, include_boundaries="right")

@@ -3,7 +3,7 @@
 The detectors are imported from :mod:`skgenad`; here are the objects that they take as parameters.
 """
 
-from ._mpdr_parts import Manifold, Masked, Reconstruction, Scalar
 from .chains import Chain, Replay
+from .mpdr_parts import Manifold, Masked, Reconstruction, Scalar
 
 __all__ = ["Chain", "Manifold", "Masked", "Reconstruction", "Replay", "Scalar"]

@@ -1,4 +1,4 @@
-"""What detectors share whose score comes from an energy that was trained with negatives."""
+"""Methods of all detectors whose score is an energy that was trained with negatives."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Langevin:
             eps = torch.randn_like(x)
             new = x - self.step_size * gradient + noise * eps
             new_energy, new_gradient = energy_and_grad(new)
-            # log q(x | new) - log q(new | x) for the Gaussian proposals of this step
+            # `back` and eps^2 give log q(x | new) - log q(new | x), q being the Gaussian proposal.
             back = (x - new + self.step_size * new_gradient).square().sum(dim=1) / noise**2
             log_ratio = energy - new_energy + 0.5 * (eps.square().sum(dim=1) - back)
             accept = (torch.rand_like(log_ratio).log() < log_ratio) & _inside(new, bounds)
@@ -226,7 +226,7 @@ class ReplayBuffer(nn.Module):
         super().__init__()
         self.size, self.ratio = size, ratio
         self.register_buffer("rows", torch.empty(0, n_columns), persistent=False)
-        # A buffer too, so that whoever restores the rows restores the place of the oldest.
+        # The place of the oldest row is a buffer, so that it is restored together with the rows.
         self.register_buffer("_next", torch.zeros((), dtype=torch.long), persistent=False)
 
     def __len__(self) -> int:
@@ -265,5 +265,5 @@ class ReplayBuffer(nn.Module):
         if len(rows):
             index = self._next + torch.arange(len(rows), device=rows.device)
             self.rows[index % self.size] = rows
-            # In place, as all that a recorded step keeps.
+            # The place changes in place: a recorded step goes on writing to the same tensor.
             self._next.add_(len(rows)).remainder_(self.size)

@@ -1,4 +1,4 @@
-"""What modules share that learn an energy from negatives: chains, the data's range, the guard."""
+"""Modules that learn an energy from negatives: their chains, the range of data, energy limits."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ._energies import energy_and_grad
 from ._langevin import Bounds, EnergyAndGrad, Langevin, ReplayBuffer, tempered
 from .chains import Chain
 
-# Mean energies of negatives beyond so many mean squares of the data mean that a chain ran away.
+# If the mean energy of negatives exceeds so many mean squares of the data, a chain ran away.
 _DIVERGENCE = 10.0
-# Negatives that are kept for plots.
+# The number of latest negatives that are kept, for `negatives_` and its plots.
 _KEPT = 1000
-# Noise of visible chains unless asked otherwise, for tables in standard units and for pixels.
+# What noise="auto" of visible chains is, for tables in standard units and for pixels.
 _TABLE_NOISE = 0.3
 _PIXEL_NOISE = 0.005
-# Factor on the gradient for pixels: that of IGEBM, NAE and MPDR.
+# What step_size="auto" is for pixels: IGEBM, NAE and MPDR all have it in their papers.
 PIXEL_STEP = 10.0
-# A step of s * D / 2 on a mean over D columns moves a residual by the share s of itself.
+# For tables step_size="auto" is such that a step shortens a residual by this share of itself: that
+# takes s * D / 2 where the energy is a mean of squares over D columns.
 _RELATIVE_STEP = 0.2
 
 
@@ -108,7 +109,7 @@ class NegativesModule(Model):
     n_features : int
         Number of columns.
     settings : Settings
-        Of training. They may be replaced by those of another training.
+        Settings of training, which may be replaced by those of another training.
     pixels : bool, default=False
         Whether columns are pixels: their range is [0, 1], whatever the rows are.
     """

@@ -1,13 +1,13 @@
-"""Settings of the papers' experiments, by detector; what they leave open, `from_paper` says."""
+"""Settings of the papers' experiments; `from_paper` says what the papers leave open."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._mpdr_parts import Manifold, Reconstruction
 from .chains import Chain, Replay
+from .mpdr_parts import Manifold, Reconstruction
 
-# MPDR: Tables 7 and 8, appendix B.
+# MPDR: the settings are from Tables 7 and 8 and appendix B.
 MPDR_RATE = 1e-4
 _MPDR: dict[str, Any] = {
     "noise_range": (0.05, 0.3),
@@ -56,13 +56,14 @@ MPDR: dict[str, dict[str, Any]] = {
         "augmentation": ("flip", "crop", "jitter", "grey"),
     },
 }
-# What is different on digits for MPDR-S, whose energy is not a reconstruction error.
+# Settings on digits that differ for MPDR-S, whose energy is not a reconstruction error.
 MPDR_SCALAR_MNIST: dict[str, Any] = {
     "latent_chain": Chain(2, step_size=0.05, noise=0.02, gamma=1e-4),
     "learning_rate": MPDR_RATE,
 }
 
-# NAE: Table 11, appendix D.3. The rate for log T is a hundred times that of the networks.
+# NAE: the settings are from Table 11 and appendix D.3. The rate for log T is a hundred times that
+# of the networks.
 _NAE: dict[str, Any] = {"learning_rate": 1e-5, "schedule": "constant"}
 NAE: dict[str, dict[str, Any]] = {
     "2d": {

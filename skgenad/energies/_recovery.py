@@ -99,7 +99,7 @@ class RecoveryModule(NegativesModule):
     n_features : int
         Number of columns.
     settings : RecoverySettings
-        Of training.
+        Settings of training.
     latent_dims : tuple of int
         Latent dimension of each manifold.
     replay : (int, float), default=(0, 0.95)
@@ -125,7 +125,7 @@ class RecoveryModule(NegativesModule):
         super().__init__(base, n_features, settings, pixels=pixels)
         self.manifolds: Any = nn.ModuleList(manifolds)
         self.latent_dims = latent_dims
-        # A kept row is a chain's state with what it is conditioned on: x, z~ and 1 / (2 sigma^2).
+        # A kept row is the state x of a chain with its condition: z~ and 1 / (2 sigma^2).
         widths = [n_features + d_z + 1 for d_z in latent_dims] if replay[0] else []
         self.buffers_: Any = nn.ModuleList(ReplayBuffer(*replay, width) for width in widths)
 

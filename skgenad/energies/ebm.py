@@ -38,7 +38,8 @@ from ._langevin import ReplayBuffer
 from ._negatives import PIXEL_STEP, NegativesModule, Settings, visible_langevin
 from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
-# The level of an energy is free: of fewer columns than these the guard thinks as of so many.
+# The divergence guard's limit grows with the columns, but the level of an energy is free: with
+# fewer columns than these, the limit is that of so many.
 _FEW_COLUMNS = 10
 
 
@@ -52,7 +53,7 @@ class EBMModel(NegativesModule):
     n_features : int
         Number of columns.
     settings : Settings
-        Of training.
+        Settings of training.
     sampling : {"pcd", "cd"}
         Where chains start.
     replay : (int, float)
@@ -94,7 +95,7 @@ class EBMModel(NegativesModule):
         """Level of the negatives' mean energy that means divergence, in nats per column."""
         limit = super().energy_limit() * max(_FEW_COLUMNS, len(self.low))
         penalty = self.settings.energy_penalty
-        # Where there are negatives and no data the penalty alone holds E, at half of this.
+        # Where there are negatives but no data, only the penalty holds E, at half of 1 / penalty.
         return max(limit, 1 / penalty) if penalty else limit
 
 
@@ -109,42 +110,29 @@ class EBM(EnergyBasedDetector):
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
-        The energy, an encoder with one output: widths of the hidden layers of a perceptron; the
-        name of an architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32",
-        "conv32big", "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an
-        object with ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``.
-        None: ``MLP((128, 128), activation="leaky_relu")``.
+        The energy, an encoder with one output: widths of the hidden layers of a perceptron; one of
+        the objects of :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one
+        like it with ``make_encoder``. None: ``MLP((128, 128), activation="leaky_relu")``.
     spectral : bool, default=False
-        Whether the weight of every layer is divided by its largest singular value, as in the paper.
-        An energy then changes by at most 1 per standardised unit, too little for the log density of
-        most tables at temperature 1: give it a lower one by a longer step of `visible_chain`.
+        Whether the weight of every layer is divided by its largest singular value. The energy then
+        changes by at most 1 per standardised unit, too little for most tables at temperature 1.
     sampling : {"pcd", "cd"}, default="pcd"
-        Where the chains of training start:
-
-        - "pcd", persistent chains: in the replay buffer, or afresh at rows uniform in the range of
-          the training rows. With ``replay=Replay(batch_size, ratio=1)`` every chain goes on for
-          ever, and none is restarted;
-        - "cd", contrastive divergence: at the rows of the batch. What is far from all rows is never
-          visited, and its energy is a guess.
+        Where the chains of training start: "pcd" in the replay buffer, or afresh at rows uniform in
+        the range of the training rows (persistent chains); "cd" at the rows of the batch
+        (contrastive divergence).
     visible_chain : Chain, default=None
-        The chain. None: ``Chain(10, step_size="auto", noise="auto", bounds="data")``. It has no
-        `gamma`. The step size "auto" is ``noise ** 2 / 2``, that of Langevin dynamics: for short
-        steps the chain's limit is exp(-E), so that E is learned as minus a log density in nats,
-        whatever the number of columns. Any other step s stands for the density exp(-E / T) with the
-        temperature ``T = noise ** 2 / (2 * s)``. For images "auto" is 10, the paper's. Details of
-        the density finer than the noise are blurred.
+        The chain, which has no `gamma`. None: ``Chain(10, step_size="auto", noise="auto",
+        bounds="data")``. The step size "auto" is ``noise ** 2 / 2``, that of Langevin dynamics,
+        whose limit for short steps is exp(-E), and 10 for images. Any other step s stands for the
+        density exp(-E / T) with the temperature ``T = noise ** 2 / (2 * s)``.
     replay : Replay, default=None
-        Buffer of rows for "pcd"; "cd" has none. None: ``Replay(1000, ratio=0.95)``. The paper's
-        10,000 rows want far more than the default `max_steps`: each step continues `batch_size` of
-        the chains.
+        Buffer of rows for "pcd"; "cd" has none. None: ``Replay(1000, ratio=0.95)``.
     energy_penalty : float, default=0.01
         Weight of the mean of E(x)^2 + E(x-)^2, which fixes the level of E. It bounds the range of
-        energies where data and negatives differ to ``1 / energy_penalty``; the paper's 1 goes with
-        its far lower temperature.
+        energies where data and negatives differ to ``1 / energy_penalty``.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=1e-3
@@ -156,11 +144,9 @@ class EBM(EnergyBasedDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"
@@ -177,11 +163,9 @@ class EBM(EnergyBasedDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss, mean energy of data and of
-        negatives, seconds.
+        A row per 50 steps: stage, epoch, step, loss, mean energies of data and negatives, seconds.
     negatives_ : ndarray of shape (n_negatives, n_features)
-        Negatives of the last steps of training, at most 1000, in the units of X; none in a
-        detector that :meth:`load` read.
+        The latest negatives of training, at most 1000, in the units of X; none after :meth:`load`.
     module_ : nn.Module
         The energy, with ``energy(x)`` in standardised units.
     units_ : object
@@ -208,8 +192,8 @@ class EBM(EnergyBasedDetector):
     units, in nats, up to a constant that is the same for all rows.
 
     Nothing ties a scalar energy to the rows but its negatives: its settings matter more than those
-    of a reconstruction error, and bad ones rank upside down. The guide has numbers. Beyond the
-    bounds, or with "cd" far from the rows, the energy is an extrapolation and may fall again.
+    of a reconstruction error, and bad ones rank upside down. Beyond the bounds, or with "cd" far
+    from the rows, the energy is an extrapolation and may fall again.
 
     References
     ----------
@@ -314,7 +298,7 @@ class EBM(EnergyBasedDetector):
         return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
 
     def _stages(self, module: EBMModel) -> list[Stage]:
-        # Training that goes on has the settings of now.
+        # `set_params` may have changed the settings since the module was made.
         module.settings = self._settings()
         return [
             Stage(

@@ -49,7 +49,10 @@ from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 from . import _papers
 from ._detector import EnergyBasedDetector
 from ._energies import MaskedEnergy, ScalarEnergy, check_energy, contrastive_loss
-from ._mpdr_parts import (
+from ._negatives import latent_langevin, step_for_errors, visible_langevin
+from ._recovery import RecoveryModule, RecoverySettings
+from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
+from .mpdr_parts import (
     ENERGY_CONSTRAINTS,
     ENERGY_SLOT,
     MANIFOLD_CONSTRAINTS,
@@ -61,13 +64,11 @@ from ._mpdr_parts import (
     Scalar,
     WithNetwork,
 )
-from ._negatives import latent_langevin, step_for_errors, visible_langevin
-from ._recovery import RecoveryModule, RecoverySettings
-from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 
-# Rows drawn on the manifold for `on_manifold_score`, at least.
+# `on_manifold_score` draws at least so many rows on the manifold.
 _MANIFOLD_ROWS = 1000
-# Keeps the logarithm of an error finite; far below float32's rounding of one standard unit.
+# Errors are at least this, so that their logarithm is finite; float32's rounding of one standard
+# unit is far larger.
 _TINY = 1e-12
 
 
@@ -86,7 +87,7 @@ class MPDRModel(RecoveryModule):
     def __init__(self, *args: Any, manifold_share: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.manifold_share = manifold_share
-        # Of an energy of the user's nothing is known but that it has ``energy(x)``.
+        # Nothing is known of a user's energy, except that it has ``energy(x)``.
         self.is_named = type(self.base) in (ReconstructionEnergy, ScalarEnergy, MaskedEnergy)
 
     def manifold_loss(self, x: Tensor) -> dict[str, Tensor]:
@@ -125,7 +126,7 @@ class MPDRModel(RecoveryModule):
             return energy
         errors = [(x - net(x)).square().mean(dim=1) for net in self.manifolds]
         logs = torch.stack([(error + _TINY).log() for error in errors]).mean(dim=0)
-        # Rounding takes a similarity to a bit beyond 1.
+        # Rounding can make a similarity a bit larger than 1, and its error negative.
         energy = energy.clamp_min(0)
         return torch.lerp((energy + _TINY).log(), logs, self.manifold_share)
 
@@ -177,15 +178,13 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         "autoencoder" is short for :class:`~skgenad.energies.Manifold`. "identity" perturbs rows by
         Gaussian noise in the input space: diffusion recovery likelihood (DRL), MPDR's special case.
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
         Encoders and decoders of energy and manifold, unless these have their own: widths of the
-        hidden layers of perceptrons; the name of an architecture, "mlp", "fcres" or for images
-        "conv", "conv28", "conv32", "conv32big", "conv64" or "cifar1"; one of the objects of
-        :mod:`skgenad.networks`; or an object with ``make_encoder(shape, latent_dim)`` and
-        ``make_decoder(latent_dim, shape)``. None: ``MLP((128, 128), activation="leaky_relu")``.
+        hidden layers of perceptrons; one of the objects of :mod:`skgenad.networks`, its name in
+        lower case, such as "conv28", or one like it with ``make_encoder`` and ``make_decoder``.
+        None: ``MLP((128, 128), activation="leaky_relu")``.
     noise_range : (float, float), default=(0.05, 0.3)
         Interval from which each row's latent noise magnitude sigma is drawn uniformly; > 0.
     latent_chain : Chain, default=None
@@ -194,24 +193,20 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     visible_chain : Chain, default=None
         The chain among rows. None: ``Chain(5, step_size="auto", noise="auto", gamma=0,
         bounds="data")``. The step size "auto" is 0.1 times the number of columns over which the
-        energy is a mean, and 10 for images. A gamma of 0, which the paper has on images alone,
-        saves the encoder's part of every step.
+        energy is a mean, and 10 for images.
     replay : Replay, default=None
         Buffer of visible chains, for each manifold. None: ``Replay(0, ratio=0.95)``, no buffer.
     energy_penalty : float, default=1.0
         Weight of the mean of E(x-)^2, and with ``energy="scalar"`` of E(x)^2 as well.
     input_noise : float, default=0.0
-        Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to rows
-        in every stage (the paper has 0.01 on normalised representation vectors).
+        Standard deviation, in standardised units or those of pixels, of noise added to rows.
     augmentation : str, tuple of str or callable, default=None
-        How images are changed half-way through the visible chain, in this order: "flip", "shift",
-        "crop", "jitter", "grey", which the guide to images describes, or a callable of tensors
-        (n, C, H, W), which keeps their shape. It needs a visible `gamma` of 0.
+        How images are changed half-way through the visible chain, whose `gamma` must be 0: some of
+        "flip", "shift", "crop", "jitter", "grey" (guide to images) or a callable of (n, C, H, W).
     score_type : {"auto", "combined", "energy"}, default="auto"
         What is scored: "energy" is E; "combined" is a weighted mean of log E and the log of the
-        manifolds' reconstruction error, a hedge for data on which one of them fails; "auto" is
-        "combined" for the reconstruction energy on autoencoder manifolds of tables and "energy"
-        otherwise.
+        manifolds' reconstruction error; "auto" is "combined" for the reconstruction energy on
+        autoencoder manifolds of tables and "energy" otherwise.
     manifold_share : float, default=1/3
         Weight, in [0, 1], of the manifolds' log error in the combined score; log E has the rest.
     max_steps : int, default=400
@@ -225,14 +220,11 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training its energy, on the manifolds and in
-        the units of its first fit.
+        Whether `fit` on a fitted detector continues training its energy, on its manifolds.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -247,11 +239,9 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss, mean energy of data and of
-        negatives, seconds.
+        A row per 50 steps: stage, epoch, step, loss, mean energies of data and negatives, seconds.
     negatives_ : ndarray of shape (n_negatives, n_features)
-        Negatives of the last steps of training, at most 1000, in the units of X; none in a
-        detector that :meth:`load` read.
+        The latest negatives of training, at most 1000, in the units of X; none after :meth:`load`.
     module_ : nn.Module
         Energy and manifolds, with ``energy(x)`` in standardised units.
     units_ : object
@@ -273,9 +263,9 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
 
     Notes
     -----
-    ``score_samples`` is -E, in squared standardised units for the reconstruction and masked
-    energies, or minus the weighted mean of the two logarithms with the combined score. Constant
-    factors depend on training, so scores of two detectors are not comparable.
+    ``score_samples`` is -E, in squared standardised units for reconstruction and masked energies,
+    or minus the weighted mean of both logarithms with the combined score. Constant factors depend
+    on training, so scores of two detectors are not comparable.
 
     References
     ----------
@@ -401,7 +391,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Returns
         -------
         detector : MPDR
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------
@@ -544,7 +534,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
 
     def _stages(self, module: MPDRModel) -> list[Stage]:
         n_features = len(module.low)
-        # Training that goes on has the settings of now.
+        # `set_params` may have changed the settings since the module was made.
         module.settings = self._settings(module.base, module.manifolds[0], n_features)
         energy, manifold = self.part("energy"), self.part("manifold")
         start = self._start(energy, manifold, n_features)
@@ -683,7 +673,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         TypeError
             If it is called, as a scorer, on something that is not an MPDR.
         """
-        if not isinstance(self, MPDR):  # called as a scorer, on something else
+        if not isinstance(self, MPDR):  # as a scorer this is called with any estimator
             raise TypeError(
                 f"MPDR.on_manifold_score scores an MPDR, got {type(self).__name__}; for a Pipeline "
                 "use scoring=skgenad.metrics.on_manifold_scorer."

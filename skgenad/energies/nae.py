@@ -95,7 +95,7 @@ class NAEModel(NegativesModule):
     n_features : int
         Number of columns.
     settings : NAESettings
-        Of training.
+        Settings of training.
     latent_dim : int
         Dimension of latent vectors.
     sampling : {"omi", "cd", "pcd"}
@@ -148,7 +148,7 @@ class NAEModel(NegativesModule):
         parts["loss"] = parts["loss"] + self._latent_term(x)
         if self.settings.train_temperature:
             parts["temperature"] = self.temperature
-            # Its gradient for log T is that of the likelihood, its value is 0.
+            # The added term has the value 0, and for log T the gradient of the likelihood.
             gap = (parts["energy"] - parts["negative_energy"]).detach() / self.temperature
             parts["loss"] = parts["loss"] + gap - gap.detach()
         return parts
@@ -202,78 +202,53 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     """Detect anomalies by a normalized autoencoder.
 
     The density exp(-E / T) / Omega, whose energy E is an autoencoder's reconstruction error, is
-    fitted by maximum likelihood. The autoencoder is first trained to reconstruct; then the error
-    of negatives, rows that the model takes for likely, is raised, so that anomalies which the
-    autoencoder happened to reconstruct are reconstructed no longer.
+    fitted by maximum likelihood: the error of negatives, rows that the model takes for likely, is
+    raised. So anomalies that the autoencoder happened to reconstruct are reconstructed no longer.
 
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     network : tuple of int, str or object, default=None
-        Encoder and decoder: widths of the hidden layers of perceptrons; the name of an
-        architecture, "mlp", "fcres" or for images "conv", "conv28", "conv32", "conv32big",
-        "conv64" or "cifar1"; one of the objects of :mod:`skgenad.networks`; or an object with
-        ``make_encoder(shape, latent_dim)`` and ``make_decoder(latent_dim, shape)``. None:
-        ``MLP((128, 128), activation="leaky_relu")``. With ``()`` both are linear, and with as many
-        latent dimensions as columns the density is a Gaussian.
+        Encoder and decoder: widths of the hidden layers of perceptrons; one of the objects of
+        :mod:`skgenad.networks`, its name in lower case, such as "conv28", or one like it with
+        ``make_encoder`` and ``make_decoder``. None: ``MLP((128, 128), activation="leaky_relu")``.
     latent_dim : int, default=None
-        Dimension of the latent space. None: the number of columns up to 100 columns, 70 % of it
-        beyond, and at least 2; 32 for images.
+        Latent dimension. None: n_features, 70 % of it beyond 100, at least 2; 32 for images.
     latent_space : {"sphere", "euclidean"}, default="sphere"
-        Whether latent vectors are divided by their norm. Fresh latent chains start uniformly on
-        the sphere or at standard normal vectors.
+        Whether latent vectors are divided by their norm.
     distance : {"l2", "l1", "ssim"}, default="l2"
-        Whether the error is the mean over columns of squared or of absolute differences or, for
-        images of at least 11 x 11 pixels, one minus their structural similarity (SSIM).
+        Mean of squared or absolute differences; for images one minus structural similarity (SSIM).
     sampling : {"omi", "cd", "pcd"}, default="omi"
-        Where the visible chains of training start:
-
-        - "omi", on-manifold initialisation: at decoded ends of latent chains, which start from the
-          replay buffer of latent vectors;
-        - "cd", contrastive divergence: at the rows of the batch. Modes of the model far from all
-          rows are never found;
-        - "pcd", persistent chains: in the replay buffer of rows, or afresh at rows uniform in the
-          range of the training rows. With ``replay=Replay(batch_size, ratio=1)`` no chain is ever
-          restarted.
+        Where the visible chains of training start: "omi" at decoded ends of latent chains
+        (on-manifold initialisation), "cd" at the rows of the batch (contrastive divergence), "pcd"
+        in the replay buffer or afresh at uniform rows (persistent chains).
     latent_chain : Chain, default=None
-        The chain among latent vectors, on E(f_d(z)) / T. None: ``Chain(5, step_size=0.1,
-        noise=0.05)``. It has no `gamma` and no `bounds`. With "cd" and "pcd" it is the chain of
-        :meth:`sample` alone.
+        The chain among latent vectors, without `gamma` and `bounds`. None: ``Chain(5,
+        step_size=0.1, noise=0.05)``. "cd" and "pcd" have it for :meth:`sample` alone.
     visible_chain : Chain, default=None
-        The chain among rows, on E(x) / T. None: ``Chain(10, step_size="auto", noise="auto",
-        bounds="data")``. It has no `gamma`. The step size "auto" is ``0.1 * n_features *
-        temperature``, with which a step shortens a residual by a fifth, and ``10 * temperature``
-        for images; with ``metropolis=True`` or a trained temperature it is ``noise ** 2 / 2``, that
-        of Langevin dynamics, which the temperature needs.
+        The chain among rows, without `gamma`. None: ``Chain(10, step_size="auto", noise="auto",
+        bounds="data")``. The step size "auto" is `temperature` times ``0.1 * n_features``, for
+        images 10; with ``metropolis=True`` or a trained temperature it is ``noise ** 2 / 2``.
     replay : Replay, default=None
-        Buffer of latent vectors for "omi", of rows for "pcd"; "cd" has none. None:
-        ``Replay(10_000, ratio=0.95)``.
+        Buffer of latent vectors ("omi") or rows ("pcd"). None: ``Replay(10_000, ratio=0.95)``.
     temperature : float, default=1.0
         T, of both chains and of the density; at the start if it is trained.
     temperature_learning_rate : float, default=0.0
-        Adam's learning rate for log T, which is trained by the likelihood. 0: T is fixed. The
-        paper's is 1e-3, 100 times the one of its networks.
+        Adam's learning rate for log T, which is trained by the likelihood. 0: T is fixed.
     energy_penalty : float, default=1.0
-        Weight alpha of the mean of E(x-)^2, which keeps negatives' energies from running away,
-        beside T times the likelihood. Where energies of data are not small against 1 it biases the
-        density: choose it well below ``1 / E``.
+        Weight alpha of the mean of E(x-)^2; it biases the density unless well below ``1 / E``.
     encoder_penalty : float, default=0.0
-        Weight of the sum of the encoder's squared weights in the loss; the losses of `history_`
-        are without it.
+        Weight of the encoder's squared weights in the loss; losses in `history_` are without it.
     latent_penalty : float, default=0.0
-        Weight of the mean squared length of the rows' latent vectors in the loss of both stages;
-        for ``latent_space="euclidean"`` only.
+        Weight of the mean squared length of latent vectors; ``latent_space="euclidean"`` only.
     pretrain_steps : int, default=700
         Gradient steps as an ordinary autoencoder.
     max_steps : int, default=400
         Number of gradient steps as a normalized autoencoder, whatever the number of rows.
-    pretrain_learning_rate : float, default=1e-3
-        Adam's learning rate for pretraining.
-    learning_rate : float, default=1e-3
-        Adam's learning rate for the second stage.
+    pretrain_learning_rate, learning_rate : float, default=1e-3
+        Adam's learning rates for pretraining and for the second stage.
     schedule : {"cosine", "constant"}, default="cosine"
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
@@ -281,14 +256,11 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues its second stage, in the units of its first
-        fit.
+        Whether `fit` on a fitted detector continues its second stage, in its first fit's units.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -305,11 +277,9 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     temperature_ : float
         T, trained or not.
     history_ : DataFrame
-        A row per epoch of 50 steps: stage, epoch, step, loss, mean energy of data and of
-        negatives, temperature if it is trained, seconds.
+        A row per 50 steps: stage, epoch, step, loss, mean energies, trained temperature, seconds.
     negatives_ : ndarray of shape (n_negatives, n_features)
-        Negatives of the last steps of training, at most 1000, in the units of X; none in a
-        detector that :meth:`load` read.
+        The latest negatives of training, at most 1000, in the units of X; none after :meth:`load`.
     module_ : nn.Module
         The autoencoder and its temperature, with ``energy(x)``, E / T, in standardised units.
     units_ : object
@@ -333,10 +303,8 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     Notes
     -----
     ``score_samples`` is -E / T: the log density of a row in standardised units, in nats, up to a
-    constant, where the visible chain is Langevin dynamics (a step size of ``noise ** 2 / 2``, or
-    ``metropolis=True``) and `energy_penalty` small. The defaults are made to rank rows: their
-    larger step samples a narrower density, whose temperature :meth:`log_density_grid` takes. The
-    density is one over the region that the chains can reach.
+    constant, where the visible chain is Langevin dynamics and `energy_penalty` small. The larger
+    step of the defaults samples a narrower density, with the T of :meth:`log_density_grid`.
 
     References
     ----------
@@ -469,7 +437,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Returns
         -------
         detector : NAE
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------
@@ -505,7 +473,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         """Check and gather what training is done by."""
         latent, visible = self.part("latent_chain"), self.part("visible_chain")
         pixels, trained = self.image_shape is not None, self.temperature_learning_rate > 0
-        # A temperature is only learned from chains that have the density for a limit.
+        # A temperature can only be learned from chains whose limit is the density.
         exact = visible.metropolis or trained
 
         def auto_step(noise: float) -> float:
@@ -524,7 +492,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         )
 
     def _stages(self, module: NAEModel) -> list[Stage]:
-        # Training that goes on has the settings of now.
+        # `set_params` may have changed the settings since the module was made.
         module.settings = self._settings(len(module.low))
         schedule = SCHEDULES[self.schedule]
         trained = self._groups(module)

@@ -1,4 +1,4 @@
-"""Where images are unusual."""
+"""The display of where images are unusual."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ._pictures import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Sky blue of Okabe and Ito's palette: stands out from grey, black, and all of a warm colour map.
+# Sky blue of Okabe and Ito's palette stands out from grey, black, and all of a warm colour map.
 _MASK_COLOR = "#56B4E9"
 _DIMMED = 2.0
 _TITLES = ("image", "reconstruction", "error", "error over image")
@@ -145,13 +145,13 @@ class AnomalyMapDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        require("matplotlib", extra="plot")  # before what may take long
+        require("matplotlib", extra="plot")  # fail before a long computation
         _, detector, before = unwrap(estimator)
         anomaly_map = method_of(detector, "anomaly_map", cls.__name__)
         shape = image_shape_of(detector, cls.__name__)
         X_seen = transformed(before, X)
         kept = first_of(X_seen, max_images, "max_images")
-        maps = anomaly_map(kept)  # which refuses what are no such images
+        maps = anomaly_map(kept)  # raises an error for images of another shape
         images = pixels_of(kept, shape)
         outlined = checked_masks(masks, len(X_seen), shape[1:])
         display = cls(
@@ -209,7 +209,7 @@ class AnomalyMapDisplay:
             show(row[0], image)
             show(row[1], other)
             self.maps_.append(show(row[2], values[None], **colors))
-            # Dimmed, so that the colours of errors are seen on white, too.
+            # The image is dimmed, so that the colours of errors can be seen on white, too.
             show(row[3], image.mean(axis=0, keepdims=True), cmap="gray", vmin=0, vmax=_DIMMED)
             share = np.ma.filled(np.clip(colors["norm"](values), 0, 1), 0)
             self.overlays_.append(show(row[3], values[None], **{**colors, "alpha": share**0.5}))
@@ -219,7 +219,7 @@ class AnomalyMapDisplay:
         return self
 
     def _colors(self, maps: NDArray, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of imshow for all maps: the user's over ours, with one norm."""
+        """Arguments of imshow for all maps, with one norm; the user's replace ours."""
         colors = {"cmap": "inferno", "vmin": None, "vmax": None, **kwargs}
         low, high = colors.pop("vmin"), colors.pop("vmax")
         if "norm" not in colors:
@@ -249,7 +249,8 @@ class AnomalyMapDisplay:
 
     def _colorbar(self, maps: NDArray) -> Any:
         name = f"{self.estimator_name}: " if self.estimator_name else ""
-        # Beside the last panels: beside all, the layout would cut off what is written on the left.
+        # The bar is beside the last panels only: beside all panels, the layout would cut off the
+        # labels on their left.
         place = {"ax": list(self.axes_[:, 3]), "aspect": 8 * len(maps) + 12}
         extend = extend_of(self.maps_[0].norm, maps)
         return self.figure_.colorbar(

@@ -1,4 +1,4 @@
-"""What the displays share: what is inside of an estimator, axes to draw in, colours."""
+"""Functions that the displays share: the detector inside of an estimator, axes, and colours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.gridspec import GridSpecFromSubplotSpec
 
-# Blue and vermilion of Okabe and Ito's palette: apart for every kind of colour vision.
+# Every kind of colour vision tells these two colours of Okabe and Ito's palette apart.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 
 
 def unwrap(estimator: Any) -> tuple[Any, Any, list[Pipeline]]:
-    """Return what scores rows, the detector in it, and the steps before the detector.
+    """Return the estimator that scores rows, the detector in it, and the steps before that.
 
     The detector is the last step of a pipeline and the best one of a search.
     """
@@ -39,13 +39,13 @@ def unwrap(estimator: Any) -> tuple[Any, Any, list[Pipeline]]:
 
 
 def new_axes(figsize: tuple[float, float]) -> Axes:
-    """Axes of a new figure of pyplot's."""
+    """Make axes in a new figure of pyplot's."""
     pyplot = require("matplotlib.pyplot", extra="plot")
     return pyplot.subplots(figsize=figsize, layout="constrained")[1]
 
 
 def divided(ax: Axes, shape: tuple[int, int]) -> GridSpecFromSubplotSpec:
-    """Grid of `shape` in the place of axes, which are switched off."""
+    """Put a grid of `shape` in the place of axes, which are switched off."""
     place = ax.get_subplotspec()
     if place is None:
         raise ValueError(
@@ -57,13 +57,13 @@ def divided(ax: Axes, shape: tuple[int, int]) -> GridSpecFromSubplotSpec:
 
 
 def extend_of(norm: Any, values: NDArray) -> str:
-    """At which ends of a colour bar values lie beyond it."""
+    """Say at which ends of a colour bar there are values beyond it: matplotlib's `extend`."""
     below, above = values.min() < norm.vmin, values.max() > norm.vmax
     return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
 
 
 def transformed(before: list[Pipeline], X: Any) -> Any:
-    """Rows as the detector behind these steps of pipelines takes them."""
+    """Take rows through the steps before a detector; return them as the detector takes them."""
     for steps in before:
         X = steps.transform(X)
     return X

@@ -1,4 +1,4 @@
-"""The course of training."""
+"""The display of the course of training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LINES: dict[str, dict[str, Any]] = {
     "energy": {"color": BLUE, "label": "data"},
     "negative_energy": {"color": VERMILION, "linestyle": "--", "label": "negatives"},
 }
-# Training is drawn logarithmically where the largest value is so many times the median.
+# An axis is logarithmic where the largest value is so many times the median.
 _LONG_FALL = 20
-# Up to so many epochs of a stage are marked by dots.
+# Stages of up to so many epochs have a dot for each epoch.
 _FEW_EPOCHS = 40
 
 
@@ -156,7 +156,7 @@ class TrainingDisplay:
                 self._draw(self.axes_[1, k], stage, names, kwargs)
                 self.axes_[0, k].tick_params(labelbottom=False)
                 self.axes_[1, k].set_ylabel("mean energy")
-                # Between the panels, where no line can run under it.
+                # The legend lies between the panels, where no line can run under it.
                 place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
                 self.axes_[1, k].legend(**place, ncols=2, frameon=False)
             self.axes_[1 if names else 0, k].set_xlabel("gradient step")
@@ -192,7 +192,7 @@ class TrainingDisplay:
             for k, run in stage.groupby("run"):
                 (line,) = ax.plot(run["step"], run[name], **style)
                 if k:
-                    line.set_label("_again")  # the legend has it already
+                    line.set_label("_again")  # the first run's line is in the legend
                 self.lines_.setdefault(name, []).append(line)
         for step in stage["step"][stage["run"].shift(-1) > stage["run"]]:
             ax.axvline(step, color="0.5", linewidth=0.8, linestyle=":")
@@ -208,10 +208,10 @@ def _set_scale(ax: Axes, values: NDArray) -> None:
         return
     if (values > 0).all():
         ax.set_yscale("log", subs=[2, 5])
-        short = values.max() < 100 * values.min()  # decades alone would be too few ticks
+        short = values.max() < 100 * values.min()  # decades alone would make too few ticks
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter("{x:g}" if short else "")
     else:
-        # Three decades on either side: more would crowd their ticks around zero.
+        # With more than three decades on either side, ticks would crowd around zero.
         linear = max(typical, np.abs(values).max() / 1000)
         ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(linear)))

@@ -1,4 +1,4 @@
-"""Maps of energies and densities in the plane."""
+"""The display of energies and densities in the plane."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ._plane import Plane
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Energies far from the data, or where an error happens to vanish, would use up the colours: these
-# span two percentiles of the map, logarithmically where one is so many times the other.
+# Energies far from the data, or where an error happens to vanish, would use up the colours. So the
+# colours span two percentiles of the map, on a logarithmic scale if one is so many times the other.
 _SHOWN_PERCENTILES, _WIDE_RANGE = (1, 99), 50
-# Sides of a map that differ by less than this factor are drawn to one scale.
+# A map whose sides differ by less than this factor has the same scale on both axes.
 _SAME_SCALE = 2
 
 
@@ -37,13 +37,13 @@ def _limits(
     if values is None:
         raise ValueError(f"pass X, the rows to draw, or both xlim and ylim; {name} is not given.")
     low, high = values.min(), values.max()
-    # A constant column has no range.
+    # A constant column has no range to take a margin from.
     room = margin * (high - low) if high > low else max(abs(low), 1.0) / 2
     return low - room, high + room
 
 
 def _some(rows: NDArray | None, n: int | None, chance: np.random.RandomState) -> NDArray | None:
-    """At most `n` of the rows."""
+    """Choose at most `n` of the rows."""
     return rows if rows is None or n is None else rows[chance.permutation(len(rows))[:n]]
 
 
@@ -195,7 +195,7 @@ class EnergyDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        require("matplotlib", extra="plot")  # before what may take long
+        require("matplotlib", extra="plot")  # fail before a long computation
         check_scalar(grid_resolution, "grid_resolution", Integral, min_val=2)
         check_scalar(margin, "margin", Real, min_val=0)
         if subsample is not None:
@@ -284,7 +284,7 @@ class EnergyDisplay:
         return self
 
     def _colors(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of pcolormesh: the user's over ours."""
+        """Arguments of pcolormesh; the user's replace ours."""
         ours: dict[str, Any] = {"shading": "nearest", "rasterized": True}
         ours["cmap"] = "Blues" if self.response == "density" else "Blues_r"
         if "norm" not in kwargs:
@@ -319,7 +319,7 @@ class EnergyDisplay:
         x, y = np.asarray(rows, dtype=np.float64).T
         xs, ys = np.asarray(self.xs), np.asarray(self.ys)
         if not ((xs[0] <= x) & (x <= xs[-1]) & (ys[0] <= y) & (y <= ys[-1])).any():
-            label += " (all beyond the map)"  # who looks for them should know
+            label += " (all beyond the map)"  # the legend explains why none is seen
         return self.ax_.scatter(x, y, **{"label": label, **style, **(kwargs or {})})
 
     def _colorbar(self) -> Any:
@@ -331,7 +331,7 @@ class EnergyDisplay:
         return self.figure_.colorbar(self.surface_, ax=self.ax_, label=label, extend=extend)
 
     def _legend(self, own: bool) -> Any:
-        """Below the map in a figure of its own, else inside the axes: the rest is not ours."""
+        """Draw the legend below the map in our own figure, and inside of the user's axes."""
         handles = [points for points in (self.data_, self.negatives_) if points is not None]
         labels = [str(points.get_label()) for points in handles]
         if self.threshold_ is not None:

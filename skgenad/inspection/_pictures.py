@@ -1,4 +1,4 @@
-"""Images as arrays of panels."""
+"""Images as arrays, and the panels that they are drawn in."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def fitted_image_shape(detector: Any) -> tuple[int, int, int] | None:
-    """(C, H, W) of the images that a detector was fitted on, None for tables."""
+    """Shape (C, H, W) of the images that a detector was fitted on, None for tables."""
     parameters = getattr(detector, "_fitted_parameters", vars(detector))
     shape = parameters.get("image_shape")
     return None if shape is None else tuple(shape)
 
 
 def image_shape_of(detector: Any, display: str) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a detector was fitted on; raise ValueError for tables."""
+    """Shape (C, H, W) of the images that a detector was fitted on; ValueError for tables."""
     shape = fitted_image_shape(detector)
     if shape is None:
         raise ValueError(
@@ -36,19 +36,19 @@ def image_shape_of(detector: Any, display: str) -> tuple[int, int, int]:
 
 
 def first_of(X: Any, most: int | None, name: str) -> Any:
-    """At most `most` of the images in `X`, the first ones, as they are; `name` is for errors."""
+    """Return the first images in `X`, at most `most`, a number that errors call `name`."""
     if most is not None:
         check_scalar(most, name, Integral, min_val=1)
     return X[:most]
 
 
 def pixels_of(X: Any, shape: tuple[int, int, int]) -> NDArray:
-    """Images (n, C, H, W) in [0, 1] of something that a detector of such images has taken."""
+    """Bring what a detector of images has accepted to images (n, C, H, W) in [0, 1]."""
     return _unit(_stacked(X)).reshape(-1, *shape)
 
 
 def as_images(X: Any) -> NDArray:
-    """Images (n, C, H, W) in [0, 1] of those in (n, C, H, W) or (n, H, W)."""
+    """Bring images (n, C, H, W) or (n, H, W), uint8 or not, to (n, C, H, W) in [0, 1]."""
     array = _stacked(X)
     if array.ndim == 3:
         array = array[:, None]
@@ -63,7 +63,7 @@ def as_images(X: Any) -> NDArray:
             "images.transpose(0, 3, 1, 2)."
         )
     pixels = _unit(array)
-    if not (0 <= pixels.min() and pixels.max() <= 1):  # NaN is not
+    if not (0 <= pixels.min() and pixels.max() <= 1):  # NaN fails the comparison
         raise ValueError(
             f"images hold values from {pixels.min():.6g} to {pixels.max():.6g}; pixels must lie in "
             "[0, 1] or be of type uint8. Scale or clip them."
@@ -72,13 +72,13 @@ def as_images(X: Any) -> NDArray:
 
 
 def _stacked(X: Any) -> NDArray:
-    """One array of a table, of an array, or of a list of images."""
+    """Make one array of a table, of an array, or of a list of images."""
     array = np.stack(list(X)) if isinstance(X, (list, tuple)) else np.asarray(X)
     return np.stack(list(array)) if array.dtype == object else array
 
 
 def _unit(values: NDArray) -> NDArray:
-    """Pixels in [0, 1] of uint8, or as they are."""
+    """Bring uint8 to [0, 1]; leave other pixels as they are."""
     return values / 255 if values.dtype == np.uint8 else values.astype(np.float64)
 
 
@@ -96,10 +96,10 @@ def panels(
     size: tuple[float, float],
     beside: tuple[float, float] = (0, 0),
 ) -> tuple[NDArray, Axes, Any]:
-    """Panels of `shape` in the place of `ax`, the axes whose place that is, and their figure.
+    """Make panels of `shape` in the place of `ax`; return them, those axes, and the figure.
 
-    Without `ax`, in a figure of its own for panels of `size` and what is `beside` them all (width
-    and height, in inches).
+    Without `ax` the panels fill a new figure, which has room for panels of `size` and for what is
+    `beside` them all (width and height, in inches).
     """
     if ax is None:
         ax = new_axes((shape[1] * size[0] + beside[0], shape[0] * size[1] + beside[1]))
@@ -113,7 +113,7 @@ def panels(
 def panel_size(shape: Sequence[int], side: float) -> tuple[float, float]:
     """Width and height, in inches, of a panel whose longer side is `side`, with a margin."""
     height, width = shape[-2:]
-    # A panel of a very long image still has room for its title.
+    # The bound leaves a panel of a very long image room for its title.
     scale = side / max(height, width)
     return max(0.4 * side, width * scale) + 0.1, max(0.4 * side, height * scale) + 0.1
 
@@ -125,7 +125,7 @@ def outline(mask: NDArray) -> NDArray:
     upright = np.stack([np.stack([x, y - 1], axis=1), np.stack([x, y], axis=1)], axis=1)
     y, x = np.nonzero(padded[1:] != padded[:-1])
     level = np.stack([np.stack([x - 1, y], axis=1), np.stack([x, y], axis=1)], axis=1)
-    # The middle of the first pixel is (0, 0).
+    # In matplotlib's coordinates the middle of the first pixel is (0, 0).
     return np.concatenate([upright, level]) - 0.5
 
 

@@ -43,7 +43,7 @@ class Plane:
         return np.asarray(self.scorer.score_samples(points)).reshape(len(ys), len(xs))
 
     def negatives(self) -> NDArray | None:
-        """Negatives (n, 2) in the units of X, or None if there are none or no way back to them."""
+        """Negatives (n, 2) in the units of X; None without any, or without a way back to them."""
         rows = getattr(self.detector, "negatives_", None)
         if rows is None or not len(rows):
             return None
@@ -67,7 +67,7 @@ class Plane:
                 "energy-based detectors (NAE, MPDR) have it, or log_density; possible for it is "
                 "response='energy'."
             )
-        # The change of variables, so that an integral over the grid stays what it was.
+        # By this change of variables, integrals over the grid stay what they were.
         stretch = np.outer(np.gradient(vs) / np.gradient(ys), np.gradient(us) / np.gradient(xs))
         return np.exp(log_density) * stretch
 

@@ -1,4 +1,4 @@
-"""Rows and what a detector makes of them."""
+"""The display of rows beside their reconstructions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._pictures import first_of, fitted_image_shape, panel_size, panels, pixels_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Names of columns stand upright where so many are written beside each other.
+# Names of columns are written vertically if there are so many.
 _MANY_COLUMNS = 8
 
 
@@ -127,7 +127,7 @@ class ReconstructionDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        require("matplotlib", extra="plot")  # before what may take long
+        require("matplotlib", extra="plot")  # fail before a long computation
         if max_rows is not None:
             check_scalar(max_rows, "max_rows", Integral, min_val=1)
         _, detector, before = unwrap(estimator)
@@ -137,7 +137,7 @@ class ReconstructionDisplay:
         columns = None
         if shape is not None:
             kept = first_of(X_seen, max_rows, "max_rows")
-            back = reconstruct(kept)  # which refuses what are no such images
+            back = reconstruct(kept)  # raises an error for images of another shape
             rows = pixels_of(kept, shape)
             back = back.reshape(rows.shape)
             errors = detector.anomaly_map(kept).mean(axis=(1, 2))

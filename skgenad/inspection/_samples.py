@@ -1,4 +1,4 @@
-"""Images that a detector draws."""
+"""The display of images that a detector draws."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class SamplesDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        require("matplotlib", extra="plot")  # before what may take long
+        require("matplotlib", extra="plot")  # fail before a long computation
         _, detector, _ = unwrap(estimator)
         sample = method_of(detector, "sample", cls.__name__)
         shape = image_shape_of(detector, cls.__name__)
@@ -183,6 +183,7 @@ class SamplesDisplay:
             if own:
                 self.figure_.suptitle(title, fontsize="medium")
             else:
-                # Of a panel: a layout makes no room for a title of the axes that panels replace.
+                # The first panel gets the title: layouts make no room for one of the axes that
+                # the panels replace.
                 self.axes_[0, 0].set_title(title, fontsize="medium", loc="left")
         return self

@@ -1,4 +1,4 @@
-"""What every scale of a flow says about two data sets."""
+"""The display of what every scale of a flow adds to the likelihoods of two data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLORS = (BLUE, VERMILION)
-# The second set's dots lie over the first's: they are of another form, and smaller.
+# The second set's dots are of another form, and smaller, because they lie over the first's.
 _MARKERS: tuple[dict[str, Any], ...] = ({"marker": "o", "s": 12}, {"marker": "x", "s": 10})
 
 
@@ -121,7 +121,7 @@ class ScaleDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        require("matplotlib", extra="plot")  # before what may take long
+        require("matplotlib", extra="plot")  # fail before a long computation
         _, detector, before = unwrap(estimator)
         contribute = method_of(detector, "scale_contributions", cls.__name__)
         display = cls(
@@ -177,7 +177,7 @@ class ScaleDisplay:
                 self._dots(panel, k, both, kwargs)
         if kind == "hist":
             self.axes_[0, 0].set_ylabel("density of rows")
-        # Above the titles, where no dots and no bars are.
+        # The legend lies above the titles, where there are no dots and no bars.
         above = (0, 1.14 if kind == "hist" else 1.02)
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": above, "borderaxespad": 0}
         handles = list(self.drawn_[0])
@@ -247,7 +247,7 @@ class ScaleDisplay:
 
 
 def _range(values: list[NDArray]) -> tuple[float, float]:
-    """Range of histograms: of all but a hundredth at either end of each data set.
+    """Range of the histograms: that of each data set without a hundredth at either end.
 
     A few rows far out would squeeze all others into one bin.
     """

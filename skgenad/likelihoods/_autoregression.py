@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 Make = Callable[[int, int], nn.Module]
 
 N_LEVELS = 256
-_SAMPLE_CHUNK = 1024  # rows of a pass of `sample`
+_SAMPLE_CHUNK = 1024  # rows that `sample` draws at once
 
 
 class CausalConv(nn.Conv2d):
@@ -205,7 +205,7 @@ class ImageNet(nn.Module):
                 u = down(u, old_u)
                 v = right(v, torch.cat([u, old_v], dim=1))
             if i < len(self.grow_down):
-                # The nearest of the small maps to a place knows what comes before it, or less.
+                # The nearest place of the small map has seen no pixel that comes after this one.
                 u, v = (F.interpolate(maps, scale_factor=2, mode="nearest") for maps in (u, v))
                 u, v = self.grow_down[i](u), self.grow_right[i](v)
         return self.last(F.elu(v))
@@ -232,7 +232,7 @@ class ColumnNet(nn.Module):
     ) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, width, 1)
-        # Columns, unlike pixels, are different things.
+        # Columns, unlike pixels, mean different things, so each has a learned vector.
         self.place = nn.Parameter(0.1 * torch.randn(1, width, 1, n_columns))
         n_needed = max(1, math.ceil(math.log2(n_columns)))
         self.blocks = nn.ModuleList(
@@ -247,7 +247,7 @@ class ColumnNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map rows (n, 1, 1, D) to (n, n_out, 1, D)."""
-        # Rows far away are seen as less far, or the blocks would have no finite answer.
+        # asinh brings rows far away nearer; otherwise the blocks' output would overflow.
         h = moved_right(self.first(torch.asinh(x))) + self.place
         for block in self.blocks:
             h = block(h)
@@ -315,7 +315,7 @@ class Autoregression(nn.Module):
         return self.log_prob(x)[:, None]
 
     def initialize(self, x: Tensor) -> None:
-        """Set nothing: only flows depend on data before they are trained."""
+        """Set nothing: unlike a flow, this does not depend on data before it is trained."""
 
     def sample(self, n: int) -> Tensor:
         """Draw rows (n, d), one place after the other."""

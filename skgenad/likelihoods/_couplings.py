@@ -16,10 +16,10 @@ from skgenad._tensors.maps import MLP
 
 from ._flow_layers import FlowLayer, pointwise, row_sums
 
-# Scales are sigmoid(raw + 2), near 1 at the start: Glow's published code.
+# Scales are sigmoid(raw + 2), near 1 at the start, as in Glow's published code.
 _RAW_AT_START = 2.0
-# Rows farther from 0 than this, in units of the batch that initialised the flow, are as far as it
-# for the networks: what they say stays finite through any number of layers.
+# Networks see numbers clipped here, in units of the batch that initialised the flow, so that their
+# output stays finite through any number of layers.
 _FARTHEST_SEEN = 1e3
 _BISECTIONS = 60
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from skgenad._tensors.moments import TiedMoments
 
-# Smallest eigenvalue of a correlation matrix, as a share of the largest. Float32 keeps a row to
-# about 1e-7 of its length, so that rounding moves no squared distance by much, and no covariance
-# that is not singular for practical purposes is touched.
+# Eigenvalues of a correlation matrix are raised to at least this share of the largest. Float32
+# keeps a row to about 1e-7 of its length, so that its rounding then moves no squared distance by
+# much; and only covariances that are singular for practical purposes are changed.
 _FLOOR = 1e-10
 # A product with so many columns, or a multiple, rounds a row the same wherever it is in a batch.
 _WIDTH = 16
@@ -21,7 +21,7 @@ _WIDTH = 16
 def oas_shrinkage(covariance: Tensor, n: float) -> Tensor:
     """Oracle approximating shrinkage of a covariance (d, d) of `n` rows (Chen et al., 2010).
 
-    In the form of scikit-learn, which drops a term of order 1 / d from the paper's equation 23.
+    As in scikit-learn, a term of order 1 / d of the paper's equation 23 is left out.
     """
     d = len(covariance)
     spread, level = covariance.square().mean(), (covariance.diagonal().mean()).square()
@@ -70,10 +70,10 @@ class Axes(NamedTuple):
         """Take a covariance (d, d) apart, on the CPU: not every device has float64."""
         covariance = covariance.cpu().double()
         diagonal = covariance.diagonal()
-        # Scaled first, so that what counts as singular does not depend on the units of columns.
+        # Columns are scaled first, so that their units do not decide what counts as singular.
         scales = torch.where(diagonal > 0, diagonal, 1.0).sqrt()
         variances, vectors = torch.linalg.eigh(covariance / scales[:, None] / scales)
-        # Where nothing varies at all, a unit is as good as any.
+        # If nothing varies at all, there is no scale, and any unit will do.
         largest = variances.amax().item() if (diagonal > 0).any() else 1.0
         return cls(scales, variances.clamp_min(_FLOOR * largest), vectors)
 

@@ -25,10 +25,10 @@ from skgenad._tensors.device import precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import seeded
 
-# Standard deviation, in standardised units, that a column which was constant in training counts
-# with in energies: any other value, a distance of 1, is far out of the ordinary.
+# In energies a column that was constant in training counts as if it had this standard deviation:
+# any other value, which standardised units put at a distance of 1, is 100 deviations away.
 _CONSTANT_DEVIATION = 0.01
-# Images of a pass of `sample`.
+# Images that `sample` draws at once.
 _SAMPLE_CHUNK = 256
 
 
@@ -107,7 +107,7 @@ class ColumnDensity(FlowDensity):
         See :class:`FlowDensity`.
     """
 
-    # The columns that vary are looked up in each step.
+    # Each step selects the columns that vary, which no recorded step can do.
     is_steady = False
     varies: Tensor
     constants: Tensor
@@ -134,16 +134,16 @@ class ColumnDensity(FlowDensity):
         self.flow = self.make(n).to(self.varies.device) if n else None
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        """Make the flow that the weights of a file belong to before they are loaded."""
+        """Make the flow that the weights of a file belong to, before these are loaded."""
         varies = state_dict.get(f"{prefix}varies")
         if varies is not None and varies.shape == self.varies.shape:
-            with seeded(0):  # the first weights are random, though none of them stays
+            with seeded(0):  # the weights drawn here are all replaced, by a load
                 self._build(varies)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _varying(self, x: Tensor) -> Tensor:
         """Columns (n, d') that vary."""
-        # By a number kept on the host: looking at the mask would hold up a GPU in each step.
+        # The number of columns is on the host: a look at the mask would hold up a GPU each step.
         return x if self.n_varying == x.shape[1] else x[:, self.varies].contiguous()
 
     def contributions(self, x: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ class PixelDensity(FlowDensity):
         super().__init__(scale=scale, with_classes=with_classes)
         self.flow, self.n_features, self.n_levels = flow, math.prod(image_shape), n_levels
         self.n_scales = flow.n_scales
-        # Bound, so that a module of the user's becomes no part of this one.
+        # `partial` hides the callable: a user's module must not become a part of this one.
         self._change = None
         if augmentation is not None:
             shape = tuple(image_shape)
@@ -233,7 +233,7 @@ class PixelDensity(FlowDensity):
     def contributions(self, x: Tensor) -> Tensor:
         """Contributions of the scales, in nats, (n, n_scales), in units of pixels in [0, 1]."""
         first, *rest = self.flow.contributions(self.dequantized(x)).unbind(dim=1)
-        # The change of units is a part of the first scale's map.
+        # The first scale's contribution includes the change of units.
         return torch.stack([first + self._log_det, *rest], dim=1)
 
     def class_log_probs(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the detectors share whose module is a density made of a flow."""
+"""The base of the detectors whose module is a density made of a flow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
 
     module_: FlowDensity
     max_steps: int
-    # What a detector without the constructor parameter of that name has.
+    # Detectors whose constructor lacks one of these parameters read the value given here.
     schedule: str = "cosine"
 
     _stage_name: ClassVar[str] = "flow"
@@ -34,7 +34,7 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
         """Make the optimiser of the module's parameters."""
 
     def _stages(self, module: FlowDensity) -> list[Stage]:
-        if not any(True for _ in module.parameters()):  # a table of constants
+        if not any(True for _ in module.parameters()):  # a table of constants has none
             return []
         return [
             Stage(

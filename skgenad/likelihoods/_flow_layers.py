@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from skgenad._tensors.device import precise
 from skgenad._tensors.maps import steady_linear
 
-# Below it a standard deviation says that a batch does not vary, not how much rows do.
+# A smaller standard deviation means that a batch is constant, and is no scale to divide by.
 _LEAST_DEVIATION = 1e-6
-# Maps with so few numbers are mixed faster by a matrix product than by a convolution.
+# A matrix product mixes maps of at most so many numbers faster than a convolution does.
 _FEW_NUMBERS = 2**16
 
 
@@ -33,7 +33,8 @@ def row_sums(values: Tensor, training: bool) -> Tensor:
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, training: bool) -> Tensor:
     """Map the channels of every pixel of (n, C, H, W) by a matrix (C_out, C)."""
     if training and x.numel() <= _FEW_NUMBERS:
-        # What a convolution sets up costs more than small maps; it is steadier in evaluation.
+        # On small maps the set-up of a convolution costs more than the product. In evaluation the
+        # convolution is used all the same, since its rounding does not depend on the batch.
         return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight[:, :, None, None], bias)
 
@@ -89,7 +90,7 @@ class ActNorm(FlowLayer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift."""
-        # One operation after the other: fused, the last bits may depend on the place.
+        # These are two operations: if fused, the last bits may depend on a row's place.
         centre, factor, shift = self.affine()
         return (x - centre) * factor + shift, self.log_det(x)
 
@@ -134,7 +135,7 @@ class InvertibleConv(FlowLayer):
         self.register_buffer("permutation", permutation)
         self.register_buffer("sign", diagonal.sign())
         self.log_diagonal = nn.Parameter(diagonal.abs().log())
-        # Both triangles in one matrix; its diagonal has no part in anything.
+        # One matrix holds both triangles; its diagonal is not used.
         self.triangles = nn.Parameter(lower.tril(-1) + upper.triu(1))
 
     def _factors(self) -> tuple[Tensor, Tensor]:
@@ -216,7 +217,7 @@ class NormalizedRotation(FlowLayer):
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.norm = ActNorm((n_features,))
-        # Not trained, for the stability of training: the paper's dense variant.
+        # As in the paper's dense variant the rotation is not trained, which keeps training stable.
         self.register_buffer("rotation", random_rotation(n_features))
 
     def _rotated(self, x: Tensor) -> Tensor:
@@ -249,7 +250,7 @@ class Squeeze(FlowLayer):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Move pixels into channels."""
         y = F.pixel_unshuffle(x, 2)
-        # CPUs are far faster with channels last, and slow where both formats meet.
+        # CPUs are far faster with channels last, and slow where a layer gets both formats.
         return y.contiguous(memory_format=torch.channels_last), x.new_zeros(())
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -285,7 +286,7 @@ class Chain(FlowLayer):
     Parameters
     ----------
     layers : sequence of FlowLayer
-        From data to latent code.
+        Layers in the order from data to latent code.
     """
 
     def __init__(self, layers: list[FlowLayer]) -> None:

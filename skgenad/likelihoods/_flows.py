@@ -269,7 +269,7 @@ class Flow(nn.Module):
 
 def standard_normal_log_prob(z: Tensor, training: bool) -> Tensor:
     """Log densities (n,) of codes (n, ...)."""
-    # In float64 the squares of far codes do not overflow.
+    # The squares of codes far from 0 do not overflow in float64.
     squares = (z if training else precise(z)).square()
     return -0.5 * (row_sums(squares, training) + z[0].numel() * _LOG_2PI)
 

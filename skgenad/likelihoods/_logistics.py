@@ -30,7 +30,7 @@ class LogisticMixture(NamedTuple):
     logits : Tensor of shape (n, K, H, W)
         Logs of the components' weights, not normalised.
     means, log_scales : Tensor of shape (n, K, C, H, W)
-        Of the logistic distributions.
+        Parameters of the logistic distributions.
     slopes : Tensor of shape (n, K, C, C, H, W)
         How the mean of a channel (first C) depends on those before it (second C).
     """

@@ -28,7 +28,7 @@ _MOST_REMOVED = 0.75
 
 
 class OutlierObjective:
-    """For ``fit_from(extra_objective=)``: outliers get a low log density.
+    """An ``extra_objective`` of ``fit_from`` that gives outliers a low log density.
 
     Rows of data and outliers whose log density is not finite are left out of a step, and a batch
     that loses more than 75 % of its rows is skipped. The module must have ``log_prob(x) -> (n,)``,
@@ -135,7 +135,7 @@ class OutlierObjective:
         if _too_few(finite):
             return None
         if not finite.all():
-            # Computed anew: the gradient at a log density of -inf is NaN even with a factor of 0.
+            # These are computed anew: at a log density of -inf the gradient is NaN, even times 0.
             rows, log_other = rows[finite], log_other[finite]
             log_trained = self._log_density(module, rows)
             if not log_trained.isfinite().all():
@@ -149,7 +149,7 @@ class OutlierObjective:
         return losses
 
     def _margin(self, module: Any, x: Tensor, log_outliers: Tensor) -> dict[str, Tensor] | None:
-        """Margin of a nat per column; the level of data is left to the detector's own loss."""
+        """Loss that asks for a margin of a nat per column between data and outliers."""
         log_data = self._log_prob(module, x) - self.detector.units_.log_scale
         log_data = log_data[log_data.isfinite()]
         n = min(len(log_data), len(log_outliers))
@@ -159,7 +159,7 @@ class OutlierObjective:
         return {"outlier_loss": self.penalty * hinges.mean()}
 
     def _class_loss(self, module: Any, batch: Tensor) -> Tensor:
-        """Rows of a class are outliers of the modes of all others (section 3.2)."""
+        """Loss in which rows of a class are outliers of the modes of all others (section 3.2)."""
         x, codes = module.augmented(self._rows(batch)), batch[:, -1:].long()
         log_general = self._log_other(x)[:, None]
         log_modes = module.class_log_probs(x)

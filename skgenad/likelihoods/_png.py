@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skgenad._extras import require
 
-# Pillow's names of what PNG knows of, by the number of channels.
+# Pillow's modes of images that PNG can store, by the number of channels.
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -34,7 +34,7 @@ class PNGModel:
                 f"{image_shape[0]}. Use a detector as the general model."
             )
         self.image_shape = image_shape
-        require("PIL.Image", extra="images")  # rather here than after a training
+        require("PIL.Image", extra="images")  # an error must come before a long training
 
     def fit(self, X: Any, y: None = None) -> Self:
         """Learn nothing: the model is what it is."""

@@ -78,39 +78,32 @@ class Glow(FromPaper, FlowDetector):
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
     score_type : {"likelihood", "last_scale"} or int, default="likelihood"
         What is scored: the log likelihood log p or, with two scales or more, the contribution of
         the last one to it or that of another, an integer from 1 to the number of scales.
     use_labels : bool, default=False
-        Whether `y` holds the classes of the rows in `fit` and `partial_fit`; if not, it is ignored.
-        The codes of the last scale then have a mode for each class.
+        Whether `y` holds the classes of rows, each with a mode of the last scale's codes.
     n_scales : int, default=None
         Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
         images, 1 for patches and for tables, which have no more.
     n_couplings : int, default=8
-        Number of steps of flow of each scale: of normalisation, mixing and coupling each.
+        Steps of flow in each scale: normalisation, mixing and coupling.
     hidden : int, default=128
         Width of the two hidden layers of the networks in couplings.
     coupling : {"auto", "conv", "dense", "patch"}, default="auto"
         What couplings see: "conv" the pixels around; "dense" the whole row; "patch" the pixels
-        around inside of square patches, which are taken for independent. "auto" is "conv" for
-        images and "dense" for tables, which have no other.
+        around inside of independent square patches. "auto": "conv", and "dense" for tables.
     affine : bool, default=True
         Whether couplings scale besides shifting. Without, the map stretches all rows alike.
     patch_size : int, default=None
         Height and width of the patches of ``coupling="patch"``; None: 8.
     n_levels : int, default=None
-        Number of levels that pixels have, at least 2; None: 256. In training uniform noise of the
-        width of a level is added to pixels, in scoring its mean.
+        Number of levels that pixels have, at least 2; None: 256. Noise makes them continuous.
     augmentation : str, tuple of str or callable, default=None
-        How images are changed in every step of training: "flip" (mirrored, with a probability of
-        1/2), "shift" (moved by up to a tenth of its height and width, with zeros coming in), "crop"
-        (8 to 100 % of the image enlarged), "jitter" (brightness, contrast, saturation and hue) and
-        "grey", each of the last three with a probability of 1/5; or a callable of tensors
-        (n, C, H, W), which keeps their shape.
+        How images are changed in every step of training: some of "flip", "shift", "crop", "jitter",
+        "grey" (guide to images) or a callable of (n, C, H, W).
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
     learning_rate : float, default=2e-3
@@ -120,18 +113,15 @@ class Glow(FromPaper, FlowDetector):
     weight_decay : float, default=5e-5
         Weight of all parameters in the gradients that Adamax gets.
     validation_fraction : float, default=0.1
-        Share of the rows, in [0, 1), at most 4,096 of them, that is not trained on but chooses the
-        epoch that training ends with.
+        Share of the rows, in [0, 1), at most 4,096, that is not trained on but chooses the epoch.
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"
@@ -151,8 +141,7 @@ class Glow(FromPaper, FlowDetector):
         A row per epoch of 50 steps: stage, epoch, step, loss (mean of -log p, in nats, in
         standardised units), validation_loss, seconds.
     module_ : nn.Module
-        The trained flow, with ``log_prob(x)``, ``contributions(x)`` and ``energy(x)`` in
-        standardised units.
+        The trained flow, with ``log_prob(x)`` and ``energy(x)`` in standardised units.
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes. There only with ``use_labels=True``.
     units_ : object
@@ -180,8 +169,7 @@ class Glow(FromPaper, FlowDetector):
     ``np.log2(255) - log_density(X) / (n_features * np.log(2))``. With ``use_labels=True`` scores
     are those of the mixture of all classes.
 
-    A column that was constant in training has no density; in ``score_samples`` any other value is
-    taken for 100 standard deviations away, which costs 5,000 nats.
+    A column that was constant in training has no density; any other value in it costs 5,000 nats.
 
     References
     ----------
@@ -300,7 +288,7 @@ class Glow(FromPaper, FlowDetector):
         Returns
         -------
         detector : Glow
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

@@ -35,9 +35,9 @@ from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
 
-# What stands for a log density that is not finite (S4.5).
+# Log densities that are not finite are replaced by this number (S4.5).
 _NON_FINITE = -3_000_000.0
-# Factors of the losses: the paper's lambda, and that of the margin loss which it compares with.
+# Default factors of the losses: the paper's lambda, and that of the margin loss beside it.
 _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
 
@@ -82,11 +82,9 @@ class LikelihoodRatio(BaseDetector):
         Whether training of the specific model begins from the general one's weights, and in its
         units of columns. False only where both have weights, and the specific one is not frozen.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     random_state : int, RandomState or None, default=None
         Seed of the rows held out, of shuffled columns, and of models with ``random_state=None``.
 
@@ -266,7 +264,7 @@ class LikelihoodRatio(BaseDetector):
         Returns
         -------
         labels : ndarray of shape (n_samples,)
-            Of int.
+            1 for normal rows and -1 for anomalies, of type int.
         """
         return self.fit(X, y, X_general).predict(X)
 

@@ -112,12 +112,13 @@ class MahalanobisModel(PreciseModule, Model):
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the squared distance to the nearest class mean.
 
-        Relative: minus that to the mean of all rows, by the covariance of all rows. Computed in
-        float64 and rounded to the type of `x`, as the last bits may depend on a row's place.
+        The relative energy is that minus the squared distance to the mean of all rows, by the
+        covariance of all rows. Float64 results are rounded to the type of `x`, since the last bits
+        may depend on a row's place.
         """
         z, matrix = precise(x), precise(self.whitener)
         squared = [squared_length(z - mean, matrix) for mean in precise(self.means)]
-        # A class may have no row yet: all of its rows may have been held out.
+        # A class has no row if all of its rows were held out.
         absent = self.counts[:, None] == 0
         energy = torch.stack(squared).masked_fill(absent, math.inf).amin(dim=0)
         if self.relative:
@@ -184,11 +185,9 @@ class Mahalanobis(BaseGenerativeDetector):
         Whether columns are centred and scaled first; "auto" does. Without shrinkage distances do
         not depend on it.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
         first fit.

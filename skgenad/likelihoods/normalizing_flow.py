@@ -60,7 +60,7 @@ class SplineFlow(nn.Module):
         """Log densities (n, 1): there is one scale."""
         if self.training:
             return self(x)[:, None]
-        # In float64, and the last bits rounded off, which depend on a row's place.
+        # The result is computed in float64 and rounded: its last bits depend on a row's place.
         state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         exact = {n: precise(v) if v.is_floating_point() else v for n, v in state.items()}
         return shortened(torch.func.functional_call(self, exact, (precise(x),)))[:, None]
@@ -102,11 +102,9 @@ class NormalizingFlow(FlowDetector):
         Whether columns are centred and scaled first. Splines bend what lies between -5 and 5 in
         these units: only set it False for columns that are in such units already.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"

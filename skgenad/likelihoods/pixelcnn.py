@@ -76,10 +76,9 @@ class PixelCNN(FromPaper, FlowDetector):
     Parameters
     ----------
     image_shape : (int, int, int), default=None
-        Channels, height and width if rows are images; None for tables. Images come as arrays
-        (n, C, H, W) or as the flat rows of ``images.reshape(n, -1)``, with pixels in [0, 1] or of
-        type uint8, which is divided by 255. Pixels between two of the 256 levels count as the
-        nearest.
+        Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
+        with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables. Pixels
+        count as the nearest of 256 levels.
     hidden : int, default=16
         Channels of the network's maps.
     n_blocks : int, default=1
@@ -108,11 +107,9 @@ class PixelCNN(FromPaper, FlowDetector):
     standardize : "auto" or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of the training rows or, with
-        ``calibration_fraction > 0``, of the rows held out. On small tables the second is much
-        nearer to the share of new normal rows that are flagged.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector continues training it, in the units of its first fit.
     device : str, default="auto"
@@ -166,8 +163,7 @@ class PixelCNN(FromPaper, FlowDetector):
 
     Drawing rows takes a pass through the network for each pixel or column.
 
-    A column that was constant in training has no density; in ``score_samples`` any other value is
-    taken for 100 standard deviations away, which costs 5,000 nats.
+    A column that was constant in training has no density; any other value in it costs 5,000 nats.
 
     References
     ----------
@@ -266,7 +262,7 @@ class PixelCNN(FromPaper, FlowDetector):
         Returns
         -------
         detector : PixelCNN
-            Not fitted.
+            The detector, not fitted.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What users measure that scikit-learn lacks: metrics, scorers and splits for anomaly labels.
+"""Metrics, scorers and splits for anomaly labels that scikit-learn lacks.
 
 Labels are 1 for an anomaly and 0 for a normal row, as in every data set of this package.
 scikit-learn's detectors score the other way round (higher = more normal), so its own

@@ -1,4 +1,4 @@
-"""Scorers: detectors judged in searches and cross-validation, with the sign of anomalies right."""
+"""Scorers of detectors for searches and cross-validation, where anomalies have the label 1."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def make_anomaly_scorer(
 
 
 class _AnomalyScorer:
-    """An object and not a closure, so that it can be sent to other processes."""
+    """A scorer; an object and not a closure, so that it can be sent to other processes."""
 
     def __init__(
         self, metric: Callable[..., float], greater_is_better: bool, kwargs: dict[str, Any]
@@ -263,7 +263,7 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     >>> search = GridSearchCV(MPDR(random_state=0), grid, scoring=on_manifold_scorer)
     """
     if isinstance(estimator, Pipeline):
-        # Not estimator[:-1].transform: it takes a stateless last transformer for an unfitted one.
+        # estimator[:-1].transform would take a stateless last transformer for an unfitted one.
         for _, step in estimator.steps[:-1]:
             if step not in (None, "passthrough"):
                 X = step.transform(X)

@@ -18,7 +18,7 @@ from skgenad.networks import MLP, NETWORK_CONSTRAINTS, read_network
 
 from ._energies import MaskedEnergy, ScalarEnergy, masked_block
 
-# Of pretraining, unless asked otherwise.
+# The defaults of `pretrain_steps` and `pretrain_learning_rate` of all energies here.
 _PRETRAIN_STEPS, _PRETRAIN_LEARNING_RATE = 400, 1e-3
 
 _STEPS = [Interval(Integral, 0, None, closed="left"), None]
@@ -78,12 +78,12 @@ class _Pretrained(Energy):
 
     @property
     def asks_for_pretraining(self) -> bool:
-        """Whether something was said about it."""
+        """Whether the user set anything of pretraining."""
         return self.pretrain_steps is not None or self.pretrain_learning_rate is not None
 
     @property
     def pretraining(self) -> tuple[int, float]:
-        """Gradient steps and learning rate."""
+        """Gradient steps and learning rate of pretraining."""
         steps, rate = self.pretrain_steps, self.pretrain_learning_rate
         if steps == 0 and rate is not None:
             raise ValueError(
