@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import normflows as nf
 import torch
 from torch import Tensor
 
@@ -47,6 +46,8 @@ class NormflowsStep:
     """
 
     def __init__(self, of: FlowStep) -> None:
+        import normflows as nf
+
         glow = of.detector
         channels, height, width = self.shape = glow.image_shape
         n_scales = glow.n_scales

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 import typer
 from _conv_step import ConvStep, MultiplyAdds, PlainConvStep
+from _flow_step import FlowStep, NormflowsStep
 from _measure import Section, interleaved, origin, save, write_report
 from _mpdr_step import Ours, step_rows, trick_rows
 from _scoring import image_score, row_score
@@ -248,8 +249,6 @@ def detectors(quick: Quick = False) -> None:
 @app.command()
 def flows(quick: Quick = False) -> None:
     """Time one step of Glow against the same architecture in normflows."""
-    from _flow_step import FlowStep, NormflowsStep  # the only one that needs normflows
-
     rounds, n_steps = (2, 1) if quick else (11, 2)
     rows = []
     for shape, steps, hidden, batch_size in (

@@ -2,10 +2,15 @@
 
 import importlib
 import json
+import re
+from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
+from sklearn.base import clone
 
+import skgenad
 from skgenad import MPDR
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -64,6 +69,61 @@ def test_every_section_of_the_speeds_is_read(script):
         assert len(section.file(name).read())
 
 
+def test_every_section_of_the_speeds_on_a_gpu_is_read(script):
+    speed_gpu = script("speed_gpu")
+    for path in speed_gpu.FOLDER.glob("*.csv"):
+        assert len(speed_gpu._SECTIONS[path.stem].file(path.stem, speed_gpu.FOLDER).read())
+
+
+def _cance_tables(script):
+    for plan in script.EXPERIMENTS.values():
+        yield from (make(1) for make in plan.methods.values())
+    for _, settings in script._CHOICES.values():
+        yield from (script._cance(1, **changes) for changes in settings)
+
+
+def _pwae_textures(script):
+    for method, settings in script._CHOICES.items():
+        for size, changes in product(script.SIZES.values(), settings):
+            yield script.detector(method, size, (3, size.side, size.side), 0, **changes)
+
+
+# Script -> what makes the detectors that it fits, of every size and variant.
+MADE = {
+    "cance_tables": _cance_tables,
+    "cifar_ood": lambda s: (s._detector(m, size, 1) for m in s.METHODS for size in SIZES),
+    "density_2d": lambda s: (make(x, 0) for make, spaces in s.METHODS.values() for x in spaces),
+    "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
+    "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
+    "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
+    "nae_trials": lambda s: (make(1) for make in s.VARIANTS.values()),
+    "pwae_textures": _pwae_textures,
+    "same_bits": lambda s: (case[2] for case in s.cases()),
+    "tune": lambda s: s.VARIANTS.values(),
+}
+SIZES = ("small", "full")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_settings_of_a_script_are_those_of_todays_detectors(name, script):
+    made = list(MADE[name](script(name)))
+    assert made
+    for detector in made:
+        assert repr(clone(detector)) == repr(detector)
+
+
+def test_plain_step_has_the_settings_of_the_one_it_is_measured_against(script):
+    s, ours = script("_plain_mpdr").Settings(), script("_mpdr_step").Ours
+    made = ours(torch.zeros(200, s.n_features), s.width)
+    latent, visible = made.module.settings.latent, made.module.settings.visible
+    assert (latent.n_steps, latent.step_size, latent.noise) == (
+        s.latent_steps,
+        s.latent_step_size,
+        s.latent_noise,
+    )
+    assert (visible.n_steps, visible.noise) == (s.visible_steps, s.visible_noise)
+
+
 @pytest.mark.parametrize("changed", [{}, {"max_steps": 3}, {"visible_chain__noise": 0.2}])
 def test_old_settings_are_those_of_a_detector_of_today_only_if_nothing_changed(script, changed):
     convert = script("convert_results")
@@ -72,6 +132,31 @@ def test_old_settings_are_those_of_a_detector_of_today_only_if_nothing_changed(s
     differences = convert.unexplained(old, MPDR().set_params(**changed))
     assert set(differences) == set(changed)
     assert set(convert.unexplained(old, MPDR(energy="scalar"))) == {"energy"}
+
+
+def test_renamed_settings_are_parameters_of_todays_detectors(script):
+    convert = script("convert_results")
+    defaults = json.loads(convert.OLD_DEFAULTS.read_text())
+    for (detector, old), new in convert.RENAMED.items():
+        names = {new} if isinstance(new, str) else set(new(defaults[detector][old]))
+        assert names <= set(getattr(skgenad, detector)().get_params()), (detector, old)
+        assert old in defaults[detector]
+
+
+def _rows_of_the_changelog():
+    """Detectors, old names and new names of a line of the table of what was renamed."""
+    text = (BENCHMARKS.parent / "CHANGELOG.md").read_text()
+    for line in re.findall(r"^\| ([A-Z][\w, ]+|all with `network`) \|(.+)\|(.+)\|$", text, re.M):
+        found = [set(re.findall(r"(?<![\w\"])([a-z_]+)(?=`|=|,)", part)) for part in line[1:]]
+        yield line[0], *found
+
+
+def test_every_parameter_that_is_gone_is_in_the_changelog(script):
+    lines = list(_rows_of_the_changelog())
+    for name, old in json.loads(script("convert_results").OLD_DEFAULTS.read_text()).items():
+        gone = set(old) - set(getattr(skgenad, name)._get_param_names())
+        said = [names for detectors, names, _ in lines if name in detectors or "all" in detectors]
+        assert gone <= set().union(*said), name
 
 
 def test_every_file_of_results_is_that_of_a_script():

@@ -99,6 +99,36 @@ def test_the_optimizers_moments_go_on_and_the_learning_rate_starts_again():
     assert rates.rates[0] == 3e-3
 
 
+@all_variants
+def test_a_module_made_anew_goes_on_as_the_old_one_would(name, extra):
+    """Parameters that were set make it new; this one has no part in training."""
+    X, more = normal_rows(), normal_rows(40, seed=1)
+    one, other = tiny(name, **extra).fit(X), tiny(name, **extra).fit(X)
+    one.partial_fit(more)
+    other.set_params(contamination=0.2).partial_fit(more)
+    np.testing.assert_array_equal(one.score_samples(X), other.score_samples(X))
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("Autoencoder", {"network": (4,)}, "make another module of this Autoencoder"),
+        ("CANCE", {"features": "pca"}, "make another module of this CANCE"),
+        ("MPDR", {"energy": "scalar"}, "make another module of this MPDR"),
+        ("VAE", {"standardize": False}, "standardize=False was 'auto' in the first fit"),
+        ("NAE", {"image_shape": (1, 2, 2)}, r"image_shape=\(1, 2, 2\) was None in the first fit"),
+        ("EBM", {"sampling": "cd"}, "replay=.* would be ignored"),
+    ],
+)
+def test_what_only_a_new_fit_can_change_is_refused_later(name, changed, message):
+    X = normal_rows()
+    fitted = tiny(name).fit(X)
+    scores = fitted.score_samples(X)
+    with pytest.raises(ValueError, match=message):
+        fitted.set_params(**changed).partial_fit(X)
+    np.testing.assert_array_equal(fitted.score_samples(X), scores)
+
+
 def test_old_moments_matter():
     X = normal_rows()
     detector = tiny("Autoencoder").partial_fit(X)

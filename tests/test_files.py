@@ -292,6 +292,22 @@ BAD_DOCUMENTS = {
 }
 
 
+BAD_DOCUMENTS |= {
+    "format True": lambda d: d.update(format=True),
+    "format 2.0": lambda d: d.update(format=2.0),
+    "'seed_'|is no whole number": lambda d: d["state"].update(seed_=-1),
+    "-3 is no whole number of at least 1": lambda d: d["state"].update(_n_fits=-3),
+    "inf is no whole number": lambda d: d["state"].update(n_features_in_=float("inf")),
+    "2 names for 4 columns": lambda d: d["state"].update(feature_names_in_=["a", "b"]),
+    "classes without use_labels": lambda d: d["state"].update(
+        classes_={"type": "<i8", "values": [1, 2]}
+    ),
+    "classes of type object": lambda d: d["state"].update(
+        classes_={"type": "|O", "values": [{}, {}]}
+    ),
+}
+
+
 @pytest.mark.parametrize("message", BAD_DOCUMENTS)
 def test_documents_that_do_not_fit_are_refused(saved, message):
     rewrite(saved, BAD_DOCUMENTS[message])
@@ -299,14 +315,16 @@ def test_documents_that_do_not_fit_are_refused(saved, message):
         MPDR.load(saved)
 
 
-def test_a_document_that_is_no_json_is_refused(saved):
+@pytest.mark.parametrize("text", ["{", "[" * 100_000], ids=["open", "deep"])
+def test_a_document_that_is_no_json_is_refused(saved, text):
     arrays = load_file(saved)
-    save_file(arrays, saved, metadata={"skgenad": "{", "sha256": _digest("{", arrays)})
+    save_file(arrays, saved, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
     with pytest.raises(ValueError, match="no valid JSON"):
         MPDR.load(saved)
 
 
 BAD_ARRAYS = {
+    "calibration scores that are no": lambda a: a.update(calibration_scores_=np.zeros((2, 2))),
     "size mismatch": lambda a: a.update({"module_.low": np.zeros(3, np.float32)}),
     "Missing key": lambda a: a.pop("module_.low"),
     "Unexpected key 'more'": lambda a: a.update(more=np.zeros(3)),
@@ -321,6 +339,27 @@ def test_arrays_that_do_not_fit_are_refused(saved, message):
     rewrite(saved, change_arrays=BAD_ARRAYS[message])
     with pytest.raises(ValueError, match=message):
         MPDR.load(saved)
+
+
+def test_a_list_that_is_changed_after_the_fit_does_not_spoil_the_file(tmp_path):
+    sizes, X = [8], normal_rows()
+    detector = tiny("Autoencoder", network=sizes).fit(X)
+    sizes.append(8)
+    detector.save(tmp_path / "detector")
+    loaded = Autoencoder.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+
+
+def test_a_file_holds_the_parameters_of_training_that_continued(tmp_path):
+    X = normal_rows(d=2)
+    detector = tiny("EBM").fit(X).set_params(visible_chain__noise=0.9, visible_chain__steps=7)
+    detector.partial_fit(X).save(tmp_path / "detector")
+    loaded = type(detector).load(tmp_path / "detector")
+    axis = np.linspace(-1, 1, 5)
+    expected = detector.log_density_grid(axis, axis)
+    np.testing.assert_array_equal(loaded.log_density_grid(axis, axis), expected)
+    drawn = detector.sample(3, random_state=0)
+    np.testing.assert_array_equal(loaded.sample(3, random_state=0), drawn)
 
 
 def test_saving_into_a_folder_that_is_not_there_says_so(tmp_path):

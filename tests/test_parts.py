@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -9,7 +10,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.parts import Part, Slot, WithParts, differs_from_default, refuse_unused
+from skgenad._core.parts import (
+    Part,
+    Slot,
+    WithParts,
+    copied,
+    differs_from_default,
+    refuse_unused,
+)
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
 from ._settings import DETECTORS, normal_rows, tiny
@@ -132,6 +140,47 @@ def test_setting_a_field_of_one_leaves_others_alone():
     assert Car().part("engine").power == 50 and Engine().power is None
 
 
+def test_a_part_that_two_share_is_not_changed_for_the_other():
+    shared = Engine(60)
+    one, other = Car(shared), Car(shared)
+    one.set_params(engine__power=1)
+    assert one.engine == Engine(1) and other.engine is shared and shared == Engine(60)
+
+
+def test_a_field_set_to_none_makes_no_part():
+    assert Car().set_params(engine__power=None, engine__fuel=None).engine is None
+    assert Car(70).set_params(engine__power=None).engine == Engine()
+
+
+@pytest.mark.parametrize("bad", [{"engine__bogus": 3}, {"engine": 70, "wheels": 3}], ids=str)
+def test_what_is_refused_leaves_no_trace(bad):
+    car = Car()
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        car.set_params(**bad)
+    assert car.engine is None
+
+
+def test_a_class_in_place_of_an_object_is_refused():
+    with pytest.raises(ValueError, match=r"engine=Engine is a class: pass an object, such as Eng"):
+        Car(Engine).part("engine")
+    with pytest.raises(ValueError, match="has no parameters of its own to set"):
+        Car(Engine).set_params(engine__power=3)
+
+
+class Fuel:
+    """An object of the user's, which parts hold and never copy."""
+
+
+def test_objects_of_the_users_are_kept_themselves():
+    fuel = Fuel()
+    assert copied(Rocket(Engine(fuel=fuel))).booster.fuel is fuel
+    assert Engine(fuel=fuel).filled(Engine(3)).fuel is fuel
+    sizes = [1, [2]]
+    twin = copied(sizes)
+    sizes[1].append(3)
+    assert twin == [1, [2]]
+
+
 def test_a_field_of_what_has_none_is_refused():
     with pytest.raises(ValueError, match=r"engine=3.5 has no parameters.*such as Engine\(\)"):
         Car(3.5).set_params(engine__power=1)
@@ -155,16 +204,49 @@ def test_a_parameter_without_effect_is_refused_once_it_is_set(value):
         refuse_unused(Car(value), ("engine",), "it rolls downhill")
 
 
-@pytest.mark.parametrize(("default", "value"), [(1, 1.0), (0.1, 0.2), (True, 1), ((1,), [1])])
-def test_a_value_of_another_type_differs_from_the_default(default, value):
+def is_default(default, value):
     class Thing(WithParts):
         def __init__(self, x=default):
             self.x = x
 
-    assert not differs_from_default(Thing(), "x") and differs_from_default(Thing(value), "x")
+    return not differs_from_default(Thing(value), "x")
+
+
+@pytest.mark.parametrize(
+    ("default", "value"),
+    [
+        (1, np.int64(1)),
+        (1000, 1000.0),
+        (0.5, np.float32(0.5)),
+        (True, np.bool_(True)),
+        ((1, 2), [1, 2]),
+        (None, Engine()),
+        (None, None),
+        ("auto", "auto"),
+    ],
+    ids=str,
+)
+def test_the_value_of_a_default_in_another_form_is_the_default(default, value):
+    assert is_default(default, value)
+
+
+@pytest.mark.parametrize(
+    ("default", "value"),
+    [(1, 2), (0.1, 0.2), (True, 1), (False, None), ((1,), [1, 1]), (None, Engine(3)), ("a", "b")],
+    ids=str,
+)
+def test_another_value_than_the_default_is_none(default, value):
+    assert not is_default(default, value)
 
 
 # ---- every detector -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_setting_the_parameters_that_are_there_changes_nothing(detector):
+    X, again = normal_rows(), tiny(detector)
+    again.set_params(**again.get_params())
+    assert (again.fit(X).score_samples(X) == tiny(detector).fit(X).score_samples(X)).all()
 
 
 @every_slot
@@ -178,7 +260,7 @@ def test_the_fields_of_a_default_are_listed_and_can_be_set(detector, name):
             continue
         key, value = field.split("__")[1], getattr(default, field.split("__")[1], None)
         changed = detector().set_params(**{field: value})
-        assert isinstance(getattr(changed, name), Part)
+        assert isinstance(getattr(changed, name), Part) or value is None
         assert getattr(changed.part(name), key) == getattr(default, key)
 
 

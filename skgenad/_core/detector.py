@@ -296,7 +296,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         """Run the last stage once more, on a copy of the module: an interrupt costs nothing."""
         self._n_fits += 1
         rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-        module = copy.deepcopy(self.module_)
+        module = self._module_to_continue()
         with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
             stages = self._stages(module)[-1:]
             for name, optimizer in _optimizers(stages).items():
@@ -307,6 +307,35 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             self._run(module, stages, rows, self._to_device(labels))
         # The scores kept so far are of an earlier model, and no row of this batch is held out.
         self.calibration_scores_ = None
+
+    def _module_to_continue(self) -> Model:
+        """Copy the module or, if parameters were set since the fit, make one that has them.
+
+        The new module takes over what the old one holds, so that all parameters of training have
+        the effect that they have in a fit, and combinations that a fit refuses are refused.
+        """
+        now = kept_parameters(self.get_params(deep=False))
+        before, name = self._fitted_parameters, type(self).__name__
+        if now == before:
+            return copy.deepcopy(self.module_)
+        for key in {"image_shape", "standardize"} & now.keys():
+            if now[key] != before[key]:
+                raise ValueError(
+                    f"{key}={now[key]!r} was {before[key]!r} in the first fit, whose units later "
+                    "training keeps. Set it back, or fit from the start (warm_start=False)."
+                )
+        with seeded(self.seed_, self.device_):
+            module = self._make_module(self.n_features_in_).to(self.device_)
+        try:
+            module.take_over(self.module_)
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+            raise ValueError(
+                f"Parameters were set since the fit that make another module of this {name} "
+                f"({problem}). Set them back, or fit from the start (warm_start=False)."
+            ) from error
+        self._fitted_parameters = now
+        return module
 
     def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
         tables = [self.history_] if self._n_fits > 1 else []

@@ -64,7 +64,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
         raise ValueError(f"{path} is damaged or was changed: its digest does not match.")
     try:
         document = json.loads(metadata["skgenad"])
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} holds no valid JSON document: {error}") from error
     _check_format(path, document)
     return document, arrays
@@ -72,15 +72,16 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
 
 def _check_format(path: Path, document: Any) -> None:
     found = document.get("format") if isinstance(document, dict) else None
-    if found == FORMAT:
+    number = found if type(found) is int else 0
+    if number == FORMAT:
         return
-    if isinstance(found, int) and 1 <= found < FORMAT:
+    if 1 <= number < FORMAT:
         raise ValueError(
             f"{path} has format {found}, an older one than the format {FORMAT} that this version "
             "reads: parameters have moved since. Fit the detector again, or load the file with the "
             "version that wrote it."
         )
-    if isinstance(found, int) and found > FORMAT:
+    if number > FORMAT:
         raise ValueError(
             f"{path} has format {found}, a newer one than the format {FORMAT} that this version "
             "reads. Upgrade skgenad to load it."

@@ -9,14 +9,18 @@ sets one and a grid search finds them. A field that is None is the detector's ow
 
 from __future__ import annotations
 
+import copy
 import inspect
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar, Self
 
-from sklearn.base import BaseEstimator, clone
+import numpy as np
+from sklearn.base import BaseEstimator
 
-__all__ = ["Part", "Slot", "WithParts", "differs_from_default", "refuse_unused"]
+__all__ = ["Part", "Slot", "WithParts", "copied", "differs_from_default", "refuse_unused"]
 
 
 def _as_it_is(value: Any) -> Any:
@@ -51,13 +55,14 @@ class WithParts(BaseEstimator):
         """Slot of a parameter; one whose default depends on other parameters overrides this."""
         return self._parts[name]
 
-    def _own(self, name: str) -> Any:
-        """Read what a parameter holds: shorthands become parts, and None an empty one."""
-        return self._read(name, getattr(self, name))
-
     def _read(self, name: str, value: Any) -> Any:
+        """Read a value of a parameter: shorthands become parts, and None an empty one."""
         slot = self._slot(name)
         return type(slot.default)() if value is None else slot.read(value)
+
+    def _own(self, name: str) -> Any:
+        """Read what a parameter holds."""
+        return self._read(name, getattr(self, name))
 
     def part(self, name: str) -> Any:
         """Part that a parameter asks for, its fields checked and those left None filled in.
@@ -75,9 +80,14 @@ class WithParts(BaseEstimator):
         Raises
         ------
         ValueError
-            If a field has an invalid value, or one where the detector has no use for it.
+            If the parameter holds a class in place of an object, or a field has an invalid value,
+            or one where the detector has no use for it.
         """
         slot, part = self._slot(name), self._own(name)
+        if isinstance(part, type) and issubclass(part, Part):
+            raise ValueError(
+                f"{name}={part.__name__} is a class: pass an object, such as {part.__name__}()."
+            )
         if not isinstance(part, Part):
             return part
         part._validate_params()
@@ -102,15 +112,17 @@ class WithParts(BaseEstimator):
         params : dict
             Values by name; None is the detector's own.
         """
-        params = super().get_params(deep=deep)
-        for name in self._parts if deep else ():
-            part = self._own(name)
-            if part is not params[name] and isinstance(part, Part):
-                params |= {f"{name}__{key}": value for key, value in part.get_params().items()}
+        params = super().get_params(deep=False)
+        for name, value in list(params.items()) if deep else ():
+            held = self._own(name) if name in self._parts else value
+            if hasattr(held, "get_params") and not isinstance(held, type):
+                params |= {f"{name}__{key}": field for key, field in held.get_params().items()}
         return params
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``<parameter>__<field>`` makes the part if there is none yet.
+
+        A part that was given is not changed: a copy with the new fields takes its place.
 
         Parameters
         ----------
@@ -120,24 +132,43 @@ class WithParts(BaseEstimator):
         Returns
         -------
         self : object
-            The same object.
+            The same object; as it was if a name or an object is refused.
 
         Raises
         ------
         ValueError
             If there is no parameter of a name.
         """
-        for name in {key.partition("__")[0] for key in params if "__" in key} & self._parts.keys():
-            given = params.get(name, getattr(self, name))
-            part = self._read(name, given)
-            if not hasattr(part, "set_params"):
-                raise ValueError(
-                    f"{name}={given!r} has no parameters of its own to set. Set {name} to what has "
-                    f"them, such as {type(self._slot(name).default).__name__}()."
-                )
-            if part is not given:
-                params[name] = part
-        return super().set_params(**params)
+        flat = dict(params)
+        nested: dict[str, dict[str, Any]] = defaultdict(dict)
+        for key in params:
+            name, _, field = key.partition("__")
+            if field and name in self._parts:
+                nested[name][field] = flat.pop(key)
+        before = super().get_params(deep=False)
+        try:
+            super().set_params(**flat)
+            for name, fields in nested.items():
+                setattr(self, name, self._with_fields(name, fields))
+        except BaseException:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
+        return self
+
+    def _with_fields(self, name: str, fields: dict[str, Any]) -> Any:
+        """Return what a parameter holds with some fields set; None if it is None and they are."""
+        given = getattr(self, name)
+        part = self._read(name, given)
+        if isinstance(part, type) or not hasattr(part, "set_params"):
+            raise ValueError(
+                f"{name}={given!r} has no parameters of its own to set. Set {name} to what has "
+                f"them, such as {type(self._slot(name).default).__name__}()."
+            )
+        if not isinstance(part, Part):  # an estimator of the user's, which is set as usual
+            return part.set_params(**fields)
+        part = copy.copy(part).set_params(**fields)._unbound()
+        return None if given is None and part == type(part)() else part
 
 
 class Part(WithParts):
@@ -159,6 +190,10 @@ class Part(WithParts):
     # A part can be changed, and what can be changed must not be hashed.
     __hash__ = None  # type: ignore[assignment]
 
+    def _unbound(self) -> Self:
+        """Forget what the part knows of its owner, if anything, before it is stored."""
+        return self
+
     def filled(self, default: Part) -> Self:
         """Return a copy whose fields that are None are those of `default`, if that has them.
 
@@ -172,12 +207,12 @@ class Part(WithParts):
         part : Part
             New; its own parts are copies, too.
         """
-        part = clone(self)
+        part = copied(self)
         if not isinstance(self, type(default)):
             return part
         for name, value in _fields(default).items():
             if getattr(part, name) is None:
-                setattr(part, name, clone(value, safe=False))
+                setattr(part, name, copied(value))
         return part
 
 
@@ -185,11 +220,31 @@ def _fields(part: Any) -> dict[str, Any]:
     return part.get_params(deep=False)
 
 
+def copied(value: Any) -> Any:
+    """Copy parts, lists and tuples, and what is in them; keep objects of the user's themselves."""
+    if isinstance(value, Part):
+        return type(value)(**{name: copied(field) for name, field in _fields(value).items()})
+    return type(value)(map(copied, value)) if type(value) in (list, tuple) else value
+
+
 def differs_from_default(estimator: BaseEstimator, name: str) -> bool:
-    """Whether a constructor parameter has another value than its default."""
-    default = _defaults(type(estimator))[name]
-    value = getattr(estimator, name)
-    return value is not default and not (type(value) is type(default) and value == default)
+    """Whether a constructor parameter has another value than its default.
+
+    A list is the tuple of its items, a number the same number of any type, and a part without a
+    field that is set None.
+    """
+    return not _is_same(getattr(estimator, name), _defaults(type(estimator))[name])
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    if isinstance(value, Part) and other is None:
+        return value == type(value)()
+    if isinstance(value, list | tuple) and isinstance(other, list | tuple):
+        return len(value) == len(other) and all(map(_is_same, value, other))
+    truths = [isinstance(v, bool | np.bool_) for v in (value, other)]
+    if isinstance(value, Real | np.bool_) and isinstance(other, Real | np.bool_):
+        return truths[0] == truths[1] and bool(value == other)
+    return value is other or (type(value) is type(other) and value == other)
 
 
 def _defaults(cls: type) -> dict[str, Any]:

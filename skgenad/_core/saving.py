@@ -12,6 +12,9 @@ from skgenad._tensors.device import resolve_device
 from .files import read_file, write_file
 from .state import dismantle, put_on_device, rebuild, state_on_cpu
 
+# What goes wrong where a document does not describe a detector; RuntimeError has RecursionError.
+_BROKEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 class SavingMixin:
     """What a detector does with files; :mod:`skgenad._core.state` says what stands in them.
@@ -81,7 +84,7 @@ class SavingMixin:
             )
         try:
             detector = rebuild(kind, document, arrays, device)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except _BROKEN as error:
             raise ValueError(f"{path} does not describe a {kind.__name__}: {error}") from error
         # This is outside the block above, since a missing device is no fault of the file.
         detector.device_ = resolve_device(detector.device)

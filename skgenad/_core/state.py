@@ -16,14 +16,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from torch import Tensor
 
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.seeds import seeded
 
 from .files import from_json, to_json
-from .parts import Part
+from .parts import copied
 from .training import empty_history
 from .units import StandardUnits
 
@@ -73,10 +72,35 @@ def _is_classes(value: NDArray) -> dict[str, Any]:
 
 
 def _classes(document: dict[str, Any], detector: Any) -> NDArray:
-    kind = np.dtype(document["type"])
-    if kind.kind not in _KINDS:
-        raise ValueError(f"classes of type {kind}")
-    return np.array(document["values"], dtype=kind)
+    kind, values = np.dtype(document["type"]), document["values"]
+    if kind.kind not in _KINDS or not all(isinstance(v, bool | int | float | str) for v in values):
+        raise ValueError(f"classes of type {kind}: {values!r}")
+    if not detector.use_labels:
+        raise ValueError("classes without use_labels=True")
+    return np.array(values, dtype=kind)
+
+
+def _names(kept: list[str], detector: Any) -> NDArray:
+    if len(kept) != detector.n_features_in_ or not all(isinstance(name, str) for name in kept):
+        raise ValueError(f"{len(kept)} names for {detector.n_features_in_} columns")
+    return np.array(kept, dtype=object)
+
+
+def _whole(least: int) -> Callable[[Any, Any], int]:
+    """Read a whole number of at least `least`."""
+
+    def read(kept: Any, detector: Any) -> int:
+        if type(kept) is not int or kept < least:
+            raise ValueError(f"{kept!r} is no whole number of at least {least}")
+        return kept
+
+    return read
+
+
+def _scores(kept: NDArray | None, detector: Any) -> NDArray | None:
+    if kept is None or (isinstance(kept, np.ndarray) and kept.ndim == 1 and kept.dtype.kind == "f"):
+        return kept
+    raise ValueError("calibration scores that are no list of numbers")
 
 
 def _history(text: str, detector: Any) -> pd.DataFrame:
@@ -111,11 +135,7 @@ def _moments_on_cpu(moments: Any) -> Any:
 
 def kept_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a fit, safe from what is done later to the objects among them."""
-    return {
-        name: clone(value) if isinstance(value, Part) else value
-        for name, value in parameters.items()
-        if name not in NOT_KEPT
-    }
+    return {name: copied(value) for name, value in parameters.items() if name not in NOT_KEPT}
 
 
 def _parameters_to_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,23 +149,18 @@ STATE = (
         _parameters_to_json,
         lambda kept, detector: kept_parameters(detector.get_params(deep=False)),
     ),
-    Fitted("n_features_in_", int, lambda kept, detector: int(kept)),
-    Fitted(
-        "feature_names_in_",
-        list,
-        lambda kept, detector: np.array(kept, dtype=object),
-        optional=True,
-    ),
+    Fitted("n_features_in_", int, _whole(1)),
+    Fitted("feature_names_in_", list, _names, optional=True),
     Fitted("classes_", _is_classes, _classes, optional=True),
-    Fitted("seed_", int, lambda kept, detector: int(kept)),
-    Fitted("_n_fits", int, lambda kept, detector: int(kept)),
+    Fitted("seed_", int, _whole(0)),
+    Fitted("_n_fits", int, _whole(1)),
     Fitted("offset_", float, lambda kept, detector: float(kept)),
     Fitted(
         "units_",
         lambda units: {"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance},
         _units,
     ),
-    Fitted("calibration_scores_", lambda scores: scores, lambda kept, detector: kept),
+    Fitted("calibration_scores_", lambda scores: scores, _scores),
     Fitted(
         "history_",
         lambda table: table.to_json(orient="split", double_precision=15),

@@ -60,6 +60,22 @@ class Model(nn.Module):
         """
         return autoencoders_in(self)
 
+    def take_over(self, other: Model) -> None:
+        """Go on from what another model of the same architecture holds: weights, buffers, chains.
+
+        A part that keeps more than its ``state_dict`` has a method of this name, too.
+
+        Raises
+        ------
+        RuntimeError
+            If the architectures differ.
+        """
+        self.load_state_dict(other.state_dict())
+        others = dict(other.named_modules())
+        for name, part in self.named_modules():
+            if part is not self and hasattr(part, "take_over") and name in others:
+                part.take_over(others[name])
+
     @property
     def is_steady(self) -> bool:
         """Whether a step of training does the same on the same tensors each time.

@@ -92,6 +92,14 @@ class CANCEModel(PreciseModule, Model):
             self._add_density()
             self.to(rows.device)
 
+    def take_over(self, other: Model) -> None:
+        """Go on from another model, with the user's object as it was fitted there."""
+        if isinstance(self.features, ExternalFeatures) and isinstance(other, CANCEModel):
+            self.features = other.features
+            self._add_density()
+            self.to(next(other.parameters()).device if list(other.parameters()) else "cpu")
+        super().take_over(other)
+
     # ---- training of the density (eq. 9 and 10) -------------------------------------------
 
     def set_noise(self, z: Tensor) -> None:
