@@ -538,3 +538,12 @@ def test_the_latest_negatives_are_kept_and_do_not_go_into_files(X, tmp_path):
     assert np.isfinite(detector.negatives_).all()
     detector.save(tmp_path / "detector")
     assert NAE.load(tmp_path / "detector").negatives_.shape == (0, 4)
+
+
+@pytest.mark.parametrize(("sampling", "n_kept"), [("omi", 160 + 16), ("pcd", 16), ("cd", 0)])
+def test_states_of_chains_go_on_only_where_chains_start_likewise(sampling, n_kept):
+    X = normal_rows()
+    detector = tiny("NAE", latent_dim=4).fit(X)
+    assert detector.module_.replayed.rows.shape == (160, 4)
+    detector.set_params(sampling=sampling, max_steps=1).partial_fit(X)
+    assert len(detector.module_.replayed) == n_kept

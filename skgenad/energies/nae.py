@@ -19,6 +19,7 @@ What this file adds to the paper: chains may be kept within the range of the tra
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
 from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad._tensors.model import Model
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
@@ -178,6 +180,13 @@ class NAEModel(NegativesModule):
         """Latent vectors (n, d_z) of q_0: uniform on the sphere or standard normal."""
         z = torch.randn(n, self.latent_dim, device=self.low.device)
         return F.normalize(z, dim=1) if self.base.net.spherical else z
+
+    def take_over(self, other: Model) -> None:
+        """Go on from another model; states of its chains do, if these start likewise."""
+        empty = copy.deepcopy(self.replayed)
+        super().take_over(other)
+        if isinstance(other, NAEModel) and other.sampling != self.sampling:
+            self.replayed = empty
 
     def energy_limit(self) -> float:
         """Level of the negatives' mean energy that means divergence.
