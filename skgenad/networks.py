@@ -122,7 +122,7 @@ class MLP(Network):
             Makes encoders and decoders.
         """
         check_sizes("hidden_sizes", () if self.hidden_sizes is None else self.hidden_sizes)
-        given = {"hidden_sizes": self.hidden_sizes, "activation": self.activation}
+        given: dict[str, Any] = {"hidden_sizes": self.hidden_sizes, "activation": self.activation}
         return Perceptrons(**{name: value for name, value in given.items() if value is not None})
 
     def _validate_params(self) -> None:

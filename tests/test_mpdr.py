@@ -821,6 +821,16 @@ def test_fields_of_a_factory_of_the_users_are_not_listed_for_the_energy():
         detector.set_params(energy__network__width=2)
 
 
+def test_a_network_remains_the_detectors_until_a_field_differs():
+    detector = MPDR(network=FCRes(width=0.5))
+    again = MPDR(network=FCRes(width=0.5)).set_params(**detector.get_params())
+    assert again.energy.network is again.manifold.network is None
+    assert again.part("energy").network == FCRes(width=0.5)
+    detector.set_params(energy__network__width=1.0)
+    assert detector.part("energy").network == FCRes(width=1.0)
+    assert detector.part("manifold").network == FCRes(width=0.5)
+
+
 def test_a_network_that_energy_and_manifold_name_again_is_theirs(X):
     detector = tiny(network="fcres", energy=Reconstruction("fcres"))
     detector.set_params(manifold__network=FCRes())

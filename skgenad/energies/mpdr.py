@@ -51,6 +51,7 @@ from ._detector import EnergyBasedDetector
 from ._energies import MaskedEnergy, ScalarEnergy, check_energy, contrastive_loss
 from ._negatives import latent_langevin, step_for_errors, visible_langevin
 from ._recovery import RecoveryModule, RecoverySettings
+from ._with_network import WithNetwork
 from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
 from .mpdr_parts import (
     ENERGY_CONSTRAINTS,
@@ -62,7 +63,6 @@ from .mpdr_parts import (
     Masked,
     Reconstruction,
     Scalar,
-    WithNetwork,
 )
 
 # `on_manifold_score` draws at least so many rows on the manifold.
