@@ -68,6 +68,9 @@ class WrongShape(SquaredDistance):
 class SomeFactory:
     """A factory of the user's."""
 
+    def __repr__(self):
+        return "SomeFactory()"  # the same in each process, for the names of tests
+
     def make_encoder(self, shape, latent_dim):
         return nn.Linear(shape[0], latent_dim)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from sklearn.base import clone
-
-from .parts import Part, Slot
+from .parts import Part, Slot, copied
 
 __all__ = ["FromPaper"]
 
@@ -50,8 +48,8 @@ class FromPaper:
                 f"experiment={experiment!r} is none of those here: {', '.join(cls._papers)}."
             )
         settings = {
-            # Parts are cloned, since a detector's set_params may change its own.
-            name: clone(value, safe=False) if isinstance(value, Part) else value
+            # Parts are copied: what is done to those of a detector must not change the table.
+            name: copied(value)
             for name, value in cls._paper_settings(experiment, parameters).items()
         }
         given = {

@@ -168,7 +168,7 @@ class WithParts(BaseEstimator):
         if not isinstance(part, Part):  # an estimator of the user's, which is set as usual
             return part.set_params(**fields)
         part = copy.copy(part).set_params(**fields)._unbound()
-        return None if given is None and part == type(part)() else part
+        return None if given is None and part == self._read(name, None) else part
 
 
 class Part(WithParts):

@@ -64,14 +64,6 @@ class WithNetwork(Part):
         # A user's factory is left to the detector's own parameter: a copy would be another one.
         return _opened(self._detectors) if isinstance(self._detectors, Part) else None
 
-    def _with_fields(self, name: str, fields: dict[str, Any]) -> Any:
-        given = getattr(self, name)
-        if name != "network" or given is not None or not isinstance(self._detectors, Part):
-            return super()._with_fields(name, fields)
-        # It remains the detector's until it differs from that, and not from one of no parameters.
-        network = self._read(name, None).set_params(**fields)
-        return None if network == self._read(name, None) else network
-
 
 def _opened(network: Part) -> Part:
     """Copy a network without the fields that may be None, which then remain the detector's."""
