@@ -192,7 +192,9 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         The first call is a `fit`. Later calls keep the units of the columns and all stages but the
         last as they are, run the last stage's steps once more on the rows of this batch (the
         optimiser's moments kept, the learning rate restarted), and set `offset_` from this batch.
-        A detector that is not trained by gradients adds the rows to those it has seen.
+        A detector that is not trained by gradients adds the rows to those it has seen. Parameters
+        that were set since then have the effect that they have in a fit, but for those that what
+        is kept depends on (of earlier stages, and what weights start from).
 
         Parameters
         ----------
@@ -206,6 +208,12 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         -------
         self : object
             The fitted detector.
+
+        Raises
+        ------
+        ValueError
+            In later calls, if a parameter was set that a new fit alone can change, such as
+            `network` or `standardize`.
         """
         if not hasattr(self, "module_"):
             return self.fit(X, y)
