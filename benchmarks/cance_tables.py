@@ -114,7 +114,7 @@ class Experiment(NamedTuple):
     seeds: range
 
 
-# Those of ADBench's embeddings that need not be downloaded by who has the data of the others.
+# Embeddings of ADBench that need not be downloaded by who has the data of the others.
 _EMBEDDINGS = (
     *(name for name in list_adbench("CV_by_ResNet18") if "MVTec" in name),
     *(f"CV_by_ResNet18/{name}" for name in ("CIFAR10_0", "CIFAR10_4", "SVHN_0")),

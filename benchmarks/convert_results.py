@@ -62,9 +62,9 @@ RENAMED: dict[tuple[str, str], Renamed] = {
     ("Glow", "scales"): "n_scales",
     ("Glow", "steps"): "n_couplings",
 }
-# Names that stood for what are parameter objects now, where those have other parameters.
+# Old names of values that are objects today; their fields follow the name.
 OBJECTS = {"reconstruction": "Reconstruction", "autoencoder": "Manifold"}
-# Said in the report of the eight Gaussians, and of all its fits.
+# The origin that the report of the eight Gaussians gave for all its fits.
 _DENSITY_ORIGIN = {
     "machine": "AMD EPYC (avx2 avx512f), 1 thread(s), Python 3.11.7, torch 2.13.0+cpu (AVX512), "
     "numpy 2.4.6",

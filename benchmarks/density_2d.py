@@ -43,7 +43,7 @@ ROWS = results_file(
         "l1": float,
         "temperature": float,
         "seconds": float,
-        # Of samples, where they are judged.
+        # These columns are of samples, where a fit was judged by them.
         "distance": float,
         "least": float,
         "most": float,

@@ -31,6 +31,8 @@ def imported_rooms(path: Path, source: str) -> Iterator[str]:
     """Yield the room of each name that a file imports from the package."""
     folder = ("skgenad", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ("__init__" for alias in node.names if alias.name == "skgenad")
         if not isinstance(node, ast.ImportFrom):
             continue
         base = folder[: len(folder) - node.level + 1] if node.level else ()

@@ -53,7 +53,7 @@ ROWS = results_file(
 DIGITS = (1, 4, 5, 7, 9)
 THREE_SEEDS = (1, 9)
 METHODS = ("AE", "MPDR-R", "MPDR-S", "NAE")
-# Those that every digit and seed has; the others have the first seed.
+# Methods that every digit and seed has; the others have the first seed.
 FIRST = ("AE", "MPDR-R")
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -223,7 +223,7 @@ def choose(
 
 # ---- tables --------------------------------------------------------------------------------------
 
-# Of the papers, for the same digits: AUPR of MPDR's Table 1, AUROC of NAE's.
+# Results of the papers for the same digits: AUPR of MPDR's Table 1, AUROC of NAE's.
 _PAPER = {
     "aupr": {
         "AE": "0.062 0.204 0.259 0.125 0.113",

@@ -137,7 +137,7 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
-# Those of two models, too.
+# EVERY has LikelihoodRatio as well, which is made of two models.
 EVERY = [
     thing
     for name in skgenad.__all__

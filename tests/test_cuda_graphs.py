@@ -21,9 +21,9 @@ from ._settings import DETECTORS, TINY
 CHAINS = {"max_steps": 100, "batch_size": 16}
 SHORT = {"max_steps": 3, "batch_size": 4}
 IMAGES = {"image_shape": (1, 16, 16), "batch_size": 16}
-# Not trained by gradients; of an extra, and for tables alone.
+# Mahalanobis is not trained by gradients; NormalizingFlow is of an extra, and for tables alone.
 NOT_HERE = ("Mahalanobis", "NormalizingFlow")
-# Solve linear systems in a step, which cannot be recorded, or are left as they are.
+# These solve linear systems in a step, which cannot be recorded, or are left as they are.
 NOT_RECORDED = ("CANCE", "DAGMM", "PWAE")
 CASES = [
     *((cls.__name__, {}) for cls in DETECTORS if cls.__name__ not in NOT_HERE),
@@ -50,7 +50,7 @@ CASES = [
 ]
 
 
-# For the CPU alone: more networks.
+# More networks, which are looked at on the CPU alone.
 ARCHITECTURE_CASES = [
     ("Autoencoder", {"image_shape": (3, 32, 32), "network": kind(width=0.1), **SHORT})
     for kind in (Conv, Conv32, Cifar1, FCRes)

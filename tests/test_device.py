@@ -59,7 +59,7 @@ def test_a_pickle_holds_tensors_of_the_cpu_alone():
     assert all(value.device.type == "cpu" for moment in moments for value in moment.values())
 
 
-# Those that compute in float64 where they can.
+# Detectors that compute in float64 where they can.
 PRECISE = [
     ("CANCE", {}),
     ("CANCE", {"features": "pca"}),

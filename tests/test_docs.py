@@ -159,7 +159,7 @@ def names() -> set[str]:
 
 
 NAMES = names()
-# Of others, or of no one: scikit-learn, torch, the environment, columns of a history, tests.
+# Names that are not of skgenad: of scikit-learn, torch, the environment, a history's columns.
 OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "validation_loss"}
 
 

@@ -60,7 +60,7 @@ def reconstruction(d=D):
 
 
 def settings(latent_steps=1, visible_steps=5, gamma=1e-4, bounds="none", **others):
-    """Settings of training with chains of so many steps; on a sphere unless asked otherwise."""
+    """Settings of training with chains of so many steps; on a sphere by default."""
     usual = {
         "noise_range": NOISE_RANGE,
         "latent": Langevin(latent_steps, 0.1, 0.05, sphere=True),

@@ -139,7 +139,7 @@ class NegativesModule(Model):
 
     @property
     def autoencoders(self) -> list[nn.Module]:
-        """Those of the energy; manifolds reconstruct no rows."""
+        """Autoencoders of the energy; manifolds reconstruct no rows."""
         return autoencoders_in(self.base)
 
     def prepare(self, rows: Tensor, labels: Tensor | None) -> None:

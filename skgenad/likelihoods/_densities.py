@@ -33,7 +33,7 @@ _SAMPLE_CHUNK = 256
 
 
 def _some(rows: Tensor) -> Tensor:
-    """As many random rows as a pass that needs no gradient takes."""
+    """Draw as many random rows as a pass that needs no gradient takes."""
     chosen = torch.randperm(len(rows), device=rows.device)[: len(chunks_of(rows)[0])]
     return rows[chosen]
 

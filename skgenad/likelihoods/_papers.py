@@ -45,7 +45,7 @@ GLOW: Mapping[str, Settings] = {
     "mnist": _GREY,
     "fashion_mnist": _GREY,
 }
-# What the couplings of S2.1 and S2.2 change.
+# Settings that the couplings of S2.1 and S2.2 replace.
 GLOW_COUPLINGS: Mapping[str, Settings] = {
     "conv": {},
     "dense": {"n_couplings": 8},

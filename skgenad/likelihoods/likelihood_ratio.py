@@ -275,7 +275,9 @@ class LikelihoodRatio(BaseDetector):
 
     @property
     def _uses_labels(self) -> bool:
-        return bool(getattr(self._template, "use_labels", False)) and not _is_frozen(self.detector)
+        return bool(getattr(self._template, "_uses_labels", False)) and not _is_frozen(
+            self.detector
+        )
 
     def _shape(self, reset: bool) -> Shape | None:
         return image_shape_of(vars(self._template)) if reset else self._image_shape
