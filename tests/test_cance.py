@@ -674,3 +674,16 @@ def test_far_rows_keep_their_order():
     direction = np.array([1.0, -2, 3, -4, 5, -6])
     scores = detector.score_samples(np.outer(10.0 ** np.arange(1, 9), direction))
     assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
+
+
+def test_continuing_goes_on_with_the_users_object_and_refuses_another():
+    X = curve(60)
+    fitted = CANCE(**{**QUICK, "features": PCA(2)}).fit(X)
+    scores = fitted.score_samples(X)
+    twin = copy.deepcopy(fitted)
+    fitted.partial_fit(X)
+    twin.set_params(contamination=0.2).partial_fit(X)
+    np.testing.assert_array_equal(twin.score_samples(X), fitted.score_samples(X))
+    assert not np.array_equal(fitted.score_samples(X), scores)
+    with pytest.raises(ValueError, match="another object than the one that the first fit"):
+        fitted.set_params(features=PCA(1)).partial_fit(X)

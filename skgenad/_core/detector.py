@@ -343,7 +343,8 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                 f"({problem}). Set them back, or fit from the start (warm_start=False)."
             ) from error
         self._fitted_parameters = now
-        return module
+        # What it took over may have brought parts that were made after it went to the device.
+        return module.to(self.device_)
 
     def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
         tables = [self.history_] if self._n_fits > 1 else []

@@ -97,7 +97,6 @@ class CANCEModel(PreciseModule, Model):
         if isinstance(self.features, ExternalFeatures) and isinstance(other, CANCEModel):
             self.features = other.features
             self._add_density()
-            self.to(next(other.parameters()).device if list(other.parameters()) else "cpu")
         super().take_over(other)
 
     # ---- training of the density (eq. 9 and 10) -------------------------------------------
@@ -382,6 +381,15 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         if not isinstance(features, AutoencoderFeatures):
             why = "score_type='error' without an autoencoder trains nothing by gradients"
             refuse_unused(self, ("validation_fraction", "learning_rate"), why)
+
+    def _module_to_continue(self) -> Model:
+        is_users = isinstance(self.module_.features, ExternalFeatures)
+        if is_users and self.features is not self._fitted_parameters["features"]:
+            raise ValueError(
+                f"features={self.features!r} is another object than the one that the first fit "
+                "fitted. Set that back, or fit from the start (warm_start=False)."
+            )
+        return super()._module_to_continue()
 
     def _prepare(self, module: CANCEModel, rows: Tensor, labels: Tensor | None) -> None:
         names = getattr(self, "feature_names_in_", None)
