@@ -83,7 +83,7 @@ class Tail(PreciseModule):
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
     ) -> None:
         resize_buffers(self, ("places", "heights"), state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def resize_buffers(

@@ -87,13 +87,104 @@ class NeighborsModel(PreciseModule, Model):
     ) -> None:
         if self.local:
             resize_buffers(self, ("own",), state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Neighbors(BaseGenerativeDetector):
-    """TODO"""
+    """Detect anomalies by the mean distance to the nearest training rows.
+
+    The baseline that is hard to beat on tables, and a member of :class:`Committee`. Nothing is
+    trained by gradients; trees of scikit-learn find the neighbours.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        k, the number of neighbours, at least 1; all other anchors if there are fewer.
+    scale : {"none", "local"}, default="none"
+        "none": the mean distance. "local": its ratio to the mean distance of the neighbours to
+        their own neighbours, which finds rows that are odd for their neighbourhood where normal
+        rows lie closely.
+    max_anchors : int, default=10000
+        The most training rows, at least 2, that are kept to compare with: a uniform sample.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
+        without it those of large units decide alone.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
+        first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device. Neighbours are found
+        on the CPU.
+    random_state : int, RandomState or None, default=None
+        Seed of the choice of anchors.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Empty: there are no gradient steps. The columns are those of other detectors.
+    module_ : nn.Module
+        The anchors, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    KernelDenoiser : The distance to a weighted mean of all training rows.
+    LocalGaussian : The distance by the covariance of the neighbours.
+
+    Notes
+    -----
+    ``score_samples`` is minus the mean distance, in standard deviations of columns, or minus the
+    ratio, a pure number. The mean over neighbours detects better than the k-th distance and than
+    the root of the mean square.
+
+    A row that equals an anchor in all columns, bit by bit in standard units, counts as that anchor
+    itself, which is then left out (one of them, if there are copies). So training rows are scored
+    as if they had not been trained on, `predict` flags the share `contamination` of them, and the
+    threshold is right for new rows.
+
+    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    so far, however those were divided into batches.
+
+    In the local form distances are raised by a thousandth of the mean distance of all anchors to
+    their neighbours, so that the ratio is finite in a neighbourhood of copies.
+
+    References
+    ----------
+    .. [1] F. Angiulli and C. Pizzuti. Fast Outlier Detection in High Dimensional Spaces. PKDD 2002.
+    .. [2] E. Schubert, A. Zimek and H.-P. Kriegel. Local Outlier Detection Reconsidered. Data
+       Mining and Knowledge Discovery, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import Neighbors
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = Neighbors().fit(X)
+    >>> detector.predict(np.full((1, 5), 9.0))
+    array([-1])
+    >>> int((detector.predict(X) == -1).sum())
+    20
+    """
 
     trained_by_gradients: ClassVar[bool] = False
+    scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "scale": [StrOptions({"none", "local"})],
