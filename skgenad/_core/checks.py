@@ -6,6 +6,7 @@ the one module that imports them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -19,6 +20,7 @@ __all__ = [
     "Interval",
     "StrOptions",
     "check_bounds",
+    "check_noise",
     "check_pair",
     "check_sizes",
     "fit_context",
@@ -38,6 +40,19 @@ def check_pair(name: str, pair: Sequence[float]) -> tuple[float, float]:
     if not numbers or not pair[0] <= pair[1]:  # NaN fails the comparison
         raise ValueError(f"{name}={pair!r} must be two numbers, the lower first.")
     return float(pair[0]), float(pair[1])
+
+
+def check_noise(name: str, noise: float | Sequence[float]) -> float | tuple[float, float]:
+    """Return a standard deviation, or an interval of them; raise ValueError unless it is above 0.
+
+    A single number is checked by the constraints of the parameter.
+    """
+    if isinstance(noise, Real):
+        return float(noise)
+    low, high = check_pair(name, noise)  # type: ignore[arg-type]
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"{name}={noise!r} must be finite and above 0.")
+    return low, high
 
 
 def check_bounds(bounds: str | Sequence[float] | None) -> None:

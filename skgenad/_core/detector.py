@@ -69,11 +69,13 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     validation_fraction: float = 0.0
     # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
+    # Says whether standardize="auto" is "mixed" for tables.
+    _mixed_units: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "standardize": [StrOptions({"auto"}), "boolean"],
+        "standardize": [StrOptions({"auto", "mixed"}), "boolean"],
         "warm_start": ["boolean"],
         "device": [str],
         "verbose": ["verbose"],
@@ -289,7 +291,8 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         units = self._units_class()
         if not self.standardize or units is PixelUnits:
             return units.identity(rows.shape[1])
-        return units.of(rows)
+        auto = self._mixed_units and self.standardize == "auto"
+        return units.of(rows, mixed=auto or self.standardize == "mixed")
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""

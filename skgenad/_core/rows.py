@@ -30,10 +30,10 @@ def check_image_shape(shape: Sequence[int]) -> Shape:
 def image_shape_of(parameters: Mapping[str, Any]) -> Shape | None:
     """Shape of the images that a detector's parameters ask for, checked; None for tables."""
     shape = parameters.get("image_shape")
-    if shape is not None and parameters["standardize"] is True:
+    if shape is not None and parameters["standardize"] in (True, "mixed"):
         raise ValueError(
-            "standardize=True cannot be combined with image_shape: pixels stay in [0, 1]. Use "
-            "standardize='auto', or image_shape=None for rows that are not images."
+            f"standardize={parameters['standardize']!r} cannot be combined with image_shape: pixels "
+            "stay in [0, 1]. Use standardize='auto', or image_shape=None for rows that are not images."
         )
     return None if shape is None else check_image_shape(shape)
 

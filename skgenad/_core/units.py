@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 # A column counts as constant if its standard deviation is below so many roundings of its mean: all
 # that varies in it then is rounding.
 _ROUNDINGS = 8
+# A uniform column's range in standard deviations.
+_UNIFORM = np.sqrt(12)
 # Pixels may leave [0, 1] by so much, which is taken for rounding and cut off.
 PIXEL_TOLERANCE = 1e-5
 # Rows are clipped at this many standard units: no score tells rows apart out there, and the square
@@ -46,8 +48,13 @@ class StandardUnits:
         return cls(np.zeros(n_features), np.ones(n_features))
 
     @classmethod
-    def of(cls, X: NDArray) -> Self:
-        """Units of the training rows (n, d)."""
+    def of(cls, X: NDArray, mixed: bool = False) -> Self:
+        """Units of the training rows (n, d).
+
+        The scale of a column is its standard deviation or, if `mixed`, the geometric mean of that
+        and of range / sqrt(12), which are the same for a uniform column. So a column that hardly
+        ever leaves one value has a larger scale, and counts for less where it does.
+        """
         tolerance = _rounding(X)
         X = X.astype(np.float64, copy=False)
         # Dividing by a power of two keeps squares inside float64's range and costs no bit.
@@ -55,7 +62,10 @@ class StandardUnits:
         unit = np.ldexp(1.0, np.frexp(size)[1] - 1)
         mean = (X / unit).mean(axis=0)
         scale = (X / unit).std(axis=0)
-        scale[scale <= tolerance * np.abs(mean)] = 0.0
+        constant = scale <= tolerance * np.abs(mean)
+        if mixed:
+            scale = np.sqrt(scale * (np.ptp(X / unit, axis=0) / _UNIFORM))
+        scale[constant] = 0.0
         return cls(mean * unit, scale * unit, tolerance)
 
     def to_standard(self, X: NDArray) -> NDArray:

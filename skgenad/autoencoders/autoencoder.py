@@ -6,19 +6,24 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import Interval, StrOptions
+from skgenad._core.checks import Interval, StrOptions, check_noise
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam, with_penalty
 from skgenad._core.parts import Slot
 from skgenad._tensors.distances import DISTANCES, Distance, make_distance
 from skgenad._tensors.maps import AutoencoderNet
+from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
+
+# The defaults of `input_noise` and `learning_rate`: by what measurement, benchmarks/results/tuning.md
+# says.
+_TABLE_NOISE = (0.1, 1.0)
+_TABLE_RATE, _PIXEL_RATE = 5e-3, 1e-3
 
 
 class AutoencoderModel(ReconstructionEnergy):
@@ -30,26 +35,25 @@ class AutoencoderModel(ReconstructionEnergy):
         Encoder and decoder.
     distance : Distance
         Distance of rows from their reconstructions.
-    input_noise : float
-        Standard deviation of the noise added to inputs, but not to targets, in training.
+    input_noise : float or (float, float)
+        Noise added to inputs, but not to targets, in training.
     """
 
-    def __init__(self, net: AutoencoderNet, distance: Distance, input_noise: float) -> None:
+    def __init__(self, net: AutoencoderNet, distance: Distance, input_noise: Noise) -> None:
         super().__init__(net, distance)
         self.input_noise = input_noise
 
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         """Mean error of the rows (n, d) of a batch."""
-        noisy = x + self.input_noise * torch.randn_like(x) if self.input_noise else x
-        return {"loss": self.error(x, self.net(noisy)).mean()}
+        return {"loss": self.error(x, self.net(noisy(x, self.input_noise))).mean()}
 
 
 class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the reconstruction error of an autoencoder.
 
     An encoder and a decoder, multilayer perceptrons unless `network` says otherwise, are trained to
-    reproduce the training rows; rows unlike them are reproduced badly. With ``input_noise > 0``
-    Gaussian noise is added to inputs, but not to targets, in training: the denoising autoencoder.
+    reproduce the training rows; rows unlike them are reproduced badly. Gaussian noise is added to
+    inputs, but not to targets, in training (``input_noise``): the denoising autoencoder.
 
     Parameters
     ----------
@@ -68,19 +72,23 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     distance : {"l2", "l1", "ssim"}, default="l2"
         Whether the error is the mean over columns of squared or of absolute differences or, for
         images of at least 11 x 11 pixels, one minus their structural similarity (SSIM).
-    input_noise : float, default=0.0
+    input_noise : float or (float, float), default=None
         Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to
-        inputs in training.
+        inputs in training; 0 is none. Of an interval (low, high), > 0, every row of a batch has its
+        own, drawn log-uniformly, and half of the rows stay without noise. None: (0.1, 1) for
+        tables, 0 for images.
     encoder_penalty : float, default=0.0
         Weight of the sum of the encoder's squared weights in the loss.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
-    learning_rate : float, default=1e-3
-        Adam's learning rate at the start; it falls to 0 as half a cosine.
+    learning_rate : float, default=None
+        Adam's learning rate at the start; it falls to 0 as half a cosine. None: 5e-3 for tables,
+        1e-3 for images.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does, but for images.
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first: by standard deviations (True), or by their
+        geometric mean with range / sqrt(12) ("mixed"). "auto" is "mixed", and False for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
@@ -143,11 +151,12 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "latent_space": [StrOptions({"sphere", "euclidean"})],
         "distance": [StrOptions(set(DISTANCES))],
-        "input_noise": [Interval(Real, 0, None, closed="left")],
+        "input_noise": [Interval(Real, 0, None, closed="left"), tuple, list, None],
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
     }
+    _mixed_units: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -157,10 +166,10 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         latent_dim: int | None = None,
         latent_space: str = "sphere",
         distance: str = "l2",
-        input_noise: float = 0.0,
+        input_noise: float | tuple[float, float] | None = None,
         encoder_penalty: float = 0.0,
         max_steps: int = 1000,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         batch_size: int = 128,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
@@ -194,16 +203,24 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         networks = networks_for(self.part("network"), self._row_shape(n_features))
         net = networks.autoencoder(self.latent_dim or networks.latent_dim, self.latent_space)
         distance = make_distance(self.distance, networks.shape)
-        return AutoencoderModel(net, distance, self.input_noise)
+        noise = self._or(self.input_noise, _TABLE_NOISE, 0.0)
+        return AutoencoderModel(net, distance, check_noise("input_noise", noise))
 
     def _stages(self, module: AutoencoderModel) -> list[Stage]:
         net = module.net
         groups = with_penalty(net.encoder, [net.decoder], self.encoder_penalty)
+        rate = self._or(self.learning_rate, _TABLE_RATE, _PIXEL_RATE)
         return [
             Stage(
                 name="autoencoder",
-                optimizers={"main": adam(groups, self.learning_rate)},
+                optimizers={"main": adam(groups, rate)},
                 n_steps=self.max_steps,
                 is_steady=is_steady,
             )
         ]
+
+    def _or(self, value: Any, on_tables: Any, on_images: Any) -> Any:
+        """Return a parameter's value or, for None, what it is on such rows."""
+        if value is not None:
+            return value
+        return on_tables if self.image_shape is None else on_images
