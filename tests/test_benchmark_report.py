@@ -18,8 +18,8 @@ from tests.test_benchmark_store import make_row
 def write_rows(path, rows):
     defaults = make_row()
     with benchmark_file(path) as file:
-        for row in rows.to_dict("records"):
-            file.append({name: row.get(name, defaults[name]) for name in COLUMNS})
+        records = rows.to_dict("records")
+        file.append(*({n: row.get(n, defaults[n]) for n in COLUMNS} for row in records))
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,16 +136,16 @@ def open_suite(
     if suite == "builtin":
         known = list_builtin()
         chosen = choose(known if names is None else names, known, "data set")
-        return Suite("builtin", {n: partial(load_builtin, n, return_X_y=True) for n in chosen})
+        return _suite("builtin", load_builtin, chosen)
     if suite == "adbench":
-        chosen = list_adbench("Classical") if names is None else map(_adbench.resolve, names)
-        fetch = partial(fetch_adbench, data_home=data_home, return_X_y=True)
-        return Suite("adbench", {name: partial(fetch, name) for name in dict.fromkeys(chosen)})
+        known = list_adbench("Classical")
+        chosen = known if names is None else [_adbench.resolve(name) for name in names]
+        return _suite("adbench", partial(fetch_adbench, data_home=data_home), chosen)
     if suite == "oddbench":
-        chosen = list_oddbench() if names is None else map(_oddbench.resolve, names)
+        known = list_oddbench()
+        chosen = known if names is None else [_oddbench.resolve(name) for name in names]
         load = partial(fetch_oddbench, data_home=data_home)
-        tables = {name: partial(_parts, load, name) for name in dict.fromkeys(chosen)}
-        return Suite("oddbench", tables, fixed=True)
+        return _suite("oddbench", load, chosen, fixed=True)
     folder = Path(suite)
     if not folder.is_dir():
         raise NotADirectoryError(
@@ -166,13 +166,21 @@ def _open_folder(folder: Path, names: Sequence[str]) -> Suite:
             f"test_labels) and without one (such as {others[0]!r}): name those of one kind, or put "
             "them into two folders"
         )
-    load = load_split_npz if fixed else load_npz
-    loaders = {name: partial(_parts, load, path) for name, path in files.items()}
-    return Suite(folder.resolve().name, loaders, fixed=bool(fixed))
+    read = load_split_npz if fixed else load_npz
+    name = folder.resolve().name
+    return _suite(name, lambda dataset: read(files[dataset]), names, fixed=bool(fixed))
 
 
-def _parts(load: Callable[..., Bunch], source: str | Path) -> tuple[ArrayLike, ...]:
-    """Load the arrays of a data set as the runner takes them."""
-    bunch = load(source)
-    names = ("train", "test", "test_labels") if "train" in bunch else ("data", "target")
+def _suite(
+    name: str, load: Callable[[str], Bunch], datasets: Iterable[str], *, fixed: bool = False
+) -> Suite:
+    parts = ("train", "test", "test_labels") if fixed else ("data", "target")
+    loaders: dict[str, Loader] = {d: partial(_arrays, load, d, parts) for d in datasets}
+    return Suite(name, loaders, fixed=fixed)
+
+
+def _arrays(
+    load: Callable[[str], Bunch], dataset: str, names: Sequence[str]
+) -> tuple[ArrayLike, ...]:
+    bunch = load(dataset)
     return tuple(bunch[name] for name in names)

@@ -28,7 +28,7 @@ from ._detectors import DETECTORS, choose
 from ._isolation import modules_of, thread_server
 from ._rows import KEY, benchmark_file
 from ._settings import changed_settings, describe_settings, same_settings
-from ._suites import AUTO, Suite, open_suite
+from ._suites import AUTO, Loader, Suite, open_suite
 from .cells import keep_rows
 from .protocols import FIXED, Split, _check_share, make_fixed_split, make_split
 from .store import ResultsFile
@@ -215,7 +215,7 @@ def _as_suite(datasets: Any) -> Suite:
                 "datasets must map names to (X, y), or all of them to (train, test, test_labels); "
                 f"got tuples of {', '.join(map(str, sorted(sizes)))} arrays"
             )
-        loaders = {name: partial(tuple, arrays) for name, arrays in datasets.items()}
+        loaders: dict[str, Loader] = {n: partial(tuple, arrays) for n, arrays in datasets.items()}
         return Suite("custom", loaders, fixed=sizes == {3})
     return open_suite(datasets)
 
