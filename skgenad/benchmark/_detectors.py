@@ -72,6 +72,7 @@ DETECTORS: dict[str, Factory] = {
     "SOD": partial(_pyod, "sod", "SOD"),
     "DeepSVDD": partial(_pyod, "deep_svdd", "DeepSVDD", n_features=1, verbose=0),
     "kNN-z": _knn_z,
+    "LUNAR": partial(_pyod, "lunar", "LUNAR"),
     "pyod-AE": partial(_pyod, "auto_encoder", "AutoEncoder", verbose=0),
 }
 
@@ -89,8 +90,9 @@ def list_detectors() -> list[str]:
         Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood; ``"CNCE"``,
         ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``; ``"NSF"`` is
         ``NormalizingFlow`` and needs the extra ``flows``), then those of
-        the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to 5
-        neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
+        the paper's Table 6, then three more baselines: ``"kNN-z"`` is the mean distance to 5
+        neighbours on standardised columns, ``"LUNAR"`` a network on the distances to neighbours,
+        ``"pyod-AE"`` pyod's autoencoder.
 
     Examples
     --------
