@@ -21,7 +21,19 @@ Factory = Callable[[int], Any]
 
 # Detectors that the command runs when none are named: each takes seconds, and the rivals are those
 # that the papers compare with.
-DEFAULT = ("MPDR-R", "MPDR-S", "NAE", "AE", "IForest", "OCSVM", "KNN", "LOF", "PCA", "ECOD")
+DEFAULT = (
+    "Committee",
+    "MPDR-R",
+    "MPDR-S",
+    "NAE",
+    "AE",
+    "IForest",
+    "OCSVM",
+    "KNN",
+    "LOF",
+    "PCA",
+    "ECOD",
+)
 
 
 def _ours(name: str, seed: int, **params: Any) -> Any:
@@ -42,6 +54,10 @@ def _knn_z(seed: int) -> Any:
 
 # pyod's default settings throughout, as in ADBench; `verbose` only silences two printing networks.
 DETECTORS: dict[str, Factory] = {
+    "Committee": partial(_ours, "Committee"),
+    "Neighbors": partial(_ours, "Neighbors"),
+    "KernelDenoiser": partial(_ours, "KernelDenoiser"),
+    "LocalGaussian": partial(_ours, "LocalGaussian"),
     "MPDR-R": partial(_ours, "MPDR", energy="reconstruction"),
     "MPDR-S": partial(_ours, "MPDR", energy="scalar"),
     "NAE": partial(_ours, "NAE"),
