@@ -44,7 +44,7 @@ class Tail(PreciseModule):
         ordered = precise(values).sort().values
         n = len(ordered)
         places, counts = torch.unique_consecutive(ordered, return_counts=True)
-        at_least = n - counts.cumsum(0) + counts
+        at_least = (n - counts.cumsum(0) + counts).to(ordered)
         heights = -torch.log((1 + at_least) / (1 + n))
         if len(places) > MOST_REFERENCES:
             # Every height is that of its own place, so leaving some out only makes lines longer.

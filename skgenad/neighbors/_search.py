@@ -59,10 +59,17 @@ class Search(Anchors):
             for found in self._fitted_tree().kneighbors(rows, n_neighbors=wanted)
         )
         if wanted > k:
-            itself = (self.places(x) >= 0)[:, None]
-            distances = torch.where(itself, distances[:, 1:], distances[:, :-1])
-            places = torch.where(itself, places[:, 1:], places[:, :-1])
+            kept = _all_but(self._column_of_itself(x, places), wanted)
+            distances, places = distances.gather(1, kept), places.gather(1, kept)
         return _Found(x, distances, places)
+
+    def _column_of_itself(self, x: Tensor, places: Tensor) -> Tensor:
+        """Columns (n,) of `places` (n, k + 1) to leave out: the row itself, or else the last."""
+        itself = self.places(x)
+        is_there = places == itself[:, None]
+        # Among many copies of a row its own place need not be found: any copy is as good.
+        column = is_there.int().argmax(dim=1)
+        return column.where(itself >= 0, places.shape[1] - 1)
 
     def _fitted_tree(self) -> NearestNeighbors:
         if self._tree is None or self._tree[0] is not self.rows:
@@ -72,6 +79,12 @@ class Search(Anchors):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_tree": None, "_last": None}
+
+
+def _all_but(column: Tensor, n: int) -> Tensor:
+    """Numbers of all of `n` columns but one, (rows, n - 1), given which, (rows,)."""
+    numbers = torch.arange(n - 1, device=column.device).expand(len(column), -1)
+    return numbers + (numbers >= column[:, None])
 
 
 def share(models: Iterable[Any]) -> None:

@@ -304,10 +304,15 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDete
         self.random_state = random_state
 
     def _make_module(self, n_features: int) -> KernelModel:
+        factors = np.asarray(self.factors, dtype=np.float64)
+        if factors.ndim != 1 or not len(factors) or not np.isfinite(factors).all():
+            raise ValueError(f"factors={self.factors!r} must be a list of one or more numbers.")
+        if factors.min() <= 0 or len(np.unique(factors)) < len(factors):
+            raise ValueError(f"factors={self.factors!r} must be above 0, and no two the same.")
         return KernelModel(
             n_features,
             bandwidth=self.bandwidth if isinstance(self.bandwidth, str) else float(self.bandwidth),
-            factors=self.factors,
+            factors=factors.tolist(),
             max_anchors=self.max_anchors,
         )
 

@@ -34,7 +34,7 @@ _FLOOR = 1e-3
 
 
 class NeighborsModel(PreciseModule, Model):
-    """Training rows and, for the local form, their own mean distances.
+    """Training rows and, for the local form, their own neighbours.
 
     Parameters
     ----------
@@ -49,44 +49,68 @@ class NeighborsModel(PreciseModule, Model):
     """
 
     own: Tensor
+    own_next: Tensor
+    own_places: Tensor
     floor: Tensor
+    # Buffers with a row for each anchor.
+    _OF_ANCHORS = ("own", "own_next", "own_places")
 
     def __init__(self, n_features: int, *, n_neighbors: int, local: bool, max_anchors: int) -> None:
         super().__init__()
         self.n_neighbors, self.local = n_neighbors, local
         self.anchors = Search(n_features, max_anchors)
         if local:
-            self.register_buffer("own", torch.zeros(0, dtype=torch.float64))
+            for name in ("own", "own_next"):
+                self.register_buffer(name, torch.zeros(0, dtype=torch.float64))
+            self.register_buffer("own_places", torch.zeros(0, n_neighbors, dtype=torch.long))
             self.register_buffer("floor", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
-        """Add rows (n, d) to those so far."""
+        """Add rows (n, d) to those so far, and find the anchors' own neighbours."""
         self.anchors.take(rows)
-        if self.local:
-            chunks = self.anchors.rows.split(_CHUNK)
-            self.own = torch.cat([self._distances(chunk)[0] for chunk in chunks])
-            mean = self.own.mean()
-            self.floor = _FLOOR * mean.where(mean > 0, torch.ones_like(mean) / _FLOOR)
-
-    def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean distances (n,) of rows (n, d) to their neighbours, whose places are (n, k)."""
-        distances, places = self.anchors.nearest(x, self.n_neighbors)
-        return distances.mean(dim=1), places
+        if not self.local:
+            return
+        k = self.n_neighbors
+        found = [self.anchors.nearest(x, k + 1) for x in self.anchors.rows.split(_CHUNK)]
+        distances, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+        k = min(k, distances.shape[1])
+        self.own = distances[:, :k].mean(dim=1)
+        # Without a further neighbour there is none to take the place of one that is left out.
+        self.own_next = distances[:, k] if distances.shape[1] > k else torch.full_like(self.own, -1)
+        self.own_places = torch.full((len(self.own), self.n_neighbors), -1, device=rows.device)
+        # Copies count as one place, that of the first: any of them may stand for the row itself.
+        self.own_places[:, :k] = self.anchors.places(self.anchors.rows)[places[:, :k]]
+        mean = self.own.mean()
+        self.floor = _FLOOR * mean.where(mean > 0, torch.ones_like(mean) / _FLOOR)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the mean distance, or its ratio to the neighbours' own."""
-        mean, places = self._distances(x)
+        distances, places = self.anchors.nearest(x, self.n_neighbors)
+        mean = distances.mean(dim=1)
         if self.local:
             floor = precise(self.floor)
-            mean = (mean + floor) / (precise(self.own)[places].mean(dim=1) + floor)
+            mean = (mean + floor) / (self._own(x, distances, places).mean(dim=1) + floor)
         return shortened(mean)
+
+    def _own(self, x: Tensor, distances: Tensor, places: Tensor) -> Tensor:
+        """Own mean distances (n, k) of the neighbours of rows, with the row itself left out."""
+        own, further = precise(self.own)[places], precise(self.own_next)[places]
+        itself = self.anchors.places(x)
+        known = itself >= 0
+        if known.any():
+            near = (self.own_places[places[known]] == itself[known][:, None, None]).any(dim=2)
+            near &= further[known] >= 0
+            k = (self.own_places[places[known]] >= 0).sum(dim=2)
+            change = (further[known] - distances[known]) / k
+            own[known] += torch.where(near, change, torch.zeros_like(change))
+        return own
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
     ) -> None:
         if self.local:
-            resize_buffers(self, ("own",), state_dict, prefix)
+            resize_buffers(self, self._OF_ANCHORS, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
