@@ -1,9 +1,11 @@
-"""Variants of detectors on the ten tables that defaults are chosen on, and on no others.
+"""Variants of detectors on the tables that defaults are chosen on, and on no others.
 
-    python benchmarks/tune.py --data-home DIR [--variants EBM,VAE] [--protocols clean] [--out DIR]
+    python benchmarks/tune.py --data-home DIR [--variants "EBM;VAE"] [--protocols clean] [--out DIR]
 
-Prints the AUROC of every variant on every table: seed 1 of the `clean` protocol and seed 2 of
-`adbench`, a split each.
+The tables are those of ``tuning_tables.json``: ten of ADBench, forty of OddBench. Prints the AUROC
+of every variant on every table: seed 1 of ADBench's `clean` protocol and seed 2 of its `adbench`, a
+split each, and seed 1 on the splits of OddBench (`fixed`). Then come differences to the first
+variant over the tables of seed 1.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from adbench import TUNED_ON
+from _tables import pair_lines, tuned_on
 
 from skgenad import CANCE, EBM, MPDR, NAE, VAE, WAE, Autoencoder, Mahalanobis
 from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.benchmark import open_suite, run_benchmark
-from skgenad.energies import Chain, Reconstruction
+from skgenad.energies import Chain, Manifold, Reconstruction
 from skgenad.networks import MLP
 
 _LEAKY = MLP(activation="leaky_relu")
 _TEN = Chain(10)
+# A range of input noises, in the units of columns.
+_RANGE = (0.1, 1.0)
+_SHORT = {"network": (64, 64), "max_steps": 150, "visible_chain": Chain(3)}
 VARIANTS = {
     "default": MPDR(),
     "energy alone": MPDR(score_type="energy"),
@@ -35,7 +40,23 @@ VARIANTS = {
     "width 256": MPDR(network=(256, 256)),
     "penalty 0.2": MPDR(energy_penalty=0.2),
     "800 steps": MPDR(max_steps=800),
+    "short": MPDR(**_SHORT, manifold=Manifold(steps=600, learning_rate=5e-3)),
+    "short, denoising": MPDR(
+        **_SHORT, manifold=Manifold(steps=600, learning_rate=5e-3, input_noise=_RANGE)
+    ),
+    "short, denoising, mixed": MPDR(
+        **_SHORT,
+        manifold=Manifold(steps=600, learning_rate=5e-3, input_noise=_RANGE),
+        standardize="mixed",
+    ),
+    "denoising, mixed": MPDR(
+        manifold=Manifold(learning_rate=5e-3, input_noise=_RANGE), standardize="mixed"
+    ),
     "autoencoder": Autoencoder(),
+    "autoencoder plain": Autoencoder(input_noise=0.0, learning_rate=1e-3, standardize=True),
+    "autoencoder no noise": Autoencoder(input_noise=0.0),
+    "autoencoder rate 1e-3": Autoencoder(learning_rate=1e-3),
+    "autoencoder by deviations": Autoencoder(standardize=True),
     "NAE": NAE(),
     "NAE latent 10": NAE(latent_chain=_TEN),
     "NAE latent 10, visible 5": NAE(latent_chain=_TEN, visible_chain=Chain(5)),
@@ -78,39 +99,55 @@ VARIANTS = {
     "CANCE error": CANCE(score_type="error"),
     "CANCE PCA": CANCE(features="pca"),
 }
-SPLITS = {"clean": 1, "adbench": 2}
+# Protocol -> suite and seed.
+SPLITS = {"clean": ("adbench", 1), "adbench": ("adbench", 2), "fixed": ("oddbench", 1)}
 
 
 def main(
-    data_home: Annotated[Path | None, typer.Option(help="Folder with ADBench's files.")] = None,
-    variants: Annotated[str, typer.Option(help="Names, separated by commas.")] = "all",
-    datasets: Annotated[str, typer.Option(help="Some of the ten tables.")] = ",".join(TUNED_ON),
-    protocols: Annotated[str, typer.Option(help="One or both.")] = ",".join(SPLITS),
+    data_home: Annotated[Path | None, typer.Option(help="Folder with the suites' files.")] = None,
+    variants: Annotated[str, typer.Option(help="Names, separated by semicolons.")] = "all",
+    datasets: Annotated[str | None, typer.Option(help="Some of the tables.")] = None,
+    protocols: Annotated[str, typer.Option(help="Some of them.")] = ",".join(SPLITS),
     out: Annotated[Path, typer.Option(help="Where rows are kept.")] = Path("results/tune"),
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 2,
 ) -> None:
     """Compare variants on the tables tuned on."""
-    names = list(VARIANTS) if variants == "all" else variants.split(",")
-    foreign = sorted(set(datasets.split(",")) - set(TUNED_ON))
-    if foreign:
-        raise typer.BadParameter(f"not among the tables tuned on: {', '.join(foreign)}")
-    suite = open_suite("adbench", datasets.split(","), data_home=data_home)
-    rows = pd.concat(
-        run_benchmark(
-            suite,
-            {name: VARIANTS[name] for name in names},
-            protocol=protocol,
-            seeds=[SPLITS[protocol]],
-            jobs=jobs,
-            out=out,
+    names = list(VARIANTS) if variants == "all" else variants.split(";")
+    found = []
+    for protocol in protocols.split(","):
+        suite, seed = SPLITS[protocol]
+        found.append(
+            run_benchmark(
+                open_suite(suite, _tables(suite, datasets), data_home=data_home),
+                {name: VARIANTS[name] for name in names},
+                protocol=protocol,
+                seeds=[seed],
+                jobs=jobs,
+                out=out,
+            )
         )
-        for protocol in protocols.split(",")
-    )
+    rows = pd.concat(found)
     table = rows.pivot_table(
         index=["protocol", "dataset"], columns="detector", values="auroc", sort=False
     )
     table.loc[("all", "mean"), :] = table.mean()
     typer.echo(table[names].round(3).to_string())
+    if len(names) > 1:
+        first = rows[rows["seed"] == 1]
+        typer.echo("\n" + pair_lines(first, {name: names[:1] for name in names[1:]}))
+        typer.echo(first.groupby("detector")[["fit_seconds"]].median().T.round(2).to_string())
+
+
+def _tables(suite: str, datasets: str | None) -> list[str]:
+    """Names of the tables of a suite that are asked for; all must be tables tuned on."""
+    there = tuned_on(suite)
+    if datasets is None:
+        return list(there)
+    wanted = datasets.split(",")
+    foreign = sorted(set(wanted) - {*tuned_on("adbench"), *tuned_on("oddbench")})
+    if foreign:
+        raise typer.BadParameter(f"not among the tables tuned on: {', '.join(foreign)}")
+    return [name for name in wanted if name in there]
 
 
 if __name__ == "__main__":

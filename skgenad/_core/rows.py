@@ -32,8 +32,9 @@ def image_shape_of(parameters: Mapping[str, Any]) -> Shape | None:
     shape = parameters.get("image_shape")
     if shape is not None and parameters["standardize"] in (True, "mixed"):
         raise ValueError(
-            f"standardize={parameters['standardize']!r} cannot be combined with image_shape: pixels "
-            "stay in [0, 1]. Use standardize='auto', or image_shape=None for rows that are not images."
+            f"standardize={parameters['standardize']!r} cannot be combined with image_shape: "
+            "pixels stay in [0, 1]. Use standardize='auto', or image_shape=None for rows that are "
+            "not images."
         )
     return None if shape is None else check_image_shape(shape)
 

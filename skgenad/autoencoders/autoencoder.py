@@ -20,8 +20,8 @@ from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
-# The defaults of `input_noise` and `learning_rate`: by what measurement, benchmarks/results/tuning.md
-# says.
+# The defaults of `input_noise` and `learning_rate`. The measurement is in
+# benchmarks/results/tuning.md.
 _TABLE_NOISE = (0.1, 1.0)
 _TABLE_RATE, _PIXEL_RATE = 5e-3, 1e-3
 

@@ -141,8 +141,9 @@ class EBM(EnergyBasedDetector):
         Whether the learning rate falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step, and chains.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does, but for images.
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does, but for images. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0

@@ -42,6 +42,7 @@ from skgenad._core.schedules import SCHEDULES
 from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
 from skgenad._tensors.maps import AutoencoderNet, identity_manifold
 from skgenad._tensors.networks import Networks
+from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad._tensors.seeds import seeded
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
@@ -82,18 +83,28 @@ class MPDRModel(RecoveryModule):
     manifold_share : float, default=None
         Weight of the manifolds' log reconstruction error in what is scored, log E having the rest;
         None: E is scored.
+    manifold_noise : float or (float, float), default=0.0
+        Noise added to the manifolds' inputs, but not to their targets, in training.
     """
 
-    def __init__(self, *args: Any, manifold_share: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        manifold_share: float | None = None,
+        manifold_noise: Noise = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.manifold_share = manifold_share
+        self.manifold_noise = manifold_noise
         # Nothing is known of a user's energy, except that it has ``energy(x)``.
         self.is_named = type(self.base) in (ReconstructionEnergy, ScalarEnergy, MaskedEnergy)
 
     def manifold_loss(self, x: Tensor) -> dict[str, Tensor]:
         """Sum the reconstruction errors of the manifolds; each net sees its own only."""
         x = self._noisy(x)
-        errors = [(x - net(x)).square().mean() for net in self.manifolds]
+        inputs = noisy(x, self.manifold_noise)
+        errors = [(x - net(inputs)).square().mean() for net in self.manifolds]
         return {"loss": torch.stack(errors).sum()}
 
     def pretrain_loss(self, x: Tensor) -> dict[str, Tensor]:
@@ -112,8 +123,7 @@ class MPDRModel(RecoveryModule):
         )
 
     def _noisy(self, x: Tensor) -> Tensor:
-        scale = self.settings.input_noise
-        return x + scale * torch.randn_like(x) if scale else x
+        return noisy(x, self.settings.input_noise)
 
     def copy_manifold(self, inputs: Tensor) -> None:
         """Start the energy from the first manifold's weights, whatever the inputs are."""
@@ -217,8 +227,9 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does, but for images.
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does, but for images. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
@@ -454,6 +465,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             latent_dims=dims,
             replay=replay_of(self.part("replay"), self.replay),
             manifold_share=self._share(energy, manifold),
+            manifold_noise=manifold.noise if isinstance(manifold, Manifold) else 0.0,
             pixels=self.image_shape is not None,
         )
 

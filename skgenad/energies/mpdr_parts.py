@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from skgenad._core.checks import Interval, StrOptions, check_sizes
+from skgenad._core.checks import Interval, StrOptions, check_noise, check_sizes
 from skgenad._core.parts import Part, Slot
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad._tensors.networks import Networks, Perceptrons
+from skgenad._tensors.noise import Noise
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 
 from ._energies import MaskedEnergy, ScalarEnergy, masked_block
@@ -312,6 +313,11 @@ class Manifold(WithNetwork):
         Gradient steps. None is 700.
     learning_rate : float, default=None
         Adam's learning rate. None is 1e-3.
+    input_noise : float or (float, float), default=None
+        Standard deviation, in the units that rows are in, of noise added to inputs, but not to
+        targets, in training: the manifold is then a denoiser, and so is an energy that starts at
+        its weights. Of an interval (low, high), > 0, every row of a batch has its own, drawn
+        log-uniformly, and half of the rows stay without noise. None is 0.
 
     Examples
     --------
@@ -328,6 +334,7 @@ class Manifold(WithNetwork):
         "penalty": [Interval(Real, 0, None, closed="left"), None],
         "steps": [Interval(Integral, 1, None, closed="left"), None],
         "learning_rate": _RATE,
+        "input_noise": [Interval(Real, 0, None, closed="left"), tuple, list, None],
     }
 
     def __init__(
@@ -339,6 +346,7 @@ class Manifold(WithNetwork):
         penalty: float | None = None,
         steps: int | None = None,
         learning_rate: float | None = None,
+        input_noise: float | tuple[float, float] | None = None,
     ) -> None:
         self.dims = dims
         self.network = network
@@ -346,6 +354,12 @@ class Manifold(WithNetwork):
         self.penalty = penalty
         self.steps = steps
         self.learning_rate = learning_rate
+        self.input_noise = input_noise
+
+    @property
+    def noise(self) -> Noise:
+        """`input_noise`, checked."""
+        return check_noise("input_noise", 0.0 if self.input_noise is None else self.input_noise)
 
     def latent_dims(self, networks: Networks) -> tuple[int, ...]:
         """Latent dimension of each manifold.
@@ -368,6 +382,7 @@ class Manifold(WithNetwork):
         super()._validate_params()
         if isinstance(self.dims, tuple | list):
             check_sizes("dims", self.dims, least=1)
+        check_noise("input_noise", self.input_noise or 0.0)
 
 
 _ENERGIES: dict[str, type[Part]] = {
@@ -389,5 +404,6 @@ ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), Energy, callable]
 ENERGY_SLOT = Slot(Reconstruction(distance="l2", learn_scale=False, init="auto"), _read_energy)
 MANIFOLD_CONSTRAINTS: list[Any] = [StrOptions({"autoencoder", "identity"}), Manifold]
 MANIFOLD_SLOT = Slot(
-    Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3), _read_manifold
+    Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3, input_noise=0.0),
+    _read_manifold,
 )

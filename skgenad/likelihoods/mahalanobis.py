@@ -181,9 +181,10 @@ class Mahalanobis(BaseGenerativeDetector):
         How far, in [0, 1], covariances are drawn to a multiple of the identity with the same mean
         variance. 0: the empirical covariance. "auto": the oracle approximating shrinkage (OAS),
         for rows that are not many more than columns.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does. Without shrinkage distances do
-        not depend on it.
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)). Without shrinkage distances do not depend on
+        it.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0

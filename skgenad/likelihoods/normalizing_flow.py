@@ -98,8 +98,9 @@ class NormalizingFlow(FlowDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first. Splines bend what lies between -5 and 5 in
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first; "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)). Splines bend what lies between -5 and 5 in
         these units: only set it False for columns that are in such units already.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.

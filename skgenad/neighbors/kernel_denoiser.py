@@ -177,9 +177,10 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDete
         Widths of kernels in units of h, each above 0, by whose residuals rows are scored.
     max_anchors : int, default=2000
         The most training rows, at least 2, that kernels are put around: a uniform sample.
-    standardize : "auto" or bool, default="auto"
+    standardize : {"auto", "mixed"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
-        without it those of large units decide alone.
+        without it those of large units decide alone. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0

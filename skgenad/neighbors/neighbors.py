@@ -130,9 +130,10 @@ class Neighbors(BaseGenerativeDetector):
         rows lie closely.
     max_anchors : int, default=10000
         The most training rows, at least 2, that are kept to compare with: a uniform sample.
-    standardize : "auto" or bool, default="auto"
+    standardize : {"auto", "mixed"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
-        without it those of large units decide alone.
+        without it those of large units decide alone. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
