@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from skgenad import Autoencoder
 from skgenad._tensors.maps import Identity, Sphere
+from skgenad._tensors.noise import noisy
 from skgenad.networks import MLP
 
 QUICK = {"network": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
@@ -28,7 +30,7 @@ def low_rank():
 
 def test_score_is_minus_the_mean_squared_error_in_standard_units(low_rank):
     X = low_rank[0]
-    detector = Autoencoder(**QUICK).fit(X)
+    detector = Autoencoder(**QUICK, standardize=True).fit(X)
     Z = torch.from_numpy(((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32))
     with torch.no_grad():
         error = (Z - detector.module_.net(Z)).square().mean(dim=1)
@@ -58,7 +60,7 @@ def test_planted_anomalies_score_above_normal_rows():
     t = rng.rand(700) * 2 * np.pi
     ring = np.c_[np.cos(t), np.sin(t), np.cos(2 * t)] + 0.05 * rng.randn(700, 3)
     anomalies = 0.2 * rng.randn(60, 3)
-    detector = Autoencoder(**QUICK, latent_dim=2).fit(ring[:500])
+    detector = Autoencoder(**{**QUICK, "max_steps": 600}, latent_dim=2).fit(ring[:500])
     truth = np.r_[np.zeros(200), np.ones(60)]
     scores = detector.anomaly_score(np.r_[ring[500:], anomalies])
     assert roc_auc_score(truth, scores) > 0.95
@@ -108,7 +110,7 @@ def test_noise_is_added_to_the_input_of_training_but_not_to_its_target(monkeypat
 
 
 def test_without_noise_the_input_of_training_is_the_row_itself(monkeypatch):
-    detector = Autoencoder(**QUICK)
+    detector = Autoencoder(**QUICK, input_noise=0.0)
     module = detector._make_module(6)
     inputs, net = [], module.net.forward
     monkeypatch.setattr(module.net, "forward", lambda x: (inputs.append(x), net(x))[1])
@@ -117,12 +119,45 @@ def test_without_noise_the_input_of_training_is_the_row_itself(monkeypatch):
     torch.testing.assert_close(inputs[0], x, rtol=0, atol=0)
 
 
+def test_of_a_range_of_noises_half_of_the_rows_have_none_and_the_others_one_of_their_own():
+    x = torch.zeros(4000, 50)
+    torch.manual_seed(0)
+    sizes = noisy(x, (0.1, 1.0)).std(dim=1)
+    clean = sizes == 0
+    assert clean.double().mean().item() == pytest.approx(0.5, abs=0.03)
+    logs = sizes[~clean].log10()
+    # Log-uniform: the middle of the logarithms, and a quarter of them in each quarter.
+    shares = torch.histc(logs, 4, min=-1, max=0) / len(logs)
+    torch.testing.assert_close(shares, torch.full((4,), 0.25), atol=0.03, rtol=0)
+    assert 0.05 < sizes[~clean].min() and sizes.max() < 1.5
+
+
+def test_what_none_is_depends_on_whether_rows_are_images():
+    table = Autoencoder(network=(8,), max_steps=1)
+    image = Autoencoder(network=(8,), max_steps=1, image_shape=(1, 2, 3))
+    assert table._make_module(6).input_noise == (0.1, 1.0)
+    assert image._make_module(6).input_noise == 0
+    rates = [
+        d._stages(d._make_module(6))[0].optimizers["main"].defaults["lr"] for d in (table, image)
+    ]
+    assert rates == [5e-3, 1e-3]
+    X = np.random.RandomState(0).rand(20, 6)
+    for detector, same in (
+        (table, {"input_noise": (0.1, 1.0), "learning_rate": 5e-3}),
+        (image, {"input_noise": 0.0, "learning_rate": 1e-3}),
+    ):
+        detector.set_params(random_state=0, device="cpu")
+        scores = detector.fit(X).score_samples(X)
+        again = clone(detector).set_params(**same).fit(X).score_samples(X)
+        np.testing.assert_array_equal(again, scores)
+
+
 @pytest.mark.parametrize("noise, slope", [(0.0, 1.0), (1.0, 0.5), (2.0, 0.2)])
 def test_noise_makes_the_best_denoiser_of_gaussian_rows(noise, slope):
     # E[x | x + noise eps] = x / (1 + noise^2) for standard normal rows.
     X = np.random.RandomState(0).randn(2000, 2)
     settings = {**QUICK, "max_steps": 400, "input_noise": noise, "latent_space": "euclidean"}
-    net = Autoencoder(**settings, latent_dim=2).fit(X).module_.net
+    net = Autoencoder(**settings, latent_dim=2, standardize=True).fit(X).module_.net
     x = torch.randn(500, 2)
     with torch.no_grad():
         fitted = (x * net(x)).sum() / x.square().sum()
@@ -188,6 +223,9 @@ def test_history_counts_steps_and_has_the_loss():
         ({"latent_dim": 0}, "latent_dim"),
         ({"latent_space": "torus"}, "latent_space"),
         ({"input_noise": -0.1}, "input_noise"),
+        ({"input_noise": (0.0, 1.0)}, "input_noise"),
+        ({"input_noise": (1.0, 0.5)}, "input_noise"),
+        ({"input_noise": (0.5, np.inf)}, "input_noise"),
         ({"encoder_penalty": -1.0}, "encoder_penalty"),
         ({"network": MLP(activation="cosine")}, "activation"),
         ({"max_steps": 0}, "max_steps"),

@@ -1041,6 +1041,26 @@ def test_sample_refuses_half_a_row(X):
         tiny().fit(X).sample(1.5)
 
 
+def test_noise_of_the_manifold_is_added_to_its_inputs_and_not_to_its_targets():
+    X = np.random.RandomState(0).randn(500, 2)
+    slopes = {}
+    for noise in (0.0, 2.0):
+        manifold = Manifold(2, latent_space="euclidean", steps=300, input_noise=noise)
+        detector = tiny(manifold=manifold, network=(16, 16), max_steps=1, batch_size=64).fit(X)
+        x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            fitted = (x * detector.module_.manifolds[0](x)).sum() / x.square().sum()
+        slopes[noise] = fitted.item()
+    # The best denoiser of standard normal rows is x / (1 + noise^2).
+    assert slopes[0.0] > 0.8
+    assert slopes[2.0] == pytest.approx(0.2, abs=0.1)
+
+
+def test_bad_noise_of_the_manifold_is_refused(X):
+    with pytest.raises(ValueError, match="input_noise"):
+        tiny(manifold=Manifold(input_noise=(0.0, 1.0))).fit(X)
+
+
 def test_input_noise_reaches_every_stage(X):
     detector = tiny(energy=PRETRAINED, input_noise=100.0)
     module = detector._make_module(6)

@@ -46,6 +46,7 @@ VALUES = {
     "random_state": 1,
     "size": 5,
     "standardize": [False, True],  # images have the first, and refuse the second
+    "input_noise": 0.3,
 }
 
 # LikelihoodRatio, a detector of two models, is not in VARIANTS.

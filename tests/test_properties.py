@@ -182,7 +182,7 @@ settings_of_mahalanobis = st.fixed_dictionaries(
     {
         "shrinkage": st.floats(0, 1) | st.just("auto"),
         "contamination": st.floats(0, 0.5, exclude_min=True),
-        "standardize": st.booleans() | st.just("auto"),
+        "standardize": st.booleans() | st.sampled_from(["auto", "mixed"]),
         "random_state": st.integers(0, 2**32 - 1) | st.none(),
         "warm_start": st.booleans(),
     }

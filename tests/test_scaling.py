@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skgenad import Mahalanobis
+from skgenad import Autoencoder, Mahalanobis
 from skgenad._core.units import StandardUnits
 
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
@@ -32,6 +32,36 @@ def test_columns_come_out_centred_and_scaled_in_float32():
     assert Z.dtype == np.float32
     np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-6)
+
+
+def test_mixed_units_lie_between_deviation_and_range():
+    rng = np.random.RandomState(0)
+    even, seldom = np.linspace(0, 1, 2001), rng.rand(2001) < 0.01
+    X = np.column_stack([even, seldom, np.full(2001, 0.1)]).astype(float)
+    plain, mixed = StandardUnits.of(X).scale, StandardUnits.of(X, mixed=True).scale
+    assert mixed[0] == pytest.approx(plain[0], rel=1e-3)  # of a uniform column both are the same
+    assert mixed[1] == pytest.approx(np.sqrt(plain[1] / np.sqrt(12)))
+    assert mixed[1] > 1.5 * plain[1]
+    assert plain[2] == mixed[2] == 0
+
+
+@pytest.mark.parametrize("exponent", [-1000, -300, 7, 1000])
+def test_mixed_units_of_a_power_of_two_are_that_power_of_two(exponent):
+    X = with_constants()
+    unit = np.ldexp(1.0, exponent)
+    X = X / np.abs(X).max()
+    scale = StandardUnits.of(X, mixed=True).scale
+    np.testing.assert_array_equal(StandardUnits.of(X * unit, mixed=True).scale, scale * unit)
+
+
+@all_detectors
+def test_mixed_units_are_those_of_auto_or_others(detector):
+    X = np.vstack([normal_rows(), 40 * normal_rows(1)])
+    auto, mixed, plain = (
+        tiny(detector, standardize=value).fit(X).units_.scale for value in ("auto", "mixed", True)
+    )
+    assert (mixed > plain).all()
+    np.testing.assert_array_equal(auto, mixed if detector is Autoencoder else plain)
 
 
 def test_the_way_back_ends_where_it_began():
@@ -77,6 +107,13 @@ def test_a_constant_in_single_precision_is_the_same_constant():
     units = StandardUnits.of(np.full((5, 1), 0.1))
     assert not units.to_standard(np.full((2, 1), 0.1, dtype=np.float32)).any()
     assert units.to_standard(np.full((1, 1), 0.11, dtype=np.float32)) == 1
+
+
+def test_a_constant_of_many_rows_is_constant():
+    # The mean of so many is off by more than a few roundings.
+    X = np.full((100_000, 2), 0.1)
+    assert (X.std(axis=0) > 1e-13).all()
+    assert (StandardUnits.of(X).scale == 0).all()
 
 
 def test_small_spread_is_spread():

@@ -61,10 +61,11 @@ class StandardUnits:
         size = np.abs(X).max(axis=0)
         unit = np.ldexp(1.0, np.frexp(size)[1] - 1)
         mean = (X / unit).mean(axis=0)
-        scale = (X / unit).std(axis=0)
-        constant = scale <= tolerance * np.abs(mean)
+        scale, spread = (X / unit).std(axis=0), np.ptp(X / unit, axis=0)
+        # Over many rows the rounding of a mean adds up to a deviation; a range has no rounding.
+        constant = np.minimum(scale, spread) <= tolerance * np.abs(mean)
         if mixed:
-            scale = np.sqrt(scale * (np.ptp(X / unit, axis=0) / _UNIFORM))
+            scale = np.sqrt(scale * (spread / _UNIFORM))
         scale[constant] = 0.0
         return cls(mean * unit, scale * unit, tolerance)
 
