@@ -69,8 +69,6 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     validation_fraction: float = 0.0
     # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
-    # Says whether standardize="auto" is "mixed" for tables.
-    _mixed_units: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
@@ -291,8 +289,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         units = self._units_class()
         if not self.standardize or units is PixelUnits:
             return units.identity(rows.shape[1])
-        auto = self._mixed_units and self.standardize == "auto"
-        return units.of(rows, mixed=auto or self.standardize == "mixed")
+        return units.of(rows, mixed=self.standardize == "mixed")
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""

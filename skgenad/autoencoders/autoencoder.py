@@ -20,11 +20,6 @@ from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
-# The defaults of `input_noise` and `learning_rate`. The measurement is in
-# benchmarks/results/tuning.md.
-_TABLE_NOISE = (0.1, 1.0)
-_TABLE_RATE, _PIXEL_RATE = 5e-3, 1e-3
-
 
 class AutoencoderModel(ReconstructionEnergy):
     """A reconstruction error, trained to be small on rows from noisy ones.
@@ -52,8 +47,8 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the reconstruction error of an autoencoder.
 
     An encoder and a decoder, multilayer perceptrons unless `network` says otherwise, are trained to
-    reproduce the training rows; rows unlike them are reproduced badly. Gaussian noise is added to
-    inputs, but not to targets, in training (``input_noise``): the denoising autoencoder.
+    reproduce the training rows; rows unlike them are reproduced badly. With `input_noise`
+    Gaussian noise is added to inputs, but not to targets, in training: the denoising autoencoder.
 
     Parameters
     ----------
@@ -72,23 +67,21 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
     distance : {"l2", "l1", "ssim"}, default="l2"
         Whether the error is the mean over columns of squared or of absolute differences or, for
         images of at least 11 x 11 pixels, one minus their structural similarity (SSIM).
-    input_noise : float or (float, float), default=None
+    input_noise : float or (float, float), default=0.0
         Standard deviation, in standardised units (of pixels: in [0, 1]), of the noise added to
-        inputs in training; 0 is none. Of an interval (low, high), > 0, every row of a batch has its
-        own, drawn log-uniformly, and half of the rows stay without noise. None: (0.1, 1) for
-        tables, 0 for images.
+        inputs in training. Of an interval (low, high), > 0, every row of a batch has its own,
+        drawn log-uniformly, and half of the rows stay without noise.
     encoder_penalty : float, default=0.0
         Weight of the sum of the encoder's squared weights in the loss.
     max_steps : int, default=1000
         Number of gradient steps, whatever the number of rows.
-    learning_rate : float, default=None
-        Adam's learning rate at the start; it falls to 0 as half a cosine. None: 5e-3 for tables,
-        1e-3 for images.
+    learning_rate : float, default=1e-3
+        Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled first: by standard deviations (True), or by their
-        geometric mean with range / sqrt(12) ("mixed"). "auto" is "mixed", and False for images.
+        Whether columns are centred and scaled first; "auto" does, but for images. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
@@ -151,12 +144,11 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "latent_space": [StrOptions({"sphere", "euclidean"})],
         "distance": [StrOptions(set(DISTANCES))],
-        "input_noise": [Interval(Real, 0, None, closed="left"), tuple, list, None],
+        "input_noise": [Interval(Real, 0, None, closed="left"), tuple, list],
         "encoder_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
     }
-    _mixed_units: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -166,10 +158,10 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         latent_dim: int | None = None,
         latent_space: str = "sphere",
         distance: str = "l2",
-        input_noise: float | tuple[float, float] | None = None,
+        input_noise: float | tuple[float, float] = 0.0,
         encoder_penalty: float = 0.0,
         max_steps: int = 1000,
-        learning_rate: float | None = None,
+        learning_rate: float = 1e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",
         contamination: float = 0.1,
@@ -203,24 +195,16 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         networks = networks_for(self.part("network"), self._row_shape(n_features))
         net = networks.autoencoder(self.latent_dim or networks.latent_dim, self.latent_space)
         distance = make_distance(self.distance, networks.shape)
-        noise = self._or(self.input_noise, _TABLE_NOISE, 0.0)
-        return AutoencoderModel(net, distance, check_noise("input_noise", noise))
+        return AutoencoderModel(net, distance, check_noise("input_noise", self.input_noise))
 
     def _stages(self, module: AutoencoderModel) -> list[Stage]:
         net = module.net
         groups = with_penalty(net.encoder, [net.decoder], self.encoder_penalty)
-        rate = self._or(self.learning_rate, _TABLE_RATE, _PIXEL_RATE)
         return [
             Stage(
                 name="autoencoder",
-                optimizers={"main": adam(groups, rate)},
+                optimizers={"main": adam(groups, self.learning_rate)},
                 n_steps=self.max_steps,
                 is_steady=is_steady,
             )
         ]
-
-    def _or(self, value: Any, on_tables: Any, on_images: Any) -> Any:
-        """Return a parameter's value or, for None, what it is on such rows."""
-        if value is not None:
-            return value
-        return on_tables if self.image_shape is None else on_images
