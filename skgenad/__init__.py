@@ -10,6 +10,7 @@ from skgenad.autoencoders.wae import WAE
 from skgenad.energies.ebm import EBM
 from skgenad.energies.mpdr import MPDR
 from skgenad.energies.nae import NAE
+from skgenad.likelihoods.gaussian_mixtures import GaussianMixtures
 from skgenad.likelihoods.glow import Glow
 from skgenad.likelihoods.likelihood_ratio import LikelihoodRatio
 from skgenad.likelihoods.mahalanobis import Mahalanobis
@@ -28,6 +29,7 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "DivergenceWarning",
+    "GaussianMixtures",
     "Glow",
     "LikelihoodRatio",
     "Mahalanobis",
