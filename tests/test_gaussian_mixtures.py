@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-from skgenad import GaussianMixtures
+from skgenad import GaussianMixtures, LikelihoodRatio
 from skgenad.likelihoods._mixtures import MOST_AXES, GaussianMixturesModel, OneMixture
 
 from ._settings import normal_rows, tiny
@@ -327,3 +327,21 @@ def test_a_row_costs_the_same_however_many_were_seen():
         seconds.append(time.perf_counter() - start)
     # Over 100,000 rows a second when nothing else runs; a tenth of that is a defect.
     assert min(seconds) < 0.1
+
+
+def test_a_column_that_varies_in_rows_that_were_not_drawn_has_a_density():
+    X = np.column_stack([clusters(3000), np.zeros(3000)])
+    X[1234, 2] = 1
+    detector = fitted(X, (1, 3), max_rows=50)
+    assert detector.module_.varies.all()
+    rare, usual = detector.log_density(X[[1234]]), detector.log_density(X).mean()
+    assert rare < usual - 100
+
+
+def test_the_ratio_of_two_mixtures_is_a_detector():
+    X = clusters()
+    general = np.vstack([X, 10 * np.random.RandomState(0).randn(600, 2)])
+    ratio = LikelihoodRatio(tiny("GaussianMixtures"), random_state=0)
+    ratio.fit(X, X_general=general)
+    densities = ratio.detector_.log_density(X) - ratio.general_.log_density(X)
+    np.testing.assert_allclose(ratio.score_samples(X), densities)

@@ -58,6 +58,7 @@ DETECTORS: dict[str, Factory] = {
     "Glow": partial(_ours, "Glow"),
     "NSF": partial(_ours, "NormalizingFlow"),
     "Mahalanobis": partial(_ours, "Mahalanobis"),
+    "GMM": partial(_ours, "GaussianMixtures"),
     "DAGMM": partial(_ours, "DAGMM"),
     "IForest": partial(_pyod, "iforest", "IForest"),
     "OCSVM": partial(_pyod, "ocsvm", "OCSVM"),
@@ -88,9 +89,9 @@ def list_detectors() -> list[str]:
     names : list of str
         Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood; ``"CNCE"``,
         ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``; ``"NSF"`` is
-        ``NormalizingFlow`` and needs the extra ``flows``), then those of
-        the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to 5
-        neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
+        ``NormalizingFlow`` and needs the extra ``flows``, ``"GMM"`` is ``GaussianMixtures``), then
+        those of the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to
+        5 neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
 
     Examples
     --------

@@ -151,7 +151,7 @@ class ScoreDetector(BaseDetector):
         return self
 
     def _clone(self) -> Any:
-        """An unfitted copy of the estimator."""
+        """Copy the estimator, unfitted, or say why it is none."""
         wanted, given = ("fit", "score_samples"), self.estimator
         if isinstance(given, type) or not all(hasattr(given, name) for name in wanted):
             raise TypeError(

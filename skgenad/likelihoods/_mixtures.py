@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import torch
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
+from torch import Tensor, nn
 
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -97,8 +98,7 @@ class OneMixture(PreciseModule):
                 "of X."
             ) from error
         weights, means, covariances = (
-            torch.from_numpy(part)
-            for part in (fitted.weights_, fitted.means_, fitted.covariances_)
+            torch.from_numpy(part) for part in (fitted.weights_, fitted.means_, fitted.covariances_)
         )
         covariances.diagonal(dim1=1, dim2=2).sub_(self.regularization)
         counts = n_rows * weights
@@ -176,7 +176,7 @@ class GaussianMixturesModel(PreciseModule, Model):
         super().__init__()
         self.regularization, self.max_iter, self.max_rows = regularization, max_iter, max_rows
         self.n_leading = min(n_features, MOST_AXES)
-        self.mixtures = torch.nn.ModuleList(
+        self.mixtures: Any = nn.ModuleList(
             OneMixture(self.n_leading, size, regularization) for size in sizes
         )
         self.register_buffer("levels", torch.zeros(n_features, dtype=torch.float64))
@@ -191,35 +191,39 @@ class GaussianMixturesModel(PreciseModule, Model):
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Learn rows (n, d), the first ones or more; a part of them if there are too many."""
         n, is_first = len(rows), not bool(self.mixtures[0].counts.any())
+        if is_first:
+            self.levels.copy_(rows[0])
+            self.varies.copy_((rows != rows[0]).any(dim=0))
         if n > self.max_rows:
             rows = rows[torch.randperm(n)[: self.max_rows].to(rows.device)]
-        z = rows.cpu().double()
-        if is_first:
-            self._take_columns(z)
         # What was constant in the first rows stays a column of its own.
-        z = torch.where(self.varies.cpu(), z, self.levels.cpu().double())
+        z = self._known(rows).cpu().double()
+        if is_first:
+            self._learn(z, n)
+            return
         leading, others = self._parts(z)
         for mixture in self.mixtures:
-            if is_first:
-                seed = int(torch.randint(2**31 - 1, ()))
-                mixture.learn(leading, n, self.max_iter, seed)
-            else:
-                mixture.add(leading, n)
+            mixture.add(leading, n)
         if self.rest is not None:
-            if is_first:
-                self.rest.keep(Mixture.of(others, torch.ones(len(z), 1, dtype=z.dtype)))
-            else:
-                self.rest.add(others, n)
+            self.rest.add(others, n)
 
-    def _take_columns(self, z: Tensor) -> None:
-        """Find the columns that vary in rows (m, d), and the principal axes if there are many."""
-        self.varies.copy_((z != z[0]).any(dim=0))
-        self.levels.copy_(z[0])
+    def _learn(self, z: Tensor, n: int) -> None:
+        """Learn the first rows (m, d), which stand for `n`, and their axes if columns are many."""
         if self.rest is not None:
             covariance = z.T.cov(correction=0)
             # A column without variance is an axis, and comes last.
             covariance.diagonal()[~self.varies.cpu()] = -1
             self.rotation.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(1))
+        leading, others = self._parts(z)
+        for mixture in self.mixtures:
+            seed = int(torch.randint(2**31 - 1, ()))
+            mixture.learn(leading, n, self.max_iter, seed)
+        if self.rest is not None:
+            self.rest.keep(Mixture.of(others, torch.full((len(z), 1), n / len(z)).double()))
+
+    def _known(self, x: Tensor) -> Tensor:
+        """Rows (n, d) with what was constant in training at that constant."""
+        return torch.where(self.varies, x, self.levels.to(x))
 
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Precise rows (n, d) along the axes with covariances of components, and the others."""
@@ -243,10 +247,9 @@ class GaussianMixturesModel(PreciseModule, Model):
 
     def log_density(self, x: Tensor) -> Tensor:
         """Log densities (n,) of rows (n, d), over the columns that vary: of the mean density."""
-        each = self.log_probs(x)
-        off = (precise(x) - precise(self.levels))[:, ~self.varies]
-        variance = self.regularization
-        constant = -0.5 * (off.square() / variance + math.log(2 * math.pi * variance)).sum(dim=1)
+        each = self.log_probs(self._known(x))
+        n_constant = int((~self.varies).sum())
+        constant = -0.5 * n_constant * math.log(2 * math.pi * self.regularization)
         return _rounded(each.logsumexp(dim=1) - math.log(each.shape[1]) - constant, x)
 
     def component_means(self) -> list[Tensor]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,8 +57,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
         Whether `fit` on a fitted detector adds the rows to those it has seen, as `partial_fit`
         does.
     device : str, default="auto"
-        "auto" (CUDA, then MPS, then CPU) or the name of a torch device. It scores; EM runs on the
-        CPU.
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
         Seed of k-means, of the rows drawn and of those held out.
 
@@ -111,7 +110,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     With more than 64 columns each component has a mean and a covariance of its own along the 64
     leading principal axes of the training rows, and along all others the components share those
     of all rows: the cost of full covariances grows with the square of the columns. One component
-    is the Gaussian of all columns nonetheless.
+    is the Gaussian of all columns nonetheless. EM runs on the CPU; `device` is for scoring.
 
     `partial_fit` adds rows to those seen: each new row counts for the components by its
     probability under the mixture that there is (one step of incremental EM, Neal and Hinton, 1998),
@@ -175,7 +174,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
         self.random_state = random_state
 
     def _make_module(self, n_features: int) -> GaussianMixturesModel:
-        given = self.n_components
+        given: Any = self.n_components
         sizes = (given,) if isinstance(given, Integral) else tuple(given)
         check_sizes("n_components", sizes, least=1)
         return GaussianMixturesModel(
