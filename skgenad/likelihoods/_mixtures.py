@@ -67,8 +67,14 @@ class OneMixture(PreciseModule):
 
     @property
     def moments(self) -> Mixture:
-        """What the components have seen, on the CPU: not every device has float64."""
-        return Mixture(*(part.cpu().double() for part in (self.counts, self.means, self.scatters)))
+        """What the components that have rows have seen, on the CPU in float64."""
+        parts = (self.counts, self.means, self.scatters)
+        return Mixture(*(part[: self.n_present].cpu().double() for part in parts))
+
+    @property
+    def n_present(self) -> int:
+        """Number of components that have rows; they come first."""
+        return int((self.counts > 0).sum())
 
     def axes(self) -> list[Axes]:
         """Covariances of the components, taken apart."""
@@ -124,9 +130,10 @@ class OneMixture(PreciseModule):
             self.log_constants[k] = weight.log() + constant - 0.5 * axes.log_determinant
 
     def log_joint(self, z: Tensor) -> Tensor:
-        """Log densities (K, n) of components and precise rows (n, d), in nats."""
-        squared = squared_length(z - precise(self.means)[:, None], precise(self.whiteners))
-        return precise(self.log_constants)[:, None] - 0.5 * squared
+        """Log densities (k, n) of components that have rows, for precise rows (n, d), in nats."""
+        k = self.n_present
+        squared = squared_length(z - precise(self.means[:k, None]), precise(self.whiteners[:k]))
+        return precise(self.log_constants[:k, None]) - 0.5 * squared
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log densities (n,) of precise rows (n, d), in nats."""
@@ -190,7 +197,7 @@ class GaussianMixturesModel(PreciseModule, Model):
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Learn rows (n, d), the first ones or more; a part of them if there are too many."""
-        n, is_first = len(rows), not bool(self.mixtures[0].counts.any())
+        n, is_first = len(rows), self.mixtures[0].n_present == 0
         if is_first:
             self.levels.copy_(rows[0])
             self.varies.copy_((rows != rows[0]).any(dim=0))
@@ -237,20 +244,23 @@ class GaussianMixturesModel(PreciseModule, Model):
         each = torch.stack([mixture.log_prob(leading) for mixture in self.mixtures], dim=1)
         return each if self.rest is None else each + self.rest.log_prob(others)[:, None]
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log densities (n,) of rows (n, d): of the mean of the mixtures, all columns counted."""
+        return self.log_probs(x).logsumexp(dim=1) - math.log(len(self.mixtures))
+
     def energy(self, x: Tensor) -> Tensor:
-        """Energies (n,) of rows (n, d): minus the mean of the mixtures' log densities, in nats.
+        """Energies (n,) of rows (n, d): minus the log density, in nats.
 
         Float64 results are rounded to the type of `x`, since the last bits may depend on a row's
         place.
         """
-        return -_rounded(self.log_probs(x).mean(dim=1), x)
+        return -_rounded(self.log_prob(x), x)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Log densities (n,) of rows (n, d), over the columns that vary: of the mean density."""
-        each = self.log_probs(self._known(x))
+        """Log densities (n,) of rows (n, d), over the columns that vary."""
         n_constant = int((~self.varies).sum())
         constant = -0.5 * n_constant * math.log(2 * math.pi * self.regularization)
-        return _rounded(each.logsumexp(dim=1) - math.log(each.shape[1]) - constant, x)
+        return _rounded(self.log_prob(self._known(x)) - constant, x)
 
     def component_means(self) -> list[Tensor]:
         """Means (K, d) of the components of each mixture, on the CPU, in float64."""

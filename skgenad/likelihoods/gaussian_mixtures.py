@@ -1,11 +1,11 @@
-"""Gaussian mixtures of several sizes, fitted by EM: the mean of their log densities.
+"""Gaussian mixtures of several sizes, each fitted by EM, and the density that is their mean.
 
 With mixtures m of K_m Gaussians, fitted to the same rows one by one,
 
-    energy(x) = -mean_m log p_m(x),    p_m(x) = sum_k w_mk N(x; mu_mk, Sigma_mk + r I).
+    energy(x) = -log mean_m p_m(x),    p_m(x) = sum_k w_mk N(x; mu_mk, Sigma_mk + r I).
 
-Which number of components is right depends on the table, and nothing without labels tells it; the
-mean of a few sizes does without the choice. The density is p(x) = mean_m p_m(x).
+Which number of components is right depends on the table, and each start of EM ends elsewhere: the
+mean of a few takes away some of the chance in that.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     """Detect anomalies by their likelihood under Gaussian mixtures of several sizes.
 
     Each mixture has full covariances and is fitted by scikit-learn's ``GaussianMixture`` (EM from
-    the clusters of k-means). Rows are scored by the mean of the log densities.
+    the clusters of k-means). The density of rows is the mean of the mixtures' densities.
 
     Parameters
     ----------
-    n_components : int or sequence of int, default=(1, 3, 6)
+    n_components : int or sequence of int, default=(20, 40)
         Numbers of components of the mixtures, each at least 1; an int: one mixture. A mixture has
         fewer where rows are few: at most one component for as many rows as it takes for a
         covariance of full rank, columns + 1.
@@ -64,10 +64,9 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     Attributes
     ----------
     weights_ : list of ndarray of shape (n_components,)
-        Weights of the components of each mixture. Components that rows were too few for have 0.
+        Weights of the components of each mixture.
     means_ : list of ndarray of shape (n_components, n_features)
-        Means of the components of each mixture, in the units of X; NaN for a component without
-        weight.
+        Means of the components of each mixture, in the units of X.
     n_iter_ : ndarray of shape (n_mixtures,)
         Steps of EM that each mixture took in the first fit.
     converged_ : ndarray of shape (n_mixtures,)
@@ -98,10 +97,8 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
 
     Notes
     -----
-    ``score_samples`` is the mean of the mixtures' log densities in standard units, in nats. For
-    several mixtures that is no log density of anything (a geometric mean does not integrate to 1);
-    :meth:`log_density` is that of the mean of the mixtures. For one mixture the two differ by
-    the units of the columns alone. EVIDENCE
+    ``score_samples`` is the log density in standard units, in nats; :meth:`log_density` is that in
+    the units of X. EVIDENCE
 
     A column that is constant in training counts in scores as independent of the others and normal
     with the variance `regularization` around its constant, of which any other value is 1 away; it
@@ -115,7 +112,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     `partial_fit` adds rows to those seen: each new row counts for the components by its
     probability under the mixture that there is (one step of incremental EM, Neal and Hinton, 1998),
     and soft counts, means and scatters are added up. Units, principal axes and the number of
-    components that have weight stay those of the first fit.
+    components stay those of the first fit.
 
     References
     ----------
@@ -151,7 +148,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     def __init__(
         self,
         *,
-        n_components: int | Sequence[int] = (1, 3, 6),
+        n_components: int | Sequence[int] = (20, 40),
         regularization: float = 0.01,
         max_iter: int = 100,
         max_rows: int = 5000,
@@ -199,10 +196,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     def means_(self) -> list[NDArray]:
         """Means of the components of each mixture in the units of X."""
         parts = self.module_.component_means()
-        means = [self.units_.from_standard(part.numpy()) for part in parts]
-        for part, weights in zip(means, self.weights_, strict=True):
-            part[weights == 0] = np.nan
-        return means
+        return [self.units_.from_standard(part.numpy()) for part in parts]
 
     @property
     def n_iter_(self) -> NDArray:
@@ -215,7 +209,7 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
         return np.array([bool(mixture.converged) for mixture in self.module_.mixtures])
 
     def log_density(self, X: ArrayLike) -> NDArray:
-        """Log density of rows under the mixture of all mixtures, each with the same weight.
+        """Log density of rows: of the mean of the mixtures.
 
         Columns that are constant in the first training rows have no density and are left out.
 
