@@ -1,6 +1,7 @@
 """How many components Gaussian mixtures should have, on the tables that choices are made on.
 
     python benchmarks/mixtures.py run --data-home DIR [--only "20 and 40;1"]  # an hour
+    python benchmarks/mixtures.py cost                            # minutes
     python benchmarks/mixtures.py tables                          # writes results/mixtures.md
 
 `DIR` holds ADBench's files as ``adbench/Classical/*.npz`` and OddBench's as ``oddbench/*.npz``. The
@@ -11,6 +12,10 @@ their own splits. Seeds are those of the detector.
 from __future__ import annotations
 
 import json
+import re
+import resource
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -25,6 +30,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from skgenad import GaussianMixtures, Mahalanobis
 from skgenad.benchmark import make_split, run_cells
@@ -66,6 +72,22 @@ VARIANTS: dict[str, Any] = {
     "kNN-z": lambda random_state: make_pipeline(StandardScaler(), DETECTORS["kNN-z"](random_state)),
     "80": partial(GaussianMixtures, n_components=80),
 }
+COST = results_file(
+    "mixtures_cost",
+    key=("rows", "columns", "components"),
+    columns={
+        "rows": int,
+        "columns": int,
+        "components": str,
+        "fit_seconds": float,
+        "rows_per_second": float,
+        "peak_mb": float,
+    },
+)
+COST_CELLS = [
+    *((10_000, 21, "10"), (10_000, 21, "1, 3 and 6"), (10_000, 21, "20 and 40")),
+    *((1_000_000, 21, "20 and 40"), (10_000, 100, "20 and 40"), (10_000, 1000, "20 and 40")),
+]
 BASE = "20 and 40"
 SEEDS = (1, 2)
 # Without chance, or costly.
@@ -131,6 +153,40 @@ def run(
     run_cells(partial(stamped, partial(_compute, home=data_home)), cells, ROWS)
 
 
+def _cost_of(n: int, d: int, components: str) -> list[dict[str, Any]]:
+    """Measure a fit and a score in a process of its own."""
+    command = [sys.executable, __file__, "one", str(n), str(d), components]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [{"rows": n, "columns": d, "components": components, **json.loads(done.stdout)}]
+
+
+@app.command()
+def one(n: int, d: int, components: str) -> None:
+    """Measure one case: CPU seconds, and memory above the input."""
+    rng = np.random.RandomState(0)
+    sizes = tuple(int(size) for size in re.findall("[0-9]+", components))
+    with threadpool_limits(1):
+        rows = rng.randn(n, d)
+        GaussianMixtures(n_components=2, random_state=0).fit(rows[:100])  # imports, buffers
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        times = [time.process_time()]
+        detector = GaussianMixtures(n_components=sizes, random_state=0).fit(rows)
+        times.append(time.process_time())
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        part = rows[:100_000]
+        start = time.process_time()
+        detector.score_samples(part)
+        rate = len(part) / (time.process_time() - start)
+    found = {"fit_seconds": times[1] - times[0], "rows_per_second": rate}
+    typer.echo(json.dumps({**found, "peak_mb": (after - before) / 1024}))
+
+
+@app.command()
+def cost() -> None:
+    """Measure what fits and scores cost."""
+    run_cells(partial(stamped, _cost_of), COST_CELLS, COST)
+
+
 def _line(label: str, means: pd.DataFrame, base: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     cells = [label]
     for suite in TABLES:
@@ -172,6 +228,27 @@ def tables() -> None:
         table([*header, "fit s", "most"], lines),
         origin_of(rows, "mixtures.py"),
     ]
+    costs = COST.read()
+    if len(costs):
+        cells = [
+            [
+                f"{line.rows:,}",
+                line.columns,
+                line.components,
+                f"{line.fit_seconds:.1f}",
+                f"{line.rows_per_second:,.0f}",
+                f"{line.peak_mb:,.0f}",
+            ]
+            for line in costs.itertuples()
+        ]
+        header = ["rows", "columns", "components", "fit s", "rows scored a second"]
+        text += [
+            "## Cost",
+            "Normal rows, CPU seconds of one thread; a fit includes the threshold, for which all "
+            "rows are scored. Memory: growth of the peak over a fit of 100 rows.",
+            table([*header, "peak MB above the input"], cells),
+            origin_of(costs, "mixtures.py").replace("run", "cost"),
+        ]
     typer.echo(write_paragraphs(ROWS, text))
 
 
