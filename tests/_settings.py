@@ -65,7 +65,27 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    # The committee's members are taken from here as well; see `tiny`.
+    "Committee": {
+        "random_state": 0,
+    },
+    "KernelDenoiser": {
+        "max_anchors": 30,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "LocalGaussian": {
+        "n_neighbors": 10,
+        "max_anchors": 30,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "Mahalanobis": {
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "Neighbors": {
+        "max_anchors": 30,
         "random_state": 0,
         "device": "cpu",
     },
@@ -149,7 +169,7 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
-# EVERY has LikelihoodRatio as well, which is made of two models.
+# EVERY has Committee and LikelihoodRatio as well, which are made of several models.
 EVERY = [
     thing
     for name in skgenad.__all__
@@ -170,10 +190,12 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("GaussianMixtures", {"n_components": 4}),
     ("Glow", {"affine": False}),
+    ("KernelDenoiser", {"bandwidth": 0.5, "factors": (1.0,)}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),
     ("NAE", {"temperature_learning_rate": 1e-3, "visible_chain": Chain(2, metropolis=True)}),
+    ("Neighbors", {"scale": "local"}),
     ("PWAE", {"combine": "sum"}),
     ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
@@ -199,6 +221,8 @@ def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
     name = detector if isinstance(detector, str) else detector.__name__
     settings = {**TINY[name], **parameters}
+    if name == "Committee" and "members" not in settings:
+        settings["members"] = [("mpdr", tiny("MPDR")), ("kernel", tiny("KernelDenoiser"))]
     # Copies, since set_params of a nested name changes the object that was given.
     copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
     return getattr(skgenad, name)(**copies)

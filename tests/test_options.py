@@ -33,6 +33,7 @@ VALUES = {
     "clip": 1e-3,
     "detector": Mahalanobis(shrinkage=0.5),
     "estimation_sizes": (5,),
+    "factors": (0.7, 3.0),
     "gamma": 5.0,
     "general": "png",
     "grid_size": 1,  # a small table has no more blocks of columns than those of the default
