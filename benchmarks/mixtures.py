@@ -1,6 +1,6 @@
 """How many components Gaussian mixtures should have, on the tables that choices are made on.
 
-    python benchmarks/mixtures.py run --data-home DIR [--only "20 and 40;1"]  # an hour
+    python benchmarks/mixtures.py run --data-home DIR [--only "20 and 40;1"]  # half an hour
     python benchmarks/mixtures.py cost                            # minutes
     python benchmarks/mixtures.py tables                          # writes results/mixtures.md
 

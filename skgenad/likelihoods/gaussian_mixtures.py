@@ -98,7 +98,11 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     Notes
     -----
     ``score_samples`` is the log density in standard units, in nats; :meth:`log_density` is that in
-    the units of X. EVIDENCE
+    the units of X.
+
+    The default is that of ``benchmarks/mixtures.py``, on ten tables of ADBench and forty of
+    OddBench: a mean AUROC of 0.780 and 0.774. With 40 components alone it is 0.778 and 0.773, with
+    80 0.779 and 0.770, with 1, 3 and 6 0.733 and 0.755, with one 0.691 and 0.719.
 
     A column that is constant in training counts in scores as independent of the others and normal
     with the variance `regularization` around its constant, of which any other value is 1 away; it
