@@ -11,6 +11,7 @@ from skgenad.committee.committee import Committee
 from skgenad.energies.ebm import EBM
 from skgenad.energies.mpdr import MPDR
 from skgenad.energies.nae import NAE
+from skgenad.likelihoods.gaussian_mixtures import GaussianMixtures
 from skgenad.likelihoods.glow import Glow
 from skgenad.likelihoods.likelihood_ratio import LikelihoodRatio
 from skgenad.likelihoods.mahalanobis import Mahalanobis
@@ -33,6 +34,7 @@ __all__ = [
     "Autoencoder",
     "Committee",
     "DivergenceWarning",
+    "GaussianMixtures",
     "Glow",
     "KernelDenoiser",
     "LikelihoodRatio",

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.mixture import GaussianMixture
 
 import skgenad
 from skgenad._core.contract import BaseDetector
@@ -46,6 +47,13 @@ TINY = {
         "max_steps": 60,
         "learning_rate": 1e-2,
         "batch_size": 32,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "GaussianMixtures": {
+        "n_components": (1, 2),
+        "max_iter": 3,
+        "max_rows": 35,
         "random_state": 0,
         "device": "cpu",
     },
@@ -123,6 +131,10 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "ScoreDetector": {
+        "estimator": GaussianMixture(2, reg_covar=0.01),
+        "random_state": 0,
+    },
     "PWAE": {
         "network": (16, 16),
         "n_permutations": 20,
@@ -176,6 +188,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
+    ("GaussianMixtures", {"n_components": 4}),
     ("Glow", {"affine": False}),
     ("KernelDenoiser", {"bandwidth": 0.5, "factors": (1.0,)}),
     ("Mahalanobis", {"shrinkage": "auto"}),

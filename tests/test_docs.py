@@ -160,7 +160,7 @@ def names() -> set[str]:
 
 NAMES = names()
 # Names that are not of skgenad: of scikit-learn, torch, the environment, a history's columns.
-OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "validation_loss"}
+OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "novelty", "validation_loss"}
 
 
 def spoken_of(page: str) -> set[str]:

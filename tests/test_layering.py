@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "preprocessing": TOOLS,
     "analysis": TOOLS,
     "inspection": {"_core", "_extras"},
-    "compat": {"_extras"},
+    # An adapter that gives estimators of others the contract is built on the contract.
+    "compat": {"_core", "_extras", "_tensors"},
     "metrics": {"_extras"},
     "datasets": {"_core", "_extras", "_tensors", "metrics"},
     "benchmark": {"__init__", "_extras", "compat", "datasets", "metrics"},

@@ -74,6 +74,7 @@ DETECTORS: dict[str, Factory] = {
     "Glow": partial(_ours, "Glow"),
     "NSF": partial(_ours, "NormalizingFlow"),
     "Mahalanobis": partial(_ours, "Mahalanobis"),
+    "GMM": partial(_ours, "GaussianMixtures"),
     "DAGMM": partial(_ours, "DAGMM"),
     "IForest": partial(_pyod, "iforest", "IForest"),
     "OCSVM": partial(_pyod, "ocsvm", "OCSVM"),
@@ -105,9 +106,9 @@ def list_detectors() -> list[str]:
     names : list of str
         Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood; ``"CNCE"``,
         ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``; ``"NSF"`` is
-        ``NormalizingFlow`` and needs the extra ``flows``), then those of
-        the paper's Table 6, then three more baselines: ``"kNN-z"`` is the mean distance to 5
-        neighbours on standardised columns, ``"LUNAR"`` a network on the distances to neighbours,
+        ``NormalizingFlow`` and needs the extra ``flows``, ``"GMM"`` is ``GaussianMixtures``), then
+        those of the paper's Table 6, then three more baselines: ``"kNN-z"`` is the mean distance to
+        5 neighbours on standardised columns, ``"LUNAR"`` a network on the distances to neighbours,
         ``"pyod-AE"`` pyod's autoencoder.
 
     Examples

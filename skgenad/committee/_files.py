@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skgenad._core.files import from_json, to_json
 from skgenad._core.saving import SavingMixin
-from skgenad._core.state import STATE, Fitted, dismantle, joined, restore
+from skgenad._core.state import NOT_KEPT, STATE, Fitted, dismantle, joined, restore
 from skgenad._tensors.tails import Tail
 
 from ._members import Member
@@ -31,9 +31,10 @@ def _known(name: str) -> type[SavingMixin]:
 # ---- parameters ---------------------------------------------------------------------------
 
 
-def _parameters_to_json(parameters: dict[str, Any]) -> dict[str, Any]:
-    document = {n: to_json(n, v) for n, v in parameters.items() if n != "members"}
-    members = parameters["members"]
+def _parameters_to_json(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Document of parameters, among which there may be `members`, of names that a prefix has."""
+    document = {n: to_json(prefix + n, v) for n, v in parameters.items() if n != "members"}
+    members = parameters.get("members")
     if members is not None:
         document["members"] = [[name, _unfitted(name, member)] for name, member in members]
     return document
@@ -47,9 +48,9 @@ def _unfitted(name: str, member: Any) -> Any:
             f"The member {name!r}, {member!r}, cannot be saved: files hold detectors of this "
             "package, and no objects of others. Use pickle."
         )
-    own = member.get_params(deep=False).items()  # type: ignore[attr-defined]
-    kept = {key: to_json(f"{name}__{key}", value) for key, value in own if key != "callbacks"}
-    return {"class": type(member).__name__, "parameters": kept}
+    own = member.get_params(deep=False)  # type: ignore[attr-defined]
+    kept = {key: value for key, value in own.items() if key not in NOT_KEPT}
+    return {"class": type(member).__name__, "parameters": _parameters_to_json(kept, f"{name}__")}
 
 
 def _parameters(document: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +63,7 @@ def _parameters(document: dict[str, Any]) -> dict[str, Any]:
 def _made(document: Any) -> Any:
     if isinstance(document, str):
         return document
-    given = {name: from_json(value) for name, value in document["parameters"].items()}
-    member: Any = _known(document["class"])(**given)
+    member: Any = _known(document["class"])(**_parameters(document["parameters"]))
     member._validate_params()
     return member
 

@@ -54,7 +54,101 @@ def default_members() -> list[tuple[str, Any]]:
 
 
 class Committee(SavingMixin, BaseComposition, BaseDetector):
-    """TODO."""
+    """Detect anomalies by the agreement of a few strong, different detectors.
+
+    On tables that nothing was tuned on it is ahead of each of its members, and of the mean distance
+    to five neighbours, which is ahead of most detectors alone. Use it where no one detector
+    is known to be right.
+
+    Parameters
+    ----------
+    members : list of (str, detector), default=None
+        Names and unfitted detectors: of this package, of scikit-learn, of pyod through
+        `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
+        ``"drop"`` in place of a detector leaves it out. None: MEMBERS.
+    combine : {"mean", "max", "median", "cauchy"}, default="mean"
+        How -log tail probabilities of the members become one score. "mean" is Fisher's method,
+        "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
+    weights : array-like of shape (n_members,), default=None
+        Weights of the members, at least 0, with "mean" and "cauchy"; None: all the same.
+    folds : int, default=2
+        Number of folds, at least 2, in which members without leave-one-out scores are fitted. Each
+        fold's model is calibrated by the rows of its fold, and their tails are averaged.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of all members for the threshold and :meth:`p_value`.
+    n_jobs : int, default=None
+        Models to fit at the same time, by joblib; None: 1, -1: one per core.
+    random_state : int, RandomState or None, default=None
+        Seed of folds, rows held out, and members with ``random_state=None``.
+    verbose : int, default=0
+        Whether to show a progress bar over the models.
+
+    Attributes
+    ----------
+    members_ : dict of str to detector
+        Fitted members; a list of models, one per fold, of those that were fitted in folds.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Histories of all members that are trained, with columns ``member`` and ``fold``.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with a member with ``use_labels=True``.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Neighbors : The member that is hardest to beat alone.
+
+    Notes
+    -----
+    With "mean" ``score_samples`` is the mean over members of log p_j(x), in nats: -3 is as unusual
+    as one normal row in twenty, by all members. The tail probability is the conformal one at the
+    reference scores and continuous between them; beyond the largest it goes on falling, so that
+    the order of far rows is never lost. It is a score: p-values with a guarantee are those of
+    :meth:`p_value`.
+
+    Reference scores are those of at most 10,000 training rows, each from a model that has not seen
+    the row. `Neighbors`, `LocalGaussian` and `KernelDenoiser` leave a training row out by
+    themselves, and are fitted once on all rows. With fewer than 4 rows there are no folds, and
+    members are calibrated by the rows they were fitted on.
+
+    Members that search among the same training rows share one search.
+
+    ``save`` needs members of this package; pickle and joblib work with all.
+
+    References
+    ----------
+    .. [1] R. A. Fisher. Statistical Methods for Research Workers. 1925.
+    .. [2] Y. Liu and J. Xie. Cauchy Combination Test: A Powerful Test with Analytic p-Value
+       Calculation under Arbitrary Dependency Structures. Journal of the American Statistical
+       Association, 2020. https://arxiv.org/abs/1808.09011
+    .. [3] C. C. Aggarwal and S. Sathe. Theoretical Foundations and Algorithms for Outlier
+       Ensembles. SIGKDD Explorations, 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from skgenad import Committee, KernelDenoiser, Neighbors
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> members = [("near", Neighbors()), ("kernel", KernelDenoiser())]
+    >>> committee = Committee([*members, ("forest", IsolationForest())], random_state=0).fit(X)
+    >>> committee.predict(np.full((1, 5), 9.0))
+    array([-1])
+    >>> list(committee.member_scores(X[:2]))
+    ['near', 'kernel', 'forest']
+    >>> committee.set_params(forest="drop", near__n_neighbors=3).fit(X).predict(X[:1])
+    array([1])
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         "members": [list, tuple, None],
