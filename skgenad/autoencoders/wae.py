@@ -122,8 +122,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
         out, and its parameters are to be left as they are.
     standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does, but for images. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
+        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0

@@ -35,8 +35,9 @@ class ScoreDetector(BaseDetector):
     estimator : estimator
         Unfitted, with ``fit`` and ``score_samples`` (higher for normal rows). It is cloned before
         it is fitted. Its parameters are reached as ``estimator__<name>``.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0

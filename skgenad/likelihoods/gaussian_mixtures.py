@@ -47,8 +47,9 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     max_rows : int, default=5000
         The most rows that a fit or a later `partial_fit` learns from, at least 2: of more, so many
         are drawn at random. It bounds memory and time.
-    standardize : "auto" or bool, default="auto"
-        Whether columns are centred and scaled first; "auto" does.
+    standardize : {"auto", "mixed"} or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. "mixed" scales by
+        sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
