@@ -26,7 +26,6 @@ from skgenad import (
 )
 from skgenad.committee._combine import COMBINE
 from skgenad.committee._members import Member, leaves_out, tasks_of
-from skgenad.committee.committee import default_members
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
 from ._settings import EVERY, tiny
@@ -247,16 +246,10 @@ def test_models_fit_in_processes_give_the_same():
 
 
 def test_members_that_search_among_the_same_rows_share_a_search():
-    fitted = Committee().set_params(mpdr="drop").fit(normal(60)) if _has("mpdr") else None
-    fitted = fitted or Committee().fit(normal(60))
-    searching = [m for m in fitted.members_.values() if hasattr(m, "n_neighbors")]
-    assert len({id(m.module_.anchors) for m in searching}) == 1 < len(searching)
-    twin = pickle.loads(pickle.dumps(fitted))
-    assert len({id(twin.members_[n].module_.anchors) for n in ("neighbors", "gaussian")}) == 1
-
-
-def _has(name):
-    return name in dict(default_members())
+    fitted = Committee().fit(normal(60))
+    for whole in (fitted, pickle.loads(pickle.dumps(fitted))):
+        searches = [whole.members_[n].module_.anchors for n in ("neighbors", "local", "gaussian")]
+        assert len({id(search) for search in searches}) == 1
 
 
 # ---- parameters -----------------------------------------------------------------------------
@@ -408,10 +401,8 @@ def test_a_file_holds_the_whole(members, tmp_path):
 
 
 def test_the_default_committee_can_be_saved(tmp_path):
-    fitted = Committee(random_state=0)
-    if _has("mpdr"):
-        fitted.set_params(mpdr=tiny("MPDR"))
-    fitted.fit(normal()).save(tmp_path / "committee")
+    fitted = Committee(random_state=0).fit(normal())
+    fitted.save(tmp_path / "committee")
     loaded = Committee.load(tmp_path / "committee")
     np.testing.assert_array_equal(loaded.score_samples(normal()), fitted.score_samples(normal()))
 
@@ -434,6 +425,5 @@ def test_few_rows_are_enough(n):
 
 def test_many_columns_and_one_column_are_scored():
     for d in (1, 1000):
-        members = [(name, m) for name, m in default_members() if name != "mpdr"]
-        fitted = committee(members).fit(normal(40, d))
+        fitted = Committee(random_state=0).fit(normal(40, d))
         assert (fitted.predict(normal(3, d) + 20) == -1).all()

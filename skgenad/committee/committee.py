@@ -31,7 +31,6 @@ from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.training import empty_history
 from skgenad._tensors.seeds import draw_seed
-from skgenad.energies.mpdr import MPDR
 from skgenad.neighbors._search import share
 from skgenad.neighbors.kernel_denoiser import KernelDenoiser
 from skgenad.neighbors.local_gaussian import LocalGaussian
@@ -49,7 +48,6 @@ def default_members() -> list[tuple[str, Any]]:
         ("local", Neighbors(scale="local")),
         ("kernel", KernelDenoiser()),
         ("gaussian", LocalGaussian()),
-        ("mpdr", MPDR()),
     ]
 
 
@@ -65,15 +63,17 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     members : list of (str, detector), default=None
         Names and unfitted detectors: of this package, of scikit-learn, of pyod through
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
-        ``"drop"`` in place of a detector leaves it out. None: MEMBERS.
+        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`; "local", the
+        same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian", `LocalGaussian`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
     weights : array-like of shape (n_members,), default=None
         Weights of the members, at least 0, with "mean" and "cauchy"; None: all the same.
     folds : int, default=2
-        Number of folds, at least 2, in which members without leave-one-out scores are fitted. Each
-        fold's model is calibrated by the rows of its fold, and their tails are averaged.
+        Number of folds, at least 2, in which members without leave-one-out scores are fitted; the
+        default members have such scores. Each fold's model is calibrated by the rows of its fold,
+        and their tails are averaged.
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
