@@ -191,6 +191,7 @@ OF_THE_FIRST_FIT = {
         "energy__pretrain_steps",
         "manifold__learning_rate",
         "manifold__penalty",
+        "manifold__input_noise",
         "manifold__steps",
     },
     "NAE": {"pretrain_learning_rate", "pretrain_steps", "temperature"},
