@@ -63,8 +63,9 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     members : list of (str, detector), default=None
         Names and unfitted detectors: of this package, of scikit-learn, of pyod through
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
-        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`; "local", the
-        same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian", `LocalGaussian`.
+        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`;
+        "local", the same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian",
+        `LocalGaussian`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
