@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -19,19 +20,23 @@ from skgenad._tensors.kernels import (
     squared_distances,
     weights_of,
 )
-from skgenad._tensors.maps import MLP, frozen
+from skgenad._tensors.maps import MLP
 from skgenad._tensors.seeds import seeded
-from skgenad.energies import Chain
 from skgenad.neighbors.kernel_denoiser import KernelDenoiser
+from skgenad.neighbors.local_gaussian import LocalGaussianModel
 
 _CHUNK = 512
+# The most rows of data with features of neighbourhoods.
+_MOST_LOCAL = 3000
+# Draws of noise for each row, and gradient steps of the contrast.
+_RATIO, _STEPS = 4, 600
 
 
-# ---- B: MPDR whose energy starts at the kernel denoiser's residual --------------------------------
+# ---- B: MPDR whose energy starts at the kernel denoiser's residual -----------------------------
 
 
 class KernelResidualEnergy(nn.Module):
-    """|x - NW_h(x) + rho u(x) / (1 + |u(x)|)|^2 / unit, u being 0 at the start.
+    """|x - NW_h(x) + rho u(x) / (1 + |u(x)|)|^2 / d, u being 0 at the start.
 
     Parameters
     ----------
@@ -41,19 +46,15 @@ class KernelResidualEnergy(nn.Module):
         h.
     rho : float
         The longest shift that is learned.
-    unit : float
-        What squared lengths are divided by.
     hidden : tuple of int
         Widths of u's hidden layers.
     """
 
     anchors: Tensor
 
-    def __init__(
-        self, anchors: Tensor, width: float, rho: float, unit: float, hidden: tuple[int, ...]
-    ) -> None:
+    def __init__(self, anchors: Tensor, width: float, rho: float, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        self.width, self.rho, self.unit = width, rho, unit
+        self.width, self.rho = width, rho
         self.register_buffer("anchors", anchors)
         self.copies = Copies(anchors)
         d = anchors.shape[1]
@@ -78,7 +79,7 @@ class KernelResidualEnergy(nn.Module):
         """Energies (n,) of rows (n, d)."""
         weights, anchors = self._weights(x)
         residual = (x - weights @ anchors).to(x.dtype)
-        return (residual + self._shift(self.net(x))).square().sum(dim=1) / self.unit
+        return (residual + self._shift(self.net(x))).square().mean(dim=1)
 
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and input gradient, (I - J_NW + rho J_u)^T of twice the shifted residual."""
@@ -88,24 +89,21 @@ class KernelResidualEnergy(nn.Module):
             u, pullback = self.net.value_and_pullback(x)
             length = u.norm(dim=1, keepdim=True)
             total = x - mean.to(x.dtype) + self._shift(u)
-            v = total * (2 / self.unit)
+            v = total * (2 / total.shape[1])
             wide = v.to(anchors.dtype)
             along = weights * (wide @ anchors.T)  # J_NW = Cov_w(anchors) / h^2
             on_mean = along @ anchors - mean * along.sum(dim=1, keepdim=True)
             inner = (v * u).sum(dim=1, keepdim=True) / (length.clamp_min(1e-12) * (1 + length) ** 2)
             on_u = self.rho * (v / (1 + length) - u * inner)
             gradient = v - (on_mean / self.width**2).to(x.dtype) + pullback(on_u)
-            return total.square().sum(dim=1) / self.unit, gradient
+            return total.square().mean(dim=1), gradient
 
 
-def kernel_of(X: NDArray, seed: int) -> tuple[Tensor, float, float]:
-    """Anchors, the width h, and the mean squared residual of anchors left out."""
+def kernel_of(X: NDArray, seed: int) -> tuple[Tensor, float]:
+    """Anchors and the width h of the kernel denoiser."""
     detector = KernelDenoiser(factors=(1.0,), standardize=False, random_state=seed).fit(X)
     model = detector.module_
-    anchors = model.anchors.rows
-    with torch.no_grad():
-        squares = torch.cat([model._errors(x) for x in anchors.split(_CHUNK)])
-    return anchors, float(model.width), float(squares.mean())
+    return model.anchors.rows, float(model.width)
 
 
 def kernel_mpdr(
@@ -113,9 +111,6 @@ def kernel_mpdr(
     seed: int,
     *,
     rho: float = 1.0,
-    scaled: bool = False,
-    penalty: float = 1.0,
-    noise: float = 1.0,
     hidden: tuple[int, ...] = (128, 128),
     **parameters: Any,
 ) -> MPDR:
@@ -129,36 +124,22 @@ def kernel_mpdr(
         Seed.
     rho : float
         Longest shift in h.
-    scaled : bool
-        Whether energies are in units of the mean squared residual of the training rows, and the
-        chain's step and noise, too.
-    penalty : float
-        Weight of squared energies of negatives.
-    noise : float
-        With `scaled`, noise of the chain in roots of that mean square a column.
     hidden : tuple of int
         Widths of hidden layers.
     **parameters
         Of MPDR.
     """
-    anchors, width, square = kernel_of(X, seed)
-    d = X.shape[1]
-    square = max(square, 1e-8)
-    unit = square if scaled else float(d)
-    if scaled:
-        chain = Chain(5, step_size=0.1 * unit, noise=noise * math.sqrt(square / d))
-        parameters = {"visible_chain": chain, **parameters}
+    anchors, width = kernel_of(X, seed)
     return MPDR(
-        energy=lambda n: KernelResidualEnergy(anchors, width, rho * width, unit, hidden),
+        energy=lambda d: KernelResidualEnergy(anchors, width, rho * width, hidden),
         score_type="energy",
-        energy_penalty=penalty,
         standardize=False,
         random_state=seed,
         **parameters,
     ).fit(X)
 
 
-# ---- C: noise-contrastive estimation on a density that is known ------------------------------------
+# ---- C: noise-contrastive estimation on a density that is known ---------------------------------
 
 
 class KernelNoise:
@@ -197,7 +178,9 @@ class KernelNoise:
     def sample(self, n: int) -> Tensor:
         """Rows (n, d)."""
         chosen = self.anchors[torch.randint(len(self.anchors), (n,))]
-        widths = self.widths[torch.randint(len(self.widths), (n, 1))]
+        widths = self.widths
+        if len(widths) > 1:
+            widths = widths[torch.randint(len(widths), (n, 1))]
         return (chosen + widths * torch.randn_like(chosen)).float()
 
     def log_density(self, x: Tensor) -> Tensor:
@@ -220,28 +203,33 @@ class KernelNoise:
 
 
 class MixtureNoise:
-    """A Gaussian mixture, fitted to one half of the rows so that the other half is fresh to it.
+    """Gaussian mixtures of 1, 3 and 6 components, each with a third of the weight.
 
     Parameters
     ----------
     rows : Tensor of shape (n, d)
-        Rows it is fitted to.
+        Rows they are fitted to.
     seed : int
         Seed.
     """
 
-    def __init__(self, rows: Tensor, seed: int, n_components: int = 6) -> None:
-        n_components = max(1, min(n_components, len(rows) // 20))
-        self.mixture = GaussianMixture(n_components, reg_covar=0.01, random_state=seed)
-        self.mixture.fit(rows.double().numpy())
+    def __init__(self, rows: Tensor, seed: int) -> None:
+        sizes = sorted({max(1, min(k, len(rows) // 20)) for k in (1, 3, 6)})
+        self.mixtures = [GaussianMixture(k, reg_covar=0.01, random_state=seed) for k in sizes]
+        for mixture in self.mixtures:
+            mixture.fit(rows.double().numpy())
 
     def sample(self, n: int) -> Tensor:
         """Rows (n, d)."""
-        return torch.from_numpy(self.mixture.sample(n)[0]).float()
+        each = -(-n // len(self.mixtures))
+        rows = np.concatenate([mixture.sample(each)[0] for mixture in self.mixtures])
+        return torch.from_numpy(rows).float()[torch.randperm(len(rows))[:n]]
 
     def log_density(self, x: Tensor) -> Tensor:
         """Log densities (n,) of rows (n, d)."""
-        return torch.from_numpy(self.mixture.score_samples(x.double().numpy()))
+        rows = x.double().numpy()
+        logs = torch.stack([torch.from_numpy(m.score_samples(rows)) for m in self.mixtures])
+        return torch.logsumexp(logs, dim=0) - math.log(len(logs))
 
 
 class NeighbourFeatures:
@@ -253,12 +241,23 @@ class NeighbourFeatures:
         Rows; one that equals a row counts nothing for it.
     width : float
         h of the residuals, which are those at h / 2, h and 2 h.
+    local : bool
+        Whether a distance by the covariance of the 25 nearest rows, and the mean distance to 5 over
+        the one that these 5 have themselves, are.
     """
 
-    def __init__(self, anchors: Tensor, width: float, with_row: bool = True) -> None:
-        self.anchors, self.width, self.with_row = anchors.double(), width, with_row
+    def __init__(self, anchors: Tensor, width: float, local: bool) -> None:
+        self.anchors, self.width = anchors.double(), width
         self.copies = Copies(anchors)
         self.floor = 1e-3 * width
+        self.local = None
+        if local:
+            self.local = LocalGaussianModel(
+                anchors.shape[1], n_neighbors=25, shrinkage=0.1, max_anchors=len(anchors)
+            )
+            self.local.finish(anchors, None)
+            squares = squared_distances(self.anchors, self.anchors).fill_diagonal_(math.inf)
+            self.spacing = squares.topk(5, largest=False).values.sqrt().mean(dim=1) + self.floor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Features (n, 9 + d) of rows (n, d)."""
@@ -271,7 +270,8 @@ class NeighbourFeatures:
         itself = torch.nonzero(at >= 0).squeeze(1)
         squares[itself, at[itself]] = math.inf
         k = min(25, len(anchors) - 1)
-        near = squares.topk(k, largest=False).values.sqrt()
+        near, places = squares.topk(k, largest=False)
+        near = near.sqrt()
         found = [near[:, 0], near[:, : min(5, k)].mean(dim=1), near.mean(dim=1), near[:, -1]]
         densities = []
         for factor in (0.5, 1.0, 2.0):
@@ -279,8 +279,11 @@ class NeighbourFeatures:
             densities.append(torch.logsumexp(exponents, dim=1))
             found.append((rows - kernel_mean(weights_of(exponents), anchors)).norm(dim=1))
         logs = [(one + self.floor).log() for one in found]
+        if self.local is not None:
+            logs.append((self.local.energy(x).double() + 1e-3).log())
+            logs.append(logs[1] - self.spacing[places[:, :5]].mean(dim=1).log())
         columns = [torch.stack([*logs, *(-(1 - d).clamp_min(1).log() for d in densities)], dim=1)]
-        return torch.cat([*columns, rows] if self.with_row else columns, dim=1)
+        return torch.cat([*columns, rows], dim=1)
 
 
 class Contrast:
@@ -296,14 +299,8 @@ class Contrast:
         p_n.
     factors : tuple of float
         Widths of its kernels in h of the kernel denoiser; () is the likeliest one.
-    with_row : bool
-        Whether T sees the row itself, too.
-    ratio : int
-        Draws of noise for each row.
-    steps : int
-        Gradient steps.
-    decay : float
-        AdamW's weight decay.
+    local : bool
+        Whether T sees features of the neighbourhood, too.
     """
 
     def __init__(
@@ -313,27 +310,25 @@ class Contrast:
         *,
         noise: str = "kernel",
         factors: tuple[float, ...] = (),
-        with_row: bool = True,
-        ratio: int = 4,
-        steps: int = 600,
-        decay: float = 0.01,
-        hidden: tuple[int, ...] = (64, 64),
+        local: bool = False,
     ) -> None:
-        self.ratio = ratio
+        self.ratio = _RATIO
         rows = torch.as_tensor(X, dtype=torch.float32)
-        anchors, width, _ = kernel_of(X, seed)
+        anchors, width = kernel_of(X, seed)
         with seeded(seed, torch.device("cpu")):
             order = torch.randperm(len(rows))
+            if local:
+                order = order[:_MOST_LOCAL]
             if noise == "mixture":
                 half = len(rows) // 2
                 self.noise: Any = MixtureNoise(rows[order[:half]], seed)
                 order = order[half:]
             else:
                 self.noise = KernelNoise(anchors, [factor * width for factor in factors])
-            self.features = NeighbourFeatures(anchors, width, with_row)
-            self._train(rows[order], steps, decay, hidden)
+            self.features = NeighbourFeatures(anchors, width, local)
+            self._train(rows[order])
 
-    def _train(self, rows: Tensor, steps: int, decay: float, hidden: tuple[int, ...]) -> None:
+    def _train(self, rows: Tensor) -> None:
         n_held = max(2, len(rows) // 4)
         data = self.features(rows)
         false = self.features(self.noise.sample(self.ratio * len(rows)))
@@ -341,16 +336,20 @@ class Contrast:
         both = torch.cat([data, false])
         self.low, self.high = both.amin(dim=0), both.amax(dim=0)
         data, false = self._units(data), self._units(false)
-        held, held_false = data[:n_held], false[: self.ratio * n_held]
-        data, false = data[n_held:], false[self.ratio * n_held :]
-        self.net = MLP([data.shape[1], *hidden, 1], activation="silu")
+        held = data[:n_held], false[: self.ratio * n_held]
+        self.net = MLP([data.shape[1], 64, 64, 1], activation="silu")
         nn.init.zeros_(self.net.layers[-1].weight)
         nn.init.zeros_(self.net.layers[-1].bias)
-        optimizer = torch.optim.AdamW(self.net.parameters(), lr=2e-3, weight_decay=decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        best, kept = self._gain(held, held_false), None
-        best_mean = best[0]
-        for step in range(steps):
+        self._descend(data[n_held:], false[self.ratio * n_held :], held)
+        self.net.eval()
+
+    def _descend(self, data: Tensor, false: Tensor, held: tuple[Tensor, Tensor]) -> None:
+        """Train T and keep its best state by the held-out loss."""
+        optimizer = torch.optim.AdamW(self.net.parameters(), lr=2e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
+        self.gain, self.error = self._gain(*held)
+        best = copy.deepcopy(self.net.state_dict())
+        for step in range(1, _STEPS + 1):
             x = data[torch.randint(len(data), (128,))]
             v = false[torch.randint(len(false), (128 * self.ratio,))]
             true_loss, false_loss = self._losses(x, v)
@@ -359,15 +358,12 @@ class Contrast:
             loss.backward()
             optimizer.step()
             schedule.step()
-            if step % 50 == 49:
-                now = self._gain(held, held_false)
-                if now[0] > best_mean:
-                    best_mean, best = now[0], now
-                    kept = {k: t.clone() for k, t in self.net.state_dict().items()}
-        if kept is not None:
-            self.net.load_state_dict(kept)
-        self.gain, self.error = best
-        self.net.eval()
+            if step % 50 == 0:
+                gain, error = self._gain(*held)
+                if gain > self.gain:
+                    self.gain, self.error = gain, error
+                    best = copy.deepcopy(self.net.state_dict())
+        self.net.load_state_dict(best)
 
     def _units(self, features: Tensor) -> Tensor:
         """Features in the range of training, standardised."""
@@ -405,11 +401,3 @@ class Contrast:
             "gated": (base - logit if self.is_kept else base).numpy(),
             "full": (base - logit).numpy(),
         }
-
-
-def autograd_agrees(energy: KernelResidualEnergy, x: Tensor) -> bool:
-    """Whether the gradient in closed form is the one of autograd."""
-    with torch.enable_grad(), frozen(energy):
-        x = x.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(energy.energy(x).sum(), x)
-    return bool(np.allclose(gradient, energy.energy_and_grad(x.detach())[1], atol=1e-5))
