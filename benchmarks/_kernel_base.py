@@ -150,30 +150,13 @@ class KernelNoise:
     anchors : Tensor of shape (m, d)
         Rows.
     widths : list of float
-        Of the kernels, which are means of Gaussians of these widths; without any the likeliest
-        for anchors left out.
+        Of the kernels, which are means of Gaussians of these widths.
     """
 
     def __init__(self, anchors: Tensor, widths: list[float]) -> None:
         self.anchors = anchors.double()
         self.copies = Copies(anchors)
-        self.widths = torch.tensor(widths or [self._likeliest_width()], dtype=torch.float64)
-
-    def _likeliest_width(self) -> float:
-        anchors = self.anchors
-        squares = squared_distances(self.anchors, self.anchors).fill_diagonal_(math.inf)
-        nearest = squares.amin(dim=1).sqrt()
-        high = (self.anchors - self.anchors.mean(dim=0)).square().sum(dim=1).mean().sqrt()
-        nearest = nearest[nearest > 1e-6 * high]
-        if not len(nearest):
-            nearest = high[None]
-        low = 0.5 * nearest.quantile(0.1) / math.sqrt(anchors.shape[1])
-        grid = low * (high / low) ** torch.linspace(0, 1, 15, dtype=low.dtype)
-        likelihoods = [
-            (torch.logsumexp(squares / (-2 * h * h), dim=1) - anchors.shape[1] * h.log()).mean()
-            for h in grid
-        ]
-        return float(grid[int(torch.stack(likelihoods).argmax())])
+        self.widths = torch.tensor(widths, dtype=torch.float64)
 
     def sample(self, n: int) -> Tensor:
         """Rows (n, d)."""
@@ -298,7 +281,7 @@ class Contrast:
     noise : {"kernel", "mixture"}
         p_n.
     factors : tuple of float
-        Widths of its kernels in h of the kernel denoiser; () is the likeliest one.
+        Widths of its kernels in h of the kernel denoiser.
     local : bool
         Whether T sees features of the neighbourhood, too.
     """
@@ -309,7 +292,7 @@ class Contrast:
         seed: int,
         *,
         noise: str = "kernel",
-        factors: tuple[float, ...] = (),
+        factors: tuple[float, ...] = (1.0,),
         local: bool = False,
     ) -> None:
         self.ratio = _RATIO
