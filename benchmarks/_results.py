@@ -20,9 +20,11 @@ FOLDER = Path(__file__).parent / "results"
 ORIGIN: dict[str, type] = {"machine": str, "date": str}
 
 
-def results_file(name: str, *, key: Sequence[str], columns: Mapping[str, type]) -> ResultsFile:
+def results_file(
+    name: str, *, key: Sequence[str], columns: Mapping[str, type], folder: Path = FOLDER
+) -> ResultsFile:
     """Return the file of a script, ``results/NAME/rows.csv``, whose rows end with their origin."""
-    return ResultsFile(FOLDER / name / "rows.csv", key=key, columns={**columns, **ORIGIN})
+    return ResultsFile(folder / name / "rows.csv", key=key, columns={**columns, **ORIGIN})
 
 
 def stamped(

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import pandas as pd
 import typer
+from _tables import is_tuned, known, rank_lines, section, short, tuned_on
 
 from skgenad import MPDR
 from skgenad.benchmark import (
@@ -63,18 +64,7 @@ SETS = (
     "46_WPBC",
     "47_yeast",
 )
-TUNED_ON = (
-    "cardio",
-    "glass",
-    "landsat",
-    "mammography",
-    "Pima",
-    "skin",
-    "vertebral",
-    "Waveform",
-    "Wilt",
-    "yeast",
-)
+TUNED_ON = tuned_on("adbench")
 # The 14 rows of the paper's Table 6, ours being MPDR-R.
 TABLE_6 = (
     "MPDR-R",
@@ -92,19 +82,11 @@ TABLE_6 = (
     "DeepSVDD",
     "DAGMM",
 )
-# Detector -> what it is compared with, pair by pair.
-REFERENCES = {
-    "MPDR-R": ("KNN", "kNN-z", "AE", "IForest"),
-    "NAE": ("AE", "MPDR-R", "kNN-z"),
-    "CANCE": ("CNCE", "LatNCE", "CANCE-error", "AE", "MPDR-R", "kNN-z"),
-    "CNCE": ("LatNCE", "CANCE-error"),
-    "Glow": ("MPDR-R", "AE", "kNN-z", "NSF"),
-}
 PROTOCOLS = ("adbench", "clean")
 SEEDS = (1, 2, 3)
 # What takes long, or is compared with nothing, runs with the first seed only.
 SLOW = (
-    *("COF", "SOD", "DeepSVDD", "MPDR-S", "EBM", "VAE-L", "Glow", "NSF"),
+    *("COF", "SOD", "DeepSVDD", "MPDR-S", "EBM", "VAE-L", "Glow", "NSF", "LUNAR"),
     *("CANCE", "CNCE", "LatNCE", "CANCE-error", "CANCE-PCA"),
 )
 PAPER = "MPDR-R (paper)"
@@ -118,14 +100,16 @@ app = typer.Typer(add_completion=False, help=__doc__)
 @app.command()
 def run(
     data_home: Annotated[Path | None, typer.Option(help="Folder with ADBench's files.")] = None,
+    detectors: Annotated[str | None, typer.Option(help="Some of them; by default all.")] = None,
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 2,
-    time_limit: Annotated[float, typer.Option(help="Seconds for a cell.")] = 60,
+    time_limit: Annotated[float, typer.Option(help="Seconds for a cell.")] = 300,
 ) -> None:
     """Compute what is missing of the results."""
     suite = open_suite("adbench", SETS, data_home=data_home)
+    chosen = list_detectors() if detectors is None else known(detectors.split(","))
     for seeds, left_out in ((SEEDS[:1], ()), (SEEDS[1:], SLOW)):
-        names = [name for name in list_detectors() if name not in left_out]
-        for protocol in PROTOCOLS:
+        names = [name for name in chosen if name not in left_out]
+        for protocol in PROTOCOLS if names else ():
             run_benchmark(
                 suite,
                 names,
@@ -135,13 +119,14 @@ def run(
                 time_limit=time_limit,
                 out=RESULTS,
             )
-    run_benchmark(
-        open_suite("adbench", PAPER_SETS, data_home=data_home),
-        {PAPER: MPDR.from_paper()},
-        seeds=SEEDS[:1],
-        jobs=jobs,
-        out=RESULTS,
-    )
+    if detectors is None:
+        run_benchmark(
+            open_suite("adbench", PAPER_SETS, data_home=data_home),
+            {PAPER: MPDR.from_paper()},
+            seeds=SEEDS[:1],
+            jobs=jobs,
+            out=RESULTS,
+        )
 
 
 @app.command()
@@ -157,13 +142,13 @@ def tables() -> None:
         "Only the other sets say what to expect on new data.",
     ]
     ours = rows[rows["detector"] != PAPER]
-    tuned = ours["dataset"].map(_short).isin(TUNED_ON)
+    tuned = is_tuned(ours, "adbench")
     for protocol in PROTOCOLS:
         part = ours["protocol"] == protocol
         text.append(f"## Protocol `{protocol}`")
-        text.append(_section("Sets not tuned on", ours[part & ~tuned]))
-        text.append(_section("Sets tuned on", ours[part & tuned]))
-        text.append(_section("All sets", ours[part]))
+        text += _section("Sets not tuned on", ours[part & ~tuned])
+        text += _section("Sets tuned on", ours[part & tuned])
+        text += _section("All sets", ours[part])
     text.append("## NAE and the autoencoder it starts from, set by set, mean AUROC of the seeds")
     text.append(_set_by_set(ours, "NAE", "AE"))
     text.append("## The paper's settings (Table 7, width 1024), protocol `adbench`, seed 1")
@@ -175,79 +160,23 @@ def tables() -> None:
     typer.echo(f"wrote {path}")
 
 
-def _short(name: str) -> str:
-    """Name of a set without its number."""
-    return name.split("_", 1)[-1]
-
-
 def _diagram(rows: pd.DataFrame, protocol: str) -> None:
-    """Critical-difference diagram of Table 6's detectors, kNN-z, AE, NAE and CANCE, first seed."""
-    shown = (*TABLE_6, "kNN-z", "AE", "NAE", "CANCE")
+    """Critical-difference diagram of Table 6's detectors and a few more, first seed."""
+    shown = (*TABLE_6, "kNN-z", "AE", "NAE", "CANCE", "LUNAR", "Committee")
     first = rows[(rows["seed"] == SEEDS[0]) & rows["detector"].isin(shown)]
     n_sets = first["dataset"].nunique()
     title = f"ADBench, {n_sets} tables not tuned on, protocol {protocol}, seed {SEEDS[0]}"
     plot_critical_differences(Comparison(first), RESULTS / f"ranks_{protocol}", title=title)
 
 
-def _section(title: str, rows: pd.DataFrame) -> str:
+def _section(title: str, rows: pd.DataFrame) -> list[str]:
     """Means, ranks and paired differences of one group of sets."""
-    several = Comparison(rows[~rows["detector"].isin(SLOW)])
-    known = set(rows["detector"])
-    with_all, with_first = (
-        [name for name in REFERENCES if name in known and (name in SLOW) == slow]
-        for slow in (False, True)
-    )
-    first_seed = rows[rows["seed"] == SEEDS[0]]
-    first = Comparison(first_seed)
-    among_14 = Comparison(first_seed[first_seed["detector"].isin(TABLE_6)])
-    return "\n\n".join(
-        [
-            f"### {title} ({rows['dataset'].nunique()})",
-            f"Seeds {SEEDS[0]} to {SEEDS[-1]}:",
-            _rank_lines(several.ranks),
-            f"With those that ran with seed {SEEDS[0]} only, seed {SEEDS[0]}:",
-            _rank_lines(first.ranks),
-            f"The 14 detectors of MPDR's Table 6, seed {SEEDS[0]}:",
-            _rank_lines(among_14.ranks),
-            f"Paired differences, seeds {SEEDS[0]} to {SEEDS[-1]}:",
-            _pair_lines(several, with_all),
-            *([f"Paired differences, seed {SEEDS[0]}:"] if with_first else []),
-            *([_pair_lines(first, with_first)] if with_first else []),
-        ]
-    )
-
-
-def _rank_lines(ranks: pd.DataFrame) -> str:
-    header = ["detector", "rank", "AUROC", "AP", "wins", "failures", "fit s"]
-    lines = [
-        [
-            name,
-            f"{line['rank']:.2f} ± {line['rank_error']:.2f}",
-            f"{line['auroc']:.4f}",
-            f"{line['average_precision']:.4f}",
-            f"{line['wins']:.0f}",
-            f"{line['failures']:.0f}",
-            f"{line['fit_seconds']:.2f}",
-        ]
-        for name, line in ranks.iterrows()
+    table_6 = rows[(rows["seed"] == SEEDS[0]) & rows["detector"].isin(TABLE_6)]
+    return [
+        *section(title, rows, SLOW),
+        f"The 14 detectors of MPDR's Table 6, seed {SEEDS[0]}:",
+        rank_lines(Comparison(table_6).ranks),
     ]
-    return table(header, lines)
-
-
-def _pair_lines(comparison: Comparison, names: list[str]) -> str:
-    header = ["AUROC", "mean", "95 % bootstrap over sets", "won/tied/lost", "Wilcoxon p"]
-    lines = [
-        [
-            f"{ours} − {name}",
-            f"{line['difference']:+.4f}",
-            f"[{line['low']:+.4f}, {line['high']:+.4f}]",
-            f"{line['wins']:.0f}/{line['ties']:.0f}/{line['losses']:.0f}",
-            f"{line['p_value']:.4f}",
-        ]
-        for ours in names
-        for name, line in comparison.differences(ours, REFERENCES[ours]).iterrows()
-    ]
-    return table(header, lines)
 
 
 def _set_by_set(rows: pd.DataFrame, ours: str, other: str) -> str:
@@ -259,7 +188,7 @@ def _set_by_set(rows: pd.DataFrame, ours: str, other: str) -> str:
     header = ["set", *(f"{d}, `{p}`" for p in PROTOCOLS for d in (other, ours))]
     lines = [
         [
-            _short(name) + (" (tuned on)" if _short(name) in TUNED_ON else ""),
+            short(name) + (" (tuned on)" if short(name) in TUNED_ON else ""),
             *(f"{line[d, p]:.3f}" for p in PROTOCOLS for d in (other, ours)),
         ]
         for name, line in means.iterrows()

@@ -7,14 +7,19 @@ from skgenad.autoencoders.dagmm import DAGMM
 from skgenad.autoencoders.pwae import PWAE
 from skgenad.autoencoders.vae import VAE
 from skgenad.autoencoders.wae import WAE
+from skgenad.committee.committee import Committee
 from skgenad.energies.ebm import EBM
 from skgenad.energies.mpdr import MPDR
 from skgenad.energies.nae import NAE
+from skgenad.likelihoods.gaussian_mixtures import GaussianMixtures
 from skgenad.likelihoods.glow import Glow
 from skgenad.likelihoods.likelihood_ratio import LikelihoodRatio
 from skgenad.likelihoods.mahalanobis import Mahalanobis
 from skgenad.likelihoods.normalizing_flow import NormalizingFlow
 from skgenad.likelihoods.pixelcnn import PixelCNN
+from skgenad.neighbors.kernel_denoiser import KernelDenoiser
+from skgenad.neighbors.local_gaussian import LocalGaussian
+from skgenad.neighbors.neighbors import Neighbors
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,10 +32,15 @@ __all__ = [
     "VAE",
     "WAE",
     "Autoencoder",
+    "Committee",
     "DivergenceWarning",
+    "GaussianMixtures",
     "Glow",
+    "KernelDenoiser",
     "LikelihoodRatio",
+    "LocalGaussian",
     "Mahalanobis",
+    "Neighbors",
     "NormalizingFlow",
     "PixelCNN",
 ]

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.mixture import GaussianMixture
 
 import skgenad
 from skgenad._core.contract import BaseDetector
@@ -49,6 +50,13 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "GaussianMixtures": {
+        "n_components": (1, 2),
+        "max_iter": 3,
+        "max_rows": 35,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "Glow": {
         "n_couplings": 2,
         "hidden": 16,
@@ -57,7 +65,27 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    # The committee's members are taken from here as well; see `tiny`.
+    "Committee": {
+        "random_state": 0,
+    },
+    "KernelDenoiser": {
+        "max_anchors": 30,
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "LocalGaussian": {
+        "n_neighbors": 10,
+        "max_anchors": 30,
+        "random_state": 0,
+        "device": "cpu",
+    },
     "Mahalanobis": {
+        "random_state": 0,
+        "device": "cpu",
+    },
+    "Neighbors": {
+        "max_anchors": 30,
         "random_state": 0,
         "device": "cpu",
     },
@@ -103,6 +131,10 @@ TINY = {
         "random_state": 0,
         "device": "cpu",
     },
+    "ScoreDetector": {
+        "estimator": GaussianMixture(2, reg_covar=0.01),
+        "random_state": 0,
+    },
     "PWAE": {
         "network": (16, 16),
         "n_permutations": 20,
@@ -137,7 +169,7 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
-# EVERY has LikelihoodRatio as well, which is made of two models.
+# EVERY has Committee and LikelihoodRatio as well, which are made of several models.
 EVERY = [
     thing
     for name in skgenad.__all__
@@ -156,11 +188,14 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
+    ("GaussianMixtures", {"n_components": 4}),
     ("Glow", {"affine": False}),
+    ("KernelDenoiser", {"bandwidth": 0.5, "factors": (1.0,)}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),
     ("NAE", {"distance": "l1", "latent_space": "euclidean"}),
     ("NAE", {"temperature_learning_rate": 1e-3, "visible_chain": Chain(2, metropolis=True)}),
+    ("Neighbors", {"scale": "local"}),
     ("PWAE", {"combine": "sum"}),
     ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
@@ -186,6 +221,8 @@ def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
     name = detector if isinstance(detector, str) else detector.__name__
     settings = {**TINY[name], **parameters}
+    if name == "Committee" and "members" not in settings:
+        settings["members"] = [("mpdr", tiny("MPDR")), ("kernel", tiny("KernelDenoiser"))]
     # Copies, since set_params of a nested name changes the object that was given.
     copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
     return getattr(skgenad, name)(**copies)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
 
-from skgenad.benchmark import make_split, split_rows
+from skgenad.benchmark import make_fixed_split, make_split, split_rows
 
 
 def make_data(n, anomalies, seed=0):
@@ -137,6 +137,78 @@ def test_boolean_labels_mean_the_same():
     np.testing.assert_array_equal(
         make_split(X, y, seed=1).X_test, make_split(X, y.astype(bool), seed=1).X_test
     )
+
+
+# ---- splits that come with the data -------------------------------------------
+
+
+def make_parts(n_train=50, n_test=30, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], [n_test - 10, 10])
+    return 5 + 3 * rng.normal(size=(n_train, 3)), rng.normal(size=(n_test, 3)), labels
+
+
+def test_fixed_split_keeps_every_row_and_standardises_on_the_training_rows():
+    train, test, labels = make_parts()
+    split = make_fixed_split(train, test, labels)
+    np.testing.assert_allclose(split.X_train.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(split.X_train.std(axis=0), 1)
+    np.testing.assert_allclose(split.X_test, (test - train.mean(axis=0)) / train.std(axis=0))
+    np.testing.assert_array_equal(split.y_test, labels)
+    np.testing.assert_array_equal(split.train_index, np.arange(50))
+    np.testing.assert_array_equal(split.test_index, np.arange(30))
+    assert split.n_train_anomalies == 0 and split.note == ""
+    moved = make_fixed_split(train, 1e6 * test, labels)
+    np.testing.assert_array_equal(moved.X_train, split.X_train)
+
+
+def test_fixed_split_chooses_training_rows_by_the_seed_where_there_are_too_many(
+    global_rng_untouched,
+):
+    train, test, labels = make_parts(n_train=10_050)
+    first, again, other = (make_fixed_split(train, test, labels, seed=s) for s in (1, 1, 2))
+    assert len(first.X_train) == len(set(first.train_index)) == 10_000
+    np.testing.assert_array_equal(first.X_train, again.X_train)
+    assert not np.array_equal(first.train_index, other.train_index)
+    kept = train[first.train_index]
+    np.testing.assert_allclose(first.X_test, (test - kept.mean(axis=0)) / kept.std(axis=0))
+    few = [make_fixed_split(train[:10_000], test, labels, seed=s).X_train for s in (1, 2)]
+    np.testing.assert_array_equal(*few)
+
+
+def test_values_that_are_not_finite_become_the_median_of_the_training_column():
+    train, test, labels = make_parts()
+    gaps, gaps_test = train.copy(), test.copy()
+    gaps[:3, 0], gaps[:, 2], gaps_test[4, 0], gaps_test[5, 2] = np.nan, np.inf, -np.inf, np.nan
+    filled, filled_test = train.copy(), test.copy()
+    filled[:3, 0] = filled_test[4, 0] = np.median(train[3:, 0])
+    filled[:, 2] = filled_test[5, 2] = 0  # nothing is known of this column
+    split, expected = (
+        make_fixed_split(gaps, gaps_test, labels),
+        make_fixed_split(filled, filled_test, labels),
+    )
+    np.testing.assert_array_equal(split.X_train, expected.X_train)
+    np.testing.assert_array_equal(split.X_test, expected.X_test)
+    assert split.note.startswith("55 values that are not finite") and expected.note == ""
+    assert np.isnan(gaps[0, 0])  # the rows that were given stay as they are
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": np.ones((30, 2))}, "train has 3 columns and test has 2"),
+        ({"test_labels": np.zeros(30)}, r"30 normal row\(s\) and 0 anomalies"),
+        ({"test_labels": np.ones(30)}, r"0 normal row\(s\) and 30 anomalies"),
+        ({"test_labels": np.repeat([-1, 1], 15)}, "1 for anomalies and 0 for normal rows"),
+        ({"test_labels": np.repeat([0, 1], 10)}, "inconsistent numbers of samples"),
+        ({"train": np.ones((1, 3))}, "minimum of 2"),
+        ({"train": np.ones(3)}, "Expected 2D array"),
+    ],
+)
+def test_parts_that_make_no_split_are_refused(change, message):
+    arguments = dict(zip(("train", "test", "test_labels"), make_parts(), strict=True)) | change
+    with pytest.raises(ValueError, match=message):
+        make_fixed_split(**arguments)
 
 
 # ---- rows of other papers' tables --------------------------------------------

@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from skgenad.benchmark import Comparison
+from skgenad.benchmark.ranking import holm
 
 NAN = float("nan")
 
@@ -151,6 +153,25 @@ def test_wilcoxon_with_holm_by_hand():
         assert p_values.loc[a, b] == pytest.approx(p, rel=1e-9)
         assert p_values.loc[b, a] == p_values.loc[a, b]
     assert p_values.loc["d0", "d3"] < 0.001 < 0.05 < p_values.loc["d0", "d1"]
+
+
+def test_differences_are_adjusted_by_holm_over_the_lines_shown():
+    comparison = Comparison(make_many())
+    for others in (["d1", "d2", "d3"], ["d3", "d1"], ["d2"]):
+        table = comparison.differences("d0", others)
+        expected = multipletests(table["p_value"], method="holm")[1]
+        np.testing.assert_allclose(table["p_holm"], expected, rtol=1e-12)
+    ap = Comparison(make_many(), "average_precision").differences("d0")
+    auroc = comparison.differences("d0")
+    np.testing.assert_allclose(ap["difference"], auroc["difference"] / 2)  # as the rows are made
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 10])
+def test_holm_is_that_of_statsmodels(n):
+    p_values = np.random.default_rng(n).uniform(size=n) ** 3
+    np.testing.assert_allclose(
+        holm(p_values), multipletests(p_values, method="holm")[1] if n else []
+    )
 
 
 def test_friedman_by_hand():

@@ -18,8 +18,8 @@ from tests.test_benchmark_store import make_row
 def write_rows(path, rows):
     defaults = make_row()
     with benchmark_file(path) as file:
-        for row in rows.to_dict("records"):
-            file.append({name: row.get(name, defaults[name]) for name in COLUMNS})
+        records = rows.to_dict("records")
+        file.append(*({n: row.get(n, defaults[n]) for n in COLUMNS} for row in records))
     return path
 
 
@@ -157,7 +157,11 @@ def test_command_runs_a_folder_and_shows_ranks(tmp_path):
         (["benchmark", "--datasets", "x"], "unknown data set: 'x'; choose from breast_cancer"),
         (["benchmark", "nowhere"], "unknown suite 'nowhere'"),
         (["benchmark", "--seeds", "a"], "seeds must look like 1-3 or 1,5, got 'a'"),
-        (["benchmark", "--protocol", "x"], "unknown protocol 'x'"),
+        (["benchmark", "--protocol", "x"], "unknown protocol 'x'; choose one of auto, adbench"),
+        (["benchmark", "--protocol", "fixed"], "'builtin' do not: use protocol='adbench'"),
+        (["benchmark", "oddbench", "--protocol", "clean"], "use protocol='fixed'"),
+        (["benchmark", "oddbench", "--contaminate", "0.1"], "use contaminate=0"),
+        (["benchmark", "oddbench", "--datasets", "x"], "OddBench has no data set 'x'"),
         (["benchmark", "--backend", "x"], "unknown backend 'x'"),
         (["benchmark", "--contaminate", "2"], "contaminate must be a share"),
         (["benchmark", "--scheduler", "tcp://x"], "needs backend='dask'"),
@@ -191,7 +195,12 @@ def test_version_and_names_are_shown():
     version = invoke("--version")
     assert re.match(r"skgenad \d+\.\d+", version.stdout), version.output
     names = invoke("list").stdout
-    assert "MPDR-R" in names and "breast_cancer" in names and "6_cardio" in names
+    assert (
+        "MPDR-R" in names
+        and "breast_cancer" in names
+        and "6_cardio" in names
+        and "CodeMetrics" in names
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -12,6 +13,7 @@ from skgenad.benchmark import (
     ResultsFileError,
     Suite,
     list_detectors,
+    make_fixed_split,
     make_split,
     open_suite,
     read_rows,
@@ -238,7 +240,7 @@ def test_folder_is_a_suite(tmp_path):
 
 
 def test_unknown_names_list_the_valid_ones(tmp_path):
-    with pytest.raises(NotADirectoryError, match="choose builtin, adbench, or a folder"):
+    with pytest.raises(NotADirectoryError, match="choose builtin, adbench, oddbench, or a"):
         open_suite(tmp_path / "nothing")
     with pytest.raises(ValueError, match="unknown data set: 'x'; choose from breast_cancer"):
         open_suite("builtin", ["x"])
@@ -246,6 +248,87 @@ def test_unknown_names_list_the_valid_ones(tmp_path):
         open_suite(make_folder(tmp_path / "mine", count=1), ["x"])
     assert list(open_suite("adbench", ["cardio"]).loaders) == ["6_cardio"]
     assert len(open_suite("adbench").loaders) == 47
+    assert list(open_suite("oddbench", ["codemetrics"]).loaders) == ["CodeMetrics"]
+    assert len(open_suite("oddbench").loaders) == 100
+
+
+def make_parts(seed=0, n=60):
+    X, y = make_set(seed, n=2 * n)
+    train = X[y == 0][:n]
+    return train, np.r_[X[y == 0][n:], X[y == 1]], np.r_[y[y == 0][n:], y[y == 1]]
+
+
+def test_suite_with_a_split_is_tested_on_it(tmp_path):
+    parts = make_parts()
+    rows = run(tmp_path, datasets={"one": parts}, protocol="auto", seeds=[1, 2])
+    assert rows["protocol"].tolist() == ["fixed", "fixed"] and (rows["status"] == "ok").all()
+    split = make_fixed_split(*parts)
+    scores = Center().fit(split.X_train).score_samples(split.X_test)
+    assert rows["auroc"].tolist() == pytest.approx([roc_auc_score(parts[2], -scores)] * 2)
+    assert (rows["n_train"] == 60).all() and (rows["n_test"] == len(parts[2])).all()
+    assert (rows["n_test_anomalies"] == 20).all() and (rows["n_train_anomalies"] == 0).all()
+
+
+def test_values_filled_in_are_said_in_the_row_and_labels_of_one_kind_fail(tmp_path):
+    train, test, labels = make_parts()
+    train[3, 1] = np.nan
+    suite = {"gaps": (train, test, labels), "normal": (train, test, 0 * labels)}
+    rows = run(tmp_path, datasets=suite, protocol="fixed")
+    assert rows["status"].tolist() == ["ok", "failed"]
+    assert rows["message"][0].startswith("1 values that are not finite became the median")
+    assert "0 anomalies; each must be 1 or more" in rows["message"][1]
+
+
+def test_folder_with_splits_is_a_suite_of_its_own_protocol(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for number in range(2):
+        parts = zip(("train", "test", "test_labels"), make_parts(number), strict=True)
+        np.savez(folder / f"set_{number}.npz", **dict(parts))
+    rows = run(tmp_path / "out", datasets=folder, protocol="auto")
+    assert rows["dataset"].tolist() == ["set_0", "set_1"]
+    assert set(rows["protocol"]) == {"fixed"} and set(rows["suite"]) == {"mine"}
+    X, y = make_set()
+    np.savez(folder / "whole.npz", X=X, y=y)
+    with pytest.raises(ValueError, match="with a split .such as 'set_0'.* without .* 'whole'"):
+        open_suite(folder)
+    assert not open_suite(folder, ["whole"]).fixed
+    # Files that have all arrays were, and are, data sets to split; broken ones say so when loaded.
+    np.savez(folder / "both.npz", X=X, y=y, train=X, test=X, test_labels=y)
+    (folder / "broken.npz").write_bytes(b"PK")
+    suite = open_suite(folder, ["both", "broken"])
+    assert not suite.fixed and len(suite.loaders["both"]()) == 2
+    with pytest.raises(ValueError, match=r"broken\.npz' is not a data set"):
+        suite.loaders["broken"]()
+
+
+def test_automatic_protocol_is_the_one_of_rows_from_before_there_was_one(tmp_path):
+    first = run(tmp_path, protocol="adbench")
+    pd.testing.assert_frame_equal(run(tmp_path, protocol="auto"), first)
+    assert len(read_rows(tmp_path / "rows.csv")) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "options", "message"),
+    [
+        ("fixed", {"protocol": "clean"}, "'clean' splits data sets.* use protocol='fixed'"),
+        ("fixed", {"protocol": "adbench"}, "'custom' come with a split: use protocol='fixed'"),
+        ("fixed", {"protocol": "auto", "contaminate": 0.1}, "0.1 has no meaning for .*'fixed'"),
+        ("whole", {"protocol": "fixed"}, "do not: use protocol='adbench' or 'clean'"),
+        ("mixed", {"protocol": "auto"}, "got tuples of 2, 3 arrays"),
+        ("single", {"protocol": "auto"}, "got tuples of 1 arrays"),
+    ],
+)
+def test_protocol_of_another_kind_of_suite_is_refused(tmp_path, datasets, options, message):
+    sets = {
+        "fixed": {"one": make_parts()},
+        "whole": SETS,
+        "mixed": {"one": make_parts(), "two": make_set()},
+        "single": {"one": make_set()[:1]},
+    }
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "new", datasets=sets[datasets], **options)
+    assert not (tmp_path / "new").exists()
 
 
 def test_default_detectors_are_known_by_name():
@@ -265,13 +348,14 @@ def test_named_detectors_are_made_from_a_seed(name, global_rng_untouched):
 
 
 PYOD = set(list_detectors()) - set(OURS)
-COMPILED = {"CBLOF", "COPOD", "ECOD", "HBOS", "SOD", "pyod-AE"}  # seconds in numba, once
+# These take seconds, in numba, once, or to train.
+LONG = {"CBLOF", "COPOD", "ECOD", "HBOS", "LUNAR", "SOD", "pyod-AE"}
 
 
 @pytest.mark.parametrize(
     "names",
-    [PYOD - COMPILED, pytest.param(COMPILED, marks=pytest.mark.slow)],
-    ids=["plain", "compiled"],
+    [PYOD - LONG, pytest.param(LONG, marks=pytest.mark.slow)],
+    ids=["quick", "long"],
 )
 def test_detectors_of_pyod_find_obvious_anomalies(tmp_path, names):
     rng = np.random.default_rng(0)

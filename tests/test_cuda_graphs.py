@@ -21,8 +21,8 @@ from ._settings import DETECTORS, TINY
 CHAINS = {"max_steps": 100, "batch_size": 16}
 SHORT = {"max_steps": 3, "batch_size": 4}
 IMAGES = {"image_shape": (1, 16, 16), "batch_size": 16}
-# Mahalanobis is not trained by gradients; NormalizingFlow is of an extra, and for tables alone.
-NOT_HERE = ("Mahalanobis", "NormalizingFlow")
+# Two are not trained by gradients; NormalizingFlow is of an extra, and for tables alone.
+NOT_HERE = ("GaussianMixtures", "Mahalanobis", "NormalizingFlow")
 # These solve linear systems in a step, which cannot be recorded, or are left as they are.
 NOT_RECORDED = ("CANCE", "DAGMM", "PWAE")
 CASES = [

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import io
 import threading
@@ -11,14 +12,18 @@ from sklearn.metrics import roc_auc_score
 from skgenad import datasets
 from skgenad.datasets import (
     _adbench,
+    _oddbench,
     fetch_adbench,
+    fetch_oddbench,
     list_adbench,
     list_builtin,
     list_folder,
+    list_oddbench,
     load_builtin,
     load_folder,
     load_npz,
 )
+from skgenad.datasets._npz import has_split, load_split_npz
 
 # Maker, its true log density, half the side of a square that holds all of it.
 TOYS = [
@@ -61,14 +66,14 @@ def test_unknown_group_is_an_error_that_lists_them():
 
 @pytest.mark.parametrize("name", list_adbench())
 def test_every_listed_name_means_itself(name):
-    assert _adbench._resolve(name) == name
+    assert _adbench.resolve(name) == name
 
 
 @pytest.mark.parametrize("name", list_adbench("Classical"))
 def test_number_and_group_of_a_table_may_be_left_out(name):
     short = name.split("_", 1)[1]
     for alias in (short, short.upper(), f"Classical/{name}", f"classical/{short}"):
-        assert _adbench._resolve(alias) == name
+        assert _adbench.resolve(alias) == name
 
 
 @pytest.mark.parametrize(
@@ -103,15 +108,37 @@ def test_addresses_and_ids_of_adbench_are_those_of_its_repository():
 # ---- ADBench: files ----------------------------------------------------------
 
 
+@contextlib.contextmanager
+def serving(folder):
+    """Address of a server of a folder's files."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def blob_of(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
 @pytest.fixture
 def cardio(monkeypatch):
     """Bytes that take cardio's place, here and in the table."""
     buffer = io.BytesIO()
     np.savez(buffer, X=X_SMALL.astype(np.int16), y=Y_SMALL.astype(np.int32))
     content = buffer.getvalue()
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     files = {**_adbench._files()}
-    files["6_cardio"] = _adbench._remote_file("Classical/6_cardio.npz", blob)
+    files["6_cardio"] = _adbench._remote_file("Classical/6_cardio.npz", blob_of(content))
     monkeypatch.setattr(_adbench, "_files", lambda: files)
     return content
 
@@ -137,20 +164,8 @@ def test_adbench_set_is_downloaded_to_the_data_home(cardio, tmp_path):
     source.parent.mkdir(parents=True)
     source.write_bytes(cardio)
 
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(tmp_path / "mirror"))
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        mirror = f"http://127.0.0.1:{http.server_port}"
+    with serving(tmp_path / "mirror") as mirror:
         bunch = fetch_adbench("cardio", data_home=tmp_path / "home", base_url=mirror)
-        http.shutdown()
-        thread.join()
     kept = tmp_path / "home/adbench/Classical/6_cardio.npz"
     assert bunch.filename == str(kept)
     assert kept.read_bytes() == cardio
@@ -168,6 +183,85 @@ def test_tampered_adbench_file_is_refused(cardio, tmp_path):
 def test_missing_adbench_file_is_not_downloaded_against_the_users_will(tmp_path):
     with pytest.raises(FileNotFoundError, match="adbench/Classical/6_cardio.npz"):
         fetch_adbench("cardio", data_home=tmp_path, download_if_missing=False)
+
+
+# ---- OddBench ----------------------------------------------------------------
+
+PARTS = {"train": X_SMALL[:4], "test": X_SMALL, "test_labels": Y_SMALL.astype(np.int8)}
+
+
+@pytest.fixture
+def metrics_table(monkeypatch):
+    """Bytes that take the place of CodeMetrics, here and in the table."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{**PARTS, "train": PARTS["train"].astype(np.int64)})
+    content = buffer.getvalue()
+    path = "benchmarks/oddbench/CodeMetrics.npz"
+    files = {**_oddbench._files(), "CodeMetrics": _oddbench._remote_file(path, blob_of(content))}
+    monkeypatch.setattr(_oddbench, "_files", lambda: files)
+    return content
+
+
+def test_names_of_oddbench_are_sorted_and_mean_themselves():
+    names = list_oddbench()
+    assert len(names) == 100 and names == sorted(set(names))
+    for name in names:
+        assert _oddbench.resolve(name) == _oddbench.resolve(name.lower()) == name
+
+
+def test_addresses_and_ids_of_oddbench_are_those_of_its_repository():
+    file = _oddbench._files()["CodeMetrics"]
+    assert file.url() == (
+        "https://raw.githubusercontent.com/psorus/Outformer/"
+        "6d616c7dc737ee1cd24f18cdc0a4989ba1f3c049/benchmarks/oddbench/CodeMetrics.npz"
+    )
+    assert file.path == "oddbench/CodeMetrics.npz"
+    digests = {file.digest for file in _oddbench._files().values()}
+    assert len(digests) == 100
+    assert all(len(digest) == len("git-blob:") + 40 for digest in digests)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("metrics", "Did you mean CodeMetrics, ConfidenceMetrics"),
+        ("CodeMetric5", "Did you mean CodeMetrics"),
+        ("6_cardio", r"OddBench has no data set '6_cardio'.* list_oddbench\(\) names"),
+    ],
+)
+def test_unknown_table_of_oddbench_is_an_error_that_helps(name, message):
+    with pytest.raises(ValueError, match=message):
+        fetch_oddbench(name)
+
+
+@pytest.mark.parametrize("folder", ["oddbench", "benchmarks/oddbench"])
+def test_oddbench_table_is_read_from_the_data_home(metrics_table, tmp_path, monkeypatch, folder):
+    path = tmp_path / folder / "CodeMetrics.npz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(metrics_table)
+    monkeypatch.setenv("SKGENAD_DATA", str(tmp_path))
+    bunch = fetch_oddbench("codemetrics")
+    assert (bunch.name, bunch.filename) == ("CodeMetrics", str(path))
+    assert bunch.url in bunch.DESCR and "4 normal rows to train on, 6 rows to test" in bunch.DESCR
+    for name, array in PARTS.items():
+        np.testing.assert_array_equal(bunch[name], array)
+    assert (bunch.train.dtype, bunch.test_labels.dtype) == (np.float64, np.int64)
+    path.write_bytes(metrics_table + b"!")
+    with pytest.raises(OSError, match="does not hold what it should"):
+        fetch_oddbench("CodeMetrics")
+
+
+def test_oddbench_table_is_downloaded_to_the_data_home(metrics_table, tmp_path):
+    source = tmp_path / "mirror/benchmarks/oddbench/CodeMetrics.npz"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(metrics_table)
+    home = tmp_path / "home"
+    with pytest.raises(FileNotFoundError, match=r"oddbench/CodeMetrics\.npz"):
+        fetch_oddbench("CodeMetrics", data_home=home, download_if_missing=False)
+    with serving(tmp_path / "mirror") as mirror:
+        bunch = fetch_oddbench("CodeMetrics", data_home=home, base_url=mirror)
+    assert bunch.filename == str(home / "oddbench/CodeMetrics.npz")
+    np.testing.assert_array_equal(bunch.test, X_SMALL)
 
 
 # ---- what scikit-learn ships -------------------------------------------------
@@ -353,6 +447,32 @@ def test_bad_arrays_are_an_error_that_names_the_file(tmp_path, arrays, message):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=rf"bad\.npz' is not a data set: .*{message}"):
         load_npz(tmp_path / "bad.npz")
+
+
+def test_split_is_loaded_with_values_that_are_not_finite(tmp_path):
+    gaps = np.where(X_SMALL == 3, np.nan, X_SMALL).astype(np.float32)
+    np.savez(tmp_path / "parts.npz", **{**PARTS, "test": gaps})
+    bunch = load_split_npz(tmp_path / "parts.npz")
+    np.testing.assert_array_equal(bunch.test, gaps)
+    assert bunch.test.dtype == np.float32 and bunch.train.dtype == np.float64
+    assert has_split(tmp_path / "parts.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": None}, "no array test; it has .* It needs train, test and test_labels"),
+        ({"test": X_SMALL[:, :1]}, "train has 2 columns and test has 1"),
+        ({"test": X_SMALL[:5]}, "test has 5 rows and test_labels has 6"),
+        ({"train": X_SMALL[:, 0]}, r"train has shape \(6,\)"),
+        ({"test_labels": 2 * Y_SMALL - 1}, "values -1, 1"),
+    ],
+)
+def test_bad_parts_are_an_error_that_names_the_file(tmp_path, change, message):
+    arrays = {name: array for name, array in (PARTS | change).items() if array is not None}
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=rf"bad\.npz' is not a data set: .*{message}"):
+        load_split_npz(tmp_path / "bad.npz")
 
 
 def test_column_of_labels_is_accepted(tmp_path):

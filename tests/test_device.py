@@ -65,6 +65,7 @@ PRECISE = [
     ("CANCE", {"features": "pca"}),
     ("CANCE", {"features": PCA(2)}),
     ("CANCE", {"features": "pca", "score_type": "latent"}),
+    ("GaussianMixtures", {}),
     ("Mahalanobis", {"shrinkage": "auto"}),
 ]
 precise_detectors = pytest.mark.parametrize(

@@ -34,7 +34,8 @@ def test_functions_fit_on_a_screen(house):
 def test_constructors_stay_small(house):
     sizes = house.constructor_sizes()
     assert {name: n for name, n in sizes.items() if n > 28} == {}
-    assert statistics.median(sizes.values()) <= 19 and sum(sizes.values()) <= 280
+    # The sum grows with the number of detectors, the mean does not.
+    assert statistics.median(sizes.values()) <= 19 and statistics.mean(sizes.values()) <= 18
 
 
 def test_files_of_more_than_450_lines_are_known(house):
@@ -42,7 +43,7 @@ def test_files_of_more_than_450_lines_are_known(house):
 
 
 def test_families_import_nothing_from_each_other(house):
-    families = {"autoencoders", "energies", "likelihoods"}
+    families = {"autoencoders", "energies", "likelihoods", "neighbors"}
     pairs = house.imports_between_rooms()
     assert pairs["energies", "_core"] > 0
     assert [pair for pair in pairs if set(pair) <= families] == []

@@ -18,21 +18,23 @@ PACKAGE = ROOT / "skgenad"
 # The house: each room (a folder or file of `skgenad/`) and the rooms that it may import. The rooms
 # of one floor do not know each other: what two families share moves down.
 TOOLS = {"_core", "_extras", "_tensors", "networks"}
-FAMILIES = {"autoencoders", "energies", "likelihoods"}
+FAMILIES = {"autoencoders", "energies", "likelihoods", "neighbors"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
     "_core": {"_tensors"},
     "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
+    "committee": TOOLS | FAMILIES,
     "preprocessing": TOOLS,
     "analysis": TOOLS,
     "inspection": {"_core", "_extras"},
-    "compat": {"_extras"},
+    # An adapter that gives estimators of others the contract is built on the contract.
+    "compat": {"_core", "_extras", "_tensors"},
     "metrics": {"_extras"},
     "datasets": {"_core", "_extras", "_tensors", "metrics"},
     "benchmark": {"__init__", "_extras", "compat", "datasets", "metrics"},
-    "__init__": FAMILIES | {"_core"},
+    "__init__": FAMILIES | {"_core", "committee"},
 }
 # Third-party packages of the lower rooms; those above use what the package declares.
 TENSORS = {"torch", "numpy"}
@@ -42,6 +44,7 @@ THIRD_PARTY = {
     "networks": TENSORS | {"sklearn"},
     "_core": CORE_PACKAGES,
     **{family: CORE_PACKAGES for family in FAMILIES},
+    "committee": CORE_PACKAGES | {"joblib"},
 }
 # What annotations name, imported for type checkers alone: no dependency of the package.
 ANNOTATIONS = {"_tensors": {"jaxtyping"}}
@@ -52,7 +55,11 @@ OPTIONAL_MODULES = {"compat._interface": {"pyod"}, "benchmark._app": {"typer"}}
 # Who seeds global generators, in a fork that puts them back: pyod's detectors know no other way.
 FORKS = {"_tensors.seeds": {"torch"}, "compat._detector": {"numpy", "torch"}}
 # The one module that takes scikit-learn's private pieces.
-PRIVATE = {"sklearn.base._fit_context", "sklearn.utils._param_validation"}
+PRIVATE = {
+    "sklearn.base._fit_context",
+    "sklearn.utils._param_validation",
+    "sklearn.utils.metaestimators._BaseComposition",
+}
 PRIVATE_IN = "_core.checks"
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "scikit-posthocs": "scikit_posthocs", "pillow": "PIL"}

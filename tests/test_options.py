@@ -33,12 +33,14 @@ VALUES = {
     "clip": 1e-3,
     "detector": Mahalanobis(shrinkage=0.5),
     "estimation_sizes": (5,),
+    "factors": (0.7, 3.0),
     "gamma": 5.0,
     "general": "png",
     "grid_size": 1,  # a small table has no more blocks of columns than those of the default
     "hidden_sizes": (5,),
     "image_shape": (1, 2, 2),
     "latent_dim": 3,
+    "n_components": 3,
     "n_scales": [1, 2],
     "network": (5,),
     "noise_range": (0.4, 0.5),
@@ -171,7 +173,8 @@ def test_no_option_of_images_is_accepted_and_ignored(name, extra):
 
 
 # Training that continues runs the last stage alone, from the weights that there are: K of CANCE's
-# noise and the temperature of NAE, which these parameters are the start of, are among them.
+# noise and the temperature of NAE, which these parameters are the start of, are among them. A
+# mixture that is there takes one step of EM.
 SHARED_OF_THE_FIRST_FIT = {"calibration_fraction", "random_state"}
 OF_THE_FIRST_FIT = {
     "CANCE": {
@@ -180,6 +183,7 @@ OF_THE_FIRST_FIT = {
         "features__encoder_steps",
         "noise_scale",
     },
+    "GaussianMixtures": {"max_iter"},
     "MPDR": {
         "energy__init",
         "energy__pretrain_learning_rate",

@@ -15,7 +15,7 @@ from skgenad import Mahalanobis
 from skgenad._core.loop import RowBatches
 from skgenad._core.rows import _flat_rows, validate_rows
 from skgenad._core.units import PixelUnits, StandardUnits
-from skgenad.benchmark import make_split, split_rows
+from skgenad.benchmark import make_fixed_split, make_split, split_rows
 from skgenad.metrics import NormalOnlyCV
 
 # The same examples on every machine: a change is green or red by itself.
@@ -134,6 +134,25 @@ def test_a_protocol_trains_on_normal_rows_in_0_to_1(y, protocol, seed):
     assert split.X_train.min() >= -1e-12 and split.X_train.max() <= 1 + 1e-12
     if protocol == "clean":
         assert not set(split.train_index) & set(split.test_index)
+
+
+_ANY = st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0])
+
+
+@examples
+@given(arrays(np.float64, st.tuples(st.integers(4, 12), st.integers(1, 3)), elements=_ANY))
+def test_a_fixed_split_is_finite_and_of_the_training_rows_units(rows):
+    train, test = rows[:-2], rows[-2:]
+    split = make_fixed_split(train, test, [0, 1])
+    assert np.isfinite(split.X_train).all() and np.isfinite(split.X_test).all()
+    np.testing.assert_allclose(split.X_train.mean(axis=0), 0, atol=1e-6)
+    assert (split.X_train.std(axis=0) < 1 + 1e-6).all()
+    assert bool(split.note) == (not np.isfinite(rows).all())
+    finite = np.isfinite(train)
+    filled = np.where(finite, train, 0.0)
+    whole = finite.all(axis=0)
+    expected = make_fixed_split(filled, np.nan_to_num(test, posinf=0, neginf=0), [0, 1])
+    np.testing.assert_array_equal(split.X_train[:, whole], expected.X_train[:, whole])
 
 
 # ---- images ---------------------------------------------------------------------------------

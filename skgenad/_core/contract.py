@@ -34,6 +34,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     seed_: int
     # Detectors whose constructor has no parameter `use_labels` read this one.
     use_labels: bool = False
+    # Whether a training row gets the score that it would have if it had not been trained on.
+    scores_leave_one_out: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         "contamination": [Interval(Real, 0, 0.5, closed="right")],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._tensors.device import resolve_device
@@ -24,6 +26,8 @@ class SavingMixin:
     """
 
     device: str
+    device_: torch.device
+    module_: Any
     _registry: ClassVar[dict[str, type[SavingMixin]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -50,7 +54,7 @@ class SavingMixin:
             If the folder does not exist.
         """
         check_is_fitted(self)
-        write_file(Path(path), *dismantle(self))
+        write_file(Path(path), *self._dismantle())
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None) -> Self:
@@ -83,13 +87,28 @@ class SavingMixin:
                 f"{sorted(cls._registry)}."
             )
         try:
-            detector = rebuild(kind, document, arrays, device)
+            detector = kind._rebuild(document, arrays, device)
         except _BROKEN as error:
             raise ValueError(f"{path} does not describe a {kind.__name__}: {error}") from error
         # This is outside the block above, since a missing device is no fault of the file.
-        detector.device_ = resolve_device(detector.device)
-        detector.module_.to(detector.device_)
+        detector._settle()
         return detector
+
+    def _dismantle(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        """Document and arrays that :meth:`_rebuild` makes this fitted detector of."""
+        return dismantle(self)
+
+    @classmethod
+    def _rebuild(
+        cls, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
+    ) -> Any:
+        """Make a fitted detector on the CPU."""
+        return rebuild(cls, document, arrays, device)
+
+    def _settle(self) -> None:
+        """Go to the device that the parameters name."""
+        self.device_ = resolve_device(self.device)
+        self.module_.to(self.device_)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())  # type: ignore[call-overload]

@@ -7,7 +7,7 @@ fitted one has no others.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -176,11 +176,13 @@ STATE = (
 # ---- whole detectors ----------------------------------------------------------------------
 
 
-def dismantle(detector: Any) -> tuple[dict[str, Any], dict[str, NDArray]]:
-    """Document and arrays of a fitted detector."""
+def dismantle(
+    detector: Any, table: Sequence[Fitted] = STATE
+) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Document and arrays of a fitted detector with the attributes of a table."""
     state: dict[str, Any] = {}
     arrays: dict[str, NDArray] = {}
-    for field in STATE:
+    for field in table:
         if field.optional and not hasattr(detector, field.name):
             continue
         kept = field.write(getattr(detector, field.name))
@@ -200,33 +202,40 @@ def rebuild(
     cls: type, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
 ) -> Any:
     """Make a fitted detector of `cls`, on the CPU, of what :func:`dismantle` made."""
-    state = _joined(document["state"], arrays)
+    state = joined(document["state"], arrays, STATE)
     parameters = {n: from_json(value) for n, value in state["_fitted_parameters"].items()}
     unknown = set(parameters) - set(cls._get_param_names())  # type: ignore[attr-defined]
     if unknown:
         raise ValueError(f"unknown parameters {sorted(unknown)}")
     detector = cls(**parameters | ({} if device is None else {"device": device}))
     detector._validate_params()
-    for field in STATE:
-        if field.name in state or not field.optional:
-            setattr(detector, field.name, field.read(state[field.name], detector))
+    restore(detector, state, STATE)
     return detector
 
 
-def _joined(state: dict[str, Any], arrays: dict[str, NDArray]) -> dict[str, Any]:
+def restore(detector: Any, state: dict[str, Any], table: Sequence[Fitted]) -> None:
+    """Give a detector the attributes of a table, in its order."""
+    for field in table:
+        if field.name in state or not field.optional:
+            setattr(detector, field.name, field.read(state[field.name], detector))
+
+
+def joined(
+    state: dict[str, Any], arrays: dict[str, NDArray], table: Sequence[Fitted]
+) -> dict[str, Any]:
     """Put arrays back to where they were in the state; refuse those that belong nowhere."""
-    joined = {
+    whole = {
         name: dict(value) if isinstance(value, dict) else value for name, value in state.items()
     }
     for name, array in arrays.items():
         owner, _, key = name.partition(".")
-        if owner not in {field.name for field in STATE}:
+        if owner not in {field.name for field in table}:
             raise ValueError(f"Unexpected key {name!r}")
         if key:
-            joined.setdefault(owner, {})[key] = array
+            whole.setdefault(owner, {})[key] = array
         else:
-            joined[owner] = array
-    return joined
+            whole[owner] = array
+    return whole
 
 
 def state_on_cpu(state: dict[str, Any]) -> dict[str, Any]:

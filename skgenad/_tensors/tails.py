@@ -44,7 +44,7 @@ class Tail(PreciseModule):
         ordered = precise(values).sort().values
         n = len(ordered)
         places, counts = torch.unique_consecutive(ordered, return_counts=True)
-        at_least = n - counts.cumsum(0) + counts
+        at_least = (n - counts.cumsum(0) + counts).to(ordered)
         heights = -torch.log((1 + at_least) / (1 + n))
         if len(places) > MOST_REFERENCES:
             # Every height is that of its own place, so leaving some out only makes lines longer.
@@ -83,7 +83,7 @@ class Tail(PreciseModule):
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
     ) -> None:
         resize_buffers(self, ("places", "heights"), state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def resize_buffers(

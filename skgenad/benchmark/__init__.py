@@ -5,7 +5,7 @@ from ._diagram import plot_critical_differences
 from ._rows import read_rows
 from ._suites import Suite, open_suite
 from .cells import run_cells
-from .protocols import Split, make_split, split_rows
+from .protocols import Split, make_fixed_split, make_split, split_rows
 from .ranking import Comparison, ScoreTable, Significance
 from .report import Report, report
 from .runner import run_benchmark
@@ -21,6 +21,7 @@ __all__ = [
     "Split",
     "Suite",
     "list_detectors",
+    "make_fixed_split",
     "make_split",
     "open_suite",
     "plot_critical_differences",

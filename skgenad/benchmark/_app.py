@@ -21,7 +21,7 @@ _Reference = Annotated[
     str | None, typer.Option(help="Detector whose paired differences to others are reported.")
 ]
 _SuiteName = Annotated[
-    str, typer.Argument(help="builtin, adbench, or a folder of .npz files with X and y.")
+    str, typer.Argument(help="builtin, adbench, oddbench, or a folder of .npz files.")
 ]
 _Detectors = Annotated[
     str | None, typer.Option(help="Names, separated by commas; see `skgenad list`.")
@@ -30,7 +30,11 @@ _Datasets = Annotated[
     str | None, typer.Option(help="Names, separated by commas; all of the suite by default.")
 ]
 _Protocol = Annotated[
-    str, typer.Option(help="adbench (small sets are resampled) or clean (they are not).")
+    str,
+    typer.Option(
+        help="adbench (small sets are resampled), clean (they are not), or fixed, of suites that "
+        "come with a split; auto: adbench or fixed, whichever fits."
+    ),
 ]
 _Contaminate = Annotated[
     float, typer.Option(help="Share of training rows that shall be anomalies, 0 to 0.5.")
@@ -49,7 +53,7 @@ _Resume = Annotated[
 _TimeLimit = Annotated[
     float | None, typer.Option(help="Seconds that a cell may take; none by default.")
 ]
-_DataHome = Annotated[Path | None, typer.Option(help="Where ADBench's files are, or will be kept.")]
+_DataHome = Annotated[Path | None, typer.Option(help="Where files of suites are, or will be kept.")]
 
 
 def _show_version(value: bool) -> None:
@@ -73,7 +77,7 @@ def benchmark(
     suite: _SuiteName = "builtin",
     detectors: _Detectors = None,
     datasets: _Datasets = None,
-    protocol: _Protocol = "adbench",
+    protocol: _Protocol = "auto",
     contaminate: _Contaminate = 0.0,
     seeds: _Seeds = None,
     jobs: _Jobs = -1,
@@ -133,13 +137,14 @@ def report(
 def list_names() -> None:
     """Show the names of detectors and of data sets."""
     with _plain_errors():
-        from skgenad.datasets import list_adbench, list_builtin
+        from skgenad.datasets import list_adbench, list_builtin, list_oddbench
 
         from . import list_detectors
 
         typer.echo(f"detectors: {', '.join(list_detectors())}")
         typer.echo(f"builtin: {', '.join(list_builtin())}")
         typer.echo(f"adbench: {', '.join(list_adbench())}")
+        typer.echo(f"oddbench: {', '.join(list_oddbench())}")
 
 
 def _check_extra() -> None:

@@ -21,7 +21,19 @@ Factory = Callable[[int], Any]
 
 # Detectors that the command runs when none are named: each takes seconds, and the rivals are those
 # that the papers compare with.
-DEFAULT = ("MPDR-R", "MPDR-S", "NAE", "AE", "IForest", "OCSVM", "KNN", "LOF", "PCA", "ECOD")
+DEFAULT = (
+    "Committee",
+    "MPDR-R",
+    "MPDR-S",
+    "NAE",
+    "AE",
+    "IForest",
+    "OCSVM",
+    "KNN",
+    "LOF",
+    "PCA",
+    "ECOD",
+)
 
 
 def _ours(name: str, seed: int, **params: Any) -> Any:
@@ -42,6 +54,10 @@ def _knn_z(seed: int) -> Any:
 
 # pyod's default settings throughout, as in ADBench; `verbose` only silences two printing networks.
 DETECTORS: dict[str, Factory] = {
+    "Committee": partial(_ours, "Committee"),
+    "Neighbors": partial(_ours, "Neighbors"),
+    "KernelDenoiser": partial(_ours, "KernelDenoiser"),
+    "LocalGaussian": partial(_ours, "LocalGaussian"),
     "MPDR-R": partial(_ours, "MPDR", energy="reconstruction"),
     "MPDR-S": partial(_ours, "MPDR", energy="scalar"),
     "NAE": partial(_ours, "NAE"),
@@ -58,6 +74,7 @@ DETECTORS: dict[str, Factory] = {
     "Glow": partial(_ours, "Glow"),
     "NSF": partial(_ours, "NormalizingFlow"),
     "Mahalanobis": partial(_ours, "Mahalanobis"),
+    "GMM": partial(_ours, "GaussianMixtures"),
     "DAGMM": partial(_ours, "DAGMM"),
     "IForest": partial(_pyod, "iforest", "IForest"),
     "OCSVM": partial(_pyod, "ocsvm", "OCSVM"),
@@ -72,6 +89,7 @@ DETECTORS: dict[str, Factory] = {
     "SOD": partial(_pyod, "sod", "SOD"),
     "DeepSVDD": partial(_pyod, "deep_svdd", "DeepSVDD", n_features=1, verbose=0),
     "kNN-z": _knn_z,
+    "LUNAR": partial(_pyod, "lunar", "LUNAR"),
     "pyod-AE": partial(_pyod, "auto_encoder", "AutoEncoder", verbose=0),
 }
 
@@ -88,9 +106,10 @@ def list_detectors() -> list[str]:
     names : list of str
         Ours first (``"VAE"`` scores by reconstruction, ``"VAE-L"`` by likelihood; ``"CNCE"``,
         ``"LatNCE"`` and ``"CANCE-error"`` are ablations of ``"CANCE"``; ``"NSF"`` is
-        ``NormalizingFlow`` and needs the extra ``flows``), then those of
-        the paper's Table 6, then two more baselines: ``"kNN-z"`` is the mean distance to 5
-        neighbours on standardised columns, ``"pyod-AE"`` is pyod's autoencoder.
+        ``NormalizingFlow`` and needs the extra ``flows``, ``"GMM"`` is ``GaussianMixtures``), then
+        those of the paper's Table 6, then three more baselines: ``"kNN-z"`` is the mean distance to
+        5 neighbours on standardised columns, ``"LUNAR"`` a network on the distances to neighbours,
+        ``"pyod-AE"`` pyod's autoencoder.
 
     Examples
     --------

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from sklearn.utils import Bunch
 
 from skgenad.datasets import (
+    _adbench,
+    _oddbench,
     fetch_adbench,
+    fetch_oddbench,
     list_adbench,
     list_builtin,
     list_folder,
+    list_oddbench,
     load_builtin,
     load_npz,
 )
-from skgenad.datasets._adbench import _resolve
+from skgenad.datasets._npz import has_split, load_split_npz
 
 from ._detectors import choose
+from .protocols import FIXED, PROTOCOLS
 
-Loader = Callable[[], tuple[ArrayLike, ArrayLike]]
+Loader = Callable[[], tuple[ArrayLike, ...]]
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,9 @@ class Suite:
         Tells rows of different suites apart in one file of results.
     loaders : dict of str to callable
         Functions without arguments that return ``(X, y)``, by the names of the data sets.
+    fixed : bool, default=False
+        Whether they return ``(train, test, test_labels)`` instead: a split that is part of the
+        data, to which the protocol ``"fixed"`` belongs.
 
     Examples
     --------
@@ -46,6 +56,39 @@ class Suite:
 
     name: str
     loaders: dict[str, Loader]
+    fixed: bool = False
+
+    def choose_protocol(self, protocol: str) -> str:
+        """Return the protocol of this suite that is meant, or raise an error that says what fits.
+
+        Parameters
+        ----------
+        protocol : str
+            ``"auto"`` means ``"fixed"`` where the split is part of the data, else ``"adbench"``.
+
+        Returns
+        -------
+        protocol : {"adbench", "clean", "fixed"}
+            What rows are called by.
+        """
+        if protocol not in (AUTO, *PROTOCOLS, FIXED):
+            raise ValueError(
+                f"unknown protocol {protocol!r}; choose one of "
+                f"{', '.join((AUTO, *PROTOCOLS, FIXED))}"
+            )
+        if protocol == AUTO:
+            return FIXED if self.fixed else PROTOCOLS[0]
+        if self.fixed and protocol != FIXED:
+            raise ValueError(
+                f"protocol {protocol!r} splits data sets, and those of suite {self.name!r} come "
+                "with a split: use protocol='fixed'"
+            )
+        if protocol == FIXED and not self.fixed:
+            raise ValueError(
+                f"protocol 'fixed' needs data sets that come with a split, and those of suite "
+                f"{self.name!r} do not: use protocol={' or '.join(map(repr, PROTOCOLS))}"
+            )
+        return protocol
 
 
 def open_suite(
@@ -60,11 +103,14 @@ def open_suite(
     ----------
     suite : str or path-like, default="builtin"
         ``"builtin"`` (made from what scikit-learn ships), ``"adbench"`` (ADBench's 47 tables; its
-        embeddings when named) or a folder of ``.npz`` files with ``X`` and ``y``.
+        embeddings when named), ``"oddbench"`` (a hundred tables with fixed splits) or a folder of
+        ``.npz`` files, all with ``X`` and ``y`` or all with ``train``, ``test`` and
+        ``test_labels``.
     names : sequence of str, default=None
         Data sets to take, all by default. ``"cardio"`` also finds ADBench's ``"6_cardio"``.
     data_home : path-like, default=None
-        Where ADBench's files are or will be kept; see `skgenad.datasets.fetch_adbench`.
+        Where files of ADBench and OddBench are or will be kept; see
+        `skgenad.datasets.fetch_adbench`.
 
     Returns
     -------
@@ -74,7 +120,8 @@ def open_suite(
     Raises
     ------
     ValueError
-        If a name is unknown; the message lists the valid ones.
+        If a name is unknown; the message lists valid ones. If some files of a folder have a split
+        and others have not.
     NotADirectoryError, FileNotFoundError
         If `suite` is neither known nor a folder with ``.npz`` files.
 
@@ -89,21 +136,51 @@ def open_suite(
     if suite == "builtin":
         known = list_builtin()
         chosen = choose(known if names is None else names, known, "data set")
-        return Suite("builtin", {n: partial(load_builtin, n, return_X_y=True) for n in chosen})
+        return _suite("builtin", load_builtin, chosen)
     if suite == "adbench":
-        chosen = list_adbench("Classical") if names is None else [_resolve(n) for n in names]
-        fetch = partial(fetch_adbench, data_home=data_home, return_X_y=True)
-        return Suite("adbench", {name: partial(fetch, name) for name in dict.fromkeys(chosen)})
+        known = list_adbench("Classical")
+        chosen = known if names is None else [_adbench.resolve(name) for name in names]
+        return _suite("adbench", partial(fetch_adbench, data_home=data_home), chosen)
+    if suite == "oddbench":
+        known = list_oddbench()
+        chosen = known if names is None else [_oddbench.resolve(name) for name in names]
+        load = partial(fetch_oddbench, data_home=data_home)
+        return _suite("oddbench", load, chosen, fixed=True)
     folder = Path(suite)
     if not folder.is_dir():
         raise NotADirectoryError(
-            f"unknown suite {str(suite)!r}: choose builtin, adbench, or a folder of .npz files"
+            f"unknown suite {str(suite)!r}: choose builtin, adbench, oddbench, or a folder of .npz "
+            "files"
         )
     known = list_folder(folder)
-    chosen = choose(known if names is None else names, known, "data set")
-    return Suite(folder.resolve().name, {n: partial(_load, folder / f"{n}.npz") for n in chosen})
+    return _open_folder(folder, choose(known if names is None else names, known, "data set"))
 
 
-def _load(path: Path) -> tuple[NDArray, NDArray]:
-    bunch = load_npz(path)
-    return bunch.data, bunch.target
+def _open_folder(folder: Path, names: Sequence[str]) -> Suite:
+    files = {name: folder / f"{name}.npz" for name in names}
+    fixed = [name for name, path in files.items() if has_split(path)]
+    others = [name for name in files if name not in fixed]
+    if fixed and others:
+        raise ValueError(
+            f"'{folder}' mixes data sets with a split (such as {fixed[0]!r}: train, test and "
+            f"test_labels) and without one (such as {others[0]!r}): name those of one kind, or put "
+            "them into two folders"
+        )
+    read = load_split_npz if fixed else load_npz
+    name = folder.resolve().name
+    return _suite(name, lambda dataset: read(files[dataset]), names, fixed=bool(fixed))
+
+
+def _suite(
+    name: str, load: Callable[[str], Bunch], datasets: Iterable[str], *, fixed: bool = False
+) -> Suite:
+    parts = ("train", "test", "test_labels") if fixed else ("data", "target")
+    loaders: dict[str, Loader] = {d: partial(_arrays, load, d, parts) for d in datasets}
+    return Suite(name, loaders, fixed=fixed)
+
+
+def _arrays(
+    load: Callable[[str], Bunch], dataset: str, names: Sequence[str]
+) -> tuple[ArrayLike, ...]:
+    bunch = load(dataset)
+    return tuple(bunch[name] for name in names)

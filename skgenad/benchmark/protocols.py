@@ -7,6 +7,8 @@ detectors that memorise are flattered. ``clean`` is the same without that step.
 With the same seed the splits of ``adbench`` are those of ADBench's own code, row for row: it draws
 from one Mersenne Twister in the same order.
 
+Data sets that come with a split of their own have a third one, ``fixed``: `make_fixed_split`.
+
 `split_rows` has the splits of other papers, which neither resample nor cut nor scale.
 """
 
@@ -18,13 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import MinMaxScaler
-from sklearn.utils import check_X_y, column_or_1d
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils import check_array, check_consistent_length, check_X_y, column_or_1d
 
 MIN_ROWS = 1_000
 MAX_ROWS = 10_000
 TEST_SHARE = 0.3
 PROTOCOLS = ("adbench", "clean")
+FIXED = "fixed"
 ROW_PROTOCOLS = ("dagmm", "goad", "drocc")
 
 
@@ -41,11 +44,13 @@ class Split:
     y_test : ndarray of shape (n_test,), int
         1 for anomalies, 0 for normal rows.
     train_index, test_index : ndarray of int
-        Positions of these rows in the data set that was given.
+        Positions of these rows in the data set that was given; where that has training and test
+        rows apart, each in its own part.
     n_train_anomalies : int
         How many of the training rows are anomalies.
     note : str
-        What did not go as asked (fewer anomalies than `contaminate` wants), else empty.
+        What did not go as asked (fewer anomalies than `contaminate` wants) or had to be filled in,
+        else empty.
 
     Examples
     --------
@@ -122,6 +127,80 @@ def make_split(
     _check_options(protocol, contaminate)
     rows_given, labels_given = check_X_y(X, y, dtype=np.float64)
     return _split(rows_given, _check_labels(labels_given), protocol, contaminate, seed)
+
+
+def make_fixed_split(
+    train: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *, seed: int = 1
+) -> Split:
+    """Make a split of training and test rows that come apart, as those of OddBench do.
+
+    This is the protocol ``"fixed"``. At most 10,000 training rows are used, chosen at random
+    without replacement when there are more, and all test rows. Values that are not finite are
+    replaced by the median of the finite values of their column among these training rows (0 if
+    there is none), in training and test rows, and `Split.note` says how many there were. Then every
+    column is centred and divided by its standard deviation among these training rows; columns that
+    are constant there are only centred.
+
+    Parameters
+    ----------
+    train : array-like of shape (n_train, n_features)
+        Normal rows.
+    test : array-like of shape (n_test, n_features)
+        Rows to score.
+    test_labels : array-like of shape (n_test,)
+        1 (or True) for anomalies, 0 for normal rows; both kinds must be there.
+    seed : int in [0, 2**32 - 1], default=1
+        Chooses the training rows, where there are more than 10,000; else it has no effect, as the
+        split is part of the data.
+
+    Returns
+    -------
+    split : Split
+        Arrays, and the positions of their rows in `train` and in `test`.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not belong together, there are fewer than two training rows, or the labels
+        are not 0 and 1 or all the same.
+
+    See Also
+    --------
+    make_split : The protocols of data sets that are to be split.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad.benchmark import make_fixed_split
+    >>> train, test = [[1.0, 5.0], [3.0, np.inf]], [[2.0, 5.0], [4.0, np.nan]]
+    >>> split = make_fixed_split(train, test, [0, 1])
+    >>> split.X_train.tolist(), split.X_test.tolist()
+    ([[-1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [2.0, 0.0]])
+    >>> split.note
+    '2 values that are not finite became the median of their training column'
+    """
+    read = {"dtype": np.float64, "ensure_all_finite": False}
+    rows = check_array(train, ensure_min_samples=2, input_name="train", **read)
+    X_test = check_array(test, input_name="test", **read)
+    labels = _check_labels(column_or_1d(test_labels))
+    check_consistent_length(X_test, labels)
+    _check_fixed(rows, X_test, labels)
+    kept = np.arange(len(rows))
+    if len(rows) > MAX_ROWS:
+        kept = np.sort(np.random.default_rng(seed).choice(kept, MAX_ROWS, replace=False))
+    (X_train, X_test), n_filled = _fill(rows[kept], X_test)
+    scaler = StandardScaler().fit(X_train)
+    return Split(
+        X_train=scaler.transform(X_train),
+        X_test=scaler.transform(X_test),
+        y_test=labels,
+        train_index=kept,
+        test_index=np.arange(len(labels)),
+        n_train_anomalies=0,
+        note=f"{n_filled} values that are not finite became the median of their training column"
+        if n_filled
+        else "",
+    )
 
 
 def split_rows(
@@ -217,6 +296,35 @@ def split_rows(
         test = rng.permutation(np.concatenate([normal[len(train) :], anomalies]))
     _check_parts(labels, train, test, protocol)
     return train, test
+
+
+def _check_fixed(
+    train: NDArray[np.float64], test: NDArray[np.float64], labels: NDArray[np.int64]
+) -> None:
+    if train.shape[1] != test.shape[1]:
+        raise ValueError(
+            f"train has {train.shape[1]} columns and test has {test.shape[1]}; both must have the "
+            "same"
+        )
+    normal, anomalies = np.bincount(labels, minlength=2)
+    if not (normal and anomalies):
+        raise ValueError(
+            f"test_labels has {normal} normal row(s) and {anomalies} anomalies; each must be 1 or "
+            "more for a score"
+        )
+
+
+def _fill(
+    train: NDArray[np.float64], test: NDArray[np.float64]
+) -> tuple[list[NDArray[np.float64]], int]:
+    """Return both with finite values alone, and how many had to be put in."""
+    finite = np.isfinite(train)
+    if finite.all() and np.isfinite(test).all():
+        return [train, test], 0
+    columns = zip(train.T, finite.T, strict=True)
+    medians = np.array([np.median(column[here]) if here.any() else 0 for column, here in columns])
+    parts = [np.where(np.isfinite(part), part, medians) for part in (train, test)]
+    return parts, int(sum((~np.isfinite(part)).sum() for part in (train, test)))
 
 
 def _check_parts(

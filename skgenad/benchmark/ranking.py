@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from skgenad._extras import require
@@ -228,7 +229,7 @@ class Comparison:
             One line per other detector: ``difference`` (mean over data sets of detector minus
             other), ``low`` and ``high`` (95 % percentile bootstrap interval over data sets),
             ``wins``, ``ties``, ``losses``, ``p_value`` (Wilcoxon's signed-rank test, two-sided, not
-            adjusted).
+            adjusted) and ``p_holm`` (the same, adjusted by Holm over the lines of this table).
 
         Raises
         ------
@@ -248,7 +249,35 @@ class Comparison:
             other: _paired((filled[detector] - filled[other]).to_numpy(), n_boot, random_state)
             for other in others
         }
-        return pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
+        table = pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
+        return table.assign(p_holm=holm(table["p_value"]))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Adjust the p-values of several tests by Holm's step-down method.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (n_tests,)
+        P-values of all tests that are made.
+
+    Returns
+    -------
+    adjusted : ndarray of shape (n_tests,), float64
+        Rejecting those of at most alpha keeps the chance of any false rejection below alpha.
+
+    Examples
+    --------
+    >>> from skgenad.benchmark.ranking import holm
+    >>> holm([0.01, 0.25, 0.03]).tolist()
+    [0.03, 0.25, 0.06]
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(raw)
+    n_left = np.arange(len(raw), 0, -1)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * n_left), 1)
+    return adjusted
 
 
 def _score_table(rows: pd.DataFrame, metric: str) -> ScoreTable:

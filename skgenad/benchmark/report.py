@@ -261,17 +261,19 @@ def _reference_lines(comparison: Comparison, reference: str, others: Sequence[st
             f"{line['low']:+.4f} to {line['high']:+.4f}",
             f"{int(line['wins'])} / {int(line['ties'])} / {int(line['losses'])}",
             _p(line["p_value"]),
+            _p(line["p_holm"]),
         )
         for other, line in differences.sort_values("difference").iterrows()
     ]
     return (
         f"### {reference} minus others\n\n"
         + table(
-            ["other", "mean difference", "95 % interval", "wins / ties / losses", "p"],
+            ["other", "mean difference", "95 % interval", "wins / ties / losses", "p", "Holm's p"],
             lines,
         )
         + f"\nPaired differences in {_METRIC_NAMES[comparison.metric]}; percentile bootstrap over "
-        "data sets, Wilcoxon's test without correction. Bold where the interval leaves out zero.\n"
+        "data sets, Wilcoxon's test alone and with Holm's correction over these lines. Bold where "
+        "the interval leaves out zero.\n"
     )
 
 

@@ -28,9 +28,9 @@ from ._detectors import DETECTORS, choose
 from ._isolation import modules_of, thread_server
 from ._rows import KEY, benchmark_file
 from ._settings import changed_settings, describe_settings, same_settings
-from ._suites import Suite, open_suite
+from ._suites import AUTO, Loader, Suite, open_suite
 from .cells import keep_rows
-from .protocols import Split, _check_options, make_split
+from .protocols import FIXED, Split, _check_share, make_fixed_split, make_split
 from .store import ResultsFile
 
 BACKENDS = ("loky", "dask")
@@ -51,10 +51,10 @@ class _Cell:
 
 
 def run_benchmark(
-    datasets: str | os.PathLike[str] | Suite | Mapping[str, tuple[ArrayLike, ArrayLike]],
+    datasets: str | os.PathLike[str] | Suite | Mapping[str, tuple[ArrayLike, ...]],
     detectors: Sequence[str] | Mapping[str, Any],
     *,
-    protocol: str = "adbench",
+    protocol: str = AUTO,
     contaminate: float = 0.0,
     seeds: Sequence[int] = (1, 2, 3),
     jobs: int = 1,
@@ -75,18 +75,23 @@ def run_benchmark(
     Parameters
     ----------
     datasets : str, path-like, Suite or mapping
-        A suite (``"builtin"``, ``"adbench"``, a folder of ``.npz`` files), what `open_suite`
-        returns, or a mapping from names to ``(X, y)`` with y = 1 for anomalies.
+        A suite (``"builtin"``, ``"adbench"``, ``"oddbench"``, a folder of ``.npz`` files), what
+        `open_suite` returns, or a mapping from names to ``(X, y)`` with y = 1 for anomalies, or to
+        ``(train, test, test_labels)``.
     detectors : sequence of str or mapping
         Names from `list_detectors`, or a mapping from names of your own to unfitted estimators
         with ``fit`` and ``score_samples``. These are cloned for every cell, and every parameter
         called ``random_state``, nested ones too, is set to the seed.
-    protocol : {"adbench", "clean"}, default="adbench"
-        How data sets are split; see `make_split`.
+    protocol : {"auto", "adbench", "clean", "fixed"}, default="auto"
+        How data sets are split. ``"fixed"`` belongs to those that come with a split (OddBench; see
+        `make_fixed_split`), ``"adbench"`` and ``"clean"`` to the others (see `make_split`).
+        ``"auto"`` means ``"fixed"`` or ``"adbench"``, and rows are called by that.
     contaminate : float in [0, 0.5], default=0.0
-        Share of the training rows that shall be anomalies.
+        Share of the training rows that shall be anomalies; 0 under ``"fixed"``, where none are
+        known among the training rows.
     seeds : sequence of int, default=(1, 2, 3)
-        Each is a split, and the seed of the detectors on that split.
+        Each is a split, and the seed of the detectors on that split. A fixed split is the same for
+        all, but for the choice among more than 10,000 training rows.
     jobs : int, default=1
         Cells to run at the same time; -1 means one per core (loky) or per thread of the cluster.
     backend : {"loky", "dask"}, default="loky"
@@ -117,9 +122,10 @@ def run_benchmark(
     Raises
     ------
     ValueError
-        If a name or an option is unknown, or if `out` holds rows of a detector of the same name
-        with other settings: mixing them would make a table of two different detectors. Settings
-        are compared on what differs from the defaults of this version of the package.
+        If a name or an option is unknown, if the protocol is not one of the suite, or if `out`
+        holds rows of a detector of the same name with other settings: mixing them would make a
+        table of two different detectors. Settings are compared on what differs from the defaults
+        of this version of the package.
     ResultsFileError
         If a line of `out` is damaged. The file is not touched.
     RuntimeError
@@ -144,9 +150,10 @@ def run_benchmark(
             "benchmarks run every cell in a forked process, which this system cannot do; use "
             "Linux or macOS (on Windows: its subsystem for Linux)"
         )
-    _check_options(protocol, contaminate)
     _check_run(seeds, jobs, backend, scheduler, time_limit)
     suite = _as_suite(datasets)
+    protocol = suite.choose_protocol(protocol)
+    _check_contaminate(contaminate, protocol)
     cells = _plan(suite, detectors, protocol, float(contaminate), seeds)
     file = benchmark_file(out)
     if not resume:
@@ -189,16 +196,28 @@ def _check_run(
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
 
 
+def _check_contaminate(contaminate: float, protocol: str) -> None:
+    _check_share(contaminate)
+    if contaminate and protocol == FIXED:
+        raise ValueError(
+            f"contaminate={contaminate:g} has no meaning for protocol 'fixed', where no anomalies "
+            "are known among the training rows: use contaminate=0, or data sets without a split"
+        )
+
+
 def _as_suite(datasets: Any) -> Suite:
     if isinstance(datasets, Suite):
         return datasets
     if isinstance(datasets, Mapping):
-        return Suite("custom", {name: partial(_pair, *pair) for name, pair in datasets.items()})
+        sizes = {len(arrays) for arrays in datasets.values()}
+        if not sizes <= {2} and sizes != {3}:
+            raise ValueError(
+                "datasets must map names to (X, y), or all of them to (train, test, test_labels); "
+                f"got tuples of {', '.join(map(str, sorted(sizes)))} arrays"
+            )
+        loaders: dict[str, Loader] = {n: partial(tuple, arrays) for n, arrays in datasets.items()}
+        return Suite("custom", loaders, fixed=sizes == {3})
     return open_suite(datasets)
-
-
-def _pair(X: ArrayLike, y: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
-    return X, y
 
 
 def _plan(
@@ -322,10 +341,10 @@ def _tasks(cells: list[_Cell], suite: Suite) -> Iterator[tuple[Any, ...]]:
         dataset, seed = cell.key["dataset"], cell.key["seed"]
         if dataset != loaded:
             loaded = dataset
-            X, y = suite.loaders[dataset]()
+            arrays = suite.loaders[dataset]()
         if (dataset, seed) != split_of:
             split_of = (dataset, seed)
-            split = _try_split(X, y, cell.key)
+            split = _try_split(arrays, cell.key)
         base = dict(cell.key, settings=cell.settings, **_shape(split))
         if isinstance(split, str):
             yield base, None, ()
@@ -334,14 +353,15 @@ def _tasks(cells: list[_Cell], suite: Suite) -> Iterator[tuple[Any, ...]]:
         yield base, cloudpickle.dumps((run_cell, args)), modules_of(cell.estimator)
 
 
-def _try_split(X: ArrayLike, y: ArrayLike, key: Mapping[str, Any]) -> Split | str:
+def _try_split(arrays: tuple[ArrayLike, ...], key: Mapping[str, Any]) -> Split | str:
     """Split a data set; one that cannot be split becomes a message in the rows of its cells."""
     try:
+        if key["protocol"] == FIXED:
+            return make_fixed_split(*arrays, seed=key["seed"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the note of the split says it
             return make_split(
-                X,
-                y,
+                *arrays,
                 protocol=key["protocol"],
                 contaminate=key["contaminate"],
                 seed=key["seed"],

@@ -24,7 +24,7 @@ from skgenad._extras import require
 if TYPE_CHECKING:
     from ._interface import PyODInterface
 
-__all__ = ["PyODDetector", "PyODInterface", "as_pyod"]
+__all__ = ["PyODDetector", "as_pyod"]
 
 
 class PyODDetector(OutlierMixin, BaseEstimator):
@@ -213,16 +213,6 @@ def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
     from ._interface import PyODInterface
 
     return PyODInterface(detector, contamination=contamination)
-
-
-def __getattr__(name: str) -> Any:
-    # pyod is optional, so its base class is imported only when somebody asks for the class.
-    if name == "PyODInterface":
-        require("pyod", extra="bench")
-        from ._interface import PyODInterface
-
-        return PyODInterface
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _seed_everything(seed: int) -> None:

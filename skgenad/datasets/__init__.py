@@ -12,6 +12,7 @@ from ._kddcup99 import fetch_kddcup99_dagmm
 from ._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
 from ._mvtec import load_mvtec
 from ._npz import list_folder, load_folder, load_npz
+from ._oddbench import fetch_oddbench, list_oddbench
 from ._omniglot import fetch_omniglot
 from ._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
 from ._synthetic_images import (
@@ -39,6 +40,7 @@ __all__ = [
     "fetch_kddcup99_dagmm",
     "fetch_kmnist",
     "fetch_mnist",
+    "fetch_oddbench",
     "fetch_omniglot",
     "fetch_svhn",
     "fetch_thyroid",
@@ -46,6 +48,7 @@ __all__ = [
     "list_adbench",
     "list_builtin",
     "list_folder",
+    "list_oddbench",
     "load_builtin",
     "load_folder",
     "load_mvtec",

@@ -6,15 +6,14 @@ the repository at the commit below.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
-from importlib import resources
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from ._blobs import find_name, read_blobs
 from ._fetch import RemoteFile, fetch_file
 from ._npz import load_npz
 
@@ -126,7 +125,7 @@ def fetch_adbench(
     >>> X.shape, y.mean().round(3)  # doctest: +SKIP
     ((1831, 21), 0.096)
     """
-    name = _resolve(name)
+    name = resolve(name)
     file = _files()[name]
     path = fetch_file(
         file,
@@ -148,9 +147,8 @@ def fetch_adbench(
 @functools.cache
 def _files() -> dict[str, RemoteFile]:
     """Every data set of the table by name."""
-    table = resources.files("skgenad.datasets").joinpath("adbench_git_blobs.tsv")
-    rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()]
-    files = [_remote_file(path.removeprefix(_PREFIX), blob) for blob, path in rows]
+    blobs = read_blobs("adbench_git_blobs.tsv")
+    files = [_remote_file(path.removeprefix(_PREFIX), blob) for path, blob in blobs]
     files.sort(key=lambda file: (_group(file) != _TABULAR, _natural_key(file.path)))
     return {_name(file): file for file in files}
 
@@ -193,17 +191,7 @@ def _short_names(name: str) -> set[str]:
     return stems | {f"{_TABULAR.lower()}/{stem}" for stem in stems}
 
 
-def _resolve(name: str) -> str:
+def resolve(name: str) -> str:
     """Full name of the one data set meant by `name`."""
-    wanted = name.lower()
     known = {full: _short_names(full) for full in _files()}
-    matches = [full for full, names in known.items() if wanted in names]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise ValueError(f"{name!r} is ambiguous; choose from {', '.join(matches)}.")
-    near = [full for full, names in known.items() if any(wanted in short for short in names)]
-    every = {short: full for full, names in known.items() for short in names}
-    near += [every[short] for short in difflib.get_close_matches(wanted, every, n=5)]
-    hint = f" Did you mean {', '.join(list(dict.fromkeys(near))[:8])}?" if wanted and near else ""
-    raise ValueError(f"ADBench has no data set {name!r}.{hint} list_adbench() names them all.")
+    return find_name(name, known, "ADBench", "list_adbench")

@@ -1,15 +1,19 @@
-"""Data sets as ``.npz`` files with the arrays ``X`` and ``y``."""
+"""Data sets as ``.npz`` files with the arrays ``X`` and ``y``, or with a split that is fixed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skgenad.metrics._labels import check_labels
+
+_SPLIT = ("train", "test", "test_labels")
 
 
 def load_npz(path: str | os.PathLike[str]) -> Bunch:
@@ -49,18 +53,72 @@ def load_npz(path: str | os.PathLike[str]) -> Bunch:
     array([0, 1])
     """
     path = Path(path)
-    try:
-        X, y = _read_arrays(path)
-        X, y = _check_X(X), check_labels(y)
-        if len(X) != len(y):
-            raise ValueError(f"X has {len(X)} rows and y has {len(y)}; they must be equal.")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' is not a data set: {error}") from error
+    with _naming(path):
+        X, y = _read_arrays(path, ("X", "y"))
+        X, y = _check_rows(X, "X"), check_labels(y)
+        _check_lengths({"X": X, "y": y})
     description = (
         f"{path.stem}: {len(y)} rows, {X.shape[1]} features, {y.sum()} anomalies "
         f"({y.mean():.1%}), from '{path}'."
     )
     return Bunch(data=X, target=y, name=path.stem, filename=str(path), DESCR=description)
+
+
+def load_split_npz(path: str | os.PathLike[str]) -> Bunch:
+    """Load one data set whose split is fixed from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : path-like
+        A file with numeric arrays ``train`` (normal rows) and ``test``, both of n_features
+        columns, and ``test_labels``, 0 (normal) and 1 (anomaly). Values need not be finite.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``train`` and ``test``, float64, or float32 if the file has it so; ``test_labels``, int64;
+        ``name``, the file's name without ``.npz``; ``filename``; ``DESCR``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not a readable ``.npz`` or its arrays are not as described.
+    """
+    path = Path(path)
+    with _naming(path):
+        train, test, labels = _read_arrays(path, _SPLIT)
+        train, test = _check_rows(train, "train"), _check_rows(test, "test")
+        labels = check_labels(labels)
+        _check_lengths({"test": test, "test_labels": labels})
+        if train.shape[1] != test.shape[1]:
+            raise ValueError(
+                f"train has {train.shape[1]} columns and test has {test.shape[1]}; they must be "
+                "equal."
+            )
+    description = (
+        f"{path.stem}: {len(train)} normal rows to train on, {len(test)} rows to test, "
+        f"{train.shape[1]} features, {labels.sum()} anomalies ({labels.mean():.1%}), from '{path}'."
+    )
+    return Bunch(
+        train=train,
+        test=test,
+        test_labels=labels,
+        name=path.stem,
+        filename=str(path),
+        DESCR=description,
+    )
+
+
+def has_split(path: Path) -> bool:
+    """Say whether a file holds a fixed split and not ``X`` and ``y``; reads their names alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+    except zipfile.BadZipFile:  # loading it says what is wrong
+        return False
+    return names >= set(_SPLIT) and not names >= {"X", "y"}
 
 
 def list_folder(path: str | os.PathLike[str]) -> list[str]:
@@ -143,29 +201,48 @@ def load_folder(path: str | os.PathLike[str]) -> dict[str, Bunch]:
     return {name: load_npz(Path(path) / f"{name}.npz") for name in list_folder(path)}
 
 
-def _read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors about the content of a file name it."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"'{path}' is not a data set: {error}") from error
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
         # A plain .npy file would load as an array, which `with` below cannot close.
         if path.is_file() and not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile("the file is not a zip archive")
         with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in ("X", "y") if name not in arrays.files]
+            missing = [name for name in names if name not in arrays.files]
             if missing:
+                *first, last = names
                 raise ValueError(
                     f"it has no array {' and no array '.join(missing)}; "
-                    f"it has {', '.join(arrays.files) or 'none'}. It needs X and y."
+                    f"it has {', '.join(arrays.files) or 'none'}. "
+                    f"It needs {', '.join(first)} and {last}."
                 )
-            return arrays["X"], arrays["y"]
+            return [arrays[name] for name in names]
     except zipfile.BadZipFile as error:
         raise ValueError(f"it is not a readable .npz file ({error}).") from error
 
 
-def _check_X(X: np.ndarray) -> np.ndarray:
-    if X.ndim != 2 or 0 in X.shape:
+def _check_rows(rows: np.ndarray, name: str) -> np.ndarray:
+    if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(
-            f"X has shape {X.shape}; it must be (n_samples, n_features), neither of them 0. "
-            "Flatten images to rows."
+            f"{name} has shape {rows.shape}; it must be (n_samples, n_features), neither of them "
+            "0. Flatten images to rows."
         )
-    if X.dtype.kind not in "biuf":
-        raise ValueError(f"X has dtype {X.dtype}; it must hold real numbers.")
-    return X if X.dtype == np.float32 else X.astype(np.float64)
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {rows.dtype}; it must hold real numbers.")
+    return rows if rows.dtype == np.float32 else rows.astype(np.float64)
+
+
+def _check_lengths(arrays: Mapping[str, np.ndarray]) -> None:
+    (one, rows), (other, labels) = arrays.items()
+    if len(rows) != len(labels):
+        raise ValueError(
+            f"{one} has {len(rows)} rows and {other} has {len(labels)}; they must be equal."
+        )

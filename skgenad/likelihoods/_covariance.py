@@ -94,5 +94,5 @@ class Axes(NamedTuple):
 
 
 def squared_length(z: Tensor, matrix: Tensor) -> Tensor:
-    """Squared lengths (n,) of rows (n, d) times a matrix (d, k)."""
-    return (z @ F.pad(matrix, (0, -matrix.shape[1] % _WIDTH))).square().sum(dim=1)
+    """Squared lengths (..., n) of rows (..., n, d) times matrices (..., d, k)."""
+    return (z @ F.pad(matrix, (0, -matrix.shape[-1] % _WIDTH))).square().sum(dim=-1)

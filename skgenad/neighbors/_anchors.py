@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +56,7 @@ class Anchors(nn.Module):
             self._copies = Copies(self.rows)
         return self._copies.places(x)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_copies": None}
 
     def _load_from_state_dict(
@@ -62,4 +64,4 @@ class Anchors(nn.Module):
     ) -> None:
         resize_buffers(self, ("rows", "keys"), state_dict, prefix)
         self._copies = None
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)

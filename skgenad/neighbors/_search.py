@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
@@ -10,18 +13,28 @@ from torch import Tensor
 from ._anchors import Anchors
 
 
+class _Found(NamedTuple):
+    """Rows that were asked for last, and what was found: (n, d), and twice (n, k)."""
+
+    rows: Tensor
+    distances: Tensor
+    places: Tensor
+
+    def first(self, k: int) -> tuple[Tensor, Tensor]:
+        return self.distances[:, :k], self.places[:, :k]
+
+
 class Search(Anchors):
-    """Anchors among which the nearest ones of a row are found, by scikit-learn's trees."""
+    """Anchors among which the nearest ones of a row are found, by scikit-learn's trees.
+
+    What was found last is kept for models that share a search; see :func:`share`.
+    """
 
     def __init__(self, n_features: int, most: int) -> None:
         super().__init__(n_features, most)
-        self._trees: tuple[Tensor, NearestNeighbors] | None = None
-
-    def _tree(self) -> NearestNeighbors:
-        if self._trees is None or self._trees[0] is not self.rows:
-            rows = self.rows.cpu().numpy().astype(np.float64)
-            self._trees = self.rows, NearestNeighbors().fit(rows)
-        return self._trees[1]
+        self.most_neighbors = 0
+        self._tree: tuple[Tensor, NearestNeighbors] | None = None
+        self._last: _Found | None = None
 
     def nearest(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances and places, (n, k), of the anchors nearest to rows (n, d), nearest first.
@@ -30,19 +43,67 @@ class Search(Anchors):
         there are several. With fewer than k + 1 anchors k is what remains.
         """
         k = max(1, min(k, len(self) - 1))
+        last = self._last
+        if last is not None and last.distances.shape[1] >= k and torch.equal(last.rows, x):
+            return last.first(k)
+        found = self._query(x, max(k, min(self.most_neighbors, len(self) - 1)))
+        if self.most_neighbors:
+            self._last = found
+        return found.first(k)
+
+    def _query(self, x: Tensor, k: int) -> _Found:
         wanted = min(k + 1, len(self))
         rows = x.detach().cpu().numpy().astype(np.float64)
         distances, places = (
             torch.from_numpy(found).to(x.device)
-            for found in self._tree().kneighbors(rows, n_neighbors=wanted)
+            for found in self._fitted_tree().kneighbors(rows, n_neighbors=wanted)
         )
-        if wanted == k:
-            return distances, places
-        itself = (self.places(x) >= 0)[:, None]
-        return (
-            torch.where(itself, distances[:, 1:], distances[:, :-1]),
-            torch.where(itself, places[:, 1:], places[:, :-1]),
-        )
+        if wanted > k:
+            kept = _all_but(self._column_of_itself(x, places), wanted)
+            distances, places = distances.gather(1, kept), places.gather(1, kept)
+        return _Found(x, distances, places)
 
-    def __getstate__(self) -> dict:
-        return {**super().__getstate__(), "_trees": None}
+    def _column_of_itself(self, x: Tensor, places: Tensor) -> Tensor:
+        """Columns (n,) of `places` (n, k + 1) to leave out: the row itself, or else the last."""
+        itself = self.places(x)
+        is_there = places == itself[:, None]
+        # Among many copies of a row its own place need not be found: any copy is as good.
+        column = is_there.int().argmax(dim=1)
+        return column.where(itself >= 0, places.shape[1] - 1)
+
+    def _fitted_tree(self) -> NearestNeighbors:
+        if self._tree is None or self._tree[0] is not self.rows:
+            rows = self.rows.cpu().numpy().astype(np.float64)
+            self._tree, self._last = (self.rows, NearestNeighbors().fit(rows)), None
+        return self._tree[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_tree": None, "_last": None}
+
+
+def _all_but(column: Tensor, n: int) -> Tensor:
+    """Numbers of all of `n` columns but one, (rows, n - 1), given which, (rows,)."""
+    numbers = torch.arange(n - 1, device=column.device).expand(len(column), -1)
+    return numbers + (numbers >= column[:, None])
+
+
+def share(models: Iterable[Any]) -> None:
+    """Give models with equal anchors one search, so that neighbours are looked for once.
+
+    Parameters
+    ----------
+    models : iterable of detectors
+        Fitted; those that search among no anchors stay as they are.
+    """
+    shared: list[Search] = []
+    for model in models:
+        module: Any = getattr(model, "module_", None)
+        own = getattr(module, "anchors", None)
+        if not isinstance(own, Search):
+            continue
+        same = (s for s in shared if s.rows.device == own.rows.device)
+        search = next((s for s in same if torch.equal(s.rows, own.rows)), own)
+        search.most_neighbors = max(search.most_neighbors, module.n_neighbors)
+        module.anchors = search
+        if search is own:
+            shared.append(own)

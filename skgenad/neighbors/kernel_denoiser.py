@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from numbers import Real, Integral
+from functools import partial
+from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skgenad._core.anomaly_maps import ReconstructionMixin
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
@@ -85,7 +87,7 @@ class KernelModel(PreciseModule, Model):
         self.width = torch.as_tensor(width, dtype=torch.float64, device=rows.device)
         errors = torch.cat([self._errors(x) for x in anchors.split(_CHUNK)])
         for tail, column in zip(self.tails, errors.T, strict=True):
-            tail.learn(column)
+            tail.learn(column)  # type: ignore[operator]
 
     def _best_width(self) -> Tensor:
         """Width of the smallest leave-one-out reconstruction error on a log grid.
@@ -147,10 +149,10 @@ class KernelModel(PreciseModule, Model):
         means = [torch.stack(list(self.denoised(chunk))).mean(dim=0) for chunk in chunks]
         return shortened(torch.cat(means)).to(x.dtype)
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """Log densities (n,) of rows (n, d) under kernels of width h, in nats."""
-        anchors, width = precise(self.anchors.rows), precise(self.width)
-        chunks = precise(x).split(_CHUNK)
+    def log_density(self, x: Tensor, columns: Tensor) -> Tensor:
+        """Log densities (n,) of rows (n, d), in nats, over the columns of a mask (d,)."""
+        anchors, width = precise(self.anchors.rows)[:, columns], precise(self.width)
+        chunks = precise(x)[:, columns].split(_CHUNK)
         return shortened(torch.cat([kernel_log_density(c, anchors, width) for c in chunks]))
 
     def sample(self, n: int) -> Tensor:
@@ -159,10 +161,114 @@ class KernelModel(PreciseModule, Model):
         return chosen + self.width.to(chosen) * torch.randn_like(chosen)
 
 
-class KernelDenoiser(PriorSamplingMixin, BaseGenerativeDetector):
-    """TODO"""
+class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDetector):
+    """Detect anomalies by what the exact denoiser of the training rows takes off a row.
+
+    The closed form of what denoising autoencoders, score matching and NAE learn by gradients: of
+    all maps it removes Gaussian noise from training rows with the smallest squared error.
+
+    Parameters
+    ----------
+    bandwidth : float or "loo", default="loo"
+        h, the standard deviation of the noise, in standard units, above 0. "loo": that of 15 on a
+        log grid, from half a small distance between neighbours to the spread of all rows, by which
+        anchors are best reconstructed from the others.
+    factors : sequence of float, default=(0.5, 1.0, 2.0)
+        Widths of kernels in units of h, each above 0, by whose residuals rows are scored.
+    max_anchors : int, default=2000
+        The most training rows, at least 2, that kernels are put around: a uniform sample.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
+        without it those of large units decide alone.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
+        first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
+    random_state : int, RandomState or None, default=None
+        Seed of the choice of anchors, of those that try bandwidths.
+
+    Attributes
+    ----------
+    bandwidth_ : float
+        h, in standard units.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Empty: there are no gradient steps. The columns are those of other detectors.
+    module_ : nn.Module
+        The anchors, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    NAE : Learns such a residual, with negatives that correct it.
+    Neighbors : The distance to the nearest rows alone.
+
+    Notes
+    -----
+    For every width the length of the residual |r_h(x)| becomes minus the log of its tail
+    probability among those of the anchors, each without itself; ``score_samples`` is minus the mean
+    of these over the widths, in nats. Larger widths see a row's place among all, smaller ones its
+    neighbourhood.
+
+    The largest exponent is subtracted before exponentials are summed, so that a row too far away
+    for any kernel is drawn to its nearest anchor, and not to the origin.
+
+    A row that equals an anchor in all columns, bit by bit in standard units, counts as that anchor
+    itself, which is then left out (one of them, if there are copies). So training rows are scored
+    as if they had not been trained on, `predict` flags the share `contamination` of them, and the
+    threshold is right for new rows.
+
+    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    so far, however those were divided into batches.
+
+    ``log_density`` is that of the kernel density itself, with all anchors and width h; it
+    integrates to 1, and `sample` draws from it. ``reconstruct`` is the mean over the widths of the
+    denoised rows, the normal version of a row.
+
+    References
+    ----------
+    .. [1] E. Parzen. On Estimation of a Probability Density Function and Mode. Annals of
+       Mathematical Statistics, 1962.
+    .. [2] E. A. Nadaraya. On Estimating Regression. Theory of Probability and its Applications,
+       1964.
+    .. [3] P. Vincent. A Connection between Score Matching and Denoising Autoencoders. Neural
+       Computation, 2011.
+    .. [4] B. Efron. Tweedie's Formula and Selection Bias. Journal of the American Statistical
+       Association, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import KernelDenoiser
+    >>> rng = np.random.RandomState(0)
+    >>> angle = rng.uniform(0, 2 * np.pi, 500)
+    >>> X = np.column_stack([np.cos(angle), np.sin(angle)])
+    >>> detector = KernelDenoiser(random_state=0).fit(X)
+    >>> detector.predict([[0.0, 0.0], [0.0, 1.0]])
+    array([-1,  1])
+    >>> bool(np.linalg.norm(detector.reconstruct([[0.0, 1.5]])) < 1.1)
+    True
+    """
 
     trained_by_gradients: ClassVar[bool] = False
+    scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "bandwidth": [Interval(Real, 0, None, closed="neither"), StrOptions({"loo"})],
         "factors": ["array-like"],
@@ -198,12 +304,43 @@ class KernelDenoiser(PriorSamplingMixin, BaseGenerativeDetector):
         self.random_state = random_state
 
     def _make_module(self, n_features: int) -> KernelModel:
+        factors = np.asarray(self.factors, dtype=np.float64)
+        if factors.ndim != 1 or not len(factors) or not np.isfinite(factors).all():
+            raise ValueError(f"factors={self.factors!r} must be a list of one or more numbers.")
+        if factors.min() <= 0 or len(np.unique(factors)) < len(factors):
+            raise ValueError(f"factors={self.factors!r} must be above 0, and no two the same.")
         return KernelModel(
             n_features,
             bandwidth=self.bandwidth if isinstance(self.bandwidth, str) else float(self.bandwidth),
-            factors=self.factors,
+            factors=factors.tolist(),
             max_anchors=self.max_anchors,
         )
 
     def _stages(self, module: KernelModel) -> list[Stage]:
         return []
+
+    @property
+    def bandwidth_(self) -> float:
+        """Width of the kernels, h, in standard units."""
+        return float(self.module_.width)
+
+    def log_density(self, X: ArrayLike) -> NDArray:
+        """Log density of rows: that of Gaussian kernels of width h around the anchors.
+
+        Columns that are constant in the first training rows have no density and are left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows in the units of the training rows.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Float64, in nats, of the density in the units of X.
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        varies = torch.from_numpy(self.units_.scale > 0)
+        density = partial(self.module_.log_density, columns=varies.to(self.device_))
+        return self._by_chunks(X, density) - self.units_.log_scale

@@ -111,9 +111,93 @@ def _squared(offset: Tensor, deviations: Tensor, factor: float, isotropic: Tenso
 
 
 class LocalGaussian(BaseGenerativeDetector):
-    """TODO"""
+    """Detect anomalies by the Mahalanobis distance to a Gaussian of the nearest training rows.
+
+    A neighbourhood says how normal rows vary around a row: along a curve or a plane, say. A step
+    across it counts more than one along it. Nothing is trained by gradients.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=25
+        k, the number of neighbours, at least 2; all other anchors if there are fewer.
+    shrinkage : float, default=0.1
+        s, in (0, 1]: how far the covariance is drawn to a multiple of the identity with the same
+        mean variance. 1 divides the distance to the neighbours' mean by their spread alone.
+    max_anchors : int, default=10000
+        The most training rows, at least 2, that are kept to compare with: a uniform sample.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
+        without it those of large units decide alone.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
+        first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device. Neighbours are found
+        on the CPU.
+    random_state : int, RandomState or None, default=None
+        Seed of the choice of anchors.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Empty: there are no gradient steps. The columns are those of other detectors.
+    module_ : nn.Module
+        The anchors, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Mahalanobis : One Gaussian for all rows.
+    Neighbors : The mean distance to the neighbours.
+
+    Notes
+    -----
+    ``score_samples`` is minus the distance, a pure number: standard deviations of the
+    neighbourhood. The covariance has the number of neighbours as its divisor, and a millionth of
+    the mean variance of neighbourhoods is added to its diagonal, so that it is regular in a
+    neighbourhood of copies. With fewer neighbours than columns it is inverted by Woodbury's
+    identity, so that the cost of a row is linear in the number of columns.
+
+    A row that equals an anchor in all columns, bit by bit in standard units, counts as that anchor
+    itself, which is then left out (one of them, if there are copies). So training rows are scored
+    as if they had not been trained on, `predict` flags the share `contamination` of them, and the
+    threshold is right for new rows.
+
+    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    so far, however those were divided into batches.
+
+    Examples
+    --------
+    Rows near a circle, one inside it and one on it:
+
+    >>> import numpy as np
+    >>> from skgenad import LocalGaussian
+    >>> rng = np.random.RandomState(0)
+    >>> angle = rng.uniform(0, 2 * np.pi, 500)
+    >>> X = np.column_stack([np.cos(angle), np.sin(angle)]) + 0.05 * rng.randn(500, 2)
+    >>> LocalGaussian().fit(X).predict([[0.0, 0.7], [0.0, 1.0]])
+    array([-1,  1])
+    """
 
     trained_by_gradients: ClassVar[bool] = False
+    scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 2, None, closed="left")],
         "shrinkage": [Interval(Real, 0, 1, closed="right")],
@@ -129,7 +213,7 @@ class LocalGaussian(BaseGenerativeDetector):
         self,
         *,
         n_neighbors: int = 25,
-        shrinkage: float = 0.3,
+        shrinkage: float = 0.1,
         max_anchors: int = 10_000,
         standardize: str | bool = "auto",
         contamination: float = 0.1,

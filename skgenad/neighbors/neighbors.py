@@ -34,7 +34,7 @@ _FLOOR = 1e-3
 
 
 class NeighborsModel(PreciseModule, Model):
-    """Training rows and, for the local form, their own mean distances.
+    """Training rows and, for the local form, their own neighbours.
 
     Parameters
     ----------
@@ -49,51 +49,166 @@ class NeighborsModel(PreciseModule, Model):
     """
 
     own: Tensor
+    own_next: Tensor
+    own_places: Tensor
     floor: Tensor
+    # Buffers with a row for each anchor.
+    _OF_ANCHORS = ("own", "own_next", "own_places")
 
     def __init__(self, n_features: int, *, n_neighbors: int, local: bool, max_anchors: int) -> None:
         super().__init__()
         self.n_neighbors, self.local = n_neighbors, local
         self.anchors = Search(n_features, max_anchors)
         if local:
-            self.register_buffer("own", torch.zeros(0, dtype=torch.float64))
+            for name in ("own", "own_next"):
+                self.register_buffer(name, torch.zeros(0, dtype=torch.float64))
+            self.register_buffer("own_places", torch.zeros(0, n_neighbors, dtype=torch.long))
             self.register_buffer("floor", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
-        """Add rows (n, d) to those so far."""
+        """Add rows (n, d) to those so far, and find the anchors' own neighbours."""
         self.anchors.take(rows)
-        if self.local:
-            chunks = self.anchors.rows.split(_CHUNK)
-            self.own = torch.cat([self._distances(chunk)[0] for chunk in chunks])
-            mean = self.own.mean()
-            self.floor = _FLOOR * mean.where(mean > 0, torch.ones_like(mean) / _FLOOR)
-
-    def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean distances (n,) of rows (n, d) to their neighbours, whose places are (n, k)."""
-        distances, places = self.anchors.nearest(x, self.n_neighbors)
-        return distances.mean(dim=1), places
+        if not self.local:
+            return
+        k = self.n_neighbors
+        found = [self.anchors.nearest(x, k + 1) for x in self.anchors.rows.split(_CHUNK)]
+        distances, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+        k = min(k, distances.shape[1])
+        self.own = distances[:, :k].mean(dim=1)
+        # Without a further neighbour there is none to take the place of one that is left out.
+        self.own_next = distances[:, k] if distances.shape[1] > k else torch.full_like(self.own, -1)
+        self.own_places = torch.full((len(self.own), self.n_neighbors), -1, device=rows.device)
+        # Copies count as one place, that of the first: any of them may stand for the row itself.
+        self.own_places[:, :k] = self.anchors.places(self.anchors.rows)[places[:, :k]]
+        mean = self.own.mean()
+        self.floor = _FLOOR * mean.where(mean > 0, torch.ones_like(mean) / _FLOOR)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the mean distance, or its ratio to the neighbours' own."""
-        mean, places = self._distances(x)
+        distances, places = self.anchors.nearest(x, self.n_neighbors)
+        mean = distances.mean(dim=1)
         if self.local:
             floor = precise(self.floor)
-            mean = (mean + floor) / (precise(self.own)[places].mean(dim=1) + floor)
+            mean = (mean + floor) / (self._own(x, distances, places).mean(dim=1) + floor)
         return shortened(mean)
+
+    def _own(self, x: Tensor, distances: Tensor, places: Tensor) -> Tensor:
+        """Own mean distances (n, k) of the neighbours of rows, with the row itself left out."""
+        own, further = precise(self.own)[places], precise(self.own_next)[places]
+        itself = self.anchors.places(x)
+        known = itself >= 0
+        if known.any():
+            near = (self.own_places[places[known]] == itself[known][:, None, None]).any(dim=2)
+            near &= further[known] >= 0
+            k = (self.own_places[places[known]] >= 0).sum(dim=2)
+            change = (further[known] - distances[known]) / k
+            own[known] += torch.where(near, change, torch.zeros_like(change))
+        return own
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
     ) -> None:
         if self.local:
-            resize_buffers(self, ("own",), state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+            resize_buffers(self, self._OF_ANCHORS, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class Neighbors(BaseGenerativeDetector):
-    """TODO"""
+    """Detect anomalies by the mean distance to the nearest training rows.
+
+    The baseline that is hard to beat on tables, and a member of :class:`Committee`. Nothing is
+    trained by gradients; trees of scikit-learn find the neighbours.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        k, the number of neighbours, at least 1; all other anchors if there are fewer.
+    scale : {"none", "local"}, default="none"
+        "none": the mean distance. "local": its ratio to the mean distance of the neighbours to
+        their own neighbours, which finds rows that are odd for their neighbourhood where normal
+        rows lie closely.
+    max_anchors : int, default=10000
+        The most training rows, at least 2, that are kept to compare with: a uniform sample.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
+        without it those of large units decide alone.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    warm_start : bool, default=False
+        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
+        first fit.
+    device : str, default="auto"
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device. Neighbours are found
+        on the CPU.
+    random_state : int, RandomState or None, default=None
+        Seed of the choice of anchors.
+
+    Attributes
+    ----------
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Empty: there are no gradient steps. The columns are those of other detectors.
+    module_ : nn.Module
+        The anchors, with ``energy(x)`` in standardised units.
+    units_ : object
+        Means and scales of the columns.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    device_ : torch.device
+        Device of the module.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    KernelDenoiser : The distance to a weighted mean of all training rows.
+    LocalGaussian : The distance by the covariance of the neighbours.
+
+    Notes
+    -----
+    ``score_samples`` is minus the mean distance, in standard deviations of columns, or minus the
+    ratio, a pure number. The mean over neighbours detects better than the k-th distance and than
+    the root of the mean square.
+
+    A row that equals an anchor in all columns, bit by bit in standard units, counts as that anchor
+    itself, which is then left out (one of them, if there are copies). So training rows are scored
+    as if they had not been trained on, `predict` flags the share `contamination` of them, and the
+    threshold is right for new rows.
+
+    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    so far, however those were divided into batches.
+
+    In the local form distances are raised by a thousandth of the mean distance of all anchors to
+    their neighbours, so that the ratio is finite in a neighbourhood of copies.
+
+    References
+    ----------
+    .. [1] F. Angiulli and C. Pizzuti. Fast Outlier Detection in High Dimensional Spaces. PKDD 2002.
+    .. [2] E. Schubert, A. Zimek and H.-P. Kriegel. Local Outlier Detection Reconsidered. Data
+       Mining and Knowledge Discovery, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import Neighbors
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> detector = Neighbors().fit(X)
+    >>> detector.predict(np.full((1, 5), 9.0))
+    array([-1])
+    >>> int((detector.predict(X) == -1).sum())
+    20
+    """
 
     trained_by_gradients: ClassVar[bool] = False
+    scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "scale": [StrOptions({"none", "local"})],

@@ -1,0 +1,400 @@
+"""A committee of detectors: the mean of calibrated scores of a few strong, different members.
+
+Each member's score becomes minus the log of its tail probability among scores that it gave to
+training rows it had not seen,
+
+    t_j(x) = -log p_j(x),     p_j(x) = (1 + #{i : E_j(x_i) >= E_j(x)}) / (n + 1),
+
+so that energies E_j of all kinds have one unit. Their mean is, but for a factor, Fisher's statistic
+for the hypothesis that every member finds the row normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from skgenad._core.checks import BaseComposition, Interval, StrOptions, fit_context
+from skgenad._core.contract import BaseDetector
+from skgenad._core.detector import SCORING_CHUNK
+from skgenad._core.parts import refuse_unused
+from skgenad._core.rows import Shape
+from skgenad._core.saving import SavingMixin
+from skgenad._core.training import empty_history
+from skgenad._tensors.seeds import draw_seed
+from skgenad.neighbors._search import share
+from skgenad.neighbors.kernel_denoiser import KernelDenoiser
+from skgenad.neighbors.local_gaussian import LocalGaussian
+from skgenad.neighbors.neighbors import Neighbors
+
+from ._combine import COMBINE
+from ._files import dismantle_committee, rebuild_committee
+from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
+
+
+def default_members() -> list[tuple[str, Any]]:
+    """Members of ``Committee(members=None)``, unfitted."""
+    return [
+        ("neighbors", Neighbors()),
+        ("local", Neighbors(scale="local")),
+        ("kernel", KernelDenoiser()),
+        ("gaussian", LocalGaussian()),
+    ]
+
+
+class Committee(SavingMixin, BaseComposition, BaseDetector):
+    """Detect anomalies by the agreement of a few strong, different detectors.
+
+    On tables that nothing was tuned on it is ahead of each of its members, and of the mean distance
+    to five neighbours, which is ahead of most detectors alone. Use it where no one detector
+    is known to be right.
+
+    Parameters
+    ----------
+    members : list of (str, detector), default=None
+        Names and unfitted detectors: of this package, of scikit-learn, of pyod through
+        `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
+        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`; "local", the
+        same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian", `LocalGaussian`.
+    combine : {"mean", "max", "median", "cauchy"}, default="mean"
+        How -log tail probabilities of the members become one score. "mean" is Fisher's method,
+        "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
+    weights : array-like of shape (n_members,), default=None
+        Weights of the members, at least 0, with "mean" and "cauchy"; None: all the same.
+    folds : int, default=2
+        Number of folds, at least 2, in which members without leave-one-out scores are fitted; the
+        default members have such scores. Each fold's model is calibrated by the rows of its fold,
+        and their tails are averaged.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of all members for the threshold and :meth:`p_value`.
+    n_jobs : int, default=None
+        Models to fit at the same time, by joblib; None: 1, -1: one per core.
+    random_state : int, RandomState or None, default=None
+        Seed of folds, rows held out, and members with ``random_state=None``.
+    verbose : int, default=0
+        Whether to show a progress bar over the models.
+
+    Attributes
+    ----------
+    members_ : dict of str to detector
+        Fitted members; a list of models, one per fold, of those that were fitted in folds.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Histories of all members that are trained, with columns ``member`` and ``fold``.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only with a member with ``use_labels=True``.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Neighbors : The member that is hardest to beat alone.
+
+    Notes
+    -----
+    With "mean" ``score_samples`` is the mean over members of log p_j(x), in nats: -3 is as unusual
+    as one normal row in twenty, by all members. The tail probability is the conformal one at the
+    reference scores and continuous between them; beyond the largest it goes on falling, so that
+    the order of far rows is never lost. It is a score: p-values with a guarantee are those of
+    :meth:`p_value`.
+
+    Reference scores are those of at most 10,000 training rows, each from a model that has not seen
+    the row. `Neighbors`, `LocalGaussian` and `KernelDenoiser` leave a training row out by
+    themselves, and are fitted once on all rows. With fewer than 4 rows there are no folds, and
+    members are calibrated by the rows they were fitted on.
+
+    Members that search among the same training rows share one search.
+
+    ``save`` needs members of this package; pickle and joblib work with all.
+
+    References
+    ----------
+    .. [1] R. A. Fisher. Statistical Methods for Research Workers. 1925.
+    .. [2] Y. Liu and J. Xie. Cauchy Combination Test: A Powerful Test with Analytic p-Value
+       Calculation under Arbitrary Dependency Structures. Journal of the American Statistical
+       Association, 2020. https://arxiv.org/abs/1808.09011
+    .. [3] C. C. Aggarwal and S. Sathe. Theoretical Foundations and Algorithms for Outlier
+       Ensembles. SIGKDD Explorations, 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from skgenad import Committee, KernelDenoiser, Neighbors
+    >>> X = np.random.RandomState(0).randn(200, 5)
+    >>> members = [("near", Neighbors()), ("kernel", KernelDenoiser())]
+    >>> committee = Committee([*members, ("forest", IsolationForest())], random_state=0).fit(X)
+    >>> committee.predict(np.full((1, 5), 9.0))
+    array([-1])
+    >>> list(committee.member_scores(X[:2]))
+    ['near', 'kernel', 'forest']
+    >>> committee.set_params(forest="drop", near__n_neighbors=3).fit(X).predict(X[:1])
+    array([1])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "members": [list, tuple, None],
+        "combine": [StrOptions(set(COMBINE))],
+        "weights": ["array-like", None],
+        "folds": [Interval(Integral, 2, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        **BaseDetector._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        members: Named | None = None,
+        *,
+        combine: str = "mean",
+        weights: Sequence[float] | None = None,
+        folds: int = 2,
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.members = members
+        self.combine = combine
+        self.weights = weights
+        self.folds = folds
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---- parameters -----------------------------------------------------------------------
+
+    @property
+    def _named(self) -> list[tuple[str, Any]]:
+        """Names and members, the default ones if none were given."""
+        return default_members() if self.members is None else self.members  # type: ignore[return-value]
+
+    @_named.setter
+    def _named(self, members: list[tuple[str, Any]]) -> None:
+        self.members = members
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters, with `deep` those of the members as ``<name>__<parameter>``, too.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list members, and their parameters, by their names.
+
+        Returns
+        -------
+        parameters : dict
+            Values by names. Those of the default members are there as well.
+        """
+        try:
+            return self._get_params("_named", deep=deep)
+        except (TypeError, ValueError):  # what is no list of pairs is refused in `fit`
+            return super().get_params(deep=False)
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Set parameters of the committee, members by their names, and parameters of members.
+
+        Parameters
+        ----------
+        **parameters : dict
+            As :meth:`get_params` names them; ``mpdr="drop"`` leaves a member out.
+
+        Returns
+        -------
+        self : object
+            The committee.
+        """
+        own = set(self._get_param_names())
+        if self.members is None and "members" not in parameters and not set(parameters) <= own:
+            self.members = default_members()
+        self._set_params("_named", **parameters)
+        return self
+
+    def _voters(self) -> tuple[Named, NDArray]:
+        """Members that are not dropped, checked, and their weights, whose sum is 1."""
+        members = self._named
+        pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in members)
+        if not pairs or not members:
+            raise ValueError(
+                f"members={self.members!r} must be a list of pairs of a name and a detector, one "
+                "at least, such as [('mpdr', MPDR()), ('neighbors', Neighbors())]."
+            )
+        self._validate_names([name for name, _ in members])
+        weights = self._checked_weights(len(members))
+        kept = [j for j, (_, member) in enumerate(members) if member != "drop"]
+        for name, member in (members[j] for j in kept):
+            if isinstance(member, type) or not (
+                hasattr(member, "fit") and hasattr(member, "score_samples")
+            ):
+                raise ValueError(
+                    f"member {name!r} must be an unfitted detector with fit and score_samples, "
+                    f"got {member!r}. A detector of pyod needs skgenad.compat.PyODDetector."
+                )
+        if not kept or weights[kept].sum() <= 0:
+            raise ValueError("All members are dropped or have a weight of 0; keep one at least.")
+        return [members[j] for j in kept], weights[kept] / weights[kept].sum()
+
+    def _checked_weights(self, n: int) -> NDArray:
+        if self.weights is None:
+            return np.ones(n)
+        if self.combine not in ("mean", "cauchy"):
+            refuse_unused(self, ("weights",), f"combine={self.combine!r} has no weights")
+        weights = np.asarray(self.weights, dtype=np.float64)
+        if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise ValueError(
+                f"weights={self.weights!r} must hold a number of at least 0 for each of the {n} "
+                "members."
+            )
+        return weights
+
+    # ---- fit ------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Fit every member, out of sample, and take the units of their scores.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2, taken as normal but for the share `contamination`.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for members with ``use_labels=True``; all others ignore it.
+
+        Returns
+        -------
+        self : object
+            The fitted committee. If `fit` is interrupted or fails, it stays what it was before.
+
+        Raises
+        ------
+        ValueError
+            If the members are no list of named detectors, or a parameter has no effect.
+        """
+        with self._all_or_nothing():
+            voters, weights = self._voters()
+            if all(leaves_out(member) for _, member in voters):
+                refuse_unused(self, ("folds",), "every member leaves training rows out by itself")
+            X, codes = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+            self._image_shape = shape_of(voters)
+            self.seed_ = draw_seed(self.random_state)
+            train, codes, held_out = self._split_calibration(X, codes)
+            labels = None if codes is None else self.classes_[codes]
+            self._members = self._learn(voters, train, labels)
+            self._share_searches()
+            self._weights = weights
+            # What the members were made from: `set_params` may change them before a `save`.
+            now = self.get_params(deep=False)
+            self._fitted_parameters = {
+                name: clone(value, safe=False) for name, value in now.items()
+            }
+            tables = [table for member in self._members for table in member.history]
+            self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
+            self.calibration_scores_ = None
+            if held_out is not None:
+                self.calibration_scores_ = np.sort(self._score(held_out))
+            self._set_offset(X)
+        return self
+
+    def _learn(self, voters: Named, train: NDArray, labels: NDArray | None) -> list[Member]:
+        tasks = tasks_of(voters, len(train), self.folds, self.seed_)
+        rows = self._with_names(train)
+        calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
+        parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
+        members = [Member(name) for name, _ in voters]
+        bar = tqdm(tasks, desc="members", disable=not self.verbose)
+        for task, (model, tail) in zip(bar, parallel(calls), strict=True):
+            bar.set_postfix_str(members[task.member].name, refresh=False)
+            members[task.member].models.append(model)
+            members[task.member].tails.append(tail)
+        return members
+
+    def _with_names(self, X: NDArray) -> Any:
+        """Rows with the names of columns, if they have names."""
+        if hasattr(self, "feature_names_in_"):
+            return pd.DataFrame(X, columns=self.feature_names_in_)
+        return X
+
+    @property
+    def _uses_labels(self) -> bool:
+        return any(getattr(member, "_uses_labels", False) for _, member in self._named)
+
+    def _shape(self, reset: bool) -> Shape | None:
+        return shape_of(self._voters()[0]) if reset else self._image_shape
+
+    # ---- score ----------------------------------------------------------------------------
+
+    def _score(self, X: NDArray) -> NDArray:
+        return -COMBINE[self._fitted_parameters["combine"]](self._tails(X), self._weights)
+
+    def _tails(self, X: NDArray) -> NDArray:
+        """Minus log tail probabilities (n, members) of rows, chunk by chunk for shared searches."""
+        tails = np.empty((len(X), len(self._members)))
+        for start in range(0, len(X), SCORING_CHUNK):
+            chunk = slice(start, start + SCORING_CHUNK)
+            rows = self._with_names(X[chunk])
+            tails[chunk] = np.column_stack([member.tail(rows) for member in self._members])
+        return tails
+
+    def _share_searches(self) -> None:
+        share(model for member in self._members for model in member.models)
+
+    @property
+    def members_(self) -> dict[str, Any]:
+        """Fitted members by their names; a list, one per fold, of those that were cross-fitted."""
+        check_is_fitted(self, "_members")
+        return {m.name: m.models[0] if len(m.models) == 1 else m.models for m in self._members}
+
+    def member_scores(self, X: ArrayLike) -> pd.DataFrame:
+        """Score rows by every member alone, in the unit that the committee scores in.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : DataFrame of shape (n_samples, n_members)
+            Log tail probabilities, in nats; higher is more normal. Columns are the members' names.
+        """
+        check_is_fitted(self)
+        tails = self._tails(self._validate(X, reset=False))
+        return pd.DataFrame(-tails, columns=[member.name for member in self._members])
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def _dismantle(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+        return dismantle_committee(self)
+
+    @classmethod
+    def _rebuild(
+        cls, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
+    ) -> Any:
+        return rebuild_committee(cls, document, arrays, device)
+
+    def _settle(self) -> None:
+        for member in self._members:
+            for model in member.models:
+                model._settle()
+        self._share_searches()

@@ -1,0 +1,186 @@
+"""Any estimator with scores of scikit-learn's sign as a detector with the package's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
+from sklearn.base import clone
+
+from skgenad._core.checks import StrOptions, fit_context
+from skgenad._core.contract import BaseDetector
+from skgenad._core.rows import Shape
+from skgenad._core.units import StandardUnits
+from skgenad._tensors.device import shortened
+from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
+
+from ._detector import global_seeds
+
+
+class ScoreDetector(BaseDetector):
+    """Give any estimator with ``score_samples`` the contract of this package's detectors.
+
+    scikit-learn's ``GaussianMixture``, ``KernelDensity``, ``IsolationForest``, ``OneClassSVM`` and
+    ``LocalOutlierFactor(novelty=True)`` are such estimators, `PyODDetector` makes one of pyod's
+    detectors, and pipelines that end in one are, too. They get standardised columns, a threshold by
+    the share of rows to flag, p-values from rows held out, and seeds.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted, with ``fit`` and ``score_samples`` (higher for normal rows). It is cloned before
+        it is fitted. Its parameters are reached as ``estimator__<name>``.
+    standardize : "auto" or bool, default="auto"
+        Whether columns are centred and scaled first; "auto" does.
+    contamination : float, default=0.1
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+    calibration_fraction : float, default=0.0
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    random_state : int, RandomState or None, default=None
+        Seed of the rows held out, and of every ``random_state`` of the estimator, nested ones too,
+        that is None; an estimator that draws from global generators gets some of its own.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted clone. It takes rows in standard units, unless ``standardize=False``.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    calibration_scores_ : ndarray or None
+        Sorted scores of the rows held out.
+    seed_ : int
+        Seed drawn from `random_state`.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    PyODDetector : Makes a detector of pyod an estimator with ``score_samples``.
+    skgenad.GaussianMixtures : Mixtures of several sizes, with files, batches and log densities.
+
+    Notes
+    -----
+    ``score_samples`` is the estimator's own, in its unit, with the digits of float32: the last bits
+    of many an estimator's scores depend on a row's place among the others. What is below float64's
+    range, as the log density of a kernel without tails, counts as its lowest number.
+
+    A threshold that the estimator has itself, and its parameter `contamination`, have no influence.
+    There is no `save`: an estimator of any kind needs pickle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.neighbors import KernelDensity
+    >>> from skgenad.compat import ScoreDetector
+    >>> X = np.random.RandomState(0).randn(200, 2) * [1, 1000]
+    >>> kernels = KernelDensity(bandwidth=0.5)
+    >>> detector = ScoreDetector(kernels, calibration_fraction=0.5, random_state=0).fit(X)
+    >>> detector.predict([[0, 0], [0, 9000]])
+    array([ 1, -1])
+    >>> detector.p_value([[0, 9000]]).round(2)
+    array([0.01])
+    """
+
+    estimator_: Any
+    _units: StandardUnits | None
+
+    _parameter_constraints: ClassVar[dict] = {
+        # `fit` checks it, with an error that says what to do.
+        "estimator": "no_validation",
+        "standardize": [StrOptions({"auto"}), "boolean"],
+        **BaseDetector._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        standardize: str | bool = "auto",
+        contamination: float = 0.1,
+        calibration_fraction: float = 0.0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.standardize = standardize
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Fit a clone of the estimator, and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted detector. If `fit` is interrupted or fails, it stays what it was before.
+
+        Raises
+        ------
+        TypeError
+            If `estimator` has no ``fit`` or no ``score_samples``.
+        """
+        estimator = self._clone()
+        with self._all_or_nothing():
+            X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
+            self.seed_ = draw_seed(self.random_state)
+            train, _, held_out = self._split_calibration(X, None)
+            self._units = StandardUnits.of(train) if self.standardize else None
+            seed = derived_seed(self.seed_, 0)
+            seed_unseeded(estimator, seed)
+            with _surroundings(seed):
+                self.estimator_ = estimator.fit(self._rows(train))
+            self.calibration_scores_ = None
+            if held_out is not None:
+                self.calibration_scores_ = np.sort(self._score(held_out))
+            self._set_offset(X)
+        return self
+
+    def _clone(self) -> Any:
+        """Copy the estimator, unfitted, or say why it is none."""
+        wanted, given = ("fit", "score_samples"), self.estimator
+        if isinstance(given, type) or not all(hasattr(given, name) for name in wanted):
+            raise TypeError(
+                f"estimator must be an unfitted estimator with fit and score_samples, got {given!r}"
+                ". Pass for example GaussianMixture(); LocalOutlierFactor has scores of new rows "
+                "with novelty=True, and a detector of pyod with a PyODDetector around it."
+            )
+        return clone(given)
+
+    def _rows(self, X: NDArray) -> NDArray:
+        """Rows (n, d) as the estimator gets them, float64."""
+        rows = X if self._units is None else self._units.to_standard(X)
+        return rows.astype(np.float64, copy=False)
+
+    def _score(self, X: NDArray) -> NDArray:
+        with _surroundings(0):
+            scores = np.asarray(self.estimator_.score_samples(self._rows(X)), dtype=np.float64)
+        limits = np.finfo(np.float64)
+        return np.clip(shortened(torch.from_numpy(scores)).numpy(), limits.min, limits.max)
+
+    def _shape(self, reset: bool) -> Shape | None:
+        return None
+
+
+@contextmanager
+def _surroundings(seed: int) -> Iterator[None]:
+    """Run a block with global generators of its own, and as for numpy's rows, which it gets.
+
+    Some estimators draw from global generators because they have no ``random_state``.
+    """
+    with global_seeds(seed), config_context(array_api_dispatch=False):
+        yield
