@@ -78,7 +78,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of all members for the threshold and :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     n_jobs : int, default=None
         Models to fit at the same time, by joblib; None: 1, -1: one per core.
     random_state : int, RandomState or None, default=None
