@@ -162,5 +162,5 @@ def test_every_parameter_that_is_gone_is_in_the_changelog(script):
 def test_every_file_of_results_is_that_of_a_script():
     known = {*SCRIPTS, "adbench", "hierarchies", "results", "speed", "speed_gpu"}
     suites = {"oddbench", "contaminated", "all_rows"}  # what test_suite_scripts.py is about
-    trials = {"mixtures", "mixtures_cost"}  # variants of one detector, with its sizes in each row
+    trials = {"kernel_base", "mixtures", "mixtures_cost"}  # variants of one detector or energy
     assert {path.parent.name for path in RESULTS.rglob("*.csv")} - suites == known | trials

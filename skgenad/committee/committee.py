@@ -63,8 +63,9 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     members : list of (str, detector), default=None
         Names and unfitted detectors: of this package, of scikit-learn, of pyod through
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
-        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`; "local", the
-        same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian", `LocalGaussian`.
+        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`;
+        "local", the same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian",
+        `LocalGaussian`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
@@ -77,7 +78,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     contamination : float, default=0.1
         Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of all members for the threshold and :meth:`p_value`.
+        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     n_jobs : int, default=None
         Models to fit at the same time, by joblib; None: 1, -1: one per core.
     random_state : int, RandomState or None, default=None

@@ -137,8 +137,7 @@ class LocalGaussian(BaseGenerativeDetector):
         Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
         first fit.
     device : str, default="auto"
-        "auto" (CUDA, then MPS, then CPU) or the name of a torch device. Neighbours are found
-        on the CPU.
+        "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
         Seed of the choice of anchors.
 
@@ -180,6 +179,8 @@ class LocalGaussian(BaseGenerativeDetector):
     itself, which is then left out (one of them, if there are copies). So training rows are scored
     as if they had not been trained on, `predict` flags the share `contamination` of them, and the
     threshold is right for new rows.
+
+    Neighbours are found on the CPU, whatever the device is.
 
     `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
     so far, however those were divided into batches.
