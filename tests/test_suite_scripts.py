@@ -154,7 +154,7 @@ def test_all_rows_train_and_are_scored(script, tmp_path, monkeypatch):
     monkeypatch.setattr(contaminated, "fetch_adbench", lambda *a, **k: (X, y))
     file = contaminated.whole_sets_file(tmp_path)
     with file:
-        for name in contaminated.known(["kNN-z", "IForest", "Committee"]):
+        for name in contaminated.known(["kNN-z", "IForest", "Committee-robust"]):
             for place in contaminated.WHOLE_SETS:
                 (row,) = contaminated._compute(place, 1, name, data_home=None)
                 cell = {"dataset": place, "seed": 1, "detector": name}

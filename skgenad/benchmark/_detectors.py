@@ -55,6 +55,7 @@ def _knn_z(seed: int) -> Any:
 # pyod's default settings throughout, as in ADBench; `verbose` only silences two printing networks.
 DETECTORS: dict[str, Factory] = {
     "Committee": partial(_ours, "Committee"),
+    "Committee-robust": partial(_ours, "Committee", members="robust"),
     "Neighbors": partial(_ours, "Neighbors"),
     "KernelDenoiser": partial(_ours, "KernelDenoiser"),
     "LocalGaussian": partial(_ours, "LocalGaussian"),

@@ -35,7 +35,9 @@ def _parameters_to_json(parameters: dict[str, Any], prefix: str = "") -> dict[st
     """Document of parameters, among which there may be `members`, of names that a prefix has."""
     document = {n: to_json(prefix + n, v) for n, v in parameters.items() if n != "members"}
     members = parameters.get("members")
-    if members is not None:
+    if isinstance(members, str):
+        document["members"] = members
+    elif members is not None:
         document["members"] = [[name, _unfitted(name, member)] for name, member in members]
     return document
 
@@ -55,8 +57,11 @@ def _unfitted(name: str, member: Any) -> Any:
 
 def _parameters(document: dict[str, Any]) -> dict[str, Any]:
     parameters = {n: from_json(value) for n, value in document.items() if n != "members"}
-    if "members" in document:
-        parameters["members"] = [(str(n), _made(member)) for n, member in document["members"]]
+    members = document.get("members")
+    if isinstance(members, str):
+        parameters["members"] = members
+    elif members is not None:
+        parameters["members"] = [(str(n), _made(member)) for n, member in members]
     return parameters
 
 

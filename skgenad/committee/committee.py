@@ -31,6 +31,7 @@ from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.training import empty_history
 from skgenad._tensors.seeds import draw_seed
+from skgenad.likelihoods.mahalanobis import Mahalanobis
 from skgenad.neighbors._search import share
 from skgenad.neighbors.kernel_denoiser import KernelDenoiser
 from skgenad.neighbors.local_gaussian import LocalGaussian
@@ -51,6 +52,19 @@ def default_members() -> list[tuple[str, Any]]:
     ]
 
 
+def robust_members() -> list[tuple[str, Any]]:
+    """Members of ``Committee(members="robust")``, unfitted.
+
+    None of them can be talked into a small cluster of anomalies, as those with a scale of the
+    neighbourhood's own are.
+    """
+    return [
+        ("neighbors", Neighbors()),
+        ("wide", Neighbors(n_neighbors=20)),
+        ("distance", Mahalanobis()),
+    ]
+
+
 class Committee(SavingMixin, BaseComposition, BaseDetector):
     """Detect anomalies by the agreement of a few strong, different detectors.
 
@@ -60,12 +74,13 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     Parameters
     ----------
-    members : list of (str, detector), default=None
+    members : list of (str, detector) or "robust", default=None
         Names and unfitted detectors: of this package, of scikit-learn, of pyod through
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
         ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`;
         "local", the same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian",
-        `LocalGaussian`.
+        `LocalGaussian`. "robust", for training rows of which some are anomalies: "neighbors",
+        `Neighbors`; "wide", the same with 20 neighbours; "distance", `Mahalanobis`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
@@ -152,7 +167,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "members": [list, tuple, None],
+        "members": [list, tuple, StrOptions({"robust"}), None],
         "combine": [StrOptions(set(COMBINE))],
         "weights": ["array-like", None],
         "folds": [Interval(Integral, 2, None, closed="left")],
@@ -163,7 +178,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     def __init__(
         self,
-        members: Named | None = None,
+        members: Named | str | None = None,
         *,
         combine: str = "mean",
         weights: Sequence[float] | None = None,
@@ -189,6 +204,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     @property
     def _named(self) -> list[tuple[str, Any]]:
         """Names and members, the default ones if none were given."""
+        if isinstance(self.members, str):
+            return robust_members()
         return default_members() if self.members is None else self.members  # type: ignore[return-value]
 
     @_named.setter
@@ -227,8 +244,9 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             The committee.
         """
         own = set(self._get_param_names())
-        if self.members is None and "members" not in parameters and not set(parameters) <= own:
-            self.members = default_members()
+        named = self.members is None or isinstance(self.members, str)
+        if named and "members" not in parameters and not set(parameters) <= own:
+            self.members = self._named
         self._set_params("_named", **parameters)
         return self
 
