@@ -2,17 +2,20 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import cauchy as cauchy_variable
-from scipy.stats import kstest, spearmanr
+from scipy.stats import ks_2samp, kstest, spearmanr
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import LocalOutlierFactor
+from sklearn.neighbors import KernelDensity, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -28,6 +31,7 @@ from skgenad.committee._combine import COMBINE
 from skgenad.committee._members import Member, leaves_out, tasks_of
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
+from ._files import rewrite
 from ._settings import EVERY, tiny
 
 CPU = {"device": "cpu"}
@@ -173,6 +177,22 @@ def test_weights_count_and_a_weight_of_0_is_as_good_as_a_drop():
     assert list(dropped.members_) == ["near", "kernel"]
 
 
+def test_a_member_without_weight_changes_nothing_however_far_out_it_is():
+    tails = np.array([[3.0, 1000.0], [3.0, 25.0], [3.0, 1.0], [-2.0, 1e300], [900.0, 0.0]])
+    weights = np.array([1.0, 0.0])
+    for name in ("mean", "cauchy"):
+        alone = COMBINE[name](tails[:, :1], weights[:1])
+        np.testing.assert_array_equal(COMBINE[name](tails, weights), alone)
+
+
+def test_scores_of_others_may_be_infinite():
+    """A kernel without tails has densities of 0, and a file of a forest may have anything."""
+    X = normal()
+    other = ("flat", KernelDensity(kernel="tophat", bandwidth=0.3))
+    fitted = committee([("near", Neighbors(**CPU)), other]).fit(X)
+    assert np.isfinite(fitted.score_samples(np.concatenate([X, X + 1e9]))).all()
+
+
 # ---- members --------------------------------------------------------------------------------
 
 
@@ -239,6 +259,36 @@ def test_images_go_to_all_members():
     np.testing.assert_array_equal(fitted.score_samples(images), fitted.score_samples(flat))
 
 
+def test_pixels_in_bytes_and_in_fractions_are_the_same_to_all_members():
+    images = np.random.RandomState(0).randint(0, 256, (40, 1, 4, 4)).astype(np.uint8)
+    net = tiny(Autoencoder, image_shape=(1, 4, 4))
+    for given in (images, images / 255):
+        fitted = committee([("net", net), ("near", Neighbors(**CPU))]).fit(given)
+        scores = fitted.score_samples(images)
+        np.testing.assert_array_equal(fitted.score_samples(images / 255), scores)
+
+
+def test_rows_of_rare_classes_are_spread_over_the_folds():
+    y = np.zeros(80, dtype=int)
+    y[[3, 50]] = 1
+    for seed in range(4):
+        fitted = committee([("ratio", Mahalanobis(use_labels=True, relative=True, **CPU))])
+        models = fitted.set_params(random_state=seed).fit(normal(), y).members_["ratio"]
+        assert [model.classes_.tolist() for model in models] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_pipeline_that_rotates_rows_leaves_them_out_all_the_same(kind):
+    X = normal(200, 6).astype(kind)
+    member = make_pipeline(PCA(4, svd_solver="full"), Neighbors(**CPU))
+    fitted = committee([("pipe", member)]).fit(X)
+    new = fitted.member_scores(normal(400, 6, seed=1).astype(kind))
+    assert ks_2samp(fitted.member_scores(X)["pipe"], new["pipe"]).pvalue > 0.01
+    scorer = fitted.members_["pipe"]
+    rows = scorer[-1].units_.to_standard(scorer[:-1].transform(X.astype(np.float64)))
+    assert (scorer[-1].module_.anchors.places(torch.from_numpy(rows)) >= 0).all()
+
+
 def test_models_fit_in_processes_give_the_same():
     X = normal()
     one, two = (committee(n_jobs=jobs).fit(X) for jobs in (None, 2))
@@ -250,6 +300,28 @@ def test_members_that_search_among_the_same_rows_share_a_search():
     for whole in (fitted, pickle.loads(pickle.dumps(fitted))):
         searches = [whole.members_[n].module_.anchors for n in ("neighbors", "local", "gaussian")]
         assert len({id(search) for search in searches}) == 1
+
+
+def test_a_pickle_of_another_device_shares_a_search_as_well():
+    fitted = Committee([("a", Neighbors(**CPU)), ("b", LocalGaussian(**CPU))]).fit(normal())
+    before = fitted.score_samples(normal())
+    for model in fitted.members_.values():
+        model.device_ = torch.device("cuda")  # such pickles hold copies of modules
+    twin = pickle.loads(pickle.dumps(fitted))
+    for model in twin.members_.values():
+        assert model.module_.anchors is twin.members_["a"].module_.anchors
+        model.device_ = torch.device("cpu")
+    np.testing.assert_array_equal(twin.set_params(combine="max").score_samples(normal()), before)
+
+
+def test_threads_that_score_at_the_same_time_get_their_own_scores():
+    fitted = Committee(random_state=0).fit(normal(200))
+    fitted = pickle.loads(pickle.dumps(fitted))  # without the tree, which threads then build
+    asked = [normal(200, seed=seed) for seed in range(1, 5)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fitted.score_samples, asked * 2))
+    for rows, scores in zip(asked * 2, found, strict=True):
+        np.testing.assert_array_equal(fitted.score_samples(rows), scores)
 
 
 # ---- parameters -----------------------------------------------------------------------------
@@ -265,6 +337,31 @@ def test_default_members_are_parameters_like_any_other():
     assert dict(unfitted.members)["neighbors"].n_neighbors == 9
     assert dict(unfitted.members)["gaussian"] == "drop"
     assert dict(Committee()._named)["neighbors"].n_neighbors == 5
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_members_of_any_kind_of_list_are_set_by_their_names(kind):
+    given = kind(trio())
+    changed = Committee(given).set_params(near="drop", kernel__bandwidth=0.5)
+    assert dict(changed.members)["near"] == "drop"
+    assert dict(changed.members)["kernel"].bandwidth == 0.5
+    assert dict(given)["near"] != "drop" and not hasattr(changed, "near")
+
+
+def test_new_members_are_set_before_what_is_set_of_them():
+    changed = Committee().set_params(members="robust", wide__n_neighbors=9, neighbors="drop")
+    assert dict(changed.members)["wide"].n_neighbors == 9
+    assert dict(changed.members)["neighbors"] == "drop"
+    changed.set_params(members=trio(), near__n_neighbors=2)
+    assert [name for name, _ in changed.members] == ["near", "kernel", "distance"]
+    assert changed.get_params()["near__n_neighbors"] == 2
+
+
+def test_names_that_are_refused_change_no_members():
+    unfitted = Committee()
+    with pytest.raises(ValueError, match="Invalid parameter 'wide'"):
+        unfitted.set_params(neighbors="drop", wide__n_neighbors=9)
+    assert unfitted.members is None
 
 
 def test_members_are_searched_over():
@@ -287,6 +384,7 @@ def test_members_are_searched_over():
     [
         ({"members": []}, "list of pairs"),
         ({"members": [Neighbors()]}, "list of pairs"),
+        ({"members": [(1, Neighbors())]}, "list of pairs"),
         ({"members": [("a", Neighbors), ("b", Neighbors())]}, "member 'a' must be an unfitted"),
         ({"members": [("a", StandardScaler())]}, "score_samples"),
         ({"members": [("a", Neighbors()), ("a", Neighbors())]}, "not unique"),
@@ -303,6 +401,7 @@ def test_members_are_searched_over():
     ],
 )
 def test_what_makes_no_sense_is_refused(parameters, message):
+    assert not Committee(**{"members": trio(), **parameters})._uses_labels
     with pytest.raises(ValueError, match=message):
         Committee(**{"members": trio(), **parameters}).fit(normal())
 
@@ -398,6 +497,77 @@ def test_a_file_holds_the_whole(members, tmp_path):
     assert len(loaded.history_) == len(fitted.history_)
     again = clone(loaded).fit(X)
     np.testing.assert_array_equal(again.score_samples(new), loaded.score_samples(new))
+
+
+def test_a_file_keeps_classes_weights_and_names_that_are_numbers(tmp_path):
+    X, y = normal(), np.arange(80) % 2
+    members = [
+        ("1", tiny(Autoencoder)),
+        ("labels", Mahalanobis(use_labels=True, **CPU)),
+        ("inner", Committee([("labels", Mahalanobis(use_labels=True, **CPU))])),
+    ]
+    fitted = committee(members, weights=np.array([1.0, 2.0, 3.0])).fit(X, y)
+    fitted.save(tmp_path / "committee")
+    loaded = Committee.load(tmp_path / "committee")
+    np.testing.assert_array_equal(loaded.score_samples(X), fitted.score_samples(X))
+    assert loaded.classes_.tolist() == [0, 1] and loaded.weights == [1, 2, 3]
+    assert set(loaded.history_["member"]) == {"1"}
+
+
+def test_the_device_of_members_is_that_of_loading(tmp_path):
+    fitted = committee([("a", Neighbors()), ("b", Committee([("c", Mahalanobis())]))]).fit(normal())
+    fitted.save(tmp_path / "committee")
+    loaded = Committee.load(tmp_path / "committee", device="cpu").get_params()
+    assert loaded["a__device"] == loaded["b__c__device"] == "cpu"
+
+
+def members_in(document):
+    return document["state"]["_members"]
+
+
+def parameters_in(document):
+    return document["state"]["_fitted_parameters"]
+
+
+def first_of(document):
+    return parameters_in(document)["members"][0][1]
+
+
+BAD_DOCUMENTS = {
+    "unknown class 'Popen'": lambda d: members_in(d)["0.0"].update({"class": "Popen"}),
+    "the unknown class 'os.system'": lambda d: first_of(d).update({"class": "os.system"}),
+    "unexpected keyword argument 'hook'": lambda d: first_of(d)["parameters"].update(hook="x"),
+    "members": lambda d: parameters_in(d).update(members="magic"),
+    "must be an unfitted": lambda d: parameters_in(d)["members"][0].__setitem__(1, "magic"),
+    "where the parameters have": lambda d: parameters_in(d)["members"].pop(),
+    "2 members with 3 weights": lambda d: members_in(d)["names"].pop(),
+    "without a model": lambda d: members_in(d)["names"][0].__setitem__(1, 0),
+    "'0.1'": lambda d: members_in(d)["names"][0].__setitem__(1, 10**12),
+    "Unexpected key '2.1": lambda d: members_in(d)["names"][2].__setitem__(1, 1),
+    "Unexpected key 'more'": lambda d: d["state"].update(more=1),
+    "columns in a committee for 4": lambda d: d["state"].update(n_features_in_=4),
+    "does not make 3 columns": lambda d: d["state"].update(_image_shape=[1, 2, 2]),
+}
+BAD_ARRAYS = {
+    "Unexpected key '9.0.more'": lambda a: a.update({"_members.9.0.more": np.zeros(2)}),
+    "weights that are no": lambda a: a.update(_weights=np.full(3, np.nan)),
+    "3 members with 1 weights": lambda a: a.update(_weights=np.ones(1)),
+    r"places, heights with \[0, 80\] rows": lambda a: a.update(
+        {"_members.0.0.tail.places": np.zeros(0)}
+    ),
+    r"rows, keys with \[3, 80\] rows": lambda a: a.update(
+        {"_members.0.0.module_.anchors.keys": np.zeros(3, np.float32)}
+    ),
+}
+
+
+@pytest.mark.parametrize("message", [*BAD_DOCUMENTS, *BAD_ARRAYS])
+def test_documents_that_do_not_fit_are_refused(message, tmp_path):
+    path = tmp_path / "committee"
+    committee().fit(normal()).save(path)
+    rewrite(path, BAD_DOCUMENTS.get(message), BAD_ARRAYS.get(message))
+    with pytest.raises(ValueError, match=f"does not describe a Committee.*{message}"):
+        Committee.load(path)
 
 
 def test_the_default_committee_can_be_saved(tmp_path):

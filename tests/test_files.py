@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import struct
 import subprocess
 import sys
 
@@ -19,6 +18,7 @@ from skgenad._core.files import _digest
 from skgenad._core.state import STATE
 from skgenad.energies import Chain, Manifold, Replay
 
+from ._files import read_metadata, rewrite
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
 all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
@@ -41,23 +41,6 @@ def saved(tmp_path):
     parts = {"manifold": Manifold((2, 3), steps=10), "replay": Replay(20)}
     tiny("MPDR", **parts, calibration_fraction=0.2).fit(normal_rows()).save(path)
     return path
-
-
-def read_metadata(path):
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    return json.loads(raw[8 : 8 + length])["__metadata__"]
-
-
-def rewrite(path, change_document=None, change_arrays=None):
-    """Change a file as someone would who knows how the digest is made."""
-    document, arrays = json.loads(read_metadata(path)["skgenad"]), load_file(path)
-    if change_document is not None:
-        change_document(document)
-    if change_arrays is not None:
-        change_arrays(arrays)
-    text = json.dumps(document)
-    save_file(arrays, path, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
 
 
 # ---- the table of state ---------------------------------------------------------------------

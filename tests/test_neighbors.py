@@ -134,6 +134,14 @@ def test_the_local_gaussian_is_the_mahalanobis_distance_to_the_nearest_rows(d):
         assert got == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_local_gaussian_is_the_same_whatever_the_order_of_rows():
+    X = np.concatenate([np.zeros((1100, 3)), normal(200, 3)])
+    new = 2 * normal(20, 3, seed=1)
+    copies_first, copies_last = (LocalGaussian(**CPU).fit(rows) for rows in (X, X[::-1].copy()))
+    scores = copies_first.score_samples(new)
+    np.testing.assert_allclose(scores, copies_last.score_samples(new), rtol=1e-4)
+
+
 def test_a_local_gaussian_knows_the_direction_in_which_rows_vary():
     t = np.random.RandomState(0).uniform(-3, 3, 400)
     X = np.column_stack([t, t + 0.05 * np.random.RandomState(1).randn(400)])
@@ -332,6 +340,14 @@ def test_models_with_equal_anchors_share_a_search_and_others_do_not():
     for order in (models, models[::-1], models):
         for model in order:
             np.testing.assert_array_equal(model.score_samples(new), before[models.index(model)])
+
+
+def test_models_that_keep_different_numbers_of_rows_share_no_search():
+    X = normal(60)
+    models = [Neighbors(max_anchors=60, **CPU).fit(X), LocalGaussian(**CPU).fit(X)]
+    share(models)
+    sizes = [len(model.partial_fit(X + 1).module_.anchors) for model in models]
+    assert sizes == [60, 120]
 
 
 def test_a_shared_search_looks_once(monkeypatch):

@@ -62,6 +62,16 @@ def test_beyond_the_references_it_goes_on_by_their_upper_half():
     np.testing.assert_allclose(at(tail, [-2.0]), [-1.0])
 
 
+@pytest.mark.parametrize(
+    "references", [[0.0, 1e-310], [1.0, 1.0 + 2**-52], [-1e307, 1e307], [1e307] * 3]
+)
+def test_extreme_references_give_finite_numbers_that_never_fall(references):
+    largest = np.finfo(np.float64).max / 4
+    places = [-largest, -1e300, -1.0, 0.0, 1e-310, 1.0, 1.0 + 2**-52, 1e300, 1e307, largest]
+    result = at(learned(references), places)
+    assert np.isfinite(4 * result).all() and (np.diff(result) >= 0).all()
+
+
 def test_all_references_the_same_are_no_division_by_zero():
     np.testing.assert_allclose(at(learned([3.0] * 9), [2.0, 3.0, 4.0]), [-1.0, 0.0, 1.0])
 
@@ -95,3 +105,6 @@ def test_a_state_of_any_length_is_loaded():
     np.testing.assert_array_equal(at(copy.deepcopy(tail), places), at(tail, places))
     with pytest.raises(RuntimeError, match="size mismatch"):
         other.load_state_dict({**tail.state_dict(), "slopes": torch.ones(3)})
+    for size in (0, 5):
+        with pytest.raises(ValueError, match="places, heights with"):
+            other.load_state_dict({**tail.state_dict(), "places": torch.ones(size)})

@@ -107,6 +107,8 @@ def to_json(name: str, value: Any) -> Any:
         return {"tuple": [to_json(name, item) for item in value]}
     if isinstance(value, list):
         return [to_json(name, item) for item in value]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":  # comes back as a list
+        return to_json(name, value.tolist())
     if isinstance(value, Part) and Part._registry.get(type(value).__name__) is type(value):
         fields = value.get_params(deep=False).items()
         parameters = {key: to_json(f"{name}__{key}", field) for key, field in fields}

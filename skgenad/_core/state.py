@@ -75,7 +75,7 @@ def _classes(document: dict[str, Any], detector: Any) -> NDArray:
     kind, values = np.dtype(document["type"]), document["values"]
     if kind.kind not in _KINDS or not all(isinstance(v, bool | int | float | str) for v in values):
         raise ValueError(f"classes of type {kind}: {values!r}")
-    if not detector.use_labels:
+    if not detector._uses_labels:
         raise ValueError("classes without use_labels=True")
     return np.array(values, dtype=kind)
 
@@ -104,7 +104,9 @@ def _scores(kept: NDArray | None, detector: Any) -> NDArray | None:
 
 
 def _history(text: str, detector: Any) -> pd.DataFrame:
-    history = pd.read_json(StringIO(text), orient="split", precise_float=True)
+    # A name stays a name, even if it is "1".
+    names: Any = {"stage": str, "member": str}
+    history = pd.read_json(StringIO(text), orient="split", precise_float=True, dtype=names)
     return history if len(history) else empty_history()
 
 
@@ -223,14 +225,17 @@ def restore(detector: Any, state: dict[str, Any], table: Sequence[Fitted]) -> No
 def joined(
     state: dict[str, Any], arrays: dict[str, NDArray], table: Sequence[Fitted]
 ) -> dict[str, Any]:
-    """Put arrays back to where they were in the state; refuse those that belong nowhere."""
+    """Put arrays back to where they were in the state; refuse what belongs nowhere."""
+    known = {field.name for field in table}
     whole = {
         name: dict(value) if isinstance(value, dict) else value for name, value in state.items()
     }
+    strange = [n for n in state if n not in known]
+    strange += [n for n in arrays if n.partition(".")[0] not in known]
+    if strange:
+        raise ValueError(f"Unexpected key {strange[0]!r}")
     for name, array in arrays.items():
         owner, _, key = name.partition(".")
-        if owner not in {field.name for field in table}:
-            raise ValueError(f"Unexpected key {name!r}")
         if key:
             whole.setdefault(owner, {})[key] = array
         else:

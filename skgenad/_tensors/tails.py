@@ -56,6 +56,7 @@ class Tail(PreciseModule):
         # Where the median is the largest or the smallest value, the other side has the spread.
         gaps = torch.stack([median - places[0], places[-1] - median])
         gaps = gaps.where(gaps > 0, spread if spread > 0 else torch.ones_like(spread))
+        gaps = gaps.clamp_min(torch.finfo(gaps.dtype).tiny)  # so that the slopes are finite
         self.places, self.heights, self.slopes = places, heights, 1 / gaps
 
     def forward(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -73,11 +74,14 @@ class Tail(PreciseModule):
             (values - places[left]) / width
         ).clamp(0, 1)
         low, high = precise(self.slopes)
-        return (
+        result = (
             inside
             + (values - places[-1]).clamp_min(0) * high
             - (places[0] - values).clamp_min(0) * low
         )
+        # Results are added up, over models and members, and the sum must be finite, too.
+        largest = torch.finfo(result.dtype).max / 2**10
+        return result.clamp(-largest, largest)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
@@ -89,9 +93,18 @@ class Tail(PreciseModule):
 def resize_buffers(
     module: nn.Module, names: tuple[str, ...], state_dict: dict[str, Tensor], prefix: str
 ) -> None:
-    """Give buffers as many rows as those in a state have, whose number is not known before."""
-    for name in names:
-        kept = state_dict.get(prefix + name)
+    """Give buffers as many rows as those in a state have, whose number is not known before.
+
+    Raises
+    ------
+    ValueError
+        If the buffers in the state have no rows, or not all as many.
+    """
+    found = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+    sizes = {len(kept) if kept.dim() else 0 for kept in found.values()}
+    if len(sizes) > 1 or 0 in sizes:
+        raise ValueError(f"{', '.join(found)} with {sorted(sizes)} rows")
+    for name, kept in found.items():
         own = getattr(module, name)
-        if kept is not None and kept.dim() == own.dim() and kept.shape[1:] == own.shape[1:]:
+        if kept.dim() == own.dim() and kept.shape[1:] == own.shape[1:]:
             setattr(module, name, own.new_zeros(kept.shape))

@@ -46,6 +46,8 @@ def cauchy(tails: NDArray, weights: NDArray) -> NDArray:
     w_j / (p_j pi), and its logarithm is taken instead. Tails below 0, of rows more normal than any
     training row, stay in order.
     """
+    # A member without weight has no say in which of the two forms is computed.
+    tails, weights = tails[:, weights > 0], weights[weights > 0]
     inside = np.clip(tails, 0, _FAR)
     # p = 1 would give minus infinity, whatever the other members say.
     p = np.minimum(np.exp(-inside), 1 - 1e-9)

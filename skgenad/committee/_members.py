@@ -18,6 +18,8 @@ from skgenad._tensors.seeds import derived_seed, seed_unseeded
 from skgenad._tensors.tails import MOST_REFERENCES, Tail
 
 Named = Sequence[tuple[str, Any]]
+# Energies are this large at most, so that the difference of two is finite.
+_LARGEST = float(np.finfo(np.float64).max) / 4
 
 
 @dataclass
@@ -56,11 +58,11 @@ class Task:
 
 
 def energies(model: Any, X: Any) -> NDArray:
-    """Energies (n,) of rows, high for anomalies; what is infinite becomes the largest number."""
-    scores = -np.asarray(model.score_samples(X), dtype=np.float64).reshape(-1)
+    """Energies (n,) of rows, high for anomalies; what is infinite becomes a very large number."""
+    scores = -np.asarray(model.score_samples(_taken_by(model, X)), dtype=np.float64).reshape(-1)
     if np.isnan(scores).any():
         raise ValueError(f"{model!r} gave NaN as a score. Leave it out of the members.")
-    return np.nan_to_num(scores)
+    return np.clip(scores, -_LARGEST, _LARGEST)
 
 
 def leaves_out(model: Any) -> bool:
@@ -79,16 +81,23 @@ def _takes_images(member: Any) -> bool:
     return hasattr(member, "get_params") and "image_shape" in member.get_params(deep=False)
 
 
-def tasks_of(members: Named, n: int, folds: int, seed: int) -> list[Task]:
+def tasks_of(
+    members: Named, n: int, folds: int, seed: int, classes: NDArray | None = None
+) -> list[Task]:
     """List the models to fit on `n` rows.
 
     A member that leaves rows out by itself needs one model. Others need one for each fold, fitted
     on the rows of the other folds. With too few rows for two folds of two rows they are fitted on
-    all rows, and calibrated by those.
+    all rows, and calibrated by those. The rows of each of the `classes` (n,), if there are any, are
+    spread over the folds.
     """
     draws = np.random.RandomState(seed)
-    part = draws.permutation(n) % min(folds, max(1, n // 2))
-    n_parts = int(part.max()) + 1
+    n_parts = min(folds, max(1, n // 2))
+    shuffled = draws.permutation(n)
+    part = shuffled % n_parts
+    if classes is not None:
+        by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
+        part[by_class] = np.arange(n) % n_parts
     some = draws.permutation(n)[:MOST_REFERENCES]
     tasks = []
     for j, (_, member) in enumerate(members):
@@ -110,12 +119,22 @@ def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Ta
     seed_unseeded(model, task.seed)
     labels = y if getattr(member, "_uses_labels", False) else None
     if task.train is None:
-        model.fit(X, labels)
+        model.fit(_taken_by(model, X), labels)
     else:
-        model.fit(_rows(X, task.train), None if labels is None else labels[task.train])
+        rows = _taken_by(model, _rows(X, task.train))
+        model.fit(rows, None if labels is None else labels[task.train])
     tail = Tail()
     tail.learn(torch.from_numpy(energies(model, _rows(X, task.reference))))
     return model, tail
+
+
+def _taken_by(model: Any, X: Any) -> Any:
+    """Rows as a model gets them: float64 in a pipeline.
+
+    In float32 a step such as PCA may make other digits of a row in `fit` than it does later, and
+    its last one would not know the row again that it must leave out.
+    """
+    return X.astype(np.float64) if isinstance(model, Pipeline) else X
 
 
 def _rows(X: Any, places: Any) -> Any:

@@ -30,6 +30,7 @@ from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.training import empty_history
+from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import draw_seed
 from skgenad.likelihoods.mahalanobis import Mahalanobis
 from skgenad.neighbors._search import share
@@ -63,6 +64,11 @@ def robust_members() -> list[tuple[str, Any]]:
         ("wide", Neighbors(n_neighbors=20)),
         ("distance", Mahalanobis()),
     ]
+
+
+def _is_pair(pair: Any) -> bool:
+    """Whether it is a name and something else."""
+    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
 
 
 class Committee(SavingMixin, BaseComposition, BaseDetector):
@@ -243,18 +249,23 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         self : object
             The committee.
         """
-        own = set(self._get_param_names())
-        named = self.members is None or isinstance(self.members, str)
-        if named and "members" not in parameters and not set(parameters) <= own:
-            self.members = self._named
-        self._set_params("_named", **parameters)
+        before = self.members
+        try:
+            # All other names are those of the new members.
+            self.members = parameters.pop("members", before)
+            by_name = not set(parameters) <= set(self._get_param_names())
+            if by_name and (self.members is None or isinstance(self.members, str | tuple)):
+                self.members = list(self._named)
+            self._set_params("_named", **parameters)
+        except BaseException:
+            self.members = before
+            raise
         return self
 
     def _voters(self) -> tuple[Named, NDArray]:
         """Members that are not dropped, checked, and their weights, whose sum is 1."""
         members = self._named
-        pairs = all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in members)
-        if not pairs or not members:
+        if not members or not all(map(_is_pair, members)):
             raise ValueError(
                 f"members={self.members!r} must be a list of pairs of a name and a detector, one "
                 "at least, such as [('mpdr', MPDR()), ('neighbors', Neighbors())]."
@@ -319,7 +330,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, codes)
             labels = None if codes is None else self.classes_[codes]
-            self._members = self._learn(voters, train, labels)
+            self._members = self._learn(voters, train, labels, codes)
             self._share_searches()
             self._weights = weights
             # What the members were made from: `set_params` may change them before a `save`.
@@ -335,9 +346,11 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             self._set_offset(X)
         return self
 
-    def _learn(self, voters: Named, train: NDArray, labels: NDArray | None) -> list[Member]:
-        tasks = tasks_of(voters, len(train), self.folds, self.seed_)
-        rows = self._with_names(train)
+    def _learn(
+        self, voters: Named, train: NDArray, labels: NDArray | None, codes: NDArray | None
+    ) -> list[Member]:
+        tasks = tasks_of(voters, len(train), self.folds, self.seed_, codes)
+        rows = self._for_members(train)
         calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
         members = [Member(name) for name, _ in voters]
@@ -348,15 +361,18 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             members[task.member].tails.append(tail)
         return members
 
-    def _with_names(self, X: NDArray) -> Any:
-        """Rows with the names of columns, if they have names."""
+    def _for_members(self, X: NDArray) -> Any:
+        """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
+        if self._image_shape is not None:  # members for tables know nothing of uint8
+            X = PixelUnits.identity(X.shape[1]).to_standard(X)
         if hasattr(self, "feature_names_in_"):
             return pd.DataFrame(X, columns=self.feature_names_in_)
         return X
 
     @property
     def _uses_labels(self) -> bool:
-        return any(getattr(member, "_uses_labels", False) for _, member in self._named)
+        pairs = filter(_is_pair, self._named)
+        return any(getattr(member, "_uses_labels", False) is True for _, member in pairs)
 
     def _shape(self, reset: bool) -> Shape | None:
         return shape_of(self._voters()[0]) if reset else self._image_shape
@@ -371,7 +387,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         tails = np.empty((len(X), len(self._members)))
         for start in range(0, len(X), SCORING_CHUNK):
             chunk = slice(start, start + SCORING_CHUNK)
-            rows = self._with_names(X[chunk])
+            rows = self._for_members(X[chunk])
             tails[chunk] = np.column_stack([member.tail(rows) for member in self._members])
         return tails
 
@@ -411,6 +427,11 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         cls, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
     ) -> Any:
         return rebuild_committee(cls, document, arrays, device)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "_members"):  # pickles made on another device hold a copy for each
+            self._share_searches()
 
     def _settle(self) -> None:
         for member in self._members:

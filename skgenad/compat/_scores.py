@@ -95,7 +95,7 @@ class ScoreDetector(BaseDetector):
     _parameter_constraints: ClassVar[dict] = {
         # `fit` checks it, with an error that says what to do.
         "estimator": "no_validation",
-        "standardize": [StrOptions({"auto"}), "boolean"],
+        "standardize": [StrOptions({"auto", "mixed"}), "boolean"],
         **BaseDetector._parameter_constraints,
     }
 
@@ -140,7 +140,8 @@ class ScoreDetector(BaseDetector):
             X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
             self.seed_ = draw_seed(self.random_state)
             train, _, held_out = self._split_calibration(X, None)
-            self._units = StandardUnits.of(train) if self.standardize else None
+            mixed = self.standardize == "mixed"
+            self._units = StandardUnits.of(train, mixed=mixed) if self.standardize else None
             seed = derived_seed(self.seed_, 0)
             seed_unseeded(estimator, seed)
             with _surroundings(seed):

@@ -101,7 +101,8 @@ def share(models: Iterable[Any]) -> None:
         own = getattr(module, "anchors", None)
         if not isinstance(own, Search):
             continue
-        same = (s for s in shared if s.rows.device == own.rows.device)
+        # A search keeps as many rows as its model asks for, in later training as well.
+        same = (s for s in shared if s.most == own.most and s.rows.device == own.rows.device)
         search = next((s for s in same if torch.equal(s.rows, own.rows)), own)
         search.most_neighbors = max(search.most_neighbors, module.n_neighbors)
         module.anchors = search

@@ -59,10 +59,16 @@ class LocalGaussianModel(PreciseModule, Model):
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Add rows (n, d) to those so far."""
         self.anchors.take(rows)
-        some = self.anchors.rows[:_SOME]
-        variances = [self._neighbourhoods(x)[2] for x in some.split(self._chunk)]
-        mean = torch.cat(variances).mean()
+        anchors = self.anchors.rows
+        mean = self._mean_variance(anchors[:_SOME])
+        if not mean > 0:  # the first rows are copies of each other, but others may not be
+            mean = self._mean_variance(anchors)
         self.floor = (_FLOOR * mean).where(mean > 0, torch.ones_like(mean))
+
+    def _mean_variance(self, rows: Tensor) -> Tensor:
+        """Mean, (), of the variances in the neighbourhoods of rows (n, d)."""
+        chunks = rows.split(self._chunk)
+        return torch.cat([self._neighbourhoods(chunk)[2] for chunk in chunks]).mean()
 
     @property
     def _chunk(self) -> int:
