@@ -66,7 +66,11 @@ PRECISE = [
     ("CANCE", {"features": PCA(2)}),
     ("CANCE", {"features": "pca", "score_type": "latent"}),
     ("GaussianMixtures", {}),
+    ("KernelDenoiser", {}),
+    ("LocalGaussian", {}),
     ("Mahalanobis", {"shrinkage": "auto"}),
+    ("Neighbors", {}),
+    ("Neighbors", {"scale": "local"}),
 ]
 precise_detectors = pytest.mark.parametrize(
     ("name", "extra"), PRECISE, ids=["-".join([n, *map(str, e.values())]) for n, e in PRECISE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -45,8 +46,8 @@ def precise(x: Tensor) -> Tensor:
 
 def on_device(values: NDArray, device: torch.device) -> Tensor:
     """Put float64 values on a device, in float32 where it has no other."""
-    tensor = torch.from_numpy(values)
-    return (tensor if has_float64(device) else tensor.float()).to(device)
+    kept = values if has_float64(device) else values.astype(np.float32)
+    return torch.from_numpy(kept).to(device)
 
 
 def shortened(values: Tensor) -> Tensor:

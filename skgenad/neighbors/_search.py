@@ -10,6 +10,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from skgenad._tensors.device import on_device
+
 from ._anchors import Anchors
 
 
@@ -54,10 +56,8 @@ class Search(Anchors):
     def _query(self, x: Tensor, k: int) -> _Found:
         wanted = min(k + 1, len(self))
         rows = x.detach().cpu().numpy().astype(np.float64)
-        distances, places = (
-            torch.from_numpy(found).to(x.device)
-            for found in self._fitted_tree().kneighbors(rows, n_neighbors=wanted)
-        )
+        found = self._fitted_tree().kneighbors(rows, n_neighbors=wanted)
+        distances, places = on_device(found[0], x.device), torch.from_numpy(found[1]).to(x.device)
         if wanted > k:
             kept = _all_but(self._column_of_itself(x, places), wanted)
             distances, places = distances.gather(1, kept), places.gather(1, kept)

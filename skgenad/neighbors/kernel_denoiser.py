@@ -84,7 +84,7 @@ class KernelModel(PreciseModule, Model):
         self.anchors.take(rows)
         anchors = self.anchors.rows
         width = self.bandwidth if isinstance(self.bandwidth, float) else self._best_width()
-        self.width = torch.as_tensor(width, dtype=torch.float64, device=rows.device)
+        self.width = self.width.new_tensor(float(width))  # not every device has float64
         errors = torch.cat([self._errors(x) for x in anchors.split(_CHUNK)])
         for tail, column in zip(self.tails, errors.T, strict=True):
             tail.learn(column)  # type: ignore[operator]
