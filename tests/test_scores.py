@@ -82,6 +82,15 @@ def test_without_standardisation_rows_go_in_as_they_are(name):
     np.testing.assert_allclose(detector.score_samples(X), theirs, rtol=1e-6)
 
 
+def test_units_can_be_mixed_as_those_of_other_detectors():
+    X = normal_rows(200)
+    X[:, 0] = np.arange(200) < 3  # hardly ever another value: its range is many deviations
+    detector = made("mixture", standardize="mixed").fit(X)
+    scale = np.sqrt(X.std(axis=0) * np.ptp(X, axis=0) / np.sqrt(12))
+    theirs = detector.estimator_.score_samples((X - X.mean(axis=0)) / scale)
+    np.testing.assert_allclose(detector.score_samples(X), theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_units_of_the_columns_have_no_say():
     X, unit = normal_rows(), np.ldexp(1.0, [20, -7, 3, -300])
     scores = made("kernels").fit(X).score_samples(X)
