@@ -91,7 +91,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         default members have such scores. Each fold's model is calibrated by the rows of its fold,
         and their tails are averaged.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
+        all, of which at most 100,000 are looked at.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     n_jobs : int, default=None
