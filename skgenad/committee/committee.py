@@ -91,8 +91,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         default members have such scores. Each fold's model is calibrated by the rows of its fold,
         and their tails are averaged.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
-        all, of which at most 100,000 are looked at.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     n_jobs : int, default=None
@@ -297,7 +296,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`.
+            Training rows, at least 2, taken as normal but for the share `contamination`; of very
+            many the threshold looks at 100,000.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for members with ``use_labels=True``; all others ignore it.
 

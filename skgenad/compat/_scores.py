@@ -39,8 +39,7 @@ class ScoreDetector(BaseDetector):
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
         sqrt(standard deviation * range / sqrt(12)).
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
-        all, of which at most 100,000 are looked at.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     random_state : int, RandomState or None, default=None

@@ -144,8 +144,7 @@ class EBM(EnergyBasedDetector):
     standardize : {"auto", "mixed"} or bool, default="auto"
         Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
-        all, of which at most 100,000 are looked at.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False

@@ -82,8 +82,7 @@ class LikelihoodRatio(BaseDetector):
         Whether training of the specific model begins from the general one's weights, and in its
         units of columns. False only where both have weights, and the specific one is not frozen.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
-        all, of which at most 100,000 are looked at.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     random_state : int, RandomState or None, default=None

@@ -186,8 +186,7 @@ class Mahalanobis(BaseGenerativeDetector):
         sqrt(standard deviation * range / sqrt(12)). Without shrinkage distances do not depend on
         it.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
-        all, of which at most 100,000 are looked at.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False

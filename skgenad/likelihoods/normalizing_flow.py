@@ -103,8 +103,7 @@ class NormalizingFlow(FlowDetector):
         sqrt(standard deviation * range / sqrt(12)). Splines bend what lies between -5 and 5 in
         these units: only set it False for columns that are in such units already.
     contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of
-        all, of which at most 100,000 are looked at.
+        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
     calibration_fraction : float, default=0.0
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     warm_start : bool, default=False
