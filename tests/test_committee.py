@@ -248,7 +248,7 @@ def test_models_fit_in_processes_give_the_same():
 def test_members_that_search_among_the_same_rows_share_a_search():
     fitted = Committee().fit(normal(60))
     for whole in (fitted, pickle.loads(pickle.dumps(fitted))):
-        searches = [whole.members_[n].module_.anchors for n in ("neighbors", "local", "gaussian")]
+        searches = [whole.members_[n].module_.anchors for n in ("neighbor", "local", "gaussian")]
         assert len({id(search) for search in searches}) == 1
 
 
@@ -257,14 +257,14 @@ def test_members_that_search_among_the_same_rows_share_a_search():
 
 def test_default_members_are_parameters_like_any_other():
     unfitted = Committee()
-    assert "neighbors__n_neighbors" in unfitted.get_params()
+    assert "neighbor__n_neighbors" in unfitted.get_params()
     assert set(unfitted.get_params(deep=False)) == set(Committee._get_param_names())
     unfitted.set_params(combine="max")
     assert unfitted.members is None
-    unfitted.set_params(neighbors__n_neighbors=9, gaussian="drop")
-    assert dict(unfitted.members)["neighbors"].n_neighbors == 9
+    unfitted.set_params(neighbor__n_neighbors=9, gaussian="drop")
+    assert dict(unfitted.members)["neighbor"].n_neighbors == 9
     assert dict(unfitted.members)["gaussian"] == "drop"
-    assert dict(Committee()._named)["neighbors"].n_neighbors == 5
+    assert dict(Committee()._named)["neighbor"].n_neighbors == 1
 
 
 def test_members_are_searched_over():
