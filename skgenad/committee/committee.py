@@ -79,8 +79,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
         ``"drop"`` in place of a detector leaves it out. None: "neighbor", `Neighbors` with
         one neighbour; "local", with five and ``scale="local"``; "kernel", `KernelDenoiser` in mixed
-        units; "gaussian", `LocalGaussian`. "robust", for training rows of which some are anomalies: "neighbors",
-        `Neighbors`; "wide", the same with 20 neighbours; "distance", `Mahalanobis`.
+        units; "gaussian", `LocalGaussian`. "robust", for training rows of which some are
+        anomalies: "neighbors", `Neighbors`; "wide", with 20 neighbours; "distance", `Mahalanobis`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
