@@ -1,12 +1,12 @@
-"""What each member of a committee is worth, on the tables of both suites.
+"""What each member of a committee is worth, on the tables of both suites that were not tuned on.
 
-    python benchmarks/committee_members.py run --data-home DIR    # an hour on 2 cores; resumable
+    python benchmarks/committee_members.py run --data-home DIR    # two hours on 2 cores; resumable
     python benchmarks/committee_members.py tables                 # seconds; writes its report
 
-A committee of all candidates is fitted once for each table, first seed, protocols `clean` (ADBench)
-and `fixed` (OddBench). Every combination of candidates is then made of their scores, out of sample
-and calibrated as in any committee: the closed forms that are the default, these with each left out,
-with a trained energy or another detector added, and other ways to combine.
+Committees of the default members and of these with one detector more are fitted on each table,
+first seed, protocols `clean` (ADBench) and `fixed` (OddBench). Every combination is then made of
+the members' scores, out of sample and calibrated as in any committee: the closed forms that are the
+default, these with each left out, with the other detector, and other ways to combine.
 """
 
 from __future__ import annotations
@@ -20,31 +20,35 @@ import numpy as np
 import pandas as pd
 import typer
 from _results import origin_of, results_file, stamped, write_paragraphs
-from _tables import HOLM, is_tuned, pair_lines, rank_lines
+from _tables import HOLM, pair_lines, rank_lines, short, tuned_on
 from adbench import SETS
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from skgenad import CANCE, MPDR, NAE, Committee
+from skgenad import CANCE, MPDR, NAE, Committee, GaussianMixtures
 from skgenad.benchmark import Comparison, make_split, open_suite, run_cells
 from skgenad.benchmark.protocols import make_fixed_split
 from skgenad.committee._combine import COMBINE
 from skgenad.committee.committee import default_members
 
 CLOSED = tuple(name for name, _ in default_members())
+# What is added to the default members; the first stands for nothing.
+NOTHING = "nothing"
 ADDED: dict[str, Callable[[], Any]] = {
-    "MPDR": lambda: MPDR(score_type="energy"),
-    "NAE": NAE,
-    "CANCE": CANCE,
     "IForest": IsolationForest,
+    "GMM": GaussianMixtures,
+    "MPDR": lambda: MPDR(score_type="energy"),
+    "CANCE": CANCE,
+    "NAE": NAE,
 }
 FILE = results_file(
     "committee_members",
-    key=("suite", "dataset", "combination"),
+    key=("suite", "dataset", "added", "combination"),
     columns={
         "suite": str,
         "dataset": str,
+        "added": str,
         "combination": str,
         "auroc": float,
         "average_precision": float,
@@ -56,22 +60,24 @@ WHOLE = "default"
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
-def combinations(tails: pd.DataFrame) -> Iterator[tuple[str, NDArray]]:
+def combinations(tails: pd.DataFrame, added: str) -> Iterator[tuple[str, NDArray]]:
     """Yield names and scores, high for anomalies, of combinations of the candidates' tails."""
-    closed = tails[list(CLOSED)]
+    if added != NOTHING:
+        yield f"with {added}", tails.mean(axis=1).to_numpy()
+        yield f"{added} alone", tails[added].to_numpy()
+        return
     equal = np.full(len(CLOSED), 1 / len(CLOSED))
-    yield WHOLE, closed.mean(axis=1).to_numpy()
+    yield WHOLE, tails.mean(axis=1).to_numpy()
     for how in ("median", "max", "cauchy"):
-        yield f"{how} instead of mean", COMBINE[how](closed.to_numpy(), equal)
+        yield f"{how} instead of mean", COMBINE[how](tails.to_numpy(), equal)
     for name in CLOSED:
-        yield f"without {name}", closed.drop(columns=name).mean(axis=1).to_numpy()
-        yield f"{name} alone", tails[name].to_numpy()
-    for name in ADDED:
-        yield f"with {name}", tails[[*CLOSED, name]].mean(axis=1).to_numpy()
+        yield f"without {name}", tails.drop(columns=name).mean(axis=1).to_numpy()
         yield f"{name} alone", tails[name].to_numpy()
 
 
-def _compute(suite: str, dataset: str, *, data_home: Path | None) -> list[dict[str, Any]]:
+def _compute(
+    suite: str, dataset: str, added: str, *, data_home: Path | None
+) -> list[dict[str, Any]]:
     """Fit a committee of all candidates on a table, and score by each combination."""
     loaded = open_suite(suite, [dataset], data_home=data_home).loaders[dataset]()
     split = (
@@ -79,8 +85,10 @@ def _compute(suite: str, dataset: str, *, data_home: Path | None) -> list[dict[s
         if suite == "oddbench"
         else make_split(*loaded, protocol="clean", seed=SEED)
     )
-    candidates = [*default_members(), *((name, make()) for name, make in ADDED.items())]
-    committee = Committee(candidates, random_state=SEED).fit(split.X_train)
+    members = default_members()
+    if added != NOTHING:
+        members.append((added, ADDED[added]()))
+    committee = Committee(members, random_state=SEED).fit(split.X_train)
     tails = -committee.member_scores(split.X_test)
     return [
         {
@@ -88,7 +96,7 @@ def _compute(suite: str, dataset: str, *, data_home: Path | None) -> list[dict[s
             "auroc": float(roc_auc_score(split.y_test, score)),
             "average_precision": float(average_precision_score(split.y_test, score)),
         }
-        for name, score in combinations(tails)
+        for name, score in combinations(tails, added)
     ]
 
 
@@ -100,10 +108,14 @@ def run(
 ) -> None:
     """Compute what is missing of the results."""
     compute = partial(stamped, partial(_compute, data_home=data_home))
-    for suite in suites.split(","):
-        names = SETS if suite == "adbench" else None
-        tables = open_suite(suite, names, data_home=data_home).loaders
-        run_cells(compute, [(suite, name) for name in tables], FILE, jobs=jobs)
+    cells = [
+        (suite, name, added)
+        for added in (NOTHING, *ADDED)
+        for suite in suites.split(",")
+        for name in open_suite(suite, SETS if suite == "adbench" else None).loaders
+        if short(name) not in tuned_on(suite)
+    ]
+    run_cells(compute, cells, FILE, jobs=jobs)
 
 
 @app.command()
@@ -116,14 +128,15 @@ def tables() -> None:
         f'detector to the default members ({", ".join(CLOSED)}), "without" leaves one out.',
     ]
     for suite, part in rows.groupby("suite"):
-        tuned = is_tuned(part, str(suite))
-        for title, some in (("not tuned on", part[~tuned]), ("tuned on", part[tuned])):
-            text += [f"## {suite}, tables {title} ({some['dataset'].nunique()})", *_section(some)]
+        text += [f"## {suite}", *_section(part)]
     typer.echo(f"wrote {write_paragraphs(FILE, text)}")
 
 
 def _section(rows: pd.DataFrame) -> list[str]:
-    """Ranks of all combinations, and differences to the default one."""
+    """Means of all combinations that have all tables, and differences to the default one."""
+    n_tables = rows["dataset"].nunique()
+    complete = rows.groupby("combination")["dataset"].transform("nunique") == n_tables
+    rows = rows[complete]
     cells = rows.assign(
         detector=rows["combination"],
         **{"protocol": "", "contaminate": 0.0, "seed": SEED, "status": "ok"},
@@ -131,6 +144,7 @@ def _section(rows: pd.DataFrame) -> list[str]:
     )
     others = [name for name in cells["detector"].unique() if name != WHOLE]
     return [
+        f"{n_tables} tables.",
         rank_lines(Comparison(cells).ranks),
         f"The default minus the others. {HOLM}",
         pair_lines(cells, {WHOLE: others}),

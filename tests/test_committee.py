@@ -298,7 +298,7 @@ def test_models_fit_in_processes_give_the_same():
 def test_members_that_search_among_the_same_rows_share_a_search():
     fitted = Committee().fit(normal(60))
     for whole in (fitted, pickle.loads(pickle.dumps(fitted))):
-        searches = [whole.members_[n].module_.anchors for n in ("neighbors", "local", "gaussian")]
+        searches = [whole.members_[n].module_.anchors for n in ("neighbor", "local", "gaussian")]
         assert len({id(search) for search in searches}) == 1
 
 
@@ -329,14 +329,14 @@ def test_threads_that_score_at_the_same_time_get_their_own_scores():
 
 def test_default_members_are_parameters_like_any_other():
     unfitted = Committee()
-    assert "neighbors__n_neighbors" in unfitted.get_params()
+    assert "neighbor__n_neighbors" in unfitted.get_params()
     assert set(unfitted.get_params(deep=False)) == set(Committee._get_param_names())
     unfitted.set_params(combine="max")
     assert unfitted.members is None
-    unfitted.set_params(neighbors__n_neighbors=9, gaussian="drop")
-    assert dict(unfitted.members)["neighbors"].n_neighbors == 9
+    unfitted.set_params(neighbor__n_neighbors=9, gaussian="drop")
+    assert dict(unfitted.members)["neighbor"].n_neighbors == 9
     assert dict(unfitted.members)["gaussian"] == "drop"
-    assert dict(Committee()._named)["neighbors"].n_neighbors == 5
+    assert dict(Committee()._named)["neighbor"].n_neighbors == 1
 
 
 @pytest.mark.parametrize("kind", [list, tuple])

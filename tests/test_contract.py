@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
+from skgenad._core import contract
 from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
 from skgenad.energies import Masked
 
@@ -188,6 +189,17 @@ def test_p_values_need_rows_that_were_held_out(detector):
     calibrated.p_value(X)
     with pytest.raises(ValueError, match="without partial_fit or warm_start"):
         calibrated.partial_fit(X).p_value(X)
+
+
+@all_detectors
+def test_of_very_many_rows_some_set_the_threshold(detector, monkeypatch):
+    X, looked_at = np.random.RandomState(0).randn(400, 3), []
+    monkeypatch.setattr(contract, "MOST_THRESHOLD_ROWS", 200)
+    score = detector._score
+    monkeypatch.setattr(detector, "_score", lambda self, X: looked_at.append(X) or score(self, X))
+    fitted = tiny(detector, contamination=0.2).fit(X)
+    assert len(looked_at[-1]) == 200
+    assert (fitted.predict(X) == -1).mean() == pytest.approx(0.2, abs=0.07)
 
 
 def test_calibration_must_leave_rows_to_train_on():

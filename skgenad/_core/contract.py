@@ -19,6 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 from .checks import Interval
 from .rows import Shape, validate_rows
 
+# The most training rows that a threshold is taken from: the share of rows that it flags is then as
+# sharp as a thousandth, and the cost of a fit does not grow with their number.
+MOST_THRESHOLD_ROWS = 100_000
+
 
 class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of detectors, of one model or of several; not to be instantiated.
@@ -136,8 +140,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _set_offset(self, X: NDArray) -> None:
         """Flag the share `contamination` of the rows held out, or of `X` if none were."""
-        held_out = self.calibration_scores_
-        scores = self._score(X) if held_out is None else held_out
+        scores = self.calibration_scores_
+        if scores is None:
+            if len(X) > MOST_THRESHOLD_ROWS:
+                order = np.random.RandomState(self.seed_).permutation(len(X))
+                X = X[np.sort(order[:MOST_THRESHOLD_ROWS])]
+            scores = self._score(X)
         self.offset_ = float(np.percentile(scores, 100 * self.contamination))
 
     # ---- score ----------------------------------------------------------------------------

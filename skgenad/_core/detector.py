@@ -111,7 +111,8 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`.
+            Training rows, at least 2, taken as normal but for the share `contamination`; of very
+            many the threshold looks at 100,000.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
 

@@ -46,9 +46,9 @@ from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
 def default_members() -> list[tuple[str, Any]]:
     """Members of ``Committee(members=None)``, unfitted."""
     return [
-        ("neighbors", Neighbors()),
+        ("neighbor", Neighbors(n_neighbors=1)),
         ("local", Neighbors(scale="local")),
-        ("kernel", KernelDenoiser()),
+        ("kernel", KernelDenoiser(standardize="mixed")),
         ("gaussian", LocalGaussian()),
     ]
 
@@ -83,10 +83,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     members : list of (str, detector) or "robust", default=None
         Names and unfitted detectors: of this package, of scikit-learn, of pyod through
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
-        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`;
-        "local", the same with ``scale="local"``; "kernel", `KernelDenoiser`; "gaussian",
-        `LocalGaussian`. "robust", for training rows of which some are anomalies: "neighbors",
-        `Neighbors`; "wide", the same with 20 neighbours; "distance", `Mahalanobis`.
+        ``"drop"`` in place of a detector leaves it out. None: "neighbor", `Neighbors` with
+        one neighbour; "local", with five and ``scale="local"``; "kernel", `KernelDenoiser` in mixed
+        units; "gaussian", `LocalGaussian`. "robust", for training rows of which some are
+        anomalies: "neighbors", `Neighbors`; "wide", with 20 neighbours; "distance", `Mahalanobis`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
@@ -307,7 +307,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`.
+            Training rows, at least 2, taken as normal but for the share `contamination`; of very
+            many the threshold looks at 100,000.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for members with ``use_labels=True``; all others ignore it.
 
