@@ -23,6 +23,7 @@ from skgenad import (
     Autoencoder,
     Committee,
     KernelDenoiser,
+    LikelihoodRatio,
     LocalGaussian,
     Mahalanobis,
     Neighbors,
@@ -259,6 +260,18 @@ def test_images_go_to_all_members():
     np.testing.assert_array_equal(fitted.score_samples(images), fitted.score_samples(flat))
 
 
+@pytest.mark.parametrize("kind", ["committee", "ratio"])
+def test_images_go_to_members_that_are_made_of_others(kind):
+    images = np.random.RandomState(0).rand(40, 1, 4, 4)
+    if kind == "committee":
+        member = Committee([("net", tiny(Autoencoder, image_shape=(1, 4, 4)))])
+    else:
+        member = LikelihoodRatio(tiny("Glow", image_shape=(1, 4, 4), n_scales=2))
+    fitted = committee([("near", Neighbors(**CPU)), ("images", member)]).fit(images)
+    flat = images.reshape(40, -1)
+    np.testing.assert_array_equal(fitted.score_samples(images), fitted.score_samples(flat))
+
+
 def test_pixels_in_bytes_and_in_fractions_are_the_same_to_all_members():
     images = np.random.RandomState(0).randint(0, 256, (40, 1, 4, 4)).astype(np.uint8)
     net = tiny(Autoencoder, image_shape=(1, 4, 4))
@@ -360,7 +373,7 @@ def test_new_members_are_set_before_what_is_set_of_them():
 def test_names_that_are_refused_change_no_members():
     unfitted = Committee()
     with pytest.raises(ValueError, match="Invalid parameter 'wide'"):
-        unfitted.set_params(neighbors="drop", wide__n_neighbors=9)
+        unfitted.set_params(local="drop", wide__n_neighbors=9)
     assert unfitted.members is None
 
 

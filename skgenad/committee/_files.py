@@ -49,8 +49,8 @@ def _unfitted(name: str, member: Any) -> Any:
         return member
     if not isinstance(member, SavingMixin):
         raise TypeError(
-            f"The member {name!r}, {member!r}, cannot be saved: files hold detectors of this "
-            "package, and no objects of others. Use pickle."
+            f"The member {name!r}, {member!r}, cannot be saved: it has no `save`, and files hold "
+            "no objects of others. Use pickle."
         )
     own = member.get_params(deep=False)  # type: ignore[attr-defined]
     kept = {key: value for key, value in own.items() if key not in NOT_KEPT}

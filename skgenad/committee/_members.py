@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from skgenad._core.rows import Shape, image_shape_of
+from skgenad._core.contract import BaseDetector
+from skgenad._core.rows import Shape
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
 from skgenad._tensors.tails import MOST_REFERENCES, Tail
 
@@ -73,12 +74,8 @@ def leaves_out(model: Any) -> bool:
 
 def shape_of(members: Named) -> Shape | None:
     """Shape of images, if one of the members takes images."""
-    shapes = [image_shape_of(m.get_params(deep=False)) for _, m in members if _takes_images(m)]
+    shapes = [m._shape(reset=True) for _, m in members if isinstance(m, BaseDetector)]
     return next((shape for shape in shapes if shape is not None), None)
-
-
-def _takes_images(member: Any) -> bool:
-    return hasattr(member, "get_params") and "image_shape" in member.get_params(deep=False)
 
 
 def tasks_of(

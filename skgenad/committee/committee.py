@@ -145,7 +145,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     Members that search among the same training rows share one search.
 
-    ``save`` needs members of this package; pickle and joblib work with all.
+    ``save`` needs members that have a ``save`` themselves; pickle and joblib work with all.
 
     References
     ----------
@@ -355,11 +355,11 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
         members = [Member(name) for name, _ in voters]
-        bar = tqdm(tasks, desc="members", disable=not self.verbose)
-        for task, (model, tail) in zip(bar, parallel(calls), strict=True):
-            bar.set_postfix_str(members[task.member].name, refresh=False)
-            members[task.member].models.append(model)
-            members[task.member].tails.append(tail)
+        with tqdm(tasks, desc="members", disable=not self.verbose) as bar:
+            for task, (model, tail) in zip(bar, parallel(calls), strict=True):
+                bar.set_postfix_str(members[task.member].name, refresh=False)
+                members[task.member].models.append(model)
+                members[task.member].tails.append(tail)
         return members
 
     def _for_members(self, X: NDArray) -> Any:
