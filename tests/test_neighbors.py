@@ -171,9 +171,11 @@ def test_the_log_density_is_the_mean_of_gaussians():
     np.testing.assert_allclose(detector.log_density(new), by_scipy, rtol=1e-6)
 
 
-def test_a_constant_column_has_no_density_and_stays_constant_in_samples():
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_constant_column_has_no_density_and_stays_constant_in_samples(standardize):
     X = np.column_stack([normal(40, 2), np.full(40, 7.0)])
-    detector, without = KernelDenoiser(**CPU).fit(X), KernelDenoiser(**CPU).fit(X[:, :2])
+    settings = {**CPU, "bandwidth": 0.5, "standardize": standardize}
+    detector, without = KernelDenoiser(**settings).fit(X), KernelDenoiser(**settings).fit(X[:, :2])
     new = np.column_stack([normal(9, 2, seed=1), np.full(9, 7.0)])
     np.testing.assert_allclose(detector.log_density(new), without.log_density(new[:, :2]))
     assert (detector.sample(20, random_state=0)[:, 2] == 7.0).all()
@@ -382,6 +384,7 @@ def test_training_on_leaves_the_shared_search_of_the_others_alone():
     ("parameters", "message"),
     [
         ({"factors": ()}, "one or more numbers"),
+        ({"factors": np.ones(1)}, "an instance of 'tuple'"),
         ({"factors": (0.0, 1.0)}, "above 0"),
         ({"factors": (1.0, 1.0)}, "no two the same"),
         ({"factors": [[1.0]]}, "list of one or more"),

@@ -143,7 +143,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     themselves, and are fitted once on all rows. With fewer than 4 rows there are no folds, and
     members are calibrated by the rows they were fitted on.
 
-    Members that search among the same training rows share one search.
+    Members that search among the same training rows share one search. Their own thresholds
+    (`contamination`) and `warm_start` have no influence.
 
     ``save`` needs members that have a ``save`` themselves; pickle and joblib work with all.
 

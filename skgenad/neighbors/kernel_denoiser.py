@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -62,6 +61,7 @@ class KernelModel(PreciseModule, Model):
     """
 
     width: Tensor
+    varies: Tensor
 
     def __init__(
         self,
@@ -77,10 +77,13 @@ class KernelModel(PreciseModule, Model):
         self.anchors = Anchors(n_features, max_anchors)
         self.tails = nn.ModuleList([Tail() for _ in self.factors])
         self.register_buffer("width", torch.ones((), dtype=torch.float64))
+        self.register_buffer("varies", torch.zeros(n_features, dtype=torch.bool))
 
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Add rows (n, d) to those so far, choose the width, and score anchors left out."""
+        if not len(self.anchors):
+            self.varies = (rows != rows[0]).any(dim=0)
         self.anchors.take(rows)
         anchors = self.anchors.rows
         width = self.bandwidth if isinstance(self.bandwidth, float) else self._best_width()
@@ -149,16 +152,16 @@ class KernelModel(PreciseModule, Model):
         means = [torch.stack(list(self.denoised(chunk))).mean(dim=0) for chunk in chunks]
         return shortened(torch.cat(means)).to(x.dtype)
 
-    def log_density(self, x: Tensor, columns: Tensor) -> Tensor:
-        """Log densities (n,) of rows (n, d), in nats, over the columns of a mask (d,)."""
-        anchors, width = precise(self.anchors.rows)[:, columns], precise(self.width)
-        chunks = precise(x)[:, columns].split(_CHUNK)
+    def log_density(self, x: Tensor) -> Tensor:
+        """Log densities (n,) of rows (n, d), in nats, over the columns that vary."""
+        anchors, width = precise(self.anchors.rows)[:, self.varies], precise(self.width)
+        chunks = precise(x)[:, self.varies].split(_CHUNK)
         return shortened(torch.cat([kernel_log_density(c, anchors, width) for c in chunks]))
 
     def sample(self, n: int) -> Tensor:
-        """Rows (n, d) of the kernel density."""
+        """Rows (n, d) of the kernel density; constant columns stay constant."""
         chosen = self.anchors.rows[torch.randint(len(self.anchors), (n,))]
-        return chosen + self.width.to(chosen) * torch.randn_like(chosen)
+        return chosen + self.width.to(chosen) * self.varies * torch.randn_like(chosen)
 
 
 class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDetector):
@@ -272,7 +275,7 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDete
     scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "bandwidth": [Interval(Real, 0, None, closed="neither"), StrOptions({"loo"})],
-        "factors": ["array-like"],
+        "factors": [list, tuple],
         "max_anchors": [Interval(Integral, 2, None, closed="left")],
         **{
             name: allowed
@@ -342,6 +345,4 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDete
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        varies = torch.from_numpy(self.units_.scale > 0)
-        density = partial(self.module_.log_density, columns=varies.to(self.device_))
-        return self._by_chunks(X, density) - self.units_.log_scale
+        return self._by_chunks(X, self.module_.log_density) - self.units_.log_scale
