@@ -458,6 +458,8 @@ def test_the_history_names_member_and_fold():
     fitted = committee([("net", tiny(Autoencoder)), ("near", Neighbors(**CPU))]).fit(normal())
     assert set(fitted.history_["member"]) == {"net"} and set(fitted.history_["fold"]) == {0, 1}
     assert {"stage", "loss"} <= set(fitted.history_)
+    outer = committee([("inner", committee([("net", tiny(Autoencoder))]))]).fit(normal())
+    assert set(outer.history_["member"]) == {"inner__net"}
     assert len(committee().fit(normal()).history_) == 0
 
 

@@ -45,7 +45,8 @@ class Member:
         for fold, model in enumerate(self.models):
             table = getattr(model, "history_", None)
             if isinstance(table, pd.DataFrame) and len(table):
-                yield table.assign(member=self.name, fold=fold)
+                inner = f"{self.name}__" + table["member"] if "member" in table else self.name
+                yield table.assign(member=inner, fold=fold)
 
 
 @dataclass(frozen=True)
