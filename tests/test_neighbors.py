@@ -108,6 +108,14 @@ def test_neighbors_is_the_mean_distance_to_the_nearest():
     np.testing.assert_allclose(one, nearest[:, 0], rtol=1e-6)
 
 
+def test_neighbours_of_neighbours_are_looked_at_in_parts(monkeypatch):
+    X = with_copies()
+    detector = Neighbors(scale="local", **RAW).fit(X)
+    scores = detector.score_samples(X)
+    monkeypatch.setattr("skgenad.neighbors.neighbors._MOST_NUMBERS", 3 * 5**2)
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+
+
 def test_the_local_form_divides_by_the_neighbours_own_distances():
     X, new = exact(normal(80)), exact(2 * normal(20, seed=1))
     among = cdist(X, X)

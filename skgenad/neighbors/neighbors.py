@@ -26,8 +26,8 @@ from skgenad._tensors.tails import resize_buffers
 
 from ._search import Search
 
-# Rows whose own distances are computed at once.
-_CHUNK = 4096
+# Rows whose own distances are computed at once, and the most neighbours of neighbours of rows.
+_CHUNK, _MOST_NUMBERS = 4096, 2**22
 # Distances in the local form are raised by this share of the mean own distance of training rows, so
 # that the scale of a neighbourhood of copies is not 0.
 _FLOOR = 1e-3
@@ -97,11 +97,11 @@ class NeighborsModel(PreciseModule, Model):
         """Own mean distances (n, k) of the neighbours of rows, with the row itself left out."""
         own, further = precise(self.own)[places], precise(self.own_next)[places]
         itself = self.anchors.places(x)
-        known = itself >= 0
-        if known.any():
+        k = min(self.n_neighbors, len(self.anchors) - 1)
+        at_once = max(1, _MOST_NUMBERS // k**2)
+        for known in torch.nonzero(itself >= 0).squeeze(1).split(at_once):
             near = (self.own_places[places[known]] == itself[known][:, None, None]).any(dim=2)
             near &= further[known] >= 0
-            k = (self.own_places[places[known]] >= 0).sum(dim=2)
             change = (further[known] - distances[known]) / k
             own[known] += torch.where(near, change, torch.zeros_like(change))
         return own
