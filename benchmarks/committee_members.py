@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from skgenad import CANCE, MPDR, NAE, Committee, GaussianMixtures
+from skgenad import CANCE, MPDR, NAE, Committee, GaussianMixtures, LocalGaussian
 from skgenad.benchmark import Comparison, make_split, open_suite, run_cells
 from skgenad.benchmark.protocols import make_fixed_split
 from skgenad.committee._combine import COMBINE
@@ -36,6 +36,7 @@ CLOSED = tuple(name for name, _ in default_members())
 # What is added to the default members; the first stands for nothing.
 NOTHING = "nothing"
 ADDED: dict[str, Callable[[], Any]] = {
+    "gaussian": LocalGaussian,
     "IForest": IsolationForest,
     "GMM": GaussianMixtures,
     "MPDR": lambda: MPDR(score_type="energy"),

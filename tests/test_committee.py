@@ -149,7 +149,7 @@ def test_a_score_depends_on_no_other_row(combine):
 
 
 def test_combinations_are_what_they_are_called():
-    tails, weights = np.abs(normal(50, 4)), np.array([0.1, 0.2, 0.3, 0.4])
+    tails, weights = 0.02 + np.abs(normal(50, 4)), np.array([0.1, 0.2, 0.3, 0.4])
     np.testing.assert_allclose(COMBINE["mean"](tails, weights), tails @ weights)
     np.testing.assert_array_equal(COMBINE["max"](tails, weights), tails.max(axis=1))
     np.testing.assert_array_equal(COMBINE["median"](tails, weights), np.median(tails, axis=1))
@@ -165,6 +165,12 @@ def test_the_cauchy_combination_is_continuous_and_has_no_end():
     assert np.isfinite(values).all() and (np.diff(values) > 0).all()
     assert np.abs(np.diff(values[:3000])).max() < 0.1
     np.testing.assert_allclose(values[places >= 1], places[places >= 1], rtol=1e-6)
+
+
+def test_in_the_cauchy_combination_no_member_outvotes_all_others():
+    tails = np.array([[15.0, place] for place in (-3.0, 0.0, 1e-3, 0.1, 0.7)])
+    values = COMBINE["cauchy"](tails, np.array([0.5, 0.5]))
+    assert (values > 14).all() and (np.diff(values) > 0).all()
 
 
 def test_weights_count_and_a_weight_of_0_is_as_good_as_a_drop():
@@ -311,7 +317,7 @@ def test_models_fit_in_processes_give_the_same():
 def test_members_that_search_among_the_same_rows_share_a_search():
     fitted = Committee().fit(normal(60))
     for whole in (fitted, pickle.loads(pickle.dumps(fitted))):
-        searches = [whole.members_[n].module_.anchors for n in ("neighbor", "local", "gaussian")]
+        searches = [whole.members_[n].module_.anchors for n in ("neighbors", "local")]
         assert len({id(search) for search in searches}) == 1
 
 
@@ -342,14 +348,14 @@ def test_threads_that_score_at_the_same_time_get_their_own_scores():
 
 def test_default_members_are_parameters_like_any_other():
     unfitted = Committee()
-    assert "neighbor__n_neighbors" in unfitted.get_params()
+    assert "neighbors__n_neighbors" in unfitted.get_params()
     assert set(unfitted.get_params(deep=False)) == set(Committee._get_param_names())
     unfitted.set_params(combine="max")
     assert unfitted.members is None
-    unfitted.set_params(neighbor__n_neighbors=9, gaussian="drop")
-    assert dict(unfitted.members)["neighbor"].n_neighbors == 9
-    assert dict(unfitted.members)["gaussian"] == "drop"
-    assert dict(Committee()._named)["neighbor"].n_neighbors == 1
+    unfitted.set_params(neighbors__n_neighbors=9, kernel="drop")
+    assert dict(unfitted.members)["neighbors"].n_neighbors == 9
+    assert dict(unfitted.members)["kernel"] == "drop"
+    assert dict(Committee()._named)["neighbors"].n_neighbors == 5
 
 
 @pytest.mark.parametrize("kind", [list, tuple])

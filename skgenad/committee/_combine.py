@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 # (n, members) of -log tail probabilities, and weights (members,) whose sum is 1, to (n,).
 Combine = Callable[[NDArray, NDArray], NDArray]
+# A p-value above this counts as this: near 1 it would outvote any small one (Fang et al., 2023).
+_MOST_P = 0.99
 # From here on tan((1/2 - p) pi) is 1 / (p pi) to the last digit.
 _FAR = 20.0
 
@@ -43,20 +45,20 @@ def cauchy(tails: NDArray, weights: NDArray) -> NDArray:
 
     Under the null T is nearly a standard Cauchy variable, however the members depend on each
     other (Liu and Xie, 2020). Far out, where p is too small for floating point, T is the sum of
-    w_j / (p_j pi), and its logarithm is taken instead. Tails below 0, of rows more normal than any
-    training row, stay in order.
+    w_j / (p_j pi), and its logarithm is taken instead. Large p-values, of rows more normal than
+    most training rows, count as 0.99, so that one member cannot outvote all others; they stay in
+    order.
     """
     # A member without weight has no say in which of the two forms is computed.
     tails, weights = tails[:, weights > 0], weights[weights > 0]
     inside = np.clip(tails, 0, _FAR)
-    # p = 1 would give minus infinity, whatever the other members say.
-    p = np.minimum(np.exp(-inside), 1 - 1e-9)
+    p = np.minimum(np.exp(-inside), _MOST_P)
     statistic = weighted(np.tan((0.5 - p) * math.pi), weights)
     near = -np.log(0.5 - np.arctan(statistic) / math.pi)
     shift = tails.max(axis=1)
     with np.errstate(under="ignore"):
         far = shift + np.log(weighted(np.exp(tails - shift[:, None]), weights))
-    order = 1e-9 * weighted(np.minimum(tails, 0), weights)
+    order = 1e-9 * weighted(np.minimum(tails + math.log(_MOST_P), 0), weights)
     return np.where(shift > _FAR, far, near + order)
 
 

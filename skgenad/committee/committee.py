@@ -35,7 +35,6 @@ from skgenad._tensors.seeds import draw_seed
 from skgenad.likelihoods.mahalanobis import Mahalanobis
 from skgenad.neighbors._search import share
 from skgenad.neighbors.kernel_denoiser import KernelDenoiser
-from skgenad.neighbors.local_gaussian import LocalGaussian
 from skgenad.neighbors.neighbors import Neighbors
 
 from ._combine import COMBINE
@@ -46,10 +45,10 @@ from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
 def default_members() -> list[tuple[str, Any]]:
     """Members of ``Committee(members=None)``, unfitted."""
     return [
-        ("neighbor", Neighbors(n_neighbors=1)),
+        ("neighbors", Neighbors()),
+        ("nearest", Neighbors(n_neighbors=1, standardize="mixed")),
         ("local", Neighbors(scale="local")),
         ("kernel", KernelDenoiser(standardize="mixed")),
-        ("gaussian", LocalGaussian()),
     ]
 
 
@@ -83,9 +82,9 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     members : list of (str, detector) or "robust", default=None
         Names and unfitted detectors: of this package, of scikit-learn, of pyod through
         `skgenad.compat.PyODDetector`, pipelines; all that has ``fit`` and ``score_samples``.
-        ``"drop"`` in place of a detector leaves it out. None: "neighbor", `Neighbors` with
-        one neighbour; "local", with five and ``scale="local"``; "kernel", `KernelDenoiser` in mixed
-        units; "gaussian", `LocalGaussian`. "robust", for training rows of which some are
+        ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`;
+        "nearest", with one neighbour, in mixed units; "local", with ``scale="local"``; "kernel",
+        `KernelDenoiser` in mixed units. "robust", for training rows of which some are
         anomalies: "neighbors", `Neighbors`; "wide", with 20 neighbours; "distance", `Mahalanobis`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
