@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from skgenad.benchmark import Comparison, list_detectors
@@ -56,6 +57,28 @@ def known(names: Iterable[str]) -> list[str]:
     """Those of the names that are detectors of today's package."""
     there = set(list_detectors())
     return [name for name in names if name in there]
+
+
+def as_benchmark(rows: pd.DataFrame, **columns: object) -> pd.DataFrame:
+    """Rows of a script's own, none of which failed, with what comparisons look at.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row for each table and what is compared there.
+    **columns : dict
+        Values of ``detector``, ``suite`` and so on that the rows lack.
+
+    Returns
+    -------
+    rows : DataFrame
+        With all columns; counts and times that are not there are 0 and NaN.
+    """
+    absent: dict[str, object] = {"suite": "", "protocol": "", "seed": 1, "n_test": 1}
+    absent |= {"n_test_anomalies": 0}
+    absent |= dict.fromkeys(("fit_seconds", "score_seconds", "peak_memory_mb"), np.nan)
+    absent = {name: value for name, value in absent.items() if name not in rows}
+    return rows.assign(**absent | {"contaminate": 0.0, "status": "ok"} | columns)
 
 
 def section(

@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import typer
 from _results import origin_of, results_file, stamped, write_paragraphs
-from _tables import HOLM, pair_lines, rank_lines, tuned_on
+from _tables import HOLM, as_benchmark, pair_lines, rank_lines, tuned_on
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -127,11 +126,7 @@ def run(
 def tables() -> None:
     """Write the tables from the rows that are there."""
     rows = FILE.read()
-    cells = rows.assign(
-        detector=rows["pool"],
-        **{"protocol": "", "contaminate": 0.0, "seed": SEED, "status": "ok"},
-        **{"fit_seconds": np.nan, "score_seconds": np.nan},
-    )
+    cells = as_benchmark(rows, detector=rows["pool"])
     parts = {"OddBench": "oddbench", "ADBench": "adbench", "Both": None}
     text = [
         "# Which members the default committee has",
@@ -150,7 +145,7 @@ def tables() -> None:
 
 
 def _section(rows: pd.DataFrame) -> list[str]:
-    pairs = pd.concat([rows.assign(suite="both")])
+    pairs = rows.assign(suite="both")
     lines = [pair_lines(pairs, {pool: [REFERENCE]}) for pool in POOLS]
     head, rule, *_ = lines[0].splitlines()
     body = [text.splitlines()[2] for text in lines]

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import typer
 from _results import origin_of, results_file, stamped, write_paragraphs
-from _tables import HOLM, pair_lines, rank_lines, short, tuned_on
+from _tables import HOLM, as_benchmark, pair_lines, rank_lines, short, tuned_on
 from adbench import SETS
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
@@ -138,11 +138,7 @@ def _section(rows: pd.DataFrame) -> list[str]:
     n_tables = rows["dataset"].nunique()
     complete = rows.groupby("combination")["dataset"].transform("nunique") == n_tables
     rows = rows[complete]
-    cells = rows.assign(
-        detector=rows["combination"],
-        **{"protocol": "", "contaminate": 0.0, "seed": SEED, "status": "ok"},
-        **{"fit_seconds": np.nan, "score_seconds": np.nan},
-    )
+    cells = as_benchmark(rows, detector=rows["combination"])
     others = [name for name in cells["detector"].unique() if name != WHOLE]
     return [
         f"{n_tables} tables.",

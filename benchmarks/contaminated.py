@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import typer
 from _results import FOLDER, origin_of, results_file, stamped
-from _tables import is_tuned, known, section
+from _tables import as_benchmark, is_tuned, known, section
 from adbench import SETS
 
 from skgenad.benchmark import ResultsFile, open_suite, read_rows, run_benchmark, run_cells
@@ -152,7 +152,12 @@ def tables(out: Out = FOLDER) -> None:
             if len(some):
                 text += section(title, some, SLOW, REFERENCES)
     text.append("## All rows train and are scored, none is labelled")
-    text += section("Sets not tuned on", _as_benchmark(whole), SLOW, REFERENCES)
+    text += section(
+        "Sets not tuned on",
+        as_benchmark(whole, suite="adbench", protocol="all rows"),
+        SLOW,
+        REFERENCES,
+    )
     path = out / "contaminated.md"
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     typer.echo(f"wrote {path}")
@@ -194,11 +199,6 @@ def _short_of(rows: pd.DataFrame) -> str:
     named = less.groupby("contaminate")["dataset"].unique()
     lists = (f"{', '.join(sets)} ({100 * asked:g} %)" for asked, sets in named.items())
     return f"Fewer anomalies than asked for, because there are no more: {'; '.join(lists)}."
-
-
-def _as_benchmark(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the second question with the columns that comparisons look at."""
-    return rows.assign(suite="adbench", protocol="all rows", contaminate=0.0, status="ok")
 
 
 if __name__ == "__main__":
