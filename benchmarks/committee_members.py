@@ -38,8 +38,8 @@ NOTHING = "nothing"
 ADDED: dict[str, Callable[[], Any]] = {
     "gaussian": LocalGaussian,
     "IForest": IsolationForest,
-    "GMM": GaussianMixtures,
     "MPDR": lambda: MPDR(score_type="energy"),
+    "GMM": GaussianMixtures,
     "CANCE": CANCE,
     "NAE": NAE,
 }

@@ -20,6 +20,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -62,6 +63,7 @@ def robust_members() -> list[tuple[str, Any]]:
         ("neighbors", Neighbors()),
         ("wide", Neighbors(n_neighbors=20)),
         ("distance", Mahalanobis()),
+        ("forest", IsolationForest()),
     ]
 
 
@@ -85,7 +87,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         ``"drop"`` in place of a detector leaves it out. None: "neighbors", `Neighbors`;
         "nearest", with one neighbour, in mixed units; "local", with ``scale="local"``; "kernel",
         `KernelDenoiser` in mixed units. "robust", for training rows of which some are
-        anomalies: "neighbors", `Neighbors`; "wide", with 20 neighbours; "distance", `Mahalanobis`.
+        anomalies: "neighbors", `Neighbors`; "wide", with 20 neighbours; "distance", `Mahalanobis`;
+        "forest", scikit-learn's `IsolationForest`.
     combine : {"mean", "max", "median", "cauchy"}, default="mean"
         How -log tail probabilities of the members become one score. "mean" is Fisher's method,
         "max" the smallest p-value, "cauchy" the Cauchy combination (Liu and Xie, 2020).
