@@ -137,7 +137,8 @@ def _caption(parts: list[Part]) -> str:
         scopes.append(f"{part.title}: {part.n_tables} tables, {splits[part.suite]}, {said}.")
     return (
         f"Tables that nothing was tuned on. {' '.join(scopes)} Means over tables; ranks by AUROC "
-        "among these detectors, 1 is best; times are medians over all cells, on one thread."
+        "among these detectors, 1 is best; times are medians over all cells, on one thread of a "
+        "shared, unevenly loaded machine."
     )
 
 

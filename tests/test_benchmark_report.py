@@ -153,7 +153,7 @@ def test_command_runs_a_folder_and_shows_ranks(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["benchmark", "--detectors", "KNM"], "unknown detector: 'KNM'; choose from MPDR-R"),
+        (["benchmark", "--detectors", "KNM"], "unknown detector: 'KNM'; choose from Committee"),
         (["benchmark", "--datasets", "x"], "unknown data set: 'x'; choose from breast_cancer"),
         (["benchmark", "nowhere"], "unknown suite 'nowhere'"),
         (["benchmark", "--seeds", "a"], "seeds must look like 1-3 or 1,5, got 'a'"),

@@ -219,7 +219,7 @@ def test_too_few_anomalies_to_contaminate_is_in_the_message(tmp_path):
         ({"backend": "spark"}, "unknown backend 'spark'; choose one of loky, dask"),
         ({"scheduler": "tcp://x"}, "needs backend='dask'"),
         ({"time_limit": 0}, "time_limit must be"),
-        ({"detectors": ["KNN", "KMM"]}, "unknown detector: 'KMM'; choose from MPDR-R, .*KNN"),
+        ({"detectors": ["KNN", "KMM"]}, "unknown detector: 'KMM'; choose from Committee, .*KNN"),
         ({"detectors": "KNN"}, "must be a list of names"),
         ({"detectors": {"x": object()}}, "must be an estimator with fit and score_samples"),
         ({"detectors": []}, "no detector named"),

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from skgenad import Mahalanobis
+from skgenad import KernelDenoiser, LocalGaussian, Mahalanobis
 from skgenad._core.units import StandardUnits
 
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
 # Their scores are pure numbers, whatever the units of the rows.
-UNITLESS = {Mahalanobis}
+UNITLESS = {KernelDenoiser, LocalGaussian, Mahalanobis}
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)

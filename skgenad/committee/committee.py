@@ -171,7 +171,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     array([-1])
     >>> list(committee.member_scores(X[:2]))
     ['near', 'kernel', 'forest']
-    >>> committee.set_params(forest="drop", near__n_neighbors=3).fit(X).predict(X[:1])
+    >>> committee.set_params(forest="drop", near__n_neighbors=3).fit(X).predict(np.zeros((1, 5)))
     array([1])
     """
 
