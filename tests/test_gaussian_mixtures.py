@@ -21,7 +21,7 @@ def clusters(n=600, d=2, seed=0):
     rng = np.random.RandomState(seed)
     centres, mixing = 6 * rng.randn(3, d), rng.randn(3, d, d)
     which = np.arange(n) % 3
-    return centres[which] + np.einsum("nd,nde->ne", rng.randn(n, d), mixing[which])
+    return centres[which] + np.einsum("ij,ijk->ik", rng.randn(n, d), mixing[which])
 
 
 def standard(X):
