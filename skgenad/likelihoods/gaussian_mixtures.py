@@ -19,14 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.checks import Interval, check_sizes
-from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import PriorSamplingMixin
 
 from ._mixtures import GaussianMixturesModel
 
 
-class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
+class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
     """Detect anomalies by their likelihood under Gaussian mixtures of several sizes.
 
     Each mixture has full covariances and is fitted by scikit-learn's ``GaussianMixture`` (EM from
@@ -137,17 +136,12 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
     array([ 1,  1, -1])
     """
 
-    trained_by_gradients: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "regularization": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "max_rows": [Interval(Integral, 2, None, closed="left")],
-        **{
-            name: allowed
-            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
-            if name not in ("batch_size", "verbose", "callbacks")
-        },
+        **ClosedFormDetector._parameter_constraints,
     }
 
     def __init__(
@@ -186,9 +180,6 @@ class GaussianMixtures(PriorSamplingMixin, BaseGenerativeDetector):
             max_iter=self.max_iter,
             max_rows=self.max_rows,
         )
-
-    def _stages(self, module: GaussianMixturesModel) -> list[Stage]:
-        return []
 
     # ---- what was learned -----------------------------------------------------------------
 

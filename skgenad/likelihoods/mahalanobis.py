@@ -26,8 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
-from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -163,7 +162,7 @@ class TiedMixture:
         return means + torch.randn_like(means) @ self.root
 
 
-class Mahalanobis(BaseGenerativeDetector):
+class Mahalanobis(ClosedFormDetector):
     """Detect anomalies by the Mahalanobis distance to the nearest class of normal rows.
 
     Every class is a Gaussian with a mean of its own and the covariance within classes that all
@@ -284,16 +283,11 @@ class Mahalanobis(BaseGenerativeDetector):
     array([-1])
     """
 
-    trained_by_gradients: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict] = {
         "use_labels": ["boolean"],
         "relative": ["boolean"],
         "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
-        **{
-            name: allowed
-            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
-            if name not in ("batch_size", "verbose", "callbacks")
-        },
+        **ClosedFormDetector._parameter_constraints,
     }
 
     def __init__(
@@ -331,9 +325,6 @@ class Mahalanobis(BaseGenerativeDetector):
         return MahalanobisModel(
             n_features, n_classes=n_classes, relative=self.relative, shrink=self.shrinkage
         )
-
-    def _stages(self, module: MahalanobisModel) -> list[Stage]:
-        return []
 
     # ---- what was learned -----------------------------------------------------------------
 

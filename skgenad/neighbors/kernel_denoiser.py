@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from skgenad._core.anomaly_maps import ReconstructionMixin
 from skgenad._core.checks import Interval, StrOptions
-from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.kernels import (
@@ -164,7 +163,7 @@ class KernelModel(PreciseModule, Model):
         return chosen + self.width.to(chosen) * self.varies * torch.randn_like(chosen)
 
 
-class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDetector):
+class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector):
     """Detect anomalies by what the exact denoiser of the training rows takes off a row.
 
     The closed form of what denoising autoencoders, score matching and NAE learn by gradients: of
@@ -271,17 +270,12 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDete
     True
     """
 
-    trained_by_gradients: ClassVar[bool] = False
     scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "bandwidth": [Interval(Real, 0, None, closed="neither"), StrOptions({"loo"})],
         "factors": [list, tuple],
         "max_anchors": [Interval(Integral, 2, None, closed="left")],
-        **{
-            name: allowed
-            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
-            if name not in ("batch_size", "verbose", "callbacks")
-        },
+        **ClosedFormDetector._parameter_constraints,
     }
 
     def __init__(
@@ -319,9 +313,6 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, BaseGenerativeDete
             factors=factors.tolist(),
             max_anchors=self.max_anchors,
         )
-
-    def _stages(self, module: KernelModel) -> list[Stage]:
-        return []
 
     @property
     def bandwidth_(self) -> float:

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from skgenad._core.checks import Interval
-from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.model import Model
 
@@ -116,7 +115,7 @@ def _squared(offset: Tensor, deviations: Tensor, factor: float, isotropic: Tenso
     return (offset.square().sum(dim=1) - factor * explained) / isotropic
 
 
-class LocalGaussian(BaseGenerativeDetector):
+class LocalGaussian(ClosedFormDetector):
     """Detect anomalies by the Mahalanobis distance to a Gaussian of the nearest training rows.
 
     A neighbourhood says how normal rows vary around a row: along a curve or a plane, say. A step
@@ -204,17 +203,12 @@ class LocalGaussian(BaseGenerativeDetector):
     array([-1,  1])
     """
 
-    trained_by_gradients: ClassVar[bool] = False
     scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 2, None, closed="left")],
         "shrinkage": [Interval(Real, 0, 1, closed="right")],
         "max_anchors": [Interval(Integral, 2, None, closed="left")],
-        **{
-            name: allowed
-            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
-            if name not in ("batch_size", "verbose", "callbacks")
-        },
+        **ClosedFormDetector._parameter_constraints,
     }
 
     def __init__(
@@ -247,6 +241,3 @@ class LocalGaussian(BaseGenerativeDetector):
             shrinkage=self.shrinkage,
             max_anchors=self.max_anchors,
         )
-
-    def _stages(self, module: LocalGaussianModel) -> list[Stage]:
-        return []

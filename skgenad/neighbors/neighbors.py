@@ -4,8 +4,8 @@ With the nearest training rows x_(1), ..., x_(k) of a row x,
 
     d_k(x) = (1 / k) sum_j |x - x_(j)|,        l_k(x) = d_k(x) / ((1 / k) sum_j d_k(x_(j))).
 
-The mean is taken, not the k-th distance or the root of the mean square: both detect worse on the
-tables that choices are made on. The local form is that of the simplified local outlier factor.
+The mean is taken, as by Angiulli and Pizzuti (2002), not the k-th distance. The local form is that
+of the simplified local outlier factor.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
-from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.model import Model
 from skgenad._tensors.tails import resize_buffers
@@ -114,7 +113,7 @@ class NeighborsModel(PreciseModule, Model):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class Neighbors(BaseGenerativeDetector):
+class Neighbors(ClosedFormDetector):
     """Detect anomalies by the mean distance to the nearest training rows.
 
     The baseline that is hard to beat on tables, and a member of :class:`Committee`. Nothing is
@@ -175,8 +174,7 @@ class Neighbors(BaseGenerativeDetector):
     Notes
     -----
     ``score_samples`` is minus the mean distance, in standard deviations of columns, or minus the
-    ratio, a pure number. The mean over neighbours detects better than the k-th distance and than
-    the root of the mean square.
+    ratio, a pure number.
 
     A row that equals an anchor in all columns, bit by bit in standard units, counts as that anchor
     itself, which is then left out (one of them, if there are copies). So training rows are scored
@@ -209,17 +207,12 @@ class Neighbors(BaseGenerativeDetector):
     20
     """
 
-    trained_by_gradients: ClassVar[bool] = False
     scores_leave_one_out: ClassVar[bool] = True
     _parameter_constraints: ClassVar[dict] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "scale": [StrOptions({"none", "local"})],
         "max_anchors": [Interval(Integral, 2, None, closed="left")],
-        **{
-            name: allowed
-            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
-            if name not in ("batch_size", "verbose", "callbacks")
-        },
+        **ClosedFormDetector._parameter_constraints,
     }
 
     def __init__(
@@ -252,6 +245,3 @@ class Neighbors(BaseGenerativeDetector):
             local=self.scale == "local",
             max_anchors=self.max_anchors,
         )
-
-    def _stages(self, module: NeighborsModel) -> list[Stage]:
-        return []
