@@ -158,7 +158,8 @@ def draw(parts: list[Part], path: Path) -> None:
 
     shown = {part.title: differences(part.rows) for part in parts}
     means = pd.DataFrame({title: lines["difference"] for title, lines in shown.items()})
-    order = list(means.mean(axis="columns").sort_values(kind="stable").index)
+    # As in the table: detectors that ran on both suites.
+    order = list(means.dropna().mean(axis="columns").sort_values(kind="stable").index)
     with plt.rc_context({"font.size": 15, "font.family": "DejaVu Sans"}):
         height = 2.4 + 0.5 * len(order)
         figure, axes = plt.subplots(1, len(parts), figsize=(14, height), sharex=True, sharey=True)
@@ -188,8 +189,6 @@ def _kind(name: str) -> str:
 def _draw_part(axis: Any, lines: pd.DataFrame, order: list[str]) -> None:
     axis.axvline(0, color="black", linewidth=1.5)
     for place, name in enumerate(order):
-        if name not in lines.index:
-            continue
         line, look = lines.loc[name], _LOOKS[_kind(name)]
         axis.plot([line["low"], line["high"]], [place, place], color=look["color"], linewidth=3)
         axis.plot([line["difference"]], [place], linestyle="none", **look)
