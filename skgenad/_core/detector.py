@@ -105,16 +105,27 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     # ---- fit ------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
+    ) -> Self:
         """Learn the distribution of normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`; of very
-            many the threshold looks at 100,000.
+            Training rows, at least 2, taken as normal but for the share `contamination`.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
 
         Returns
         -------
@@ -126,10 +137,13 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             if self.warm_start and hasattr(self, "module_"):
                 X, labels = self._validate_labelled(X, y, reset=False)
                 self._train_on(X, labels)
+                self._set_offset_in_sample(X)
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
-                self._fit_from_start(X, labels)
-            self._set_offset(X)
+                self.seed_ = draw_seed(self.random_state)
+                train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
+                self._fit_from_start(train, codes)
+                self._set_threshold(X, held_out)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -182,8 +196,10 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                 raise ValueError(
                     f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
                 )
-            self._fit_from_start(X, labels, start, extra_objective)
-            self._set_offset(X)
+            self.seed_ = draw_seed(self.random_state)
+            train, codes, held_out = self._split_calibration(X, labels)
+            self._fit_from_start(train, codes, start, extra_objective)
+            self._set_threshold(X, held_out)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -221,25 +237,8 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=False)
             self._train_on(X, labels)
-            self._set_offset(X)
+            self._set_offset_in_sample(X)
         return self
-
-    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray:
-        """Fit, and label the training rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2.
-        y : array-like of shape (n_samples,), default=None
-            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            1 for normal rows and -1 for anomalies, of type int.
-        """
-        return self.fit(X, y).predict(X)
 
     def _row_shape(self, n_features: int) -> tuple[int, ...]:
         """Shape of a row of `n_features` columns: (d,), or (C, H, W) of an image."""
@@ -258,16 +257,14 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     ) -> None:
         """Run all stages on a new module, or on a copy of the module of `start`."""
         self.device_ = resolve_device(self.device)
-        self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
-        train, train_labels, held_out = self._split_calibration(X, labels)
-        self.units_ = self._units_of(train) if start is None else start.units_
-        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
+        self.units_ = self._units_of(X) if start is None else start.units_
+        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
-            codes = self._to_device(train_labels)
+            codes = self._to_device(labels)
             if start is None:
                 self._prepare(module, rows, codes)
             else:
@@ -283,7 +280,6 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                     stages[-1], objective=objective, validate=None, is_steady=None
                 )
             self._run(module, stages, rows, codes)
-        self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
         """Units of training: those of the training rows (n, d), or units that change nothing."""
