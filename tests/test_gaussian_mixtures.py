@@ -29,7 +29,9 @@ def standard(X):
 
 
 def fitted(X, n_components, **settings):
-    detector = GaussianMixtures(n_components=n_components, random_state=0, device="cpu")
+    detector = GaussianMixtures(
+        n_components=n_components, random_state=0, device="cpu", calibration_fraction=0.0
+    )
     return detector.set_params(**settings).fit(X)
 
 
