@@ -382,6 +382,11 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             why = "score_type='error' without an autoencoder trains nothing by gradients"
             refuse_unused(self, ("validation_fraction", "learning_rate"), why)
 
+    @property
+    def _units_follow(self) -> bool:
+        # Features that are fitted once see rows in the units of their fit.
+        return super()._units_follow and isinstance(self.module_.features, TwoStageAutoencoder)
+
     def _module_to_continue(self) -> Model:
         is_users = isinstance(self.module_.features, ExternalFeatures)
         if is_users and self.features is not self._fitted_parameters["features"]:

@@ -169,6 +169,9 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         self.device = device
         self.random_state = random_state
 
+    # What is kept of rows is in the units of the first fit.
+    _units_follow: ClassVar[bool] = False
+
     def _make_module(self, n_features: int) -> GaussianMixturesModel:
         given: Any = self.n_components
         sizes = (given,) if isinstance(given, Integral) else tuple(given)

@@ -84,6 +84,13 @@ class MahalanobisModel(PreciseModule, Model):
         return TiedMoments(precise(self.counts), precise(self.means), precise(self.scatter))
 
     @torch.no_grad()
+    def change_units(self, factor: Tensor, shift: Tensor) -> None:
+        """Bring the moments to other units."""
+        factor, shift = precise(factor), precise(shift)
+        self.means.copy_((self.counts > 0)[:, None] * (precise(self.means) * factor + shift))
+        self.scatter.copy_(precise(self.scatter) * torch.outer(factor, factor))
+
+    @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Add rows (n, d) with `labels` (n,) to those so far, and compute the matrices anew."""
         moments, n_classes = self.moments, len(self.counts)

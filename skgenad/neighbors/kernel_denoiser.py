@@ -301,6 +301,9 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         self.device = device
         self.random_state = random_state
 
+    # What is kept of rows is in the units of the first fit.
+    _units_follow: ClassVar[bool] = False
+
     def _make_module(self, n_features: int) -> KernelModel:
         factors = np.asarray(self.factors, dtype=np.float64)
         if factors.ndim != 1 or not len(factors) or not np.isfinite(factors).all():

@@ -238,6 +238,9 @@ class Neighbors(ClosedFormDetector):
         self.device = device
         self.random_state = random_state
 
+    # What is kept of rows is in the units of the first fit.
+    _units_follow: ClassVar[bool] = False
+
     def _make_module(self, n_features: int) -> NeighborsModel:
         return NeighborsModel(
             n_features,
