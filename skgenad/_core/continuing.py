@@ -193,7 +193,9 @@ class ContinuingMixin(BaseDetector):
         """Take the threshold and p-values from what was held out of all batches, scored anew."""
         now = self._stream
         if stream.n_rows:
-            X, held_out = now.train.rows, now.held_out.rows
+            # The sample of what is neither trained on nor held out is empty in most detectors.
+            X = np.concatenate([part.rows for part in now.learnt()] or [X[:0]])
+            held_out = now.held_out.rows
         scores = self.calibration_scores_
         few = FEWEST_ROWS if scores is None else min(FEWEST_ROWS, len(scores))
         if not now.is_complete and len(X if scores is None else held_out) < few:
