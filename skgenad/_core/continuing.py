@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from skgenad._tensors.device import on_device
+from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import derived_seed, seeded
 
@@ -175,7 +176,7 @@ class ContinuingMixin(BaseDetector):
                     f"{key}={now[key]!r} was {before[key]!r} in the first fit, whose units later "
                     "training keeps. Set it back, or fit from the start (warm_start=False)."
                 )
-        with seeded(self.seed_, self.device_):
+        with seeded(self.seed_, self.device_), own_draws():
             module = self._make_module(self.n_features_in_).to(self.device_)
         try:
             module.take_over(self.module_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -15,9 +16,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
+from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import draw_seed, seeded
+from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
 from .continuing import ContinuingMixin, to_continue
@@ -230,12 +234,13 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
         self.units_ = self._units_of(train) if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
-            module = self._make_module(X.shape[1]).to(self.device_)
             codes = self._to_device(train_labels)
-            if start is None:
-                self._prepare(module, rows, codes)
-            else:
-                _take_state(module, start.module_)
+            with own_draws():
+                module = self._make_module(X.shape[1]).to(self.device_)
+                if start is None:
+                    self._prepare(module, rows, codes)
+                else:
+                    _take_state(module, start.module_)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -283,6 +288,21 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
 
         Without `finish` the module keeps what it took from the rows of an earlier training.
         """
+        objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
+        is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
+        # Draws of code that may be a user's are our own as well.
+        with own_draws() if is_foreign else nullcontext():
+            self._run_stages(module, stages, rows, labels, split, finish)
+
+    def _run_stages(
+        self,
+        module: Model,
+        stages: list[Stage],
+        rows: Tensor,
+        labels: Tensor | None,
+        split: Sequence[Tensor],
+        finish: bool,
+    ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = split if len(split[1]) else (slice(None), None)
         for stage in stages:
@@ -325,7 +345,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
         if n_held_out <= 0:
             everything = torch.arange(n_rows, device=device)
             return everything, everything[:0]
-        order = torch.randperm(n_rows, device=device)
+        order = draws.randperm(n_rows, device=device)
         return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
@@ -340,6 +360,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
             return SCORING_CHUNK
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
+    @own_settings()
     @torch.inference_mode()
     def _by_chunks(
         self,
