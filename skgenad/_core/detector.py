@@ -110,16 +110,27 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
     # ---- fit ------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
+    ) -> Self:
         """Learn the distribution of normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`; of very
-            many the threshold looks at 100,000.
+            Training rows, at least 2, taken as normal but for the share `contamination`.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
 
         Returns
         -------
@@ -131,11 +142,14 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
             if self.warm_start and hasattr(self, "module_"):
                 X, labels = self._validate_labelled(X, y, reset=False)
                 # A table that is given whole is all that counts now; sums only grow.
-                self._go_on(X, labels, Stream() if self.trained_by_gradients else self._stream)
+                stream = Stream() if self.trained_by_gradients else self._stream
+                self._go_on(X, labels, stream, groups, calibration)
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
-                self._fit_from_start(X, labels)
-                self._set_offset(X)
+                self.seed_ = draw_seed(self.random_state)
+                train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
+                self._fit_from_start(train, codes, held_out)
+                self._set_threshold(X, held_out)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -188,26 +202,11 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
                 raise ValueError(
                     f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
                 )
-            self._fit_from_start(X, labels, start, extra_objective)
-            self._set_offset(X)
+            self.seed_ = draw_seed(self.random_state)
+            train, codes, held_out = self._split_calibration(X, labels)
+            self._fit_from_start(train, codes, held_out, start, extra_objective)
+            self._set_threshold(X, held_out)
         return self
-
-    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray:
-        """Fit, and label the training rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2.
-        y : array-like of shape (n_samples,), default=None
-            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            1 for normal rows and -1 for anomalies, of type int.
-        """
-        return self.fit(X, y).predict(X)
 
     def _row_shape(self, n_features: int) -> tuple[int, ...]:
         """Shape of a row of `n_features` columns: (d,), or (C, H, W) of an image."""
@@ -221,26 +220,23 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
         self,
         X: NDArray,
         labels: NDArray | None,
+        held_out: NDArray | None,
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
     ) -> None:
-        """Run all stages on a new module, or on a copy of the module of `start`."""
+        """Run all stages on a new module, or on a copy of the module of `start`.
+
+        Rows that were held out are kept for what comes later.
+        """
         self.device_ = resolve_device(self.device)
-        self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
-        train, train_labels, held_out = self._split_calibration(X, labels)
-        self.units_ = self._units_of(train) if start is None else start.units_
-        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
+        self.units_ = self._units_of(X) if start is None else start.units_
+        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
         with seeded(self.seed_, self.device_):
-            codes = self._to_device(train_labels)
-            with own_draws():
-                module = self._make_module(X.shape[1]).to(self.device_)
-                if start is None:
-                    self._prepare(module, rows, codes)
-                else:
-                    _take_state(module, start.module_)
+            codes = self._to_device(labels)
+            module = self._prepared_module(rows, codes, start)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -255,9 +251,19 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
             self._run(module, stages, rows, codes, split)
         learnt, validation = (part.cpu().numpy() for part in split)
         kept = X[:0] if held_out is None else held_out
-        batch = Batch(train, train_labels, learnt, validation, kept)
-        self._stream = Stream().take(batch, self.seed_)
-        self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
+        self._begin_stream(Batch(X, labels, learnt, validation, kept))
+
+    def _prepared_module(
+        self, rows: Tensor, labels: Tensor | None, start: BaseGenerativeDetector | None = None
+    ) -> Model:
+        """Make a module, with what depends on the rows or with what that of `start` holds."""
+        with own_draws():
+            module = self._make_module(rows.shape[1]).to(self.device_)
+            if start is None:
+                self._prepare(module, rows, labels)
+            else:
+                _take_state(module, start.module_)
+        return module
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
         """Units of training: those of the training rows (n, d), or units that change nothing."""
@@ -282,17 +288,20 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
         rows: Tensor,
         labels: Tensor | None,
         split: Sequence[Tensor],
+        *,
+        anew: bool = True,
         finish: bool = True,
     ) -> None:
         """Run stages on rows (n, d), at the places to train on and to validate by.
 
-        Without `finish` the module keeps what it took from the rows of an earlier training.
+        They continue a training unless they run `anew`. Without `finish` the module keeps what it
+        took from the rows of an earlier one.
         """
         objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
         is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
         # Draws of code that may be a user's are our own as well.
         with own_draws() if is_foreign else nullcontext():
-            self._run_stages(module, stages, rows, labels, split, finish)
+            self._run_stages(module, stages, rows, labels, split, anew, finish)
 
     def _run_stages(
         self,
@@ -301,6 +310,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
         rows: Tensor,
         labels: Tensor | None,
         split: Sequence[Tensor],
+        anew: bool,
         finish: bool,
     ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
@@ -311,9 +321,10 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
                 for part in (train, held_out)
             )
             assert inputs is not None
-            if stage.before is not None and self._n_fits == 1:
+            first = stage.before if anew else stage.resume
+            if first is not None:
                 both = inputs if validation is None else torch.cat([inputs, validation])
-                stage.before(module, both)
+                first(module, both)
             tables.append(
                 run_stage(
                     module,

@@ -159,6 +159,13 @@ STATE = (
     Fitted("seed_", int, _whole(0)),
     Fitted("_n_fits", int, _whole(1)),
     Fitted("offset_", float, lambda kept, detector: float(kept)),
+    # A file's `contamination` is the one that its threshold is for.
+    Fitted(
+        "_offset_is_for",
+        lambda contamination: None,
+        lambda kept, detector: detector.contamination,
+        optional=True,
+    ),
     Fitted(
         "units_",
         lambda units: {"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance},
@@ -195,7 +202,10 @@ def dismantle(
     for field in table:
         if field.optional and not hasattr(detector, field.name):
             continue
-        kept = field.write(getattr(detector, field.name))
+        value = getattr(detector, field.name)
+        if field.name == "_fitted_parameters":  # the threshold follows this one without a fit
+            value = {**value, "contamination": detector._threshold_now()[1]}
+        kept = field.write(value)
         if isinstance(kept, np.ndarray):
             arrays[field.name] = kept
         elif isinstance(kept, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ MOST_KEPT_ROWS, MOST_KEPT_NUMBERS = 4096, 2**22
 FEWEST_ROWS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reservoir:
     """A uniform sample of bounded size of all rows so far, however they came in batches.
 
@@ -46,12 +47,17 @@ class Reservoir:
         rows: NDArray,
         places: NDArray,
         labels: NDArray | None = None,
+        *,
+        least: int = 1,
     ) -> Reservoir:
-        """Sample of the rows so far and of those at some `places` in others, with their labels."""
+        """Sample of the rows so far and of those at some `places` in others, with their labels.
+
+        It has room for `least` rows, whatever the bounds.
+        """
         if not len(places):
             return self
         total = self.n_seen + len(places)
-        most = max(1, min(MOST_KEPT_ROWS, MOST_KEPT_NUMBERS // rows.shape[1]))
+        most = max(least, min(MOST_KEPT_ROWS, MOST_KEPT_NUMBERS // rows.shape[1]))
         old, new = np.arange(len(self)), np.arange(len(places))
         if total > most:
             chosen = np.sort(rng.choice(total, most, replace=False, shuffle=False))
@@ -65,16 +71,15 @@ class Reservoir:
             return Reservoir(more, their_labels, total)
         if labels is not None and self.labels is not None:
             their_labels = np.concatenate([self.labels[old], their_labels])
-        return Reservoir(_together(self.rows[old], more), their_labels, total)
+        return Reservoir(together([self.rows[old], more]), their_labels, total)
 
 
-def _together(one: NDArray, other: NDArray) -> NDArray:
-    """Both arrays of rows in one; pixels of unlike types as floats in [0, 1]."""
-    if one.dtype != other.dtype:
-        one, other = (
-            PixelUnits.levels(rows) if rows.dtype == np.uint8 else rows for rows in (one, other)
-        )
-    return np.concatenate([one, other])
+def together(tables: Sequence[NDArray]) -> NDArray:
+    """All rows in one table, but for empty ones; pixels of unlike types as floats in [0, 1]."""
+    tables = [rows for rows in tables if len(rows)] or [np.empty((0, 0))]
+    if len({rows.dtype for rows in tables}) > 1:
+        tables = [PixelUnits.levels(X) if X.dtype == np.uint8 else X for X in tables]
+    return np.concatenate(tables)
 
 
 class Batch(NamedTuple):
@@ -97,7 +102,7 @@ class Batch(NamedTuple):
     held_out: NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stream:
     """What a detector has seen in all its training, by what the rows were for.
 
@@ -107,6 +112,8 @@ class Stream:
         Rows that weights were trained on, that chose epochs, and that thresholds come from.
     n_rows : int
         Number of all rows.
+    n_of_units : int
+        How many of them there were when the units of columns were taken.
     is_complete : bool
         Whether the reservoirs know of all rows. A file has no rows: what was seen before it was
         written is a number.
@@ -116,19 +123,25 @@ class Stream:
     validation: Reservoir = field(default_factory=Reservoir)
     held_out: Reservoir = field(default_factory=Reservoir)
     n_rows: int = 0
+    n_of_units: int = 0
     is_complete: bool = True
 
-    def take(self, batch: Batch, seed: int) -> Stream:
-        """Add the rows of a batch."""
+    def take(self, batch: Batch, seed: int, *, least: int = 1) -> Stream:
+        """Add the rows of a batch; there is room for `least` rows that are trained on."""
         rng = np.random.default_rng(seed)
         rows, labels, train, validation, held_out = batch
         return replace(
             self,
-            train=self.train.take(rng, rows, train, labels),
+            train=self.train.take(rng, rows, train, labels, least=least),
             validation=self.validation.take(rng, rows, validation, labels),
             held_out=self.held_out.take(rng, held_out, np.arange(len(held_out))),
             n_rows=self.n_rows + len(train) + len(validation) + len(held_out),
         )
+
+    @property
+    def n_learnt(self) -> int:
+        """Number of the rows that the reservoirs of training are samples of."""
+        return self.train.n_seen + self.validation.n_seen
 
     def learnt(self) -> list[Reservoir]:
         """Reservoirs of the rows that training has seen, in the order of its places."""

@@ -60,6 +60,9 @@ class Model(nn.Module):
         Called in evaluation mode after every training, continued ones included.
         """
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows of the last :meth:`finish`, a sample, count as `factor` times as many."""
+
     def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
         """Take the units of what is scored by, after every training.
 

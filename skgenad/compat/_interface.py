@@ -10,6 +10,8 @@ from pyod.models.base import BaseDetector
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from skgenad._core.calibration import hold_out_nothing
+
 
 class PyODInterface(BaseDetector):
     """Give an outlier detector of scikit-learn, or one of ours, the interface of pyod.
@@ -80,7 +82,9 @@ class PyODInterface(BaseDetector):
             The fitted detector.
         """
         self._set_n_classes(None)
-        self.detector_ = clone(self.detector).fit(X)
+        self.detector_ = clone(self.detector)
+        hold_out_nothing(self.detector_)
+        self.detector_.fit(X)
         self.decision_scores_ = self.decision_function(X)
         self._process_decision_scores()
         return self
