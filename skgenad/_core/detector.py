@@ -322,7 +322,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
             )
             assert inputs is not None
             first = stage.before if anew else stage.resume
-            if first is not None:
+            if first is not None and finish:
                 both = inputs if validation is None else torch.cat([inputs, validation])
                 first(module, both)
             tables.append(
