@@ -211,7 +211,12 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return X[np.sort(order[:most])]
 
     def _set_threshold(
-        self, X: NDArray, held_out: NDArray | None, scores: NDArray | None = None
+        self,
+        X: NDArray,
+        held_out: NDArray | None,
+        scores: NDArray | None = None,
+        *,
+        stacklevel: int = 6,
     ) -> None:
         """Take the threshold from rows held out, from training rows as if they were, or as is.
 
@@ -226,7 +231,7 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         if self.contamination == 0:  # no row that was seen is flagged, be it trained on or not
             self.offset_ = threshold_of(np.sort(self._score(X)), 0)
         elif scores is not None:
-            self._set_offset(stacklevel=6)
+            self._set_offset(stacklevel=stacklevel)
         else:
             self._set_offset_in_sample(X)
 
@@ -280,7 +285,8 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         ----------
         X : array-like of shape (n_samples, n_features)
             Normal rows that the detector was not trained on, as they come up in use. `predict`
-            then flags the share `contamination` of such rows.
+            then flags the share `contamination` of such rows. They take the place of those that
+            were held out before, for later calls of ``partial_fit``, too.
 
         Returns
         -------
@@ -289,9 +295,14 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         with self._all_or_nothing():
-            self.calibration_scores_ = np.sort(self._score(self._validate(X, reset=False)))
+            X = self._validate(X, reset=False)
+            self.calibration_scores_ = np.sort(self._score(X))
             self._set_offset()
+            self._keep_held_out(X)
         return self
+
+    def _keep_held_out(self, X: NDArray) -> None:
+        """Keep fresh rows, for a detector whose training goes on."""
 
     # ---- score ----------------------------------------------------------------------------
 

@@ -63,6 +63,8 @@ class Stage:
     before : callable, optional
         Called with the module and the stage's inputs, of the rows held out too, before the stage
         when training starts anew, not when it continues.
+    resume : callable, optional
+        Called in its place when training continues.
     inputs : callable, optional
         Maps (module, rows) to the inputs, row by row, that batches are made of; default is the
         rows. For what the stage does not train and would else compute in every step.
@@ -85,6 +87,7 @@ class Stage:
     clip_norm: float | None = None
     energy_limit: float = float("inf")
     before: Callable[[Any, Tensor], None] | None = None
+    resume: Callable[[Any, Tensor], None] | None = None
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False

@@ -24,6 +24,7 @@ from skgenad._tensors.seeds import seeded
 
 from .files import from_json, to_json
 from .parts import copied
+from .streams import Stream
 from .training import empty_history
 from .units import StandardUnits
 
@@ -177,7 +178,13 @@ STATE = (
         _history,
     ),
     Fitted("module_", _weights, _module, on_cpu=lambda module: copy.deepcopy(module).cpu()),
-    # Neither is in a file: optimisers start anew, and the device is that of the reading machine.
+    # A file has no rows and no moments: optimisers start anew, and the device is that of the
+    # reading machine.
+    Fitted(
+        "_stream",
+        lambda stream: stream.n_rows,
+        lambda kept, detector: Stream(n_rows=_whole(1)(kept, detector), is_complete=False),
+    ),
     Fitted("_moments", lambda moments: None, lambda kept, detector: {}, on_cpu=_moments_on_cpu),
     Fitted("device_", lambda device: None, lambda kept, detector: torch.device("cpu")),
 )

@@ -101,10 +101,12 @@ class CANCEModel(PreciseModule, Model):
 
     # ---- training of the density (eq. 9 and 10) -------------------------------------------
 
-    def set_noise(self, z: Tensor) -> None:
-        """Take the noise's moments from composite features; warn where they do not suffice."""
+    def set_noise(self, z: Tensor, *, again: bool = False) -> None:
+        """Take the noise's moments from composite features; warn once where they do not suffice."""
         assert self.density is not None
         found = self.density.fit_noise(moments_of(z))
+        if again:
+            return
         if found.constant or found.dependent:
             latent = [f"latent feature {j}" for j in range(self.features.latent_dim)]
             errors = ["the mean squared error", "the cosine dissimilarity"]
@@ -382,6 +384,11 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             why = "score_type='error' without an autoencoder trains nothing by gradients"
             refuse_unused(self, ("validation_fraction", "learning_rate"), why)
 
+    @property
+    def _units_follow(self) -> bool:
+        # Features that are fitted once see rows in the units of their fit.
+        return super()._units_follow and isinstance(self.module_.features, TwoStageAutoencoder)
+
     def _module_to_continue(self) -> Model:
         is_users = isinstance(self.module_.features, ExternalFeatures)
         if is_users and self.features is not self._fitted_parameters["features"]:
@@ -437,6 +444,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             optimizers=optimizers,
             n_steps=self.max_steps,
             before=lambda module, z: module.set_noise(z),
+            resume=lambda module, z: module.set_noise(z, again=True),
             inputs=lambda module, rows: module.all_composites(rows),
             validate=lambda module, z: module.validation_loss(z),
         )

@@ -521,11 +521,6 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
             if getattr(self, penalty) == 0:
                 refuse_unused(self, (name,), f"{penalty}=0 leaves its term out")
 
-    def _calibrate(self, module: PWAEModel, train: Tensor, held_out: Tensor | None) -> None:
-        # A small batch of a later `partial_fit` says less about errors than the rows before it.
-        if self._n_fits == 1 or len(rows_of_units(train, held_out)) >= _FEWEST_HELD_OUT:
-            module.calibrate(train, held_out)
-
     # ---- stages ---------------------------------------------------------------------------
 
     def _stages(self, module: PWAEModel) -> list[Stage]:

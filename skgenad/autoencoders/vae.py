@@ -123,6 +123,11 @@ class VAEModel(Model):
         self.varies.copy_(rows.amax(dim=0) > rows.amin(dim=0))
         self.constants.copy_(rows[0])
 
+    @torch.no_grad()
+    def resume(self, rows: Tensor) -> None:
+        """Find the columns of rows (n, d), those so far and new ones, that begin to vary."""
+        self.varies.logical_or_(rows.amax(dim=0) > rows.amin(dim=0))
+
     def settled(self, x: Tensor) -> Tensor:
         """Rows (n, d) with the constants where training rows had them."""
         return torch.where(self.varies, x, self.constants)

@@ -169,6 +169,10 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         self.device = device
         self.random_state = random_state
 
+    @property
+    def _room(self) -> int:
+        return self.max_rows
+
     def _make_module(self, n_features: int) -> GaussianMixturesModel:
         given: Any = self.n_components
         sizes = (given,) if isinstance(given, Integral) else tuple(given)

@@ -28,6 +28,7 @@ from torch import Tensor
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
+from skgenad._core.units import StandardUnits
 from skgenad._tensors import draws
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -83,6 +84,13 @@ class MahalanobisModel(PreciseModule, Model):
     def moments(self) -> TiedMoments:
         """Moments of all rows so far."""
         return TiedMoments(precise(self.counts), precise(self.means), precise(self.scatter))
+
+    @torch.no_grad()
+    def change_units(self, factor: Tensor, shift: Tensor) -> None:
+        """Bring the moments to other units."""
+        factor, shift = precise(factor), precise(shift)
+        self.means.copy_((self.counts > 0)[:, None] * (precise(self.means) * factor + shift))
+        self.scatter.copy_(precise(self.scatter) * torch.outer(factor, factor))
 
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
@@ -313,6 +321,9 @@ class Mahalanobis(ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    def _begins_anew(self, before: StandardUnits) -> bool:
+        return False  # sums are brought to other units
 
     def _make_module(self, n_features: int) -> MahalanobisModel:
         n_classes = len(self.classes_) if self.use_labels else 1

@@ -92,6 +92,10 @@ class KernelModel(PreciseModule, Model):
         for tail, column in zip(self.tails, errors.T, strict=True):
             tail.learn(column)  # type: ignore[operator]
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        self.anchors.weigh(factor)
+
     def _best_width(self) -> Tensor:
         """Width of the smallest leave-one-out reconstruction error on a log grid.
 
@@ -301,6 +305,10 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_anchors
 
     def _make_module(self, n_features: int) -> KernelModel:
         factors = np.asarray(self.factors, dtype=np.float64)

@@ -82,6 +82,10 @@ class LocalGaussianModel(PreciseModule, Model):
         deviations = near - mean[:, None]
         return mean, deviations, deviations.square().mean(dim=(1, 2))
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        self.anchors.weigh(factor)
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the Mahalanobis distances."""
         return shortened(torch.cat([self._distances(chunk) for chunk in x.split(self._chunk)]))
@@ -233,6 +237,10 @@ class LocalGaussian(ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_anchors
 
     def _make_module(self, n_features: int) -> LocalGaussianModel:
         return LocalGaussianModel(

@@ -83,6 +83,10 @@ class NeighborsModel(PreciseModule, Model):
         mean = self.own.mean()
         self.floor = _FLOOR * mean.where(mean > 0, torch.ones_like(mean) / _FLOOR)
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        self.anchors.weigh(factor)
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the mean distance, or its ratio to the neighbours' own."""
         distances, places = self.anchors.nearest(x, self.n_neighbors)
@@ -237,6 +241,10 @@ class Neighbors(ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_anchors
 
     def _make_module(self, n_features: int) -> NeighborsModel:
         return NeighborsModel(
