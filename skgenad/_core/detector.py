@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.model import Model
@@ -26,9 +26,10 @@ from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
-from .state import kept_parameters
+from .state import kept_parameters, take_state
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
+from .users_callbacks import WithCallbacks, check_callbacks
 
 # Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
 # that a row's float32 score does not depend on the rows that came with it.
@@ -42,7 +43,7 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
+class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with
@@ -271,7 +272,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             if start is None:
                 self._prepare(module, rows, codes)
             else:
-                _take_state(module, start.module_)
+                take_state(module, start.module_)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -350,6 +351,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
+        check_callbacks(self.callbacks, stages, held_out is not None, type(self))
         for stage in stages:
             inputs, validation = (
                 None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
@@ -367,6 +369,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                     held_out=validation,
                     batch_size=self.batch_size,
                     callbacks=self.callbacks or (),
+                    n_epochs_before=sum(map(len, tables)),
                     verbose=self.verbose,
                 )
             )
@@ -432,17 +435,3 @@ def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
     return None if labels is None else labels[part]
-
-
-def _take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )
