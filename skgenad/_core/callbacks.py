@@ -12,6 +12,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skgenad._tensors import draws
 from skgenad._tensors.seeds import seeded
 
 from .loop import StageNet, StopStage
@@ -107,7 +108,7 @@ class BestEpoch(Callback):
         """Forget what an earlier stage left."""
         self.best_ = math.inf
         self.state_: tuple[dict, dict, list[dict]] | None = None
-        self.seed_ = int(torch.randint(2**31, ()))
+        self.seed_ = int(draws.randint(2**31))
 
     @torch.no_grad()
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:

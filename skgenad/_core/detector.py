@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -16,20 +17,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
+from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
+from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
 from .contract import BaseDetector
-from .loop import Objective, Stage
+from .loop import Objective, Stage, optimizers_of
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
 from .state import kept_parameters, take_state
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
-from .users_callbacks import WithCallbacks, check_callbacks
+from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
 
 # Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
 # that a row's float32 score does not depend on the rows that came with it.
@@ -267,12 +271,13 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
         self.units_ = self._units_of(train) if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
-            module = self._make_module(X.shape[1]).to(self.device_)
             codes = self._to_device(train_labels)
-            if start is None:
-                self._prepare(module, rows, codes)
-            else:
-                take_state(module, start.module_)
+            with own_draws():
+                module = self._make_module(X.shape[1]).to(self.device_)
+                if start is None:
+                    self._prepare(module, rows, codes)
+                else:
+                    take_state(module, start.module_)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -309,7 +314,7 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
         module = self._module_to_continue()
         with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
             stages = self._stages(module)[-1:]
-            for name, optimizer in _optimizers(stages).items():
+            for name, optimizer in optimizers_of(stages).items():
                 # The optimiser goes on with its moments, but at the learning rate set by now.
                 state = optimizer.state_dict()
                 state["state"] = copy.deepcopy(self._moments.get(name, {}))
@@ -334,7 +339,7 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
                     f"{key}={now[key]!r} was {before[key]!r} in the first fit, whose units later "
                     "training keeps. Set it back, or fit from the start (warm_start=False)."
                 )
-        with seeded(self.seed_, self.device_):
+        with seeded(self.seed_, self.device_), own_draws():
             module = self._make_module(self.n_features_in_).to(self.device_)
         try:
             module.take_over(self.module_)
@@ -349,6 +354,16 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
         return module.to(self.device_)
 
     def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
+        """Train, with all draws our own: those of code that may be a user's as well."""
+        objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
+        is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
+        is_foreign |= callbacks_may_draw(self.callbacks)
+        with own_draws() if is_foreign else nullcontext():
+            self._run_stages(module, stages, rows, labels)
+
+    def _run_stages(
+        self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None
+    ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
         check_callbacks(self.callbacks, stages, held_out is not None, type(self))
@@ -379,7 +394,7 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-        self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
+        self._moments = {n: o.state_dict()["state"] for n, o in optimizers_of(stages).items()}
 
     def _split_validation(self, rows: Tensor) -> tuple[Tensor | slice, Tensor | None]:
         """Return the places of rows to train on, and of those that choose each stage's epoch."""
@@ -388,7 +403,7 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
         n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
             return slice(None), None
-        order = torch.randperm(len(rows), device=rows.device)
+        order = draws.randperm(len(rows), device=rows.device)
         return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
@@ -403,6 +418,7 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
             return SCORING_CHUNK
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
+    @own_settings()
     @torch.inference_mode()
     def _by_chunks(
         self,
@@ -426,11 +442,6 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, BaseDetector
                 values = np.empty((len(X), *result.shape[1:]))
             values[start : start + len(rows)] = result
         return values
-
-
-def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
-    """Optimisers of the last stage, if there is one."""
-    return stages[-1].optimizers if stages else {}
 
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:

@@ -25,6 +25,7 @@ from skorch.callbacks import (
 from skorch.exceptions import SkorchException
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.chunks import chunks_of
 
 from .cuda_graphs import Stepper
@@ -110,6 +111,11 @@ def skipped(batch: Tensor) -> dict[str, Tensor]:
     return {"loss": batch.new_zeros(())}
 
 
+def optimizers_of(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
+    """Optimisers of the last stage, if there is one."""
+    return stages[-1].optimizers if stages else {}
+
+
 class RowBatches:
     """Endless batches of exactly `batch_size` rows, each pass over the rows in a new order.
 
@@ -130,7 +136,7 @@ class RowBatches:
     def _next(self) -> Tensor:
         if len(self._order) < self.batch_size:
             passes = -(-self.batch_size // len(self.rows))
-            order = [torch.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
+            order = [draws.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
             self._order = torch.cat([self._order, *order])
         index, self._order = self._order.split(
             [self.batch_size, len(self._order) - self.batch_size]

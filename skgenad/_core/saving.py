@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._tensors.device import resolve_device
+from skgenad._tensors.settings import own_settings
 
 from .files import read_file, write_file
 from .state import dismantle, put_on_device, rebuild, state_on_cpu
@@ -86,12 +87,13 @@ class SavingMixin:
                 "version. Load it by its own class; this version knows "
                 f"{sorted(cls._registry)}."
             )
-        try:
-            detector = kind._rebuild(document, arrays, device)
-        except _BROKEN as error:
-            raise ValueError(f"{path} does not describe a {kind.__name__}: {error}") from error
-        # This is outside the block above, since a missing device is no fault of the file.
-        detector._settle()
+        with own_settings():
+            try:
+                detector = kind._rebuild(document, arrays, device)
+            except _BROKEN as error:
+                raise ValueError(f"{path} does not describe a {kind.__name__}: {error}") from error
+            # This is outside the block above, since a missing device is no fault of the file.
+            detector._settle()
         return detector
 
     def _dismantle(self) -> tuple[dict[str, Any], dict[str, NDArray]]:

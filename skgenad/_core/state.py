@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgenad._tensors.device import resolve_device
+from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import seeded
 
 from .files import from_json, to_json
@@ -123,7 +124,7 @@ def _weights(module: Any) -> dict[str, NDArray]:
 
 
 def _module(weights: dict[str, NDArray], detector: Any) -> Any:
-    with seeded(detector.seed_):  # the weights drawn here are all replaced, by a load
+    with seeded(detector.seed_), own_draws():  # all weights drawn here are replaced, by a load
         module = detector._make_module(detector.n_features_in_)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return module.eval()

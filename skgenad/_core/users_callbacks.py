@@ -24,6 +24,7 @@ from skorch.callbacks import (
     InputShapeSetter,
     LoadInitState,
     LRScheduler,
+    ParamMapper,
     PassthroughScoring,
     TrainEndCheckpoint,
     WandbLogger,
@@ -63,6 +64,12 @@ def check_callbacks(
         problem = problem or _problem_of_its_own(callback)
         if problem is not None:
             raise ValueError(f"{place}, {_shown(callback)}: {problem}")
+
+
+def callbacks_may_draw(callbacks: Sequence[Any] | None) -> bool:
+    """Whether training with these callbacks may draw from torch's default generators."""
+    kinds = [type(callback) for _, callback in _named(callbacks or ()) if callback is not None]
+    return any(issubclass(k, ParamMapper) or not k.__module__.startswith("skorch.") for k in kinds)
 
 
 def _named(callbacks: Sequence[Any]) -> Iterator[tuple[str, Callback | None]]:
