@@ -219,6 +219,8 @@ class StageNet(NeuralNet):
 
     def get_dataset(self, X: Any, y: None = None) -> Tensor:
         """Return the rows, which are a tensor already unless a user's callback brings its own."""
+        if isinstance(X, Tensor):
+            return X
         return torch.as_tensor(X, dtype=torch.float32, device=self.device)
 
     def get_split_datasets(
