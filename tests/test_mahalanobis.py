@@ -16,9 +16,9 @@ from skgenad._tensors.moments import TiedMoments
 from skgenad.likelihoods.mahalanobis import MahalanobisModel
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
-from ._settings import normal_rows
+from ._settings import ALL_ROWS, normal_rows
 
-CPU = {"device": "cpu", "random_state": 0}
+CPU = {**ALL_ROWS, "device": "cpu", "random_state": 0}
 RAW = {**CPU, "standardize": False}
 
 

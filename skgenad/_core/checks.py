@@ -11,19 +11,27 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 
 __all__ = [
     "BaseComposition",
     "HasMethods",
     "Interval",
+    "Options",
     "StrOptions",
     "check_bounds",
     "check_noise",
     "check_pair",
     "check_sizes",
     "fit_context",
+    "validate_parameter_constraints",
 ]
 
 

@@ -73,6 +73,8 @@ class Stage:
     before : callable, optional
         Called with the module and the stage's inputs, of the rows held out too, before the stage
         when training starts anew, not when it continues.
+    resume : callable, optional
+        Called in its place when training continues.
     inputs : callable, optional
         Maps (module, rows) to the inputs, row by row, that batches are made of; default is the
         rows. For what the stage does not train and would else compute in every step.
@@ -95,6 +97,7 @@ class Stage:
     clip_norm: float | None = None
     energy_limit: float = float("inf")
     before: Callable[[Any, Tensor], None] | None = None
+    resume: Callable[[Any, Tensor], None] | None = None
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False
@@ -109,11 +112,6 @@ def is_steady(module: Any) -> bool:
 def skipped(batch: Tensor) -> dict[str, Tensor]:
     """Return what an objective returns for a batch that no gradient step is to be made of."""
     return {"loss": batch.new_zeros(())}
-
-
-def optimizers_of(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
-    """Optimisers of the last stage, if there is one."""
-    return stages[-1].optimizers if stages else {}
 
 
 class RowBatches:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import own_draws
@@ -24,6 +24,7 @@ from skgenad._tensors.seeds import seeded
 
 from .files import from_json, to_json
 from .parts import copied
+from .streams import Stream
 from .training import empty_history
 from .units import StandardUnits
 
@@ -158,6 +159,13 @@ STATE = (
     Fitted("seed_", int, _whole(0)),
     Fitted("_n_fits", int, _whole(1)),
     Fitted("offset_", float, lambda kept, detector: float(kept)),
+    # A file's `contamination` is the one that its threshold is for.
+    Fitted(
+        "_offset_is_for",
+        lambda contamination: None,
+        lambda kept, detector: detector.contamination,
+        optional=True,
+    ),
     Fitted(
         "units_",
         lambda units: {"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance},
@@ -170,7 +178,13 @@ STATE = (
         _history,
     ),
     Fitted("module_", _weights, _module, on_cpu=lambda module: copy.deepcopy(module).cpu()),
-    # Neither is in a file: optimisers start anew, and the device is that of the reading machine.
+    # A file has no rows and no moments: optimisers start anew, and the device is that of the
+    # reading machine.
+    Fitted(
+        "_stream",
+        lambda stream: stream.n_rows,
+        lambda kept, detector: Stream(n_rows=_whole(1)(kept, detector), is_complete=False),
+    ),
     Fitted("_moments", lambda moments: None, lambda kept, detector: {}, on_cpu=_moments_on_cpu),
     Fitted("device_", lambda device: None, lambda kept, detector: torch.device("cpu")),
 )
@@ -188,7 +202,10 @@ def dismantle(
     for field in table:
         if field.optional and not hasattr(detector, field.name):
             continue
-        kept = field.write(getattr(detector, field.name))
+        value = getattr(detector, field.name)
+        if field.name == "_fitted_parameters":  # the threshold follows this one without a fit
+            value = {**value, "contamination": detector._threshold_now()[1]}
+        kept = field.write(value)
         if isinstance(kept, np.ndarray):
             arrays[field.name] = kept
         elif isinstance(kept, dict):
@@ -261,17 +278,3 @@ def put_on_device(detector: Any) -> None:
     except ValueError:
         detector.device_ = torch.device("cpu")
     detector.module_.to(detector.device_)
-
-
-def take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )

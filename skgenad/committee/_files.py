@@ -18,7 +18,7 @@ from ._members import Member
 
 # What a committee has in common with other fitted detectors.
 _COMMON = (
-    *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_"),
+    *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_", "_offset_is_for"),
     *("calibration_scores_", "history_"),
 )
 
