@@ -10,6 +10,8 @@ from skgenad._tensors.maps import Identity, Sphere
 from skgenad._tensors.noise import noisy
 from skgenad.networks import MLP
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {"network": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
 
 

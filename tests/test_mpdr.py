@@ -27,6 +27,8 @@ from skgenad.energies._recovery import RecoveryModule
 from skgenad.metrics import on_manifold_scorer
 from skgenad.networks import MLP, Cifar1, Conv28, Conv32Big, FCRes
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 TINY = {
     "network": (16,),
     "manifold": Manifold(steps=10),

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
-from skgenad._tensors.model import Model
+from skgenad._tensors.model import Model, take_state
 from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
@@ -276,7 +276,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                 if start is None:
                     self._prepare(module, rows, codes)
                 else:
-                    _take_state(module, start.module_)
+                    take_state(module, start.module_)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -447,17 +447,3 @@ def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
     return None if labels is None else labels[part]
-
-
-def _take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )
