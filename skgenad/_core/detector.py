@@ -19,7 +19,7 @@ from torch import Tensor
 from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
-from skgenad._tensors.model import Model
+from skgenad._tensors.model import Model, take_state
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
@@ -30,7 +30,7 @@ from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
-from .state import kept_parameters, take_state
+from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
