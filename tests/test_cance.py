@@ -231,9 +231,9 @@ class Batches(Callback):
     def __init__(self):
         self.batches = []
 
-    def on_batch_begin(self, net, batch, **kwargs):
-        if net.stage.name == "encoder":
-            self.batches.append(batch)
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        if net.stage.name == "encoder" and training:
+            self.batches.append(batch[0])
 
 
 @pytest.fixture(scope="module")

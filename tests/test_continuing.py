@@ -146,7 +146,7 @@ def test_calls_draw_different_noise():
 
     class Batches(Callback):
         def on_batch_begin(self, net, batch, **kwargs):
-            seen.append(batch)
+            seen.append(batch[0])
 
     detector = tiny("Autoencoder", max_steps=1, callbacks=[Batches()])
     for _ in range(3):

@@ -84,8 +84,10 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
             with own_settings():
                 yield
         except BaseException:
-            self.__dict__.clear()
+            # In this order nothing is missing meanwhile, which another thread may score by.
             self.__dict__.update(before)
+            for name in self.__dict__.keys() - before.keys():
+                del self.__dict__[name]
             raise
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:

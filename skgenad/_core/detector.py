@@ -19,7 +19,7 @@ from torch import Tensor
 from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
-from skgenad._tensors.model import Model
+from skgenad._tensors.model import Model, take_state
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
@@ -30,10 +30,11 @@ from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
-from .state import kept_parameters, take_state
+from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
+from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
 
 # Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
 # that a row's float32 score does not depend on the rows that came with it.
@@ -47,7 +48,7 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
+class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMixin):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with
@@ -299,6 +300,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
         """
         objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
         is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
+        is_foreign |= callbacks_may_draw(self.callbacks)
         # Draws of code that may be a user's are our own as well.
         with own_draws() if is_foreign else nullcontext():
             self._run_stages(module, stages, rows, labels, split, anew, finish)
@@ -315,6 +317,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
     ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = split if len(split[1]) else (slice(None), None)
+        check_callbacks(self.callbacks, stages, held_out is not None, type(self))
         for stage in stages:
             inputs, validation = (
                 None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
@@ -333,6 +336,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
                     held_out=validation,
                     batch_size=self.batch_size,
                     callbacks=self.callbacks or (),
+                    n_epochs_before=sum(map(len, tables)),
                     verbose=self.verbose,
                 )
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -111,14 +112,19 @@ def load_split_npz(path: str | os.PathLike[str]) -> Bunch:
     )
 
 
-def has_split(path: Path) -> bool:
-    """Say whether a file holds a fixed split and not ``X`` and ``y``; reads their names alone."""
+def has_split(path: Path) -> bool | None:
+    """Say whether a file holds a fixed split and not ``X`` and ``y``; reads their names alone.
+
+    None is for files that hold neither or cannot be read: loading them says what is wrong.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except zipfile.BadZipFile:  # loading it says what is wrong
+    except (zipfile.BadZipFile, OSError):
+        return None
+    if names >= {"X", "y"}:
         return False
-    return names >= set(_SPLIT) and not names >= {"X", "y"}
+    return True if names >= set(_SPLIT) else None
 
 
 def list_folder(path: str | os.PathLike[str]) -> list[str]:
@@ -224,9 +230,21 @@ def _read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
                     f"it has {', '.join(arrays.files) or 'none'}. "
                     f"It needs {', '.join(first)} and {last}."
                 )
-            return [arrays[name] for name in names]
-    except zipfile.BadZipFile as error:
+            return [_numbers(arrays, name) for name in names]
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ValueError(f"it is not a readable .npz file ({error}).") from error
+
+
+def _numbers(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    try:
+        return arrays[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} holds Python objects, which are not read since they can run code. Save an "
+            "array of numbers, such as np.asarray(values, dtype=float)."
+        ) from None
 
 
 def _check_rows(rows: np.ndarray, name: str) -> np.ndarray:

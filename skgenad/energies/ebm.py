@@ -30,6 +30,7 @@ from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._detector import EnergyBasedDetector
@@ -361,7 +362,7 @@ class EBM(EnergyBasedDetector):
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 
         def draw(n: int) -> Tensor:
-            module = self.module_
+            module = still(self.module_)
             return module.visible_chain(module.uniform_rows(n), int(n_steps))
 
         return draw_rows(self, n_samples, random_state, draw)

@@ -46,6 +46,7 @@ from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad._tensors.seeds import seeded
 from skgenad._tensors.settings import own_settings
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from . import _papers
@@ -662,7 +663,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 
         return draw_rows(
-            self, n_samples, random_state, lambda n: self.module_.sample(n, int(n_steps))
+            self, n_samples, random_state, lambda n: still(self.module_).sample(n, int(n_steps))
         )
 
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:

@@ -47,6 +47,7 @@ from skgenad._tensors import draws
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad._tensors.model import Model
 from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from . import _papers
@@ -588,5 +589,5 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             self,
             n_samples,
             random_state,
-            lambda n: self.module_.sample(n, latent_steps, visible_steps),
+            lambda n: still(self.module_).sample(n, latent_steps, visible_steps),
         )

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._core.checks import Interval, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
@@ -26,12 +26,13 @@ from skgenad._core.optimizers import adam
 from skgenad._extras import require
 from skgenad._tensors import draws
 from skgenad._tensors.device import precise, shortened
+from skgenad._tensors.twins import PreciselyScored
 
 from ._densities import ColumnDensity, FlowDensity
 from ._detector import FlowDetector
 
 
-class SplineFlow(nn.Module):
+class SplineFlow(PreciselyScored):
     """zuko's neural spline flow with the methods that `ColumnDensity` asks of a flow.
 
     Parameters
@@ -62,9 +63,7 @@ class SplineFlow(nn.Module):
         if self.training:
             return self(x)[:, None]
         # The result is computed in float64 and rounded: its last bits depend on a row's place.
-        state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        exact = {n: precise(v) if v.is_floating_point() else v for n, v in state.items()}
-        return shortened(torch.func.functional_call(self, exact, (precise(x),)))[:, None]
+        return shortened(self.precise_twin(precise(x)))[:, None]
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows."""
