@@ -38,10 +38,9 @@ from skgenad.likelihoods import likelihood_ratio
 from skgenad.likelihoods._outliers import OutlierObjective, margin_loss, ratio_loss
 from skgenad.likelihoods._png import PNGModel
 
-from ._settings import TINY, normal_rows
+from ._settings import ALL_ROWS, TINY, normal_rows
 
 # Closed forms, and what trains which model, are those of all rows.
-ALL_ROWS = {"calibration_fraction": 0.0}
 ratio_of = partial(LikelihoodRatio, **ALL_ROWS)
 gaussian = partial(Mahalanobis, **ALL_ROWS)
 

@@ -27,7 +27,10 @@ from skgenad.energies._recovery import RecoveryModule
 from skgenad.metrics import on_manifold_scorer
 from skgenad.networks import MLP, Cifar1, Conv28, Conv32Big, FCRes
 
+from ._settings import ALL_ROWS
+
 TINY = {
+    **ALL_ROWS,
     "network": (16,),
     "manifold": Manifold(steps=10),
     "max_steps": 10,

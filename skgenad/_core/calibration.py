@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from math import ceil
+from math import ceil, isfinite, log
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ _MARGIN = 1e-6
 # ---- thresholds ---------------------------------------------------------------------------
 
 
-def threshold_of(scores: NDArray, contamination: float | str) -> float:
+def threshold_of(scores: NDArray, contamination: Any) -> float:
     """Threshold below which a new row scores with the probability `contamination`.
 
     Parameters
@@ -41,8 +42,9 @@ def threshold_of(scores: NDArray, contamination: float | str) -> float:
     Notes
     -----
     A new row scores below the k-th of n others with the probability k / (n + 1), on average over
-    them. Between these places the threshold is interpolated. Below the lowest score the tail is
-    taken as exponential, with the scale that it has from there to the median.
+    them. Between two of these places this is so for exponential tails: there the gap below the
+    k + 1-st score is independent of that score, and has the rate k. Below the lowest score the tail
+    goes on as it falls from the median to there.
     """
     n, lowest = len(scores), float(scores[0])
     if contamination == 0:
@@ -50,10 +52,12 @@ def threshold_of(scores: NDArray, contamination: float | str) -> float:
     place = _place(n, share_of(contamination))
     if place >= 1:
         k = int(place)
-        share = place - k
-        return float((1 - share) * scores[k - 1] + share * scores[min(k, n - 1)])
-    scale = (float(np.median(scores)) - lowest) / np.log((n + 1) / 2) if n > 1 else 0.0
-    return _finite(lowest + scale * np.log(place)) if np.isfinite(scale) else lowest
+        low, high = float(scores[k - 1]), float(scores[min(k, n - 1)])
+        share = (k + 1) * (1 - k / place)
+        return min(max((1 - share) * low + share * high, low), high)
+    # Python's floats overflow to infinity without a warning.
+    scale = (float(np.median(scores)) - lowest) / log((n + 1) / 2) if n > 1 else 0.0
+    return _finite(lowest + scale * log(place)) if isfinite(scale) else lowest
 
 
 def threshold_in_sample(scores: NDArray, contamination: float | str) -> float:
@@ -71,9 +75,9 @@ def _below(lowest: float, median: float) -> float:
     return _finite(threshold) if threshold < lowest else float(np.nextafter(lowest, -np.inf))
 
 
-def share_of(contamination: float | str) -> float:
-    """Share of rows that a value of `contamination` means."""
-    return AUTO_CONTAMINATION if isinstance(contamination, str) else float(contamination)
+def share_of(contamination: Any) -> float:
+    """Share of rows that a value of `contamination` means: that of "auto" if it is no number."""
+    return float(contamination) if isinstance(contamination, Real) else AUTO_CONTAMINATION
 
 
 def _place(n: int, contamination: float) -> float:
@@ -85,13 +89,14 @@ def _finite(value: float) -> float:
     return float(np.clip(value, np.finfo(np.float64).min, np.finfo(np.float64).max))
 
 
-def warn_if_unresolved(n: int, contamination: float | str, *, stacklevel: int = 3) -> None:
+def warn_if_unresolved(n: int, contamination: Any, *, stacklevel: int = 3) -> None:
     """Warn if `n` scores out of sample are too few for the rate that is asked for."""
-    if isinstance(contamination, str) or contamination == 0 or _place(n, contamination) >= 1:
+    share = float(contamination) if isinstance(contamination, Real) else 0.0
+    if share == 0 or _place(n, share) >= 1:
         return
-    needed = ceil(round(1 / contamination, 9)) - 1
+    needed = ceil(round(1 / share, 9)) - 1
     warnings.warn(
-        f"contamination={contamination:g} needs {needed} rows that were not trained on, and there "
+        f"contamination={share:g} needs {needed} rows that were not trained on, and there "
         f"are {n}: the threshold is a guess, and more new normal rows may be flagged. Fit more "
         "rows, hold out more of them (calibration_fraction), call calibrate(X) with fresh normal "
         "rows, or ask for a larger contamination.",

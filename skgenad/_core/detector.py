@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
@@ -30,7 +30,7 @@ from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
-from .state import kept_parameters
+from .state import kept_parameters, take_state
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
@@ -262,7 +262,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
             if start is None:
                 self._prepare(module, rows, labels)
             else:
-                _take_state(module, start.module_)
+                take_state(module, start.module_)
         return module
 
     def _units_of(self, rows: NDArray) -> StandardUnits:
@@ -399,17 +399,3 @@ class BaseGenerativeDetector(SavingMixin, WithParts, ContinuingMixin):
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
     return None if labels is None else labels[part]
-
-
-def _take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import own_draws
@@ -278,3 +278,17 @@ def put_on_device(detector: Any) -> None:
     except ValueError:
         detector.device_ = torch.device("cpu")
     detector.module_.to(detector.device_)
+
+
+def take_state(module: nn.Module, other: nn.Module) -> None:
+    """Give a module all that another holds; what it has beyond that stays."""
+    try:
+        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+        problem = f"there is no place for its {strange[0]}" if strange else ""
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+    if problem:
+        raise ValueError(
+            f"start has another architecture ({problem}). Give both detectors the same parameters, "
+            "and rows of as many columns."
+        )

@@ -191,8 +191,8 @@ class Mahalanobis(ClosedFormDetector):
         for rows that are not many more than columns.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide. Without shrinkage distances do not depend on
-        it.
+        sqrt(standard deviation * range / sqrt(12)), "frozen" as in the guide. Without shrinkage
+        distances do not depend on it.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"

@@ -102,9 +102,9 @@ class NormalizingFlow(FlowDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
-        Whether columns are centred and scaled first; "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide. Splines bend what lies between -5 and 5 in
-        these units: only set it False for columns that are in such units already.
+        Whether columns are centred and scaled first ("mixed", "frozen": see guide). Splines bend
+        what lies between -5 and 5 in these units: only set it False for columns that are in such
+        units already.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
