@@ -189,17 +189,16 @@ class Mahalanobis(ClosedFormDetector):
         How far, in [0, 1], covariances are drawn to a multiple of the identity with the same mean
         variance. 0: the empirical covariance. "auto": the oracle approximating shrinkage (OAS),
         for rows that are not many more than columns.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). Without shrinkage distances do not depend on
-        it.
+        sqrt(standard deviation * range / sqrt(12)), "frozen" as in the guide. Without shrinkage
+        distances do not depend on it.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -256,8 +255,7 @@ class Mahalanobis(ClosedFormDetector):
     ``shrinkage="auto"`` or ``calibration_fraction`` make up for it.
 
     `partial_fit` adds up counts, means and scatters: any division into batches gives the moments of
-    all rows, but for rounding. Units are those of the first batch, and of a column that is constant
-    there later batches tell no more than whether values are below, at or above that constant.
+    all rows, but for rounding and, with shrinkage, units that are those of fewer rows.
 
     ``y`` is one array: where it holds classes it cannot hold anomaly labels, so that scorers and
     `NormalOnlyCV`, which want those, do not go together with ``use_labels=True``.

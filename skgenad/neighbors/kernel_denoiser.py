@@ -184,17 +184,16 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         Widths of kernels in units of h, each above 0, by whose residuals rows are scored.
     max_anchors : int, default=2000
         The most training rows, at least 2, that kernels are put around: a uniform sample.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
         without it those of large units decide alone. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -243,7 +242,7 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
     as if they had not been trained on, `predict` flags the share `contamination` of them, and the
     threshold is right for new rows.
 
-    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    `partial_fit` adds rows, in units that follow them. Anchors are a uniform sample of all rows
     so far, however those were divided into batches.
 
     ``log_density`` is that of the kernel density itself, with all anchors and width h; it
