@@ -14,6 +14,8 @@ from skgenad import VAE
 from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad.autoencoders.vae import VAEModel, normal_kl
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {
     "network": (32,),
     "latent_dim": 2,

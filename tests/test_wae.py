@@ -11,6 +11,8 @@ from sklearn.metrics import roc_auc_score
 from skgenad import WAE
 from skgenad.autoencoders._kernels import make_kernel, median_scale, squared_distances, unbiased_mmd
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {
     "network": (32,),
     "latent_dim": 2,
