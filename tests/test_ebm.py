@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from skgenad import EBM, networks
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._tensors.maps import MLP
+from skgenad._tensors.seeds import generator_on
 from skgenad.datasets import make_two_clusters
 from skgenad.energies import Chain, Replay
 from skgenad.energies._energies import ScalarEnergy
@@ -68,11 +69,11 @@ def gaussian():
 def test_the_losss_gradient_is_that_of_maximum_likelihood(sampling, penalty):
     module = make_module(sampling, visible=Langevin(3, 0.02, 0.2), penalty=penalty).double()
     x = torch.randn(16, 3, dtype=torch.float64)
-    torch.manual_seed(1)
+    generator_on("cpu").manual_seed(1)
     state = copy.deepcopy(module)
     parts = module.loss(x)
     parts["loss"].backward()
-    torch.manual_seed(1)
+    generator_on("cpu").manual_seed(1)
     negatives = state.negatives(x)
     assert not negatives.requires_grad
     # Row by row: a row of data weighs 1 + 2 penalty E, a negative one -1 + 2 penalty E.

@@ -17,6 +17,8 @@ from skgenad.energies import Reconstruction
 
 from ._settings import DETECTORS, having, normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 PRETRAINED = {"energy": Reconstruction(init="pretrain", pretrain_steps=10)}
 
 

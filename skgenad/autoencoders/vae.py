@@ -39,7 +39,6 @@ from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
 from skgenad._tensors.networks import Networks
-from skgenad._tensors.seeds import seeded
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -111,8 +110,8 @@ class VAEModel(Model):
         # The noise is the same for all rows, so that a row's score depends on that row alone. It is
         # drawn by a generator of its own and row by row: training does not depend on how many
         # samples there are, and the first of many are those of few.
-        with seeded(draws.seed()):
-            rows = [draws.randn(latent_dim) for _ in range(n_importance_samples)]
+        generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31 - 1, ())))
+        rows = [torch.randn(latent_dim, generator=generator) for _ in range(n_importance_samples)]
         self.register_buffer("noise", torch.stack(rows))
 
     # ---- the model ------------------------------------------------------------------------
