@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.model import Model
@@ -22,12 +22,14 @@ from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
 
 from .checks import Interval, StrOptions, fit_context
 from .contract import BaseDetector
+from .departures import with_departures
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
 from .state import kept_parameters
 from .training import empty_history, inputs_of, run_stage
+from .training_rows import rows_and_units
 from .units import PixelUnits, StandardUnits
 
 # Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
@@ -263,7 +265,8 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
         train, train_labels, held_out = self._split_calibration(X, labels)
-        self.units_ = self._units_of(train) if start is None else start.units_
+        train, units = self._rows_and_units(train)
+        self.units_ = units if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             module = self._make_module(X.shape[1]).to(self.device_)
@@ -271,7 +274,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             if start is None:
                 self._prepare(module, rows, codes)
             else:
-                _take_state(module, start.module_)
+                module.start_from(start.module_)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -285,12 +288,10 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             self._run(module, stages, rows, codes)
         self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
 
-    def _units_of(self, rows: NDArray) -> StandardUnits:
-        """Units of training: those of the training rows (n, d), or units that change nothing."""
-        units = self._units_class()
-        if not self.standardize or units is PixelUnits:
-            return units.identity(rows.shape[1])
-        return units.of(rows, mixed=self.standardize == "mixed")
+    def _rows_and_units(self, rows: NDArray) -> tuple[NDArray, StandardUnits]:
+        """Rows (n, d) to train on, and their units."""
+        names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
+        return rows_and_units(rows, self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""
@@ -304,6 +305,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     def _train_on(self, X: NDArray, labels: NDArray | None) -> None:
         """Run the last stage once more, on a copy of the module: an interrupt costs nothing."""
         self._n_fits += 1
+        X, _ = self._rows_and_units(X)
         rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
         module = self._module_to_continue()
         with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
@@ -390,8 +392,19 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
 
     # ---- score ----------------------------------------------------------------------------
 
+    @property
+    def _sees_constants(self) -> bool:
+        """Whether the energy of a row that leaves a constant column rises by itself."""
+        return True
+
+    def _energy_of(self, part: Any) -> Callable[[Tensor], Tensor]:
+        """Energy of the module or of a part of it, by which rows are scored."""
+        if self._sees_constants:
+            return part.energy
+        return with_departures(part.energy, self.units_.scale)
+
     def _score(self, X: NDArray) -> NDArray:
-        return -self._by_chunks(X, self.module_.energy)
+        return -self._by_chunks(X, self._energy_of(self.module_))
 
     @property
     def _chunk_size(self) -> int:
@@ -432,17 +445,3 @@ def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
     return None if labels is None else labels[part]
-
-
-def _take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )

@@ -76,6 +76,25 @@ class Model(nn.Module):
             if part is not self and hasattr(part, "take_over") and name in others:
                 part.take_over(others[name])
 
+    def start_from(self, other: Model) -> None:
+        """Take all that another model holds; what this one has beyond that stays.
+
+        Raises
+        ------
+        ValueError
+            If there is no place for something.
+        """
+        try:
+            strange = self.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+            problem = f"there is no place for its {strange[0]}" if strange else ""
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+        if problem:
+            raise ValueError(
+                f"start has another architecture ({problem}). Give both detectors the same "
+                "parameters, and rows of as many columns."
+            )
+
     @property
     def is_steady(self) -> bool:
         """Whether a step of training does the same on the same tensors each time.
