@@ -17,8 +17,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skgenad._core.rows import validate_rows
 from skgenad._extras import require
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
                 "example KNN(). Detectors of scikit-learn have the right signs already."
             )
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = self._validate(X, reset=True, ensure_min_samples=2)
         with global_seeds(self.random_state) as seed:
             detector = clone(self.detector)
             own = detector.get_params(deep=False)
@@ -122,6 +123,10 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
         return self
+
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
+        rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)
+        return rows.astype(np.float64, copy=False)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return how normal each row is: minus pyod's score, in the unit of the detector.
@@ -137,7 +142,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = self._validate(X, reset=False)
         # Scoring gets generators of its own as well, because some detectors of pyod draw in it.
         with global_seeds(0):
             scores = self.detector_.decision_function(rows)
