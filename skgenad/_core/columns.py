@@ -60,7 +60,7 @@ def of_numbers(X: Any) -> Any:
         X = X.to_pandas()
     if package == "polars":
         _check_polars(X)
-    if isinstance(X, dict):
+    if type(X) is dict:  # a sparse matrix of keys is one, too
         raise TypeError("X is a dict: pass a table, such as pd.DataFrame(X).")
     if isinstance(X, pd.DataFrame):
         return _dense(_checked_frame(X))
