@@ -1,6 +1,7 @@
 """Generative anomaly detection for scikit-learn."""
 
 from skgenad._core.callbacks import DivergenceWarning
+from skgenad._core.sentinels import DataWarning
 from skgenad.autoencoders.autoencoder import Autoencoder
 from skgenad.autoencoders.cance import CANCE
 from skgenad.autoencoders.dagmm import DAGMM
@@ -33,6 +34,7 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "Committee",
+    "DataWarning",
     "DivergenceWarning",
     "GaussianMixtures",
     "Glow",

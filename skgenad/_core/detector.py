@@ -19,13 +19,14 @@ from torch import Tensor
 from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
-from skgenad._tensors.model import Model, take_state
+from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
 from .continuing import ContinuingMixin, to_continue
 from .contract import BaseDetector
+from .departures import with_departures
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
@@ -33,6 +34,7 @@ from .saving import SavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
+from .training_rows import rows_and_units
 from .units import PixelUnits, StandardUnits
 from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
 
@@ -233,8 +235,9 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMi
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
-        self.units_ = self._units_of(X) if start is None else start.units_
-        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
+        train, units = self._rows_and_units(X)
+        self.units_ = units if start is None else start.units_
+        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             codes = self._to_device(labels)
             module = self._prepared_module(rows, codes, start)
@@ -252,7 +255,7 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMi
             self._run(module, stages, rows, codes, split)
         learnt, validation = (part.cpu().numpy() for part in split)
         kept = X[:0] if held_out is None else held_out
-        self._begin_stream(Batch(X, labels, learnt, validation, kept))
+        self._begin_stream(Batch(train, labels, learnt, validation, kept))
 
     def _prepared_module(
         self, rows: Tensor, labels: Tensor | None, start: BaseGenerativeDetector | None = None
@@ -263,15 +266,13 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMi
             if start is None:
                 self._prepare(module, rows, labels)
             else:
-                take_state(module, start.module_)
+                module.start_from(start.module_)
         return module
 
-    def _units_of(self, rows: NDArray) -> StandardUnits:
-        """Units of training: those of the training rows (n, d), or units that change nothing."""
-        units = self._units_class()
-        if not self.standardize or units is PixelUnits:
-            return units.identity(rows.shape[1])
-        return units.of(rows, mixed=self.standardize == "mixed")
+    def _rows_and_units(self, rows: NDArray) -> tuple[NDArray, StandardUnits]:
+        """Rows (n, d) to train on, and their units."""
+        names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
+        return rows_and_units(rows, self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""
@@ -365,8 +366,19 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMi
 
     # ---- score ----------------------------------------------------------------------------
 
+    @property
+    def _sees_constants(self) -> bool:
+        """Whether the energy of a row that leaves a constant column rises by itself."""
+        return True
+
+    def _energy_of(self, part: Any) -> Callable[[Tensor], Tensor]:
+        """Energy of the module or of a part of it, by which rows are scored."""
+        if self._sees_constants:
+            return part.energy
+        return with_departures(part.energy, self.units_.scale)
+
     def _score(self, X: NDArray) -> NDArray:
-        return -self._by_chunks(X, self.module_.energy)
+        return -self._by_chunks(X, self._energy_of(self.module_))
 
     @property
     def _chunk_size(self) -> int:

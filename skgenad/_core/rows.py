@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from .columns import explained, of_numbers
 from .units import PIXEL_TOLERANCE
 
 Shape = tuple[int, int, int]
@@ -47,9 +48,15 @@ def validate_rows(
     Pixels come back in the type they have; those of type uint8 are converted chunk by chunk later.
     """
     if image_shape is None:
+        X = of_numbers(X)
         _refuse_images(X)
         types: list[type] = [np.float64, np.float32]
-        return validate_data(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+        try:
+            return validate_data(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+        except (TypeError, ValueError, OverflowError) as error:
+            if (better := explained(error, X)) is error:
+                raise
+            raise better from error
     rows = _flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
     checked = validate_data(estimator, rows, *arrays, dtype=types, reset=reset, **checks)

@@ -15,6 +15,7 @@ from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
+from skgenad._core.training_rows import rows_and_units
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.device import shortened
 from skgenad._tensors.seeds import derived_seed, draw_seed
@@ -154,8 +155,9 @@ class ScoreDetector(BaseDetector):
             X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
             self.seed_ = draw_seed(self.random_state)
             train, _, held_out = self._split_calibration(X, None, groups, calibration)
-            mixed = self.standardize == "mixed"
-            self._units = StandardUnits.of(train, mixed=mixed) if self.standardize else None
+            names = getattr(self, "feature_names_in_", None)
+            train, units = rows_and_units(train, self.standardize, names)
+            self._units = units if self.standardize else None
             seed = derived_seed(self.seed_, 0)
             seed_parts(estimator, seed)
             draws_globally = uses_globals(estimator)
