@@ -11,12 +11,10 @@ where r is added to the variances, so that more rows are learned by adding their
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import torch
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -32,6 +30,24 @@ from ._covariance import Axes, squared_length
 MOST_AXES = 64
 # Rows whose outer products with themselves are summed at once.
 _CHUNK = 1024
+
+
+class _QuietMixture(GaussianMixture):
+    """A mixture that does not warn if EM ended early: `has_converged` says it.
+
+    The filters of warnings are the process's: other threads would see a change of them.
+    """
+
+    has_converged = False
+
+    @property
+    def converged_(self) -> bool:
+        """Always true, which is what EM looks at before it warns."""
+        return True
+
+    @converged_.setter
+    def converged_(self, value: bool) -> None:
+        self.has_converged = bool(value)
 
 
 class OneMixture(PreciseModule):
@@ -86,17 +102,17 @@ class OneMixture(PreciseModule):
     def learn(self, rows: Tensor, n_rows: int, max_iter: int, seed: int) -> None:
         """Fit to rows (m, d) that stand for `n_rows`, by EM from the clusters of k-means."""
         m, K = len(rows), len(self.counts)
-        fitted = GaussianMixture(
-            min(K, max(1, m // (rows.shape[1] + 1))),
+        # Of rows that are copies of few others, k-means would leave clusters empty, with a warning.
+        most = min(m // (rows.shape[1] + 1), len(rows.unique(dim=0)))
+        fitted = _QuietMixture(
+            min(K, max(1, most)),
             reg_covar=self.regularization,
             max_iter=max_iter,
             random_state=seed,
         )
         try:
             # Rows are numpy's, which the start by k-means wants, whatever the caller's are.
-            with config_context(array_api_dispatch=False), warnings.catch_warnings():
-                # `converged` says it, and copies among the rows may leave clusters empty.
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with config_context(array_api_dispatch=False):
                 fitted.fit(rows.numpy())
         except ValueError as error:
             raise ValueError(
@@ -111,7 +127,7 @@ class OneMixture(PreciseModule):
         counts = n_rows * weights
         self.keep(Mixture(counts, means, counts[:, None, None] * covariances))
         self.n_iter.fill_(fitted.n_iter_)
-        self.converged.fill_(bool(fitted.converged_))
+        self.converged.fill_(fitted.has_converged)
 
     def add(self, rows: Tensor, n_rows: int) -> None:
         """Add rows (m, d) that stand for `n_rows`, each to the components it may come from."""
