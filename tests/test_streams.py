@@ -91,6 +91,7 @@ def test_rows_held_out_of_any_batch_have_no_part_in_training(detector):
 
 
 @all_detectors
+@pytest.mark.filterwarnings("ignore::skgenad.DataWarning")  # rows far from all before
 def test_without_rows_held_out_the_threshold_comes_from_all_rows_so_far(detector):
     fitted = tiny(detector, calibration_fraction=0.0, contamination=0.2).fit(flat_rows(60))
     fitted.partial_fit(flat_rows(1, seed=1) + 50)
