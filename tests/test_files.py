@@ -14,11 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from skgenad import MPDR, Autoencoder
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.files import _digest
 from skgenad._core.state import STATE
 from skgenad.energies import Chain, Manifold, Replay
 
-from ._files import read_metadata, rewrite
+from ._files import read_metadata, rewrite, write_text
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
 all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
@@ -301,7 +300,7 @@ def test_documents_that_do_not_fit_are_refused(saved, message):
 @pytest.mark.parametrize("text", ["{", "[" * 100_000], ids=["open", "deep"])
 def test_a_document_that_is_no_json_is_refused(saved, text):
     arrays = load_file(saved)
-    save_file(arrays, saved, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
+    write_text(saved, text, arrays)
     with pytest.raises(ValueError, match="no valid JSON"):
         MPDR.load(saved)
 

@@ -18,6 +18,8 @@ PACKAGE = ROOT / "skgenad"
 # The house: each room (a folder or file of `skgenad/`) and the rooms that it may import. The rooms
 # of one floor do not know each other: what two families share moves down.
 TOOLS = {"_core", "_extras", "_tensors", "networks"}
+# What every room may import: a number, and a writer of files.
+BASEMENT = {"_version", "_writing"}
 FAMILIES = {"autoencoders", "energies", "likelihoods", "neighbors"}
 MAY_IMPORT = {
     "_extras": set(),
@@ -57,6 +59,7 @@ FORKS = {"_tensors.seeds": {"torch"}, "compat._detector": {"numpy", "torch"}}
 # The one module that takes scikit-learn's private pieces.
 PRIVATE = {
     "sklearn.base._fit_context",
+    "sklearn.tree._tree",
     "sklearn.utils._param_validation",
     "sklearn.utils.metaestimators._BaseComposition",
 }

@@ -26,7 +26,7 @@ from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
 from .saving import SavingMixin
-from .state import kept_parameters
+from .state import kept_parameters, put_on_device, state_on_cpu
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
 
@@ -387,6 +387,22 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             return slice(None), None
         order = torch.randperm(len(rows), device=rows.device)
         return order[n_held_out:], order[:n_held_out]
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        self.device_ = resolve_device(self.device)
+        self.module_.to(self.device_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        on_cpu = "module_" not in state or state["device_"].type == "cpu"
+        return state if on_cpu else state_on_cpu(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module_" in self.__dict__:
+            put_on_device(self)
 
     # ---- score ----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import PARAMETERS, SHARED, model_field
 from skgenad._extras import require
 
 if TYPE_CHECKING:
@@ -27,7 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(OutlierMixin, BaseEstimator):
+TABLE = (
+    PARAMETERS,
+    *(field for field in SHARED if field.name in ("n_features_in_", "feature_names_in_")),
+    model_field("detector_"),
+    *(field for field in SHARED if field.name == "offset_"),
+)
+
+
+class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -74,6 +84,12 @@ class PyODDetector(OutlierMixin, BaseEstimator):
     10
     """
 
+    _table = TABLE
+    _parameter_constraints: ClassVar[dict] = {
+        "detector": "no_validation",
+        "random_state": ["random_state"],
+    }
+
     def __init__(self, detector: Any, *, random_state: Any = None) -> None:
         self.detector = detector
         self.random_state = random_state
@@ -119,6 +135,9 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 # pyod's networks seed themselves when constructed, with their own default.
                 _seed_everything(seed)
             detector.fit(rows)
+        self._fitted_parameters = clone(self).get_params(
+            deep=False
+        )  # not clone_of_parameters: seeds
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
         return self

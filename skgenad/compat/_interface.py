@@ -10,8 +10,10 @@ from pyod.models.base import BaseDetector
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from skgenad._core.versions import VersionedPickle
 
-class PyODInterface(BaseDetector):
+
+class PyODInterface(VersionedPickle, BaseDetector):
     """Give an outlier detector of scikit-learn, or one of ours, the interface of pyod.
 
     Made by `as_pyod`, which returns an instance that is also a ``pyod`` ``BaseDetector``. Only the

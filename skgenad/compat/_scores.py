@@ -15,6 +15,16 @@ from sklearn.base import clone
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import (
+    PARAMETERS,
+    SHARED,
+    Fitted,
+    clone_of_parameters,
+    model_field,
+    units_of_file,
+    units_to_file,
+)
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.device import shortened
 from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
@@ -22,7 +32,19 @@ from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 from ._detector import global_seeds
 
 
-class ScoreDetector(BaseDetector):
+def _units_of_file(kept: Any, detector: Any) -> StandardUnits | None:
+    return None if kept is None else units_of_file(kept, StandardUnits, detector.n_features_in_)
+
+
+TABLE = (
+    PARAMETERS,
+    *SHARED,
+    Fitted("_units", lambda units: None if units is None else units_to_file(units), _units_of_file),
+    model_field("estimator_"),
+)
+
+
+class ScoreDetector(SavingMixin, BaseDetector):
     """Give any estimator with ``score_samples`` the contract of this package's detectors.
 
     scikit-learn's ``GaussianMixture``, ``KernelDensity``, ``IsolationForest``, ``OneClassSVM`` and
@@ -73,7 +95,7 @@ class ScoreDetector(BaseDetector):
     range, as the log density of a kernel without tails, counts as its lowest number.
 
     A threshold that the estimator has itself, and its parameter `contamination`, have no influence.
-    There is no `save`: an estimator of any kind needs pickle.
+    ``save`` takes estimators that :func:`skgenad.save` takes; pickle and joblib work with all.
 
     Examples
     --------
@@ -92,6 +114,7 @@ class ScoreDetector(BaseDetector):
     estimator_: Any
     _units: StandardUnits | None
 
+    _table = TABLE
     _parameter_constraints: ClassVar[dict] = {
         # `fit` checks it, with an error that says what to do.
         "estimator": "no_validation",
@@ -138,6 +161,7 @@ class ScoreDetector(BaseDetector):
         estimator = self._clone()
         with self._all_or_nothing():
             X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
+            self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, _, held_out = self._split_calibration(X, None)
             mixed = self.standardize == "mixed"
@@ -176,6 +200,10 @@ class ScoreDetector(BaseDetector):
 
     def _shape(self, reset: bool) -> Shape | None:
         return None
+
+    def _settle(self) -> None:
+        if not hasattr(self.estimator_, "score_samples"):
+            raise ValueError(f"a {type(self.estimator_).__name__}, which has no scores")
 
 
 @contextmanager

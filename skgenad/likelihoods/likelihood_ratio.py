@@ -26,7 +26,9 @@ from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import refuse_unused
-from skgenad._core.rows import Shape, image_shape_of
+from skgenad._core.rows import Shape, image_shape_of, row_shape
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import PARAMETERS, SHARED, Fitted, clone_of_parameters, model_field
 from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 
 from ._outliers import OutlierObjective
@@ -42,7 +44,33 @@ _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
 
 
-class LikelihoodRatio(BaseDetector):
+def _shape_of_file(kept: Any, detector: Any) -> Shape | None:
+    return None if kept is None else row_shape(kept, detector.n_features_in_)  # type: ignore[return-value]
+
+
+def _general_of_file(kept: Any, detector: Any) -> Any:
+    if kept == "png":
+        if detector._image_shape is None:
+            raise ValueError("images of no shape as PNG files")
+        return PNGModel(detector._image_shape)
+    return _GENERAL.read(kept, detector)
+
+
+_GENERAL = model_field("general_")
+TABLE = (
+    PARAMETERS,
+    *SHARED,
+    Fitted("_image_shape", lambda shape: None if shape is None else list(shape), _shape_of_file),
+    model_field("detector_"),
+    Fitted(
+        "general_",
+        lambda model: "png" if isinstance(model, PNGModel) else _GENERAL.write(model),
+        _general_of_file,
+    ),
+)
+
+
+class LikelihoodRatio(SavingMixin, BaseDetector):
     """Detect anomalies by the ratio of two likelihoods (Schirrmeister et al., 2020).
 
     The likelihood of a row is dominated by what all rows of its kind have in common: of images, by
@@ -128,9 +156,8 @@ class LikelihoodRatio(BaseDetector):
     In a pipeline `X_general` reaches this estimator through metadata routing, with
     ``set_fit_request(X_general=True)``, or as the fit parameter ``<step>__X_general``.
 
-    There is no ``save`` of the two models in one file: `detector_` and `general_` have their own,
-    and a `LikelihoodRatio` of both, frozen, has only a threshold to set in `fit`. Pickle and joblib
-    work.
+    ``save`` takes models that :func:`skgenad.save` takes, as those of this package; pickle and
+    joblib work with all.
 
     References
     ----------
@@ -163,6 +190,7 @@ class LikelihoodRatio(BaseDetector):
     detector_: Any
     general_: Any
 
+    _table = TABLE
     _parameter_constraints: ClassVar[dict] = {
         "detector": [_MODEL, None],
         "general": [StrOptions({"png"}), _MODEL, None],
@@ -230,6 +258,7 @@ class LikelihoodRatio(BaseDetector):
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
             self._image_shape = self._shape(reset=True)
+            self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, labels)
             specific, general = self._make_models()
@@ -393,6 +422,16 @@ class LikelihoodRatio(BaseDetector):
             return rows
         chosen = np.random.RandomState(self.seed_).choice(len(rows), n_seen, replace=False)
         return rows[chosen]
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        for model in (self.detector_, self.general_):
+            if not hasattr(model, "log_density"):
+                raise ValueError(f"a {type(model).__name__}, which has no log density")
+            columns = getattr(model, "n_features_in_", self.n_features_in_)
+            if columns != self.n_features_in_:
+                raise ValueError(f"a model for {columns} of {self.n_features_in_} columns")
 
     # ---- score ----------------------------------------------------------------------------
 

@@ -1,0 +1,85 @@
+"""Weights of modules in files: a module is built within what the file holds, and then filled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skgenad._tensors.budget import Budget
+from skgenad._tensors.seeds import seeded
+
+from .files import Stored
+from .registry import brief
+
+# What building a module may take: numbers and calls of torch for each number and array that the
+# file holds, and so many more. Modules of this package make 2 numbers for one that they keep, and
+# call torch 30 times for an array; 1,000 permutations of 100 patches are in no array.
+_ROOM, _LEAST_ROOM = 4, 2**23
+_CALLS, _LEAST_CALLS = 100, 2000
+
+
+def weights_of(module: Any) -> dict[str, NDArray]:
+    state = module.state_dict()
+    broken = [name for name, value in state.items() if value.isnan().any()]
+    if broken:
+        raise ValueError(
+            f"{broken[0]} of the module is NaN: training has diverged, and nothing was saved. Look "
+            "at history_, and fit again with a lower learning rate."
+        )
+    return {name: value.cpu().contiguous().numpy() for name, value in state.items()}
+
+
+def module_of_weights(weights: dict[str, Stored], detector: Any) -> Any:
+    n_numbers = sum(math.prod(stored.shape) for stored in weights.values())
+    budget = Budget(_ROOM * n_numbers + _LEAST_ROOM, _CALLS * len(weights) + _LEAST_CALLS)
+    with seeded(detector.seed_), budget:  # the weights drawn here are all replaced, by a load
+        module = detector._make_module(detector.n_features_in_)
+        if not any(_has_open_shapes(part) for part in module.modules()):
+            _check_shapes(module, weights)
+        arrays = {name: stored.read(finite=False) for name, stored in weights.items()}
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    _check_weights(module, weights)
+    module.eval()
+    with torch.no_grad():  # a row that every detector can score: all columns at their means
+        energy = module.energy(torch.zeros(1, detector.n_features_in_))
+    if energy.shape != (1,) or energy.isnan().any():
+        raise ValueError("a module without energies")
+    return module
+
+
+def _has_open_shapes(part: nn.Module) -> bool:
+    """Whether a part of a module takes arrays of other shapes than those it is made with."""
+    return type(part)._load_from_state_dict is not nn.Module._load_from_state_dict
+
+
+def _check_shapes(module: nn.Module, weights: Mapping[str, Stored]) -> None:
+    """Raise ValueError unless a module has the arrays of a file, before they are read."""
+    own = module.state_dict()
+    for name in sorted(own.keys() - weights.keys()):
+        raise ValueError(f"Missing key {name!r}")
+    for name, stored in weights.items():
+        if name not in own:
+            raise ValueError(f'Unexpected key "{brief(name)[1:-1]}"')
+        if stored.shape != tuple(own[name].shape):
+            raise ValueError(
+                f"size mismatch: {name} is {stored.shape} in place of {tuple(own[name].shape)}"
+            )
+
+
+def _check_weights(module: nn.Module, weights: Mapping[str, Stored]) -> None:
+    """Raise ValueError for numbers of another type than the module's, and for what is no number."""
+    trained = dict(module.named_parameters())
+    for name, value in module.state_dict().items():
+        kept, own = weights[name].dtype, np.dtype(str(value.dtype).removeprefix("torch."))
+        # Where a device has no float64, float32 stands for it.
+        if kept != own and not (kept == np.float32 and own == np.float64):
+            raise ValueError(f"{name} is of {kept} in place of {own}")
+        # Bounds that nobody gave are infinite, and no weight is.
+        if value.isnan().any() or (name in trained and value.isinf().any()):
+            raise ValueError(f"{name} holds NaN or infinity")
