@@ -263,11 +263,11 @@ BAD_DOCUMENTS = {
     "unknown parameters": lambda d: parameters(d).update(hook="os.system"),
     "must be a str": lambda d: parameters(d).update(energy="magic"),
     "does not describe": lambda d: d["state"].update(_fitted_parameters=[1, 2]),
-    "does not describe a MPDR: 'offset_'": lambda d: d["state"].pop("offset_"),
+    "does not describe a MPDR: 'offset_' is missing": lambda d: d["state"].pop("offset_"),
     "size mismatch": lambda d: parameters(d).update(network={"tuple": [4, 4]}),
     "for 5 columns": lambda d: d["state"].update(n_features_in_=5),
     "Missing key": lambda d: dims(d).update(dims={"tuple": [2, 3, 4]}),
-    "does not describe a MPDR: 'tuple'": lambda d: parameters(d).update(noise_range={"list": []}),
+    "does not describe a MPDR: there is no value {'list': ": lambda d: parameters(d).update(noise_range={"list": []}),
     "unknown parameter object 'Popen'": lambda d: parameters(d)["manifold"].update(part="Popen"),
     r"unknown parameters \['shell'\] of Manifold": lambda d: dims(d).update(shell=True),
     "'steps' parameter of Manifold must be": lambda d: dims(d).update(steps=-1),
@@ -280,7 +280,7 @@ BAD_DOCUMENTS |= {
     "'seed_'|is no whole number": lambda d: d["state"].update(seed_=-1),
     "-3 is no whole number of at least 1": lambda d: d["state"].update(_n_fits=-3),
     "inf is no whole number": lambda d: d["state"].update(n_features_in_=float("inf")),
-    "2 names for 4 columns": lambda d: d["state"].update(feature_names_in_=["a", "b"]),
+    r"names \['a', 'b'\] for 4 columns": lambda d: d["state"].update(feature_names_in_=["a", "b"]),
     "classes without use_labels": lambda d: d["state"].update(
         classes_={"type": "<i8", "values": [1, 2]}
     ),

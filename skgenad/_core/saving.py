@@ -126,7 +126,7 @@ def _load(path: str | PathLike[str], device: str | None, wanted: Any) -> Any:
             raise  # what the machine lacks is no fault of the file
         except Exception as error:
             raise ValueError(
-                f"{path} does not describe a {kind.__name__}: {_shortened(str(error))}"
+                f"{path} does not describe a {kind.__name__}: {_shortened(error)}"
             ) from error
     for package in packages:
         _compare_versions(path, package, document.get("versions"))
@@ -152,7 +152,8 @@ def _class_in(path: Path, name: Any, wanted: Any) -> type:
     )
 
 
-def _shortened(text: str) -> str:
+def _shortened(error: Exception) -> str:
+    text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
