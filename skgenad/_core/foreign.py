@@ -128,6 +128,7 @@ def _check_rows(value: Any) -> None:
 
 
 def _check_support(machine: Any) -> None:
+    """Support vectors of a machine with one class, which libsvm takes apart."""
     if "support_vectors_" not in vars(machine):
         return
     n, d = len(machine.support_vectors_), machine.n_features_in_
@@ -140,8 +141,7 @@ def _check_support(machine: Any) -> None:
         and machine._dual_coef_.dtype == machine._intercept_.dtype == np.float64
         and machine.support_.dtype == machine._n_support.dtype == np.int32
         and _has_shape(machine._n_support, 2)
-        and (machine._n_support >= 0).all()
-        and int(machine._n_support.sum()) == n
+        and (machine._n_support == n).all()
         and machine._sparse is False
     )
     require(fits, "support vectors that do not fit together")

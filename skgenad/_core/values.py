@@ -28,7 +28,8 @@ NOT_KEPT = ("callbacks",)
 NUMBERS = "biuf"
 # Types that are parameters, by the names of files: `OneHotEncoder(dtype=float)`.
 _TYPES = {kind.__name__: kind for kind in (bool, float, int, object, str)} | {
-    f"numpy.{np.dtype(code).name}": np.dtype(code).type for code in "?bBhHiIlLefd"
+    **{f"numpy.{np.dtype(code).name}": np.dtype(code).type for code in "?bBhHiIlLefd"},
+    **{f"numpy.{kind.__name__}": kind for kind in (np.floating, np.integer, np.number)},
 }
 _SPARSE = {
     f"{form}_{kind}": getattr(sparse, f"{form}_{kind}")
@@ -96,7 +97,7 @@ class Packer:
         return self._object(place, value)
 
     def _object(self, place: str, value: Any) -> dict[str, Any]:
-        own = hasattr(value, "_dismantle") and not isinstance(value, type)
+        own = hasattr(type(value), "_dismantle")  # a frozen one passes on what it is asked for
         key = name_of(type(value)) if own else key_of(type(value))
         if key is None or not self.models:
             raise TypeError(_refusal(place, value))
@@ -124,11 +125,12 @@ class Packer:
         if type(value) is not np.ndarray:
             return None
         if kind in "UO":
-            items = [self.pack(place, item) for item in value.ravel().tolist()]
+            flat = enumerate(value.ravel().tolist())
+            items = [self.pack(f"{place}.{i}", item) for i, item in flat]
             return {"shape": list(value.shape), "items": items, "text": kind == "U"}
         if kind not in NUMBERS or value.dtype.itemsize > 8:
             return None
-        # The order in memory is kept, since the last bits of products depend on it.
+        # The order in memory is kept as pickles keep it: the last bits of products depend on it.
         turned = value.flags.f_contiguous and not value.flags.c_contiguous
         native = value.astype(value.dtype.newbyteorder("="), copy=False)
         self.arrays[place] = np.ascontiguousarray(native.T if turned else native)
@@ -159,8 +161,9 @@ class Packer:
 
 def _refusal(place: str, value: Any) -> str:
     shown = repr(value)
+    shown = shown if len(shown) < 200 else brief(value)
     text = (
-        f"Parameter {place}={shown if len(shown) < 200 else brief(value)} cannot be saved: files hold numbers, "
+        f"{f'Parameter {place}=' if place else ''}{shown} cannot be saved: files hold numbers, "
         "strings, tuples, the parameter objects of this package and, in pipelines and committees, "
         "detectors and a list of scikit-learn's and pyod's estimators, neither other objects nor "
         "code of others. Use pickle for a detector with an object or factory of your own."
