@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,37 @@ _CALLS, _LEAST_CALLS = 100, 2000
 
 
 def weights_of(module: Any) -> dict[str, NDArray]:
+    """Take the weights and buffers of a module, by their names.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not finite, so that the module would be refused by a load.
+    """
     state = module.state_dict()
-    broken = [name for name, value in state.items() if value.isnan().any()]
-    if broken:
+    broken = next(_broken(module), None)
+    if broken is not None:
         raise ValueError(
-            f"{broken[0]} of the module is NaN: training has diverged, and nothing was saved. Look "
-            "at history_, and fit again with a lower learning rate."
+            f"{broken} of the module holds NaN or infinity: training has diverged, and nothing was "
+            "saved. Look at history_, and fit again with a lower learning rate."
         )
     return {name: value.cpu().contiguous().numpy() for name, value in state.items()}
 
 
+def _broken(module: nn.Module) -> Iterator[str]:
+    """Names of weights and buffers that hold NaN, or infinity where there may be none."""
+    unbounded = {
+        f"{place}.{name}".lstrip(".")
+        for place, part in module.named_modules()
+        for name in getattr(part, "unbounded", ())
+    }
+    for name, value in module.state_dict().items():
+        if value.isnan().any() or (name not in unbounded and value.isinf().any()):
+            yield name
+
+
 def module_of_weights(weights: dict[str, Stored], detector: Any) -> Any:
+    """Make the module that a detector's parameters ask for, and fill it with a file's arrays."""
     n_numbers = sum(math.prod(stored.shape) for stored in weights.values())
     budget = Budget(_ROOM * n_numbers + _LEAST_ROOM, _CALLS * len(weights) + _LEAST_CALLS)
     with seeded(detector.seed_), budget:  # the weights drawn here are all replaced, by a load
@@ -73,13 +93,11 @@ def _check_shapes(module: nn.Module, weights: Mapping[str, Stored]) -> None:
 
 
 def _check_weights(module: nn.Module, weights: Mapping[str, Stored]) -> None:
-    """Raise ValueError for numbers of another type than the module's, and for what is no number."""
-    trained = dict(module.named_parameters())
+    """Raise ValueError for numbers of another type than the module's, or that are not finite."""
     for name, value in module.state_dict().items():
         kept, own = weights[name].dtype, np.dtype(str(value.dtype).removeprefix("torch."))
         # Where a device has no float64, float32 stands for it.
         if kept != own and not (kept == np.float32 and own == np.float64):
             raise ValueError(f"{name} is of {kept} in place of {own}")
-        # Bounds that nobody gave are infinite, and no weight is.
-        if value.isnan().any() or (name in trained and value.isinf().any()):
-            raise ValueError(f"{name} holds NaN or infinity")
+    for name in _broken(module):
+        raise ValueError(f"{name} holds NaN or infinity")
