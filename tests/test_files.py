@@ -267,7 +267,9 @@ BAD_DOCUMENTS = {
     "size mismatch": lambda d: parameters(d).update(network={"tuple": [4, 4]}),
     "for 5 columns": lambda d: d["state"].update(n_features_in_=5),
     "Missing key": lambda d: dims(d).update(dims={"tuple": [2, 3, 4]}),
-    "does not describe a MPDR: there is no value {'list': ": lambda d: parameters(d).update(noise_range={"list": []}),
+    "does not describe a MPDR: there is no value {'list': ": lambda d: parameters(d).update(
+        noise_range={"list": []}
+    ),
     "unknown parameter object 'Popen'": lambda d: parameters(d)["manifold"].update(part="Popen"),
     r"unknown parameters \['shell'\] of Manifold": lambda d: dims(d).update(shell=True),
     "'steps' parameter of Manifold must be": lambda d: dims(d).update(steps=-1),

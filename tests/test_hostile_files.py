@@ -232,7 +232,9 @@ def saved(folder, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["", "os.system", None, 3, ["MPDR"], "[" * 9999, "sklearn.svm.SVC"])
+@pytest.mark.parametrize(
+    "name", ["", "os.system", None, 3, ["MPDR"], "[" * 9999, "sklearn.svm.SVC"]
+)
 def test_unknown_classes_are_refused(saved, name):
     rewrite(saved, lambda document: document.update({"class": name}))
     refused(saved, "cannot be read: ")

@@ -396,7 +396,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        on_cpu = "module_" not in state or state["device_"].type == "cpu"
+        on_cpu = "module_" not in state or getattr(state.get("device_"), "type", "cpu") == "cpu"
         return state if on_cpu else state_on_cpu(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

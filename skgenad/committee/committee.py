@@ -431,7 +431,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if hasattr(self, "_members"):  # pickles made on another device hold a copy for each
+        if "_members" in self.__dict__:  # pickles made on another device hold a copy for each
             self._share_searches()
 
     def _settle(self) -> None:
