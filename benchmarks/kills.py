@@ -3,8 +3,8 @@
     python benchmarks/kills.py --kills 500
 
 A forked child saves two detectors of different sizes in turn to one path until it is killed at a
-random moment. After each kill the file must be one of the two, whole: a load looks at the digests of
-all that is in it. What a kill leaves beside it must be gone after the next save.
+random moment. After each kill the file must be one of the two, whole: a load looks at the digests
+of all that is in it. What a kill leaves beside it must be gone after the next save.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import skgenad
-from skgenad import MPDR, Autoencoder, Committee, LikelihoodRatio, Mahalanobis, Neighbors
+from skgenad import LikelihoodRatio, Mahalanobis
 from skgenad._core.files import MOST_BYTES, MOST_PARTS
 from skgenad.compat import ScoreDetector
 
 from ._files import read_metadata, rewrite, write_text
-from ._settings import DETECTORS, VARIANTS, normal_rows, tiny
+from ._settings import DETECTORS, normal_rows, tiny
 
 # What a refusal may take. The machine that runs the tests may be busy, hence the seconds.
 MOST_SECONDS, MOST_MEGABYTES = 5.0, 200

@@ -18,13 +18,13 @@ PACKAGE = ROOT / "skgenad"
 # The house: each room (a folder or file of `skgenad/`) and the rooms that it may import. The rooms
 # of one floor do not know each other: what two families share moves down.
 TOOLS = {"_core", "_extras", "_tensors", "networks"}
-# What every room may import: a number, and a writer of files.
-BASEMENT = {"_version", "_writing"}
 FAMILIES = {"autoencoders", "energies", "likelihoods", "neighbors"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
-    "_core": {"_tensors"},
+    "_version": set(),
+    "_writing": set(),
+    "_core": {"_extras", "_tensors", "_version", "_writing"},
     "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "committee": TOOLS | FAMILIES,
@@ -34,9 +34,9 @@ MAY_IMPORT = {
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
     "metrics": {"_extras"},
-    "datasets": {"_core", "_extras", "_tensors", "metrics"},
-    "benchmark": {"__init__", "_extras", "compat", "datasets", "metrics"},
-    "__init__": FAMILIES | {"_core", "committee"},
+    "datasets": {"_core", "_extras", "_tensors", "_writing", "metrics"},
+    "benchmark": {"__init__", "_extras", "_writing", "compat", "datasets", "metrics"},
+    "__init__": FAMILIES | {"_core", "_version", "committee"},
 }
 # Third-party packages of the lower rooms; those above use what the package declares.
 TENSORS = {"torch", "numpy"}

@@ -1,4 +1,4 @@
-"""``skgenad.save`` and ``skgenad.load``: pipelines, adapters, and estimators of others by a list."""
+"""``skgenad.save`` and ``load``: pipelines, adapters, and estimators of others by a list."""
 
 import importlib
 import json
@@ -73,7 +73,7 @@ SETTINGS = {
     "FunctionTransformer": {"func": np.arctan, "inverse_func": np.tan},
     "MissingIndicator": {"features": "all"},
     "IForest": {"n_estimators": 3, "random_state": 0},
-    "NMF": {"max_iter": 2000},
+    "NMF": {"tol": 0.1},
     "Nystroem": {"n_components": 10},
 }
 WORDS = ["one two three", "two three", "three one one", "four"]

@@ -25,8 +25,8 @@ from .contract import BaseDetector
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
-from .saving import SavingMixin
-from .state import kept_parameters, put_on_device, state_on_cpu
+from .saving import ModuleSavingMixin
+from .state import kept_parameters
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
 
@@ -42,7 +42,7 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
+class BaseGenerativeDetector(ModuleSavingMixin, WithParts, BaseDetector):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with
@@ -387,22 +387,6 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             return slice(None), None
         order = torch.randperm(len(rows), device=rows.device)
         return order[n_held_out:], order[:n_held_out]
-
-    # ---- files ----------------------------------------------------------------------------
-
-    def _settle(self) -> None:
-        self.device_ = resolve_device(self.device)
-        self.module_.to(self.device_)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        on_cpu = "module_" not in state or getattr(state.get("device_"), "type", "cpu") == "cpu"
-        return state if on_cpu else state_on_cpu(state)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "module_" in self.__dict__:
-            put_on_device(self)
 
     # ---- score ----------------------------------------------------------------------------
 

@@ -7,14 +7,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skgenad._tensors.device import DeviceError
+from skgenad._tensors.device import DeviceError, resolve_device
 
 from .files import Stored, open_file, write_file
 from .registry import DISTRIBUTIONS, brief, class_of, is_foreign, is_users, own_names, register
-from .state import STATE, Fitted, dismantle, rebuild
+from .state import STATE, Fitted, dismantle, put_on_device, rebuild, state_on_cpu
 from .values import Packer, Unpacker
 from .versions import VersionedPickle, version_of, warn_of
 
@@ -107,6 +108,22 @@ def load(path: str | PathLike[str], *, device: str | None = None) -> Any:
     InconsistentVersionWarning
         If the file holds estimators of scikit-learn or pyod of another version than the installed
         one.
+
+    See Also
+    --------
+    save : Writes such a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import skgenad
+    >>> detector = skgenad.Neighbors().fit(np.random.RandomState(0).randn(100, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     detector.save(f"{folder}/detector.safetensors")
+    ...     loaded = skgenad.load(f"{folder}/detector.safetensors", device="cpu")
+    >>> type(loaded).__name__
+    'Neighbors'
     """
     return _load(path, device, None)
 
@@ -270,3 +287,25 @@ class SavingMixin(VersionedPickle):
 
     def _settle(self) -> None:
         """Do what is left to do once all attributes are there."""
+
+
+class ModuleSavingMixin(SavingMixin):
+    """What a detector with one module on a device does with files and pickles."""
+
+    device: str
+    device_: torch.device
+    module_: Any
+
+    def _settle(self) -> None:
+        self.device_ = resolve_device(self.device)
+        self.module_.to(self.device_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        on_cpu = "module_" not in state or getattr(state.get("device_"), "type", "cpu") == "cpu"
+        return state if on_cpu else state_on_cpu(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "module_" in self.__dict__:
+            put_on_device(self)

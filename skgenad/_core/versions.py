@@ -22,6 +22,11 @@ class InconsistentVersionWarning(_OfScikitLearn):
 
     A filter for scikit-learn's warning of this name meets this one, too.
 
+    Parameters
+    ----------
+    message : str
+        Both versions, and what to do.
+
     Examples
     --------
     >>> import warnings

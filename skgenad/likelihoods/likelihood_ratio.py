@@ -26,13 +26,14 @@ from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import refuse_unused
-from skgenad._core.rows import Shape, image_shape_of, row_shape
+from skgenad._core.rows import Shape, image_shape_of
 from skgenad._core.saving import SavingMixin
-from skgenad._core.state import PARAMETERS, SHARED, Fitted, clone_of_parameters, model_field
+from skgenad._core.state import clone_of_parameters
 from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 
 from ._outliers import OutlierObjective
 from ._png import PNGModel
+from ._ratio_files import TABLE, check_models
 from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
@@ -42,32 +43,6 @@ _NON_FINITE = -3_000_000.0
 # Default factors of the losses: the paper's lambda, and that of the margin loss beside it.
 _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
-
-
-def _shape_of_file(kept: Any, detector: Any) -> Shape | None:
-    return None if kept is None else row_shape(kept, detector.n_features_in_)  # type: ignore[return-value]
-
-
-def _general_of_file(kept: Any, detector: Any) -> Any:
-    if kept == "png":
-        if detector._image_shape is None:
-            raise ValueError("images of no shape as PNG files")
-        return PNGModel(detector._image_shape)
-    return _GENERAL.read(kept, detector)
-
-
-_GENERAL = model_field("general_")
-TABLE = (
-    PARAMETERS,
-    *SHARED,
-    Fitted("_image_shape", lambda shape: None if shape is None else list(shape), _shape_of_file),
-    model_field("detector_"),
-    Fitted(
-        "general_",
-        lambda model: "png" if isinstance(model, PNGModel) else _GENERAL.write(model),
-        _general_of_file,
-    ),
-)
 
 
 class LikelihoodRatio(SavingMixin, BaseDetector):
@@ -426,12 +401,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     # ---- files ----------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        for model in (self.detector_, self.general_):
-            if not hasattr(model, "log_density"):
-                raise ValueError(f"a {type(model).__name__}, which has no log density")
-            columns = getattr(model, "n_features_in_", self.n_features_in_)
-            if columns != self.n_features_in_:
-                raise ValueError(f"a model for {columns} of {self.n_features_in_} columns")
+        check_models(self)
 
     # ---- score ----------------------------------------------------------------------------
 
