@@ -6,7 +6,7 @@ says what it is, such as ``{"tuple": [1, 2]}``. Large numbers of numbers are arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -62,7 +62,7 @@ class Packer:
     def parameter(self, place: str, value: Any) -> Any:
         """JSON form of a parameter of ours: numbers are Python's, and arrays of them lists."""
         if type(value) in (list, tuple):
-            items = [self.parameter(f"{place}.{i}", item) for i, item in enumerate(value)]
+            items = [self.parameter(at, item) for at, item in _places(place, value)]
             return items if isinstance(value, list) else {"tuple": items}
         if isinstance(value, np.ndarray) and value.dtype.kind in NUMBERS:  # comes back as a list
             return value.tolist()
@@ -84,7 +84,7 @@ class Packer:
         if value is None or kind in (bool, int, float, str):
             return value
         if kind is list:
-            return [self.pack(f"{place}.{i}", item) for i, item in enumerate(value)]
+            return [self.pack(at, item) for at, item in _places(place, value)]
         for kinds, marker, write in _WRITERS:
             if isinstance(value, kinds):
                 written = write(self, place, value)
@@ -181,6 +181,19 @@ def _is_fitted(value: Any) -> bool:
     return True
 
 
+def _places(place: str, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Items of a sequence, each with its place; a step of a pipeline is named as there."""
+    named = isinstance(items, tuple) and len(items) > 1 and isinstance(items[0], str)
+    for i, item in enumerate(items):
+        yield f"{place}.{items[0] if named and i == 1 else i}", item
+
+
+def _tuple(packer: Packer, place: str, value: tuple[Any, ...]) -> Any:
+    if type(value) is not tuple:  # one with names for its items
+        return None
+    return [packer.pack(at, item) for at, item in _places(place, value)]
+
+
 def _scalar(packer: Packer, place: str, value: np.generic) -> Any:
     if isinstance(value, np.str_):
         return ["U", str(value)]
@@ -207,7 +220,7 @@ def _index(packer: Packer, place: str, value: pd.Index) -> Any:
 
 # How values of what kinds are written, and by what key they are found again.
 _WRITERS: tuple[tuple[Any, str, Callable[[Packer, str, Any], Any]], ...] = (
-    (tuple, "tuple", lambda p, place, v: p.pack(place, list(v)) if type(v) is tuple else None),
+    (tuple, "tuple", _tuple),
     (np.ndarray, "array", Packer._array),
     (np.generic, "number", _scalar),
     (dict, "dict", lambda p, place, v: p._dict(place, v) if type(v) is dict else None),
