@@ -54,8 +54,9 @@ ANNOTATIONS = {"_tensors": {"jaxtyping"}}
 ALSO = {"_tensors.seeds": {"sklearn.utils"}}
 # Modules that subclass what an optional package defines; they are imported in calls only.
 OPTIONAL_MODULES = {"compat._interface": {"pyod"}, "benchmark._app": {"typer"}}
-# Who seeds global generators, in a fork that puts them back: pyod's detectors know no other way.
-FORKS = {"_tensors.seeds": {"torch"}, "compat._detector": {"numpy", "torch"}}
+# Who seeds global generators, in a fork that puts them back: some detectors of pyod, and some
+# kernels of GPUs, know no other.
+FORKS = {"_tensors.foreign": {"torch"}, "compat._globals": {"numpy", "torch"}}
 # The one module that takes scikit-learn's private pieces.
 PRIVATE = {
     "sklearn.base._fit_context",

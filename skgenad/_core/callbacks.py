@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skgenad._tensors import draws
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.seeds import seeded
 
@@ -104,7 +105,7 @@ class BestEpoch(Callback):
         """Forget what an earlier stage left."""
         self.best_ = math.inf
         self.state_: tuple[dict, dict, list[dict]] | None = None
-        self.seed_ = int(torch.randint(2**31, ()))
+        self.seed_ = int(draws.randint(2**31))
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""

@@ -16,6 +16,8 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from skgenad._tensors.settings import own_settings
+
 from .checks import Interval
 from .rows import Shape, validate_rows
 
@@ -60,10 +62,11 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Give back the state from before the block if it does not end well."""
+        """Run a fit under settings of its own; if it does not end well, nothing has changed."""
         before = dict(self.__dict__)
         try:
-            yield
+            with own_settings():
+                yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)

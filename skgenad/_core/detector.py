@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -16,9 +17,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
+from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
+from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
 from .contract import BaseDetector
@@ -266,12 +270,13 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithParts, BaseDetector):
         self.units_ = self._units_of(train) if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
-            module = self._make_module(X.shape[1]).to(self.device_)
             codes = self._to_device(train_labels)
-            if start is None:
-                self._prepare(module, rows, codes)
-            else:
-                _take_state(module, start.module_)
+            with own_draws():
+                module = self._make_module(X.shape[1]).to(self.device_)
+                if start is None:
+                    self._prepare(module, rows, codes)
+                else:
+                    _take_state(module, start.module_)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -333,7 +338,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithParts, BaseDetector):
                     f"{key}={now[key]!r} was {before[key]!r} in the first fit, whose units later "
                     "training keeps. Set it back, or fit from the start (warm_start=False)."
                 )
-        with seeded(self.seed_, self.device_):
+        with seeded(self.seed_, self.device_), own_draws():
             module = self._make_module(self.n_features_in_).to(self.device_)
         try:
             module.take_over(self.module_)
@@ -348,6 +353,15 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithParts, BaseDetector):
         return module.to(self.device_)
 
     def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
+        """Train, with all draws our own: those of code that may be a user's as well."""
+        objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
+        is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
+        with own_draws() if is_foreign else nullcontext():
+            self._run_stages(module, stages, rows, labels)
+
+    def _run_stages(
+        self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None
+    ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = self._split_validation(rows)
         for stage in stages:
@@ -385,7 +399,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithParts, BaseDetector):
         n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
             return slice(None), None
-        order = torch.randperm(len(rows), device=rows.device)
+        order = draws.randperm(len(rows), device=rows.device)
         return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
@@ -400,6 +414,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithParts, BaseDetector):
             return SCORING_CHUNK
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
+    @own_settings()
     @torch.inference_mode()
     def _by_chunks(
         self,

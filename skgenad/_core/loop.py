@@ -17,6 +17,8 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
+
 from .cuda_graphs import Stepper
 from .schedules import Schedule, cosine
 
@@ -119,7 +121,7 @@ class RowBatches:
     def _next(self) -> Tensor:
         if len(self._order) < self.batch_size:
             passes = -(-self.batch_size // len(self.rows))
-            order = [torch.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
+            order = [draws.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
             self._order = torch.cat([self._order, *order])
         index, self._order = self._order.split(
             [self.batch_size, len(self._order) - self.batch_size]

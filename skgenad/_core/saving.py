@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._tensors.device import DeviceError, resolve_device
+from skgenad._tensors.settings import own_settings
 
 from .files import Stored, open_file, write_file
 from .registry import DISTRIBUTIONS, brief, class_of, is_foreign, is_users, own_names, register
@@ -130,7 +131,7 @@ def load(path: str | PathLike[str], *, device: str | None = None) -> Any:
 
 def _load(path: str | PathLike[str], device: str | None, wanted: Any) -> Any:
     path = Path(path)
-    with open_file(path) as (document, arrays):
+    with own_settings(), open_file(path) as (document, arrays):
         kind = _class_in(path, document.get("class"), wanted)
         try:
             packages = _packages_in(document)

@@ -72,7 +72,8 @@ class VersionedPickle:
         state.pop(_LACKS, None)
         was = "an older version" if version is None else f"version {brief(version).strip(chr(39))}"
         lacks = [name for name in self._needed if name not in state]
-        if lacks and len(lacks) < len(self._needed):
+        # A fit that failed may have left the number of columns, and nothing else.
+        if lacks and any(name in state for name in self._needed if name != "n_features_in_"):
             state[_LACKS] = (tuple(lacks), was)
         if _LACKS in state or version != __version__:
             without = f", without {', '.join(lacks)}" if _LACKS in state else ""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skgenad._tensors.budget import Budget
+from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import seeded
 
 from .files import Stored
@@ -58,7 +59,7 @@ def module_of_weights(weights: dict[str, Stored], detector: Any) -> Any:
     """Make the module that a detector's parameters ask for, and fill it with a file's arrays."""
     n_numbers = sum(math.prod(stored.shape) for stored in weights.values())
     budget = Budget(_ROOM * n_numbers + _LEAST_ROOM, _CALLS * len(weights) + _LEAST_CALLS)
-    with seeded(detector.seed_), budget:  # the weights drawn here are all replaced, by a load
+    with seeded(detector.seed_), own_draws(), budget:  # what is drawn here is all replaced
         module = detector._make_module(detector.n_features_in_)
         if not any(_has_open_shapes(part) for part in module.modules()):
             _check_shapes(module, weights)

@@ -33,6 +33,7 @@ from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
+from skgenad._tensors import draws
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import precise, shortened
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
@@ -120,7 +121,7 @@ class DAGMMModel(Model):
         widths = [d, *estimation_sizes]
         hidden: list[nn.Module] = []
         for a, b in zip(widths[:-1], widths[1:], strict=True):
-            hidden += [nn.Linear(a, b), nn.Tanh(), nn.Dropout(dropout)]
+            hidden += [nn.Linear(a, b), nn.Tanh(), draws.Dropout(dropout)]
         self.net = net
         self.estimation = nn.Sequential(*hidden, nn.Linear(widths[-1], n_components))
         self.register_buffer("phi", torch.full((n_components,), 1 / n_components))

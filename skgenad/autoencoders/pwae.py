@@ -36,6 +36,7 @@ from skgenad._core.optimizers import adam
 from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.schedules import cosine
+from skgenad._tensors import draws
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
@@ -195,7 +196,7 @@ class PWAEModel(Model):
 
     def jigsaw(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy () of the permutation of each row's patches, and the share solved ()."""
-        labels = torch.randint(len(self.permutations), (len(z),), device=z.device)
+        labels = draws.randint(len(self.permutations), (len(z),), device=z.device)
         # Latent vectors are shuffled in place of patches, with the same outcome: the encoder sees
         # patches one by one.
         seen = shuffled(self.by_patch(z), self.permutations[labels]).flatten(1)

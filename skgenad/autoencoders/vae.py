@@ -34,10 +34,12 @@ from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
 from skgenad._tensors.networks import Networks
+from skgenad._tensors.seeds import seeded
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -109,8 +111,8 @@ class VAEModel(Model):
         # The noise is the same for all rows, so that a row's score depends on that row alone. It is
         # drawn by a generator of its own and row by row: training does not depend on how many
         # samples there are, and the first of many are those of few.
-        generator = torch.Generator().manual_seed(int(torch.randint(2**31 - 1, ())))
-        rows = [torch.randn(latent_dim, generator=generator) for _ in range(n_importance_samples)]
+        with seeded(draws.seed()):
+            rows = [draws.randn(latent_dim) for _ in range(n_importance_samples)]
         self.register_buffer("noise", torch.stack(rows))
 
     # ---- the model ------------------------------------------------------------------------
@@ -144,8 +146,8 @@ class VAEModel(Model):
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows from the model."""
-        mean = self.decode(torch.randn(n, self.noise.shape[1], device=self.noise.device))
-        return self.settled(mean + self.variance.sqrt() * torch.randn_like(mean))
+        mean = self.decode(draws.randn(n, self.noise.shape[1], device=self.noise.device))
+        return self.settled(mean + self.variance.sqrt() * draws.randn_like(mean))
 
     # ---- training -------------------------------------------------------------------------
 
@@ -162,7 +164,7 @@ class VAEModel(Model):
         """
         x = self.settled(x)
         mean, log_variance = self.posterior(x)
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        z = mean + (0.5 * log_variance).exp() * draws.randn_like(mean)
         squared = (x - self.decode(z)).square().sum(dim=1).mean()
         n_varying = self.varies.sum()
         if self.training:

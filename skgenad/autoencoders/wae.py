@@ -28,6 +28,7 @@ from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors import draws
 from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
@@ -67,7 +68,7 @@ class WAEModel(ReconstructionEnergy):
     def prior(self, n: int) -> Tensor:
         """Draw `n` latent vectors from the prior."""
         device = next(self.parameters()).device
-        return torch.randn(n, self.latent_dim, device=device)
+        return draws.randn(n, self.latent_dim, device=device)
 
     def discrepancy(self, z: Tensor) -> Tensor:
         """Unbiased squared MMD () of latent vectors (n, d_z) and as many draws from the prior."""

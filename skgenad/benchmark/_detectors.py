@@ -41,10 +41,11 @@ def _ours(name: str, seed: int, **params: Any) -> Any:
 
 
 def _pyod(module: str, name: str, seed: int, **params: Any) -> Any:
-    from skgenad.compat._detector import PyODDetector, global_seeds
+    from skgenad.compat import PyODDetector
+    from skgenad.compat._globals import own_globals
 
     cls = getattr(require(f"pyod.models.{module}", extra="bench"), name)
-    with global_seeds(None):  # some of pyod's constructors seed global generators
+    with own_globals(None):  # some of pyod's constructors seed global generators
         return PyODDetector(cls(**params), random_state=seed)
 
 

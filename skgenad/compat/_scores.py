@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,32 +15,13 @@ from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
-from skgenad._core.state import (
-    PARAMETERS,
-    SHARED,
-    Fitted,
-    clone_of_parameters,
-    model_field,
-    units_of_file,
-    units_to_file,
-)
+from skgenad._core.state import clone_of_parameters
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.device import shortened
-from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
+from skgenad._tensors.seeds import derived_seed, draw_seed
 
-from ._detector import global_seeds
-
-
-def _units_of_file(kept: Any, detector: Any) -> StandardUnits | None:
-    return None if kept is None else units_of_file(kept, StandardUnits, detector.n_features_in_)
-
-
-TABLE = (
-    PARAMETERS,
-    *SHARED,
-    Fitted("_units", lambda units: None if units is None else units_to_file(units), _units_of_file),
-    model_field("estimator_"),
-)
+from ._files import SCORES
+from ._globals import chance_in, own_globals, seed_parts, uses_globals, without_chance
 
 
 class ScoreDetector(SavingMixin, BaseDetector):
@@ -66,7 +46,8 @@ class ScoreDetector(SavingMixin, BaseDetector):
         Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
     random_state : int, RandomState or None, default=None
         Seed of the rows held out, and of every ``random_state`` of the estimator, nested ones too,
-        that is None; an estimator that draws from global generators gets some of its own.
+        that is None. An estimator whose code draws from global generators finds them seeded, one
+        such fit after another; they are put back, but other threads see it.
 
     Attributes
     ----------
@@ -113,8 +94,9 @@ class ScoreDetector(SavingMixin, BaseDetector):
 
     estimator_: Any
     _units: StandardUnits | None
+    _draws_from: str
 
-    _table = TABLE
+    _table = SCORES
     _parameter_constraints: ClassVar[dict] = {
         # `fit` checks it, with an error that says what to do.
         "estimator": "no_validation",
@@ -167,9 +149,17 @@ class ScoreDetector(SavingMixin, BaseDetector):
             mixed = self.standardize == "mixed"
             self._units = StandardUnits.of(train, mixed=mixed) if self.standardize else None
             seed = derived_seed(self.seed_, 0)
-            seed_unseeded(estimator, seed)
-            with _surroundings(seed):
+            seed_parts(estimator, seed)
+            draws_globally = uses_globals(estimator)
+            # Rows are numpy's, whatever those of the caller are.
+            with ExitStack() as stack, config_context(array_api_dispatch=False):
+                if draws_globally:
+                    stack.enter_context(own_globals(seed))
                 self.estimator_ = estimator.fit(self._rows(train))
+                self._draws_from = "nothing"
+                if draws_globally:
+                    some = self._rows(train[:2])
+                    self._draws_from = chance_in(self.estimator_.score_samples, some)
             self.calibration_scores_ = None
             if held_out is not None:
                 self.calibration_scores_ = np.sort(self._score(held_out))
@@ -193,7 +183,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
         return rows.astype(np.float64, copy=False)
 
     def _score(self, X: NDArray) -> NDArray:
-        with _surroundings(0):
+        with without_chance(self._draws_from), config_context(array_api_dispatch=False):
             scores = np.asarray(self.estimator_.score_samples(self._rows(X)), dtype=np.float64)
         limits = np.finfo(np.float64)
         return np.clip(shortened(torch.from_numpy(scores)).numpy(), limits.min, limits.max)
@@ -204,13 +194,3 @@ class ScoreDetector(SavingMixin, BaseDetector):
     def _settle(self) -> None:
         if not hasattr(self.estimator_, "score_samples"):
             raise ValueError(f"a {type(self.estimator_).__name__}, which has no scores")
-
-
-@contextmanager
-def _surroundings(seed: int) -> Iterator[None]:
-    """Run a block with global generators of its own, and as for numpy's rows, which it gets.
-
-    Some estimators draw from global generators because they have no ``random_state``.
-    """
-    with global_seeds(seed), config_context(array_api_dispatch=False):
-        yield

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.distances import Distance
 from skgenad._tensors.model import Model, autoencoders_in
 
@@ -181,7 +182,7 @@ class NegativesModule(Model):
 
     def uniform_rows(self, n: int) -> Tensor:
         """Rows (n, d) drawn uniformly within the range of the training rows."""
-        share = torch.rand(n, len(self.low), device=self.low.device, dtype=self.low.dtype)
+        share = draws.rand(n, len(self.low), device=self.low.device, dtype=self.low.dtype)
         return torch.lerp(self.low, self.high, share)
 
     def on_rows(self) -> EnergyAndGrad:

@@ -45,6 +45,7 @@ from skgenad._tensors.networks import Networks
 from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad._tensors.seeds import seeded
+from skgenad._tensors.settings import own_settings
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from . import _papers
@@ -709,7 +710,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
                 "on_manifold_score draws points uniformly on a sphere; it needs a manifold that is "
                 "an autoencoder with latent_space='sphere'."
             )
-        with seeded(self.seed_, self.device_), torch.inference_mode():
+        with own_settings(), seeded(self.seed_, self.device_), torch.inference_mode():
             n_points = max(_MANIFOLD_ROWS, len(X))
             on_points = module.on_manifold_energies(n_points, self._chunk_size)
         energies = np.concatenate([self._energies(X), on_points.numpy()])

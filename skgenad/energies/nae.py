@@ -43,6 +43,7 @@ from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
+from skgenad._tensors import draws
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad._tensors.model import Model
 from skgenad._tensors.reconstruction import ReconstructionEnergy
@@ -178,7 +179,7 @@ class NAEModel(NegativesModule):
 
     def prior(self, n: int) -> Tensor:
         """Latent vectors (n, d_z) of q_0: uniform on the sphere or standard normal."""
-        z = torch.randn(n, self.latent_dim, device=self.low.device)
+        z = draws.randn(n, self.latent_dim, device=self.low.device)
         return F.normalize(z, dim=1) if self.base.net.spherical else z
 
     def take_over(self, other: Model) -> None:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 
 from ._logistics import LogisticMixture, n_parameters
@@ -96,7 +97,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.first, self.second = conv(2 * width, width), conv(2 * width, 2 * width)
         self.beside = nn.Conv2d(2 * n_beside, width, 1) if n_beside else None
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = draws.Dropout2d(dropout)
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """Map (n, width, H, W) with maps (n, n_beside, H, W) to (n, width, H, W)."""
@@ -233,7 +234,7 @@ class ColumnNet(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(1, width, 1)
         # Columns, unlike pixels, mean different things, so each has a learned vector.
-        self.place = nn.Parameter(0.1 * torch.randn(1, width, 1, n_columns))
+        self.place = nn.Parameter(0.1 * draws.randn(1, width, 1, n_columns))
         n_needed = max(1, math.ceil(math.log2(n_columns)))
         self.blocks = nn.ModuleList(
             GatedBlock(width, self._conv(2 ** (i % n_needed)), dropout=dropout)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 from skgenad._tensors.maps import steady_linear
 
@@ -240,8 +241,8 @@ class NormalizedRotation(FlowLayer):
 
 def random_rotation(n: int) -> Tensor:
     """Draw an orthogonal matrix (n, n) uniformly."""
-    q, r = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))
-    return (q * r.diagonal().sign()).to(torch.get_default_dtype())
+    q, r = torch.linalg.qr(draws.randn(n, n, dtype=torch.float64))
+    return (q * r.diagonal().sign()).float()
 
 
 class Squeeze(FlowLayer):

@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import Mixture
@@ -141,11 +142,11 @@ class OneMixture(PreciseModule):
 
     def sample(self, n: int) -> Tensor:
         """Draw rows (n, d) on the CPU, in float64."""
-        chosen = torch.multinomial(self.moments.weights, n, replacement=True)
+        chosen = draws.multinomial(self.moments.weights, n)
         rows = self.moments.means[chosen]
         for k, axes in enumerate(self.axes()):
             own = chosen == k
-            noise = torch.randn(int(own.sum()), rows.shape[1], dtype=torch.float64)
+            noise = draws.randn(int(own.sum()), rows.shape[1], dtype=torch.float64)
             rows[own] += noise @ axes.root
         return rows
 
@@ -202,7 +203,7 @@ class GaussianMixturesModel(PreciseModule, Model):
             self.levels.copy_(rows[0])
             self.varies.copy_((rows != rows[0]).any(dim=0))
         if n > self.max_rows:
-            rows = rows[torch.randperm(n)[: self.max_rows].to(rows.device)]
+            rows = rows[draws.randperm(n)[: self.max_rows].to(rows.device)]
         # What was constant in the first rows stays a column of its own.
         z = self._known(rows).cpu().double()
         if is_first:
@@ -223,7 +224,7 @@ class GaussianMixturesModel(PreciseModule, Model):
             self.rotation.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(1))
         leading, others = self._parts(z)
         for mixture in self.mixtures:
-            seed = int(torch.randint(2**31 - 1, ()))
+            seed = draws.seed()
             mixture.learn(leading, n, self.max_iter, seed)
         if self.rest is not None:
             self.rest.keep(Mixture.of(others, torch.full((len(z), 1), n / len(z)).double()))
@@ -272,9 +273,9 @@ class GaussianMixturesModel(PreciseModule, Model):
 
     def sample(self, n: int) -> Tensor:
         """Draw rows (n, d) on the CPU, in float64; constant columns stay constant."""
-        chosen = torch.randint(len(self.mixtures), (n,))
-        draws = torch.stack([mixture.sample(n) for mixture in self.mixtures])
-        rows = draws[chosen, torch.arange(n)]
+        chosen = draws.randint(len(self.mixtures), (n,))
+        each = torch.stack([mixture.sample(n) for mixture in self.mixtures])
+        rows = each[chosen, torch.arange(n)]
         if self.rest is not None:
             rows = self._columns(rows, self.rest.sample(n))
         return torch.where(self.varies.cpu(), rows, self.levels.cpu().double())

@@ -28,6 +28,7 @@ from torch import Tensor
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
+from skgenad._tensors import draws
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import TiedMoments
@@ -158,8 +159,8 @@ class TiedMixture:
 
     def sample(self, n: int) -> Tensor:
         """Rows (n, number of columns used)."""
-        means = self.means[torch.multinomial(self.weights, n, replacement=True)]
-        return means + torch.randn_like(means) @ self.root
+        means = self.means[draws.multinomial(self.weights, n)]
+        return means + draws.randn_like(means) @ self.root
 
 
 class Mahalanobis(ClosedFormDetector):

@@ -24,6 +24,7 @@ from skgenad._core.checks import Interval, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adam
 from skgenad._extras import require
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise, shortened
 
 from ._densities import ColumnDensity, FlowDensity
@@ -67,7 +68,9 @@ class SplineFlow(nn.Module):
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows."""
-        return self.net().sample((n,))
+        flow = self.net()
+        mean = flow.base.mean  # of standard normal codes: n rows of its type, on its device
+        return flow.transform.inv(draws.randn(n, *mean.shape, device=mean.device, dtype=mean.dtype))
 
     def initialize(self, x: Tensor) -> None:
         """Set nothing: no part of the flow depends on data before it is trained."""

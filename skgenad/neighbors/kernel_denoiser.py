@@ -26,6 +26,7 @@ from skgenad._core.anomaly_maps import ReconstructionMixin
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors import draws
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.kernels import (
     kernel_log_density,
@@ -97,7 +98,7 @@ class KernelModel(PreciseModule, Model):
         The grid goes from half a small distance to the nearest anchor to the spread of all.
         """
         anchors = precise(self.anchors.rows)
-        tried = anchors[torch.randperm(len(anchors), device=anchors.device)[:_MOST_TRIED]]
+        tried = anchors[draws.randperm(len(anchors), device=anchors.device)[:_MOST_TRIED]]
         itself = self.anchors.places(tried.float())
         distances = squared_distances(tried, anchors)
         distances[torch.arange(len(tried)), itself] = math.inf
@@ -159,8 +160,8 @@ class KernelModel(PreciseModule, Model):
 
     def sample(self, n: int) -> Tensor:
         """Rows (n, d) of the kernel density; constant columns stay constant."""
-        chosen = self.anchors.rows[torch.randint(len(self.anchors), (n,))]
-        return chosen + self.width.to(chosen) * self.varies * torch.randn_like(chosen)
+        chosen = self.anchors.rows[draws.randint(len(self.anchors), (n,))]
+        return chosen + self.width.to(chosen) * self.varies * draws.randn_like(chosen)
 
 
 class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector):
