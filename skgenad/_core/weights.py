@@ -89,7 +89,7 @@ def _check_shapes(module: nn.Module, weights: Mapping[str, Stored]) -> None:
             raise ValueError(f'Unexpected key "{brief(name)[1:-1]}"')
         if stored.shape != tuple(own[name].shape):
             raise ValueError(
-                f"size mismatch: {name} is {stored.shape} in place of {tuple(own[name].shape)}"
+                f"size mismatch for {name}: {stored.shape} in place of {tuple(own[name].shape)}"
             )
 
 
