@@ -22,6 +22,8 @@ from skgenad.energies.ebm import EBMModel
 
 from ._settings import normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 1.0]])
 # Enough for a Gaussian in the plane, in a few seconds.
 GAUSSIAN = {

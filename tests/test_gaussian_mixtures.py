@@ -15,6 +15,8 @@ from skgenad.likelihoods._mixtures import MOST_AXES, GaussianMixturesModel, OneM
 
 from ._settings import normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def clusters(n=600, d=2, seed=0):
     """Make rows of three clusters, each with a covariance of its own."""

@@ -44,7 +44,7 @@ CORE_PACKAGES = TENSORS | {"skorch", "tqdm", "pandas", "sklearn", "scipy", "safe
 THIRD_PARTY = {
     "_tensors": TENSORS,
     "networks": TENSORS | {"sklearn"},
-    "_core": CORE_PACKAGES,
+    "_core": CORE_PACKAGES | {"joblib"},
     **{family: CORE_PACKAGES for family in FAMILIES},
     "committee": CORE_PACKAGES | {"joblib"},
 }

@@ -12,13 +12,20 @@ from numbers import Integral, Real
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.tree._tree import Tree
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 
 __all__ = [
     "BaseComposition",
     "HasMethods",
     "Interval",
+    "Options",
     "StrOptions",
     "Tree",
     "check_bounds",
@@ -26,6 +33,7 @@ __all__ = [
     "check_pair",
     "check_sizes",
     "fit_context",
+    "validate_parameter_constraints",
 ]
 
 

@@ -26,6 +26,7 @@ from skgenad._tensors.device import resolve_device
 from .files import Stored
 from .parts import copied
 from .registry import brief, name_of
+from .streams import Stream
 from .training import empty_history
 from .units import StandardUnits
 from .values import NOT_KEPT, Packer, make, packed, packed_parameters, unpacked
@@ -117,13 +118,24 @@ def finite(kept: Any, detector: Any) -> float:
     return float(kept)
 
 
-def _finite_or_not_saved(value: float) -> float:
-    if not math.isfinite(value):
+def _threshold_to_file(value: float) -> float:
+    if math.isnan(value):
         raise ValueError(
-            f"offset_ is {value}, so that no row would be told from another: nothing was saved. "
-            "Look at the training rows and at history_, and fit again."
+            "offset_ is NaN, so that every row would be normal: nothing was saved. Look at the "
+            "training rows and at history_, and fit again."
         )
     return float(value)
+
+
+def _threshold(kept: Any, detector: Any) -> float:
+    if type(kept) not in (int, float) or math.isnan(kept):
+        raise ValueError(f"the threshold {brief(kept)}")
+    return float(kept)
+
+
+def _stream(kept: Any, detector: Any) -> Stream:
+    # Files of format 2 do not say how many rows there were.
+    return Stream(n_rows=1 if kept is None else _whole(1)(kept, detector), is_complete=False)
 
 
 def _scores(kept: Any, detector: Any) -> NDArray | None:
@@ -195,7 +207,14 @@ STATE = (
     Fitted("classes_", _is_classes, _classes, optional=True),
     Fitted("seed_", int, _whole(0)),
     Fitted("_n_fits", int, _whole(1)),
-    Fitted("offset_", _finite_or_not_saved, finite),
+    Fitted("offset_", _threshold_to_file, _threshold),
+    # A file's `contamination` is the one that its threshold is for.
+    Fitted(
+        "_offset_is_for",
+        lambda contamination: None,
+        lambda kept, detector: detector.contamination,
+        optional=True,
+    ),
     Fitted("units_", units_to_file, _units),
     Fitted("calibration_scores_", lambda scores: scores, _scores),
     Fitted(
@@ -206,19 +225,23 @@ STATE = (
     Fitted(
         "module_", weights_of, module_of_weights, on_cpu=lambda module: copy.deepcopy(module).cpu()
     ),
-    # Neither is in a file: optimisers start anew, and the device is that of the reading machine.
+    # A file has no rows and no moments: optimisers start anew, and the device is that of the
+    # reading machine.
+    Fitted("_stream", lambda stream: stream.n_rows, _stream),
     Fitted("_moments", lambda moments: None, lambda kept, detector: {}, on_cpu=_moments_on_cpu),
     Fitted("device_", lambda device: None, lambda kept, detector: torch.device("cpu")),
 )
 
 
+# Attributes that files of format 2 lack.
+_SINCE_3 = ("_stream",)
 # What every kind of detector has in common.
 SHARED = tuple(
     field
     for field in STATE
     if field.name
     in (
-        *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_"),
+        *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_", "_offset_is_for"),
         "calibration_scores_",
     )
 )
@@ -259,7 +282,11 @@ def dismantle(
     for field in table:
         if field.optional and not hasattr(detector, field.name):
             continue
-        kept = field.write(getattr(detector, field.name))
+        value = getattr(detector, field.name)
+        follows = "contamination" in detector._get_param_names()
+        if field.name == "_fitted_parameters" and follows:  # the threshold does, without a fit
+            value = {**value, "contamination": detector._threshold_now()[1]}
+        kept = field.write(value)
         if isinstance(kept, np.ndarray):
             arrays[field.name] = kept
         elif isinstance(kept, dict):
@@ -289,7 +316,8 @@ def restore(detector: Any, state: dict[str, Any], table: Sequence[Fitted]) -> No
     """Give a detector the attributes of a table, in its order."""
     for field in table:
         if field.name in state or not field.optional:
-            setattr(detector, field.name, field.read(state[field.name], detector))
+            kept = state.get(field.name) if field.name in _SINCE_3 else state[field.name]
+            setattr(detector, field.name, field.read(kept, detector))
 
 
 def joined(

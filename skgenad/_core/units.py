@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Self
 
 import numpy as np
@@ -82,6 +83,24 @@ class StandardUnits:
             Z[:, constant] = np.where(np.abs(off) <= jitter, 0.0, np.sign(off))
         return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
 
+    def kept_where_lost(self, other: StandardUnits) -> Self:
+        """Take the units of `other` for columns that vary by those alone.
+
+        A sample of rows may hold none of the few in which a column is not the same.
+        """
+        lost = (self.scale == 0) & (other.scale > 0)
+        units = copy.copy(self)
+        units.mean = np.where(lost, other.mean, self.mean)
+        units.scale = np.where(lost, other.scale, self.scale)
+        return units
+
+    def seen_from(self, other: StandardUnits) -> tuple[NDArray, NDArray]:
+        """Factors and shifts (d,) that take rows from these units to others: factor * z + shift."""
+        varies = other.scale > 0
+        unit = np.where(varies, other.scale, 1.0)
+        factor = np.where(varies, self.scale / unit, 1.0)
+        return factor, np.where(varies, (self.mean - other.mean) / unit, 0.0)
+
     def from_standard(self, Z: NDArray) -> NDArray:
         """Rows (n, d) in the units of X, float64."""
         return Z.astype(np.float64) * self.scale + self.mean
@@ -98,8 +117,13 @@ class PixelUnits(StandardUnits):
     # The level of each uint8, rounded as the same pixel given in [0, 1] would be.
     _LEVELS = (np.arange(256) / 255).astype(np.float32)
 
+    @classmethod
+    def levels(cls, X: NDArray) -> NDArray:
+        """Pixels of type uint8 in [0, 1], float32."""
+        return cls._LEVELS[X]
+
     def to_standard(self, X: NDArray) -> NDArray:
         """Rows (n, d) in [0, 1], float32."""
         if X.dtype == np.uint8:
-            return self._LEVELS[X]
+            return self.levels(X)
         return np.clip(X, 0, 1).astype(np.float32, copy=False)

@@ -15,7 +15,7 @@ from skgenad._writing import write_whole
 from ._diagram import plot_critical_differences
 from ._markdown import bold, table
 from ._rows import KEY, read_rows
-from .ranking import GROUP, Comparison, Significance
+from .ranking import GROUP, Comparison, ScoreTable, Significance
 
 _METRIC_NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 _TITLES = {
@@ -181,7 +181,7 @@ def _section(
     scores = comparison.scores
     parts = [
         f"## {title}\n",
-        _scope(comparison.rows, scores.incomplete),
+        _scope(comparison.rows, scores),
         _rank_lines(comparison.ranks),
     ]
     if min(scores.values.shape) >= 2:
@@ -197,14 +197,13 @@ def _section(
     return "\n".join(part for part in parts if part)
 
 
-def _scope(rows: pd.DataFrame, incomplete: list[str]) -> str:
+def _scope(rows: pd.DataFrame, scores: ScoreTable) -> str:
     seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
-    text = (
-        f"{rows['detector'].nunique()} detectors, {rows['dataset'].nunique() - len(incomplete)} "
-        f"data sets, seeds {seeds}."
-    )
-    if incomplete:
-        text += f" Left out, because cells are missing: {', '.join(incomplete)}."
+    text = f"{rows['detector'].nunique()} detectors, {len(scores.values)} data sets, seeds {seeds}."
+    if scores.incomplete:
+        text += f" Left out, because cells are missing: {', '.join(scores.incomplete)}."
+    if scores.unread:
+        text += f" Left out, because they could not be read: {', '.join(scores.unread)}."
     asked = rows["contaminate"].iloc[0]
     if asked:
         share = rows["n_train_anomalies"] / rows["n_train"].clip(lower=1)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
 from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
 from skgenad._tensors.seeds import draw_seed
@@ -64,6 +65,8 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
         Minus pyod's threshold: ``decision_function = score_samples - offset_``. pyod takes it from
         the scores of the training rows, for neighbour methods with each row left out; `predict`
         on the training rows can therefore flag another share than ``contamination``.
+    calibration_scores_ : ndarray
+        Sorted scores of the rows given to :meth:`calibrate`. There only after it.
     n_features_in_ : int
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -155,7 +158,54 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
         self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
+        self.__dict__.pop("calibration_scores_", None)
         return self
+
+    def calibrate(self, X: ArrayLike) -> PyODDetector:
+        """Take the threshold and the p-values from fresh normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows that the detector was not trained on. `predict` then flags the share
+            `contamination` of such rows; 0.1 where pyod's parameter is no number.
+
+        Returns
+        -------
+        self : PyODDetector
+            The detector. Its scores are what they were.
+        """
+        scores = np.sort(self.score_samples(X))
+        contamination = self.detector_.contamination
+        warn_if_unresolved(len(scores), contamination)
+        self.calibration_scores_, self.offset_ = scores, threshold_of(scores, contamination)
+        return self
+
+    def p_value(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Split-conformal p-values of the hypothesis that a row is normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,), float64
+            In (0, 1].
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`calibrate`: pyod's detectors hold no rows out.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "calibration_scores_"):
+            raise ValueError(
+                "p_value needs rows that were not trained on: call calibrate(X) with fresh normal "
+                "rows, or use ScoreDetector(PyODDetector(...)), which holds rows out."
+            )
+        return p_values_of(self.score_samples(X), self.calibration_scores_)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return how normal each row is: minus pyod's score, in the unit of the detector.

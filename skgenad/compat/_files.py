@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from skgenad._core.registry import brief
@@ -34,6 +35,7 @@ PYOD = (
         for field in SHARED
         if field.name in ("n_features_in_", "feature_names_in_", "offset_")
     ),
+    *(replace(field, optional=True) for field in SHARED if field.name == "calibration_scores_"),
     _DRAWS,
     model_field("detector_"),
 )

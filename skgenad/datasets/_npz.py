@@ -131,16 +131,21 @@ def load_split_npz(path: str | os.PathLike[str]) -> Bunch:
     )
 
 
-def has_split(path: Path) -> bool:
-    """Say whether a file holds a fixed split and not ``X`` and ``y``; reads their names alone."""
+def has_split(path: Path) -> bool | None:
+    """Say whether a file holds a fixed split and not ``X`` and ``y``; reads their names alone.
+
+    None is for files that hold neither or cannot be read: loading them says what is wrong.
+    """
     if not path.is_file():
-        return False
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (*_BROKEN, OSError, ValueError):  # loading it says what is wrong
+    except (*_BROKEN, OSError, ValueError):
+        return None
+    if names >= {"X", "y"}:
         return False
-    return names >= set(_SPLIT) and not names >= {"X", "y"}
+    return True if names >= set(_SPLIT) else None
 
 
 def list_folder(path: str | os.PathLike[str]) -> list[str]:
@@ -248,7 +253,7 @@ def _read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
                     f"it has {', '.join(arrays.files) or 'none'}. "
                     f"It needs {', '.join(first)} and {last}."
                 )
-            return [_read_array(arrays, name) for name in names]
+            return [_numbers(arrays, name) for name in names]
     except (*_BROKEN, OSError) as error:
         # Readers of zip files seek where damaged ones send them; a disk that fails says otherwise.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
@@ -256,8 +261,16 @@ def _read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         raise ValueError(f"it is not a readable .npz file ({error}).") from error
 
 
-def _read_array(arrays: Any, name: str) -> np.ndarray:
-    array = arrays[name]
+def _numbers(arrays: Mapping[str, Any], name: str) -> np.ndarray:
+    try:
+        array = arrays[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} holds Python objects, which are not read since they can run code. Save an "
+            "array of numbers, such as np.asarray(values, dtype=float)."
+        ) from None
     if not isinstance(array, np.ndarray):  # what does not begin as an array is bytes
         raise ValueError(f"{name} is no array.")
     return array

@@ -49,10 +49,10 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
     standardize : {"auto", "mixed"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
         sqrt(standard deviation * range / sqrt(12)).
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector adds the rows to those it has seen, as `partial_fit`
         does.
@@ -80,7 +80,7 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -152,8 +152,8 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         max_iter: int = 100,
         max_rows: int = 5000,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -168,6 +168,10 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_rows
 
     def _make_module(self, n_features: int) -> GaussianMixturesModel:
         given: Any = self.n_components

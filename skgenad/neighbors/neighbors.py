@@ -83,6 +83,10 @@ class NeighborsModel(PreciseModule, Model):
         mean = self.own.mean()
         self.floor = _FLOOR * mean.where(mean > 0, torch.ones_like(mean) / _FLOOR)
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        self.anchors.weigh(factor)
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the mean distance, or its ratio to the neighbours' own."""
         distances, places = self.anchors.nearest(x, self.n_neighbors)
@@ -133,10 +137,10 @@ class Neighbors(ClosedFormDetector):
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
         without it those of large units decide alone. "mixed" scales by
         sqrt(standard deviation * range / sqrt(12)).
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
         Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
         first fit.
@@ -156,7 +160,7 @@ class Neighbors(ClosedFormDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -222,8 +226,8 @@ class Neighbors(ClosedFormDetector):
         scale: str = "none",
         max_anchors: int = 10_000,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -237,6 +241,10 @@ class Neighbors(ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_anchors
 
     def _make_module(self, n_features: int) -> NeighborsModel:
         return NeighborsModel(
