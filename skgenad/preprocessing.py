@@ -19,12 +19,15 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import HasMethods, fit_context
 from skgenad._core.rows import image_shape_of, validate_rows
+from skgenad._core.versions import VersionedPickle
 from skgenad._tensors.model import Model
 
 __all__ = ["LatentFeatures"]
 
 
-class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LatentFeatures(
+    VersionedPickle, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Latent features of a detector's autoencoder, and rows from them.
 
     Parameters

@@ -30,7 +30,7 @@ from .departures import with_departures
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
-from .saving import SavingMixin
+from .saving import ModuleSavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
@@ -50,7 +50,7 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMixin):
+class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, ContinuingMixin):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with

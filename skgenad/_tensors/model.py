@@ -18,6 +18,9 @@ class Model(nn.Module):
     methods are hooks, called once in a fit: what they learn goes into buffers.
     """
 
+    # Buffers that may be infinite; all others, and weights, are finite in files.
+    unbounded: tuple[str, ...] = ()
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d) in standard units; low is normal."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ first out of the second, `PyODInterface` the second out of the first.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,10 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
 from skgenad._core.rows import validate_rows
+from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
 from skgenad._tensors.seeds import draw_seed
 from skgenad._tensors.settings import own_settings
 
+from ._files import PYOD
 from ._globals import (
     chance_in,
     own_globals,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(OutlierMixin, BaseEstimator):
+class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -87,6 +89,12 @@ class PyODDetector(OutlierMixin, BaseEstimator):
     >>> detector.get_params()["detector__n_neighbors"]
     10
     """
+
+    _table = PYOD
+    _parameter_constraints: ClassVar[dict] = {
+        "detector": "no_validation",
+        "random_state": ["random_state"],
+    }
 
     def __init__(self, detector: Any, *, random_state: Any = None) -> None:
         self.detector = detector
@@ -144,9 +152,11 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 seed_parts(detector, seed)
             detector.fit(rows)
             # Few of those that draw in `fit` draw in scoring, too.
-            self._draws_from = "nothing"
+            draws_from = "nothing"
             if draws_globally:
-                self._draws_from = chance_in(detector.decision_function, rows[:2])
+                draws_from = chance_in(detector.decision_function, rows[:2])
+        self._draws_from = draws_from
+        self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
         self.__dict__.pop("calibration_scores_", None)
