@@ -16,6 +16,8 @@ from skgenad.likelihoods._flows import Flow, Steps
 from ._settings import normal_rows, tiny
 from .test_images import pixels
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def on_images(shape=(1, 8, 8), **parameters):
     settings = {"image_shape": shape, "hidden": 6, "max_steps": 5, "n_scales": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
@@ -130,6 +131,24 @@ class StandardUnits:
             Z[:, constant] = self._departures(Z[:, constant], np.abs(self.mean[constant]), X.dtype)
         return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
 
+    def kept_where_lost(self, other: StandardUnits) -> Self:
+        """Take the units of `other` for columns that vary by those alone.
+
+        A sample of rows may hold none of the few in which a column is not the same.
+        """
+        lost = (self.scale == 0) & (other.scale > 0)
+        units = copy.copy(self)
+        units.mean = np.where(lost, other.mean, self.mean)
+        units.scale = np.where(lost, other.scale, self.scale)
+        return units
+
+    def seen_from(self, other: StandardUnits) -> tuple[NDArray, NDArray]:
+        """Factors and shifts (d,) that take rows from these units to others: factor * z + shift."""
+        varies = other.scale > 0
+        unit = np.where(varies, other.scale, 1.0)
+        factor = np.where(varies, self.scale / unit, 1.0)
+        return factor, np.where(varies, (self.mean - other.mean) / unit, 0.0)
+
     def _departures(self, off: NDArray, size: NDArray, kind: np.dtype) -> NDArray:
         """Map distances (n, c) from constants of sizes (c,), in a type, to standard units."""
         unit = np.where(size > 0, size, 1.0)
@@ -156,8 +175,13 @@ class PixelUnits(StandardUnits):
     # The level of each uint8, rounded as the same pixel given in [0, 1] would be.
     _LEVELS = (np.arange(256) / 255).astype(np.float32)
 
+    @classmethod
+    def levels(cls, X: NDArray) -> NDArray:
+        """Pixels of type uint8 in [0, 1], float32."""
+        return cls._LEVELS[X]
+
     def to_standard(self, X: NDArray) -> NDArray:
         """Rows (n, d) in [0, 1], float32."""
         if X.dtype == np.uint8:
-            return self._LEVELS[X]
+            return self.levels(X)
         return np.clip(X, 0, 1).astype(np.float32, copy=False)

@@ -18,6 +18,9 @@ class Model(nn.Module):
     methods are hooks, called once in a fit: what they learn goes into buffers.
     """
 
+    # Buffers that may be infinite; all others, and weights, are finite in files.
+    unbounded: tuple[str, ...] = ()
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d) in standard units; low is normal."""
         raise NotImplementedError
@@ -39,11 +42,29 @@ class Model(nn.Module):
         `labels` (n,) are places of the rows' classes among the classes, or None without them.
         """
 
+    def change_units(self, factor: Tensor, shift: Tensor) -> None:
+        """Go over to other standard units, in which rows x (n, d) are factor * x + shift.
+
+        Called before a training that goes on, where the units of columns follow the rows. What
+        a model has summed up is brought to the new units; its weights are trained on in them.
+
+        Parameters
+        ----------
+        factor, shift : Tensor of shape (d,)
+            Float64, at least 0 the first.
+        """
+
+    def resume(self, rows: Tensor) -> None:
+        """Take what bounds rows (n, d), those so far and new ones, before training goes on."""
+
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Take what depends on the trained weights and `rows` (n, d).
 
         Called in evaluation mode after every training, continued ones included.
         """
+
+    def weigh(self, factor: float) -> None:
+        """Let the rows of the last :meth:`finish`, a sample, count as `factor` times as many."""
 
     def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
         """Take the units of what is scored by, after every training.

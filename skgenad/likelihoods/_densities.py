@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from skgenad._core.departures import cost_of
+from skgenad._tensors import draws
 from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import seeded
 
@@ -31,7 +33,7 @@ _SAMPLE_CHUNK = 256
 
 def _some(rows: Tensor) -> Tensor:
     """Draw as many random rows as a pass that needs no gradient takes."""
-    chosen = torch.randperm(len(rows), device=rows.device)[: len(chunks_of(rows)[0])]
+    chosen = draws.randperm(len(rows), device=rows.device)[: len(chunks_of(rows)[0])]
     return rows[chosen]
 
 
@@ -134,7 +136,7 @@ class ColumnDensity(FlowDensity):
         """Make the flow that the weights of a file belong to, before these are loaded."""
         varies = state_dict.get(f"{prefix}varies")
         if varies is not None and varies.shape == self.varies.shape:
-            with seeded(0):  # the weights drawn here are all replaced, by a load
+            with seeded(0), own_draws():  # all weights drawn here are replaced, by a load
                 self._build(varies)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -219,7 +221,7 @@ class PixelDensity(FlowDensity):
 
     def dequantized(self, x: Tensor) -> Tensor:
         """Rows (n, d) in [-1/2, 1/2) of pixels in [0, 1]."""
-        u = torch.rand_like(x) if self.training else 0.5
+        u = draws.rand_like(x) if self.training else 0.5
         return ((self.n_levels - 1) * x + u) / self.n_levels - 0.5
 
     def prepare(self, rows: Tensor, labels: Tensor | None) -> None:

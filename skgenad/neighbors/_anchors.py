@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.kernels import Copies
 from skgenad._tensors.tails import resize_buffers
 
@@ -40,7 +41,7 @@ class Anchors(nn.Module):
     @torch.no_grad()
     def take(self, rows: Tensor) -> None:
         """Add rows (n, d) to those so far, and keep a sample."""
-        keys = torch.cat([self.keys, torch.rand(len(rows), device=rows.device)])
+        keys = torch.cat([self.keys, draws.rand(len(rows), device=rows.device)])
         if len(keys) > self.most:
             kept = keys.topk(self.most).indices.sort().values
             old, new = kept[kept < len(self.rows)], kept[kept >= len(self.rows)]
@@ -49,6 +50,11 @@ class Anchors(nn.Module):
         else:
             rows = torch.cat([self.rows, rows])
         self.rows, self.keys, self._copies = rows, keys, None
+
+    @torch.no_grad()
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many, of which they are a sample."""
+        self.keys = 1 - (1 - self.keys) / factor
 
     def places(self, x: Tensor) -> Tensor:
         """Places (n,) of an anchor that equals each row (n, d) in all bits, -1 if none does."""
