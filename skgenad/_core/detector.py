@@ -146,7 +146,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 X, labels = self._validate_labelled(X, y, reset=False)
                 # A table that is given whole is all that counts now; sums only grow.
                 stream = Stream() if self.trained_by_gradients else self._stream
-                self._go_on(X, labels, stream, groups, calibration)
+                self._go_on(X, labels, stream, groups=groups, calibration=calibration)
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
                 self.seed_ = draw_seed(self.random_state)
@@ -399,10 +399,11 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
         `finish` changes arrays of such values, row by row, once they have left the device.
         """
-        size = self._chunk_size
+        # Another thread's `partial_fit` may put other units in their place.
+        size, units = self._chunk_size, self.units_
         values = np.empty(0)
         for start in range(0, len(X), size):
-            rows = self.units_.to_standard(X[start : start + size])
+            rows = units.to_standard(X[start : start + size])
             # The chunk is padded with a real row: an encoder of categories knows no zeros.
             chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
             chunk[: len(rows)] = torch.from_numpy(rows)
