@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.model import Model
+from skgenad._tensors.passes import Passes
 from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
 
 from .checks import Interval, StrOptions, fit_context
@@ -30,8 +31,8 @@ from .state import kept_parameters
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
 
-# Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
-# that a row's float32 score does not depend on the rows that came with it.
+# Rows in a forward pass at scoring. The number is fixed, but for small requests whose passes give
+# the same bits, so that a row's float32 score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
 # Images in such a pass, and the most pixels in it: the maps that networks make of an image are many
 # times larger than the image, so large images go in smaller chunks.
@@ -400,29 +401,21 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             return SCORING_CHUNK
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
-    @torch.inference_mode()
     def _by_chunks(
         self,
         X: NDArray,
         function: Callable[[Tensor], Tensor],
         finish: Callable[[NDArray], NDArray] = np.asarray,
+        begin: Callable[[NDArray], NDArray] | None = None,
     ) -> NDArray:
         """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...).
 
-        `finish` changes arrays of such values, row by row, once they have left the device.
+        `finish` changes arrays of such values, row by row, once they have left the device. `begin`
+        brings rows to what the function takes, float32; None: to standard units.
         """
-        size = self._chunk_size
-        values = np.empty(0)
-        for start in range(0, len(X), size):
-            rows = self.units_.to_standard(X[start : start + size])
-            # The chunk is padded with a real row: an encoder of categories knows no zeros.
-            chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
-            chunk[: len(rows)] = torch.from_numpy(rows)
-            result = finish(function(chunk.to(self.device_))[: len(rows)].cpu().numpy())
-            if start == 0:
-                values = np.empty((len(X), *result.shape[1:]))
-            values[start : start + len(rows)] = result
-        return values
+        passes = Passes(self._chunk_size, self.device_, isinstance(self.units_, PixelUnits))
+        begin = self.units_.to_standard if begin is None else begin
+        return passes.run(function, X, begin, finish, self.module_)
 
 
 def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:

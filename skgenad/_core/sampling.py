@@ -15,6 +15,8 @@ from torch import Tensor
 
 from skgenad._tensors.seeds import draw_seed, seeded
 
+from .forks import leave_parents_threads
+
 
 def draw_rows(
     detector: Any,
@@ -26,6 +28,7 @@ def draw_rows(
 
     `draw` returns rows in standardised units; it runs seeded and without gradients.
     """
+    leave_parents_threads()
     check_is_fitted(detector)
     check_scalar(n_samples, "n_samples", Integral, min_val=1)
     with seeded(draw_seed(random_state), detector.device_), torch.no_grad():

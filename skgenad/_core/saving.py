@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skgenad._tensors.device import resolve_device
 
 from .files import read_file, write_file
+from .forks import leave_parents_threads
 from .state import dismantle, put_on_device, rebuild, state_on_cpu
 
 # What goes wrong where a document does not describe a detector; RuntimeError has RecursionError.
@@ -78,6 +79,7 @@ class SavingMixin:
             If the file is not one of ours, is damaged, or holds another class, an unknown
             parameter or weights of other names or shapes.
         """
+        leave_parents_threads()
         document, arrays = read_file(Path(path))
         kind = cls._registry.get(str(document.get("class")))
         if kind is None or not issubclass(kind, cls):

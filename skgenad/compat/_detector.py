@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgenad._core.forks import leave_parents_threads
 from skgenad._extras import require
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
                 "example KNN(). Detectors of scikit-learn have the right signs already."
             )
+        leave_parents_threads()
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         with global_seeds(self.random_state) as seed:
             detector = clone(self.detector)
@@ -137,6 +139,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
+        leave_parents_threads()
         rows = validate_data(self, X, dtype=np.float64, reset=False)
         # Scoring gets generators of its own as well, because some detectors of pyod draw in it.
         with global_seeds(0):
