@@ -22,7 +22,9 @@ FAMILIES = {"autoencoders", "energies", "likelihoods", "neighbors"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
-    "_core": {"_tensors"},
+    "_version": set(),
+    "_writing": set(),
+    "_core": {"_extras", "_tensors", "_version", "_writing"},
     "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "committee": TOOLS | FAMILIES,
@@ -32,9 +34,9 @@ MAY_IMPORT = {
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
     "metrics": {"_extras"},
-    "datasets": {"_core", "_extras", "_tensors", "metrics"},
-    "benchmark": {"__init__", "_extras", "compat", "datasets", "metrics"},
-    "__init__": FAMILIES | {"_core", "committee"},
+    "datasets": {"_core", "_extras", "_tensors", "_writing", "metrics"},
+    "benchmark": {"__init__", "_extras", "_writing", "compat", "datasets", "metrics"},
+    "__init__": FAMILIES | {"_core", "_version", "committee"},
 }
 # Third-party packages of the lower rooms; those above use what the package declares.
 TENSORS = {"torch", "numpy"}
@@ -42,7 +44,7 @@ CORE_PACKAGES = TENSORS | {"skorch", "tqdm", "pandas", "sklearn", "scipy", "safe
 THIRD_PARTY = {
     "_tensors": TENSORS,
     "networks": TENSORS | {"sklearn"},
-    "_core": CORE_PACKAGES,
+    "_core": CORE_PACKAGES | {"joblib"},
     **{family: CORE_PACKAGES for family in FAMILIES},
     "committee": CORE_PACKAGES | {"joblib"},
 }
@@ -58,6 +60,7 @@ FORKS = {"_tensors.foreign": {"torch"}, "compat._globals": {"numpy", "torch"}}
 # The one module that takes scikit-learn's private pieces.
 PRIVATE = {
     "sklearn.base._fit_context",
+    "sklearn.tree._tree",
     "sklearn.utils._param_validation",
     "sklearn.utils.metaestimators._BaseComposition",
 }

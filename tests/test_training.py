@@ -404,7 +404,8 @@ def test_callbacks_see_every_stage(detector):
     for event in ("on_train_begin", "on_train_end"):
         assert [s for s, e, _ in recorder.calls if e == event] == stages
     assert recorder.count("on_epoch_end") == len(fitted.history_)
-    assert recorder.count("on_batch_end") == fitted.history_.groupby("stage")["step"].max().sum()
+    n_steps = fitted.history_.groupby("stage")["step"].max().sum()
+    assert recorder.count("on_grad_computed") == n_steps <= recorder.count("on_batch_end")
     assert fitted.callbacks is callbacks and callbacks == [recorder]
 
 

@@ -8,17 +8,21 @@ first out of the second, `PyODInterface` the second out of the first.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.rows import validate_rows
+from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
 from skgenad._tensors.seeds import draw_seed
 from skgenad._tensors.settings import own_settings
 
+from ._files import PYOD
 from ._globals import (
     chance_in,
     own_globals,
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(OutlierMixin, BaseEstimator):
+class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -62,6 +66,8 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         Minus pyod's threshold: ``decision_function = score_samples - offset_``. pyod takes it from
         the scores of the training rows, for neighbour methods with each row left out; `predict`
         on the training rows can therefore flag another share than ``contamination``.
+    calibration_scores_ : ndarray
+        Sorted scores of the rows given to :meth:`calibrate`. There only after it.
     n_features_in_ : int
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -83,6 +89,12 @@ class PyODDetector(OutlierMixin, BaseEstimator):
     >>> detector.get_params()["detector__n_neighbors"]
     10
     """
+
+    _table = PYOD
+    _parameter_constraints: ClassVar[dict] = {
+        "detector": "no_validation",
+        "random_state": ["random_state"],
+    }
 
     def __init__(self, detector: Any, *, random_state: Any = None) -> None:
         self.detector = detector
@@ -120,7 +132,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
                 "example KNN(). Detectors of scikit-learn have the right signs already."
             )
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = self._validate(X, reset=True, ensure_min_samples=2)
         seed = None if self.random_state is None else draw_seed(self.random_state)
         draws_globally = uses_globals(self.detector)
         with ExitStack() as stack:
@@ -140,12 +152,65 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 seed_parts(detector, seed)
             detector.fit(rows)
             # Few of those that draw in `fit` draw in scoring, too.
-            self._draws_from = "nothing"
+            draws_from = "nothing"
             if draws_globally:
-                self._draws_from = chance_in(detector.decision_function, rows[:2])
+                draws_from = chance_in(detector.decision_function, rows[:2])
+        self._draws_from = draws_from
+        self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
+        self.__dict__.pop("calibration_scores_", None)
         return self
+
+    def calibrate(self, X: ArrayLike) -> PyODDetector:
+        """Take the threshold and the p-values from fresh normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows that the detector was not trained on. `predict` then flags the share
+            `contamination` of such rows; 0.1 where pyod's parameter is no number.
+
+        Returns
+        -------
+        self : PyODDetector
+            The detector. Its scores are what they were.
+        """
+        scores = np.sort(self.score_samples(X))
+        contamination = self.detector_.contamination
+        warn_if_unresolved(len(scores), contamination)
+        self.calibration_scores_, self.offset_ = scores, threshold_of(scores, contamination)
+        return self
+
+    def p_value(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Split-conformal p-values of the hypothesis that a row is normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,), float64
+            In (0, 1].
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`calibrate`: pyod's detectors hold no rows out.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "calibration_scores_"):
+            raise ValueError(
+                "p_value needs rows that were not trained on: call calibrate(X) with fresh normal "
+                "rows, or use ScoreDetector(PyODDetector(...)), which holds rows out."
+            )
+        return p_values_of(self.score_samples(X), self.calibration_scores_)
+
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
+        rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)
+        return rows.astype(np.float64, copy=False)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return how normal each row is: minus pyod's score, in the unit of the detector.
@@ -161,7 +226,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = self._validate(X, reset=False)
         # Some detectors of pyod draw in scoring, too, and torch's loaders of rows in any case.
         with without_chance(self._draws_from):
             scores = self.detector_.decision_function(rows)

@@ -231,6 +231,13 @@ class GaussianMixturesModel(PreciseModule, Model):
         if self.rest is not None:
             self.rest.add(others, n)
 
+    @torch.no_grad()
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        for mixture in [*self.mixtures, *([] if self.rest is None else [self.rest])]:
+            mixture.counts.mul_(factor)
+            mixture.scatters.mul_(factor)
+
     def _learn(self, z: Tensor, n: int) -> None:
         """Learn the first rows (m, d), which stand for `n`, and their axes if columns are many."""
         if self.rest is not None:

@@ -51,6 +51,11 @@ class Anchors(nn.Module):
             rows = torch.cat([self.rows, rows])
         self.rows, self.keys, self._copies = rows, keys, None
 
+    @torch.no_grad()
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many, of which they are a sample."""
+        self.keys = 1 - (1 - self.keys) / factor
+
     def places(self, x: Tensor) -> Tensor:
         """Places (n,) of an anchor that equals each row (n, d) in all bits, -1 if none does."""
         if self._copies is None or self._copies.anchors is not self.rows:
