@@ -22,6 +22,7 @@ from skgenad._tensors.kernels import (
 )
 from skgenad._tensors.maps import MLP
 from skgenad._tensors.seeds import seeded
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.neighbors.kernel_denoiser import KernelDenoiser
 from skgenad.neighbors.local_gaussian import LocalGaussianModel
 
@@ -135,7 +136,7 @@ def kernel_mpdr(
         score_type="energy",
         standardize=False,
         random_state=seed,
-        **parameters,
+        **{**ALL_ROWS, **parameters},
     ).fit(X)
 
 

@@ -29,6 +29,7 @@ from skgenad.benchmark import (
     read_rows,
     run_benchmark,
 )
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 
 # 30 of the 47 tables.
@@ -122,7 +123,7 @@ def run(
     if detectors is None:
         run_benchmark(
             open_suite("adbench", PAPER_SETS, data_home=data_home),
-            {PAPER: MPDR.from_paper()},
+            {PAPER: MPDR.from_paper(**ALL_ROWS)},
             seeds=SEEDS[:1],
             jobs=jobs,
             out=RESULTS,

@@ -37,6 +37,7 @@ from threadpoolctl import threadpool_limits
 
 from skgenad import CANCE, DAGMM, Mahalanobis
 from skgenad.benchmark import run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.compat import PyODDetector
 from skgenad.datasets import list_adbench
@@ -65,7 +66,7 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 
 def _cance(seed: int, **params: Any) -> CANCE:
-    return CANCE(random_state=seed).set_params(**params)
+    return CANCE(random_state=seed, **ALL_ROWS).set_params(**params)
 
 
 def _knn(seed: int) -> Any:
@@ -88,6 +89,7 @@ _DAGMM: dict[str, Any] = {
     "batch_size": 1024,
     "learning_rate": 1e-4,
     "standardize": False,
+    **ALL_ROWS,
 }
 _EPOCH = _KDD_ROWS // 1024
 
@@ -103,7 +105,8 @@ def _dagmm_1(seed: int) -> DAGMM:
 
 def _dagmm_cance(seed: int, score_type: str = "cance") -> CANCE:
     features = LatentFeatures(_dagmm_1(seed))
-    return CANCE(features=features, score_type=score_type, standardize=False, random_state=seed)
+    own = {"score_type": score_type, "standardize": False, **ALL_ROWS}
+    return CANCE(features=features, random_state=seed, **own)
 
 
 class Experiment(NamedTuple):
@@ -128,7 +131,7 @@ EXPERIMENTS = {
             **_ablations(),
             "CANCE-PCA": partial(_cance, features="pca"),
             "kNN-5": _knn,
-            "Mahalanobis": lambda seed: Mahalanobis(),
+            "Mahalanobis": lambda seed: Mahalanobis(**ALL_ROWS),
         },
         range(1, 21),
     ),
@@ -147,7 +150,7 @@ EXPERIMENTS = {
             "DAGMM-CNCE": partial(_dagmm_cance, score_type="cnce"),
             "DAGMM-CANCE": _dagmm_cance,
             **_ablations(**_KDD_SETTINGS),
-            "Mahalanobis": lambda seed: Mahalanobis(),
+            "Mahalanobis": lambda seed: Mahalanobis(**ALL_ROWS),
         },
         range(1, 4),
     ),
@@ -158,7 +161,7 @@ EXPERIMENTS = {
             "DAGMM-CANCE": _dagmm_cance,
             "Error": partial(_cance, score_type="error", **_KDD_SETTINGS),
             "CANCE": partial(_cance, **_KDD_SETTINGS),
-            "Mahalanobis": lambda seed: Mahalanobis(),
+            "Mahalanobis": lambda seed: Mahalanobis(**ALL_ROWS),
         },
         range(1, 4),
     ),

@@ -24,6 +24,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, NAE, Autoencoder
 from skgenad.benchmark import run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_cifar10
 from skgenad.energies import Manifold, Reconstruction
@@ -72,7 +73,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 
 def _detector(method: str, size: str, seed: int) -> Any:
-    settings = {"random_state": seed, **(_SMALL[method] if size == "small" else {})}
+    settings = {"random_state": seed, **ALL_ROWS, **(_SMALL[method] if size == "small" else {})}
     if method == "MPDR-R":
         # The small one has an energy and a manifold of its own, not the paper's with changes.
         return MPDR.from_paper("cifar10").set_params(**settings)

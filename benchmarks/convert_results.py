@@ -128,10 +128,10 @@ def settings(old: Path, new: Path) -> None:
     from adbench import PAPER
 
     from skgenad.benchmark import read_rows
-    from skgenad.benchmark._detectors import DETECTORS
+    from skgenad.benchmark._detectors import ALL_ROWS, DETECTORS
 
     made = {name: make(1) for name, make in DETECTORS.items()}
-    made[PAPER] = skgenad.MPDR.from_paper()
+    made[PAPER] = skgenad.MPDR.from_paper(**ALL_ROWS)
     header, rows = _read(old)
     kinds = {(row["detector"], row["settings"]) for row in rows}
     texts = {(name, text): convert(text, made[name]) for name, text in kinds}

@@ -29,6 +29,7 @@ from scipy.special import logsumexp
 
 from skgenad import MPDR, NAE, VAE, Autoencoder
 from skgenad.benchmark import run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import eight_gaussians_log_density, make_eight_gaussians
 from skgenad.energies import Chain, Manifold, Reconstruction, Replay, Scalar
@@ -59,7 +60,12 @@ N_ROWS = 5000
 # Steps of the autoencoder (or manifold) and of the energy; a method of one stage has their sum.
 FIRST, SECOND = 500, 1500
 
-_COMMON: dict[str, Any] = {"network": (128, 128), "standardize": False, "device": "cpu"}
+_COMMON: dict[str, Any] = {
+    "network": (128, 128),
+    "standardize": False,
+    "device": "cpu",
+    **ALL_ROWS,
+}
 # What differs from the paper's setting (Table 11) has its reason in the budget, 2,000 steps where
 # the paper has 50 epochs at a learning rate of 1e-5. The chain's noise is three times the paper's,
 # with the step that goes with it: the modes are so wide (a variance of 0.35) that thirty of the

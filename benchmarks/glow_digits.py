@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from skgenad import Glow
 from skgenad.benchmark import ResultsFile
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_mnist
 from skgenad.inspection import SamplesDisplay
@@ -48,7 +49,7 @@ def run(
     """Train, score and draw."""
     changes = {"hidden": hidden, "n_couplings": steps, "max_steps": max_steps, "random_state": 1}
     deadline = Deadline(seconds, "flow")
-    detector = Glow.from_paper("mnist", **changes, callbacks=[deadline])
+    detector = Glow.from_paper("mnist", **changes, **ALL_ROWS, callbacks=[deadline])
     detector.fit(_digits("train", data_home))
     test = float(
         np.mean(bits_per_dimension(detector.log_density(_digits("test", data_home)), _N_NUMBERS))

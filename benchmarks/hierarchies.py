@@ -40,6 +40,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import Glow, LikelihoodRatio
 from skgenad.benchmark import ResultsFile, run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 
 RESULTS = Path(__file__).parent / "results" / "hierarchies"
@@ -174,7 +175,7 @@ def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -
 
 
 def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None) -> Glow:
-    given: dict[str, Any] = {"image_shape": shape, "random_state": seed}
+    given: dict[str, Any] = {"image_shape": shape, "random_state": seed, **ALL_ROWS}
     given |= {} if max_steps is None else {"max_steps": max_steps}
     if full:
         return Glow.from_paper("mnist" if shape[0] == 1 else "cifar10", **given)
@@ -187,7 +188,7 @@ def _settings(model: Glow) -> str:
     given = {
         k: v
         for k, v in model.get_params(deep=False).items()
-        if v != unset[k] and k != "random_state"
+        if v != unset[k] and k not in ("random_state", *ALL_ROWS)
     }
     return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
@@ -198,7 +199,7 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
     # The paper's temperature and penalty, for as many numbers as there are.
     temperature = 1000 * n_numbers / 3072
     general = Glow(**model.get_params()).fit(images.general)
-    ratio = LikelihoodRatio(model, FrozenEstimator(general)).fit(images.normal)
+    ratio = LikelihoodRatio(model, FrozenEstimator(general), **ALL_ROWS).fit(images.normal)
     # Its first general model has the same rows and seed as the one above, and so is the same.
     both = LikelihoodRatio(
         model,
@@ -206,13 +207,16 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
         outlier_side="both",
         temperature=temperature,
         outlier_penalty=6 * temperature,
+        **ALL_ROWS,
     ).fit(images.normal, X_general=images.general)
     return {
         "general": general,
         "ratio": ratio,
-        "outlier": LikelihoodRatio(FrozenEstimator(both.detector_), FrozenEstimator(general)),
+        "outlier": LikelihoodRatio(
+            FrozenEstimator(both.detector_), FrozenEstimator(general), **ALL_ROWS
+        ),
         "both": both,
-        "png": LikelihoodRatio(FrozenEstimator(ratio.detector_), "png"),
+        "png": LikelihoodRatio(FrozenEstimator(ratio.detector_), "png", **ALL_ROWS),
     }
 
 

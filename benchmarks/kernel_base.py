@@ -30,6 +30,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skgenad import MPDR
 from skgenad.benchmark import make_split, run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.neighbors.kernel_denoiser import KernelDenoiser
 
@@ -87,7 +88,7 @@ def _detector(X: NDArray, *, make: Callable[[], Any]) -> tuple[Scorer, float, fl
 
 
 def _mpdr(X: NDArray) -> tuple[Scorer, float, float]:
-    detector = MPDR(standardize=False, random_state=_SEED).fit(X)
+    detector = MPDR(standardize=False, random_state=_SEED, **ALL_ROWS).fit(X)
     return (
         lambda rows: {
             "energy": detector._energies(np.asarray(rows, np.float32)),
@@ -109,7 +110,7 @@ def _contrast(X: NDArray, **parameters: Any) -> tuple[Scorer, float, float]:
 
 
 def _made(kind: Any, **parameters: Any) -> Callable[..., Any]:
-    return partial(_detector, make=partial(kind, random_state=_SEED, **parameters))
+    return partial(_detector, make=partial(kind, random_state=_SEED, **{**ALL_ROWS, **parameters}))
 
 
 VARIANTS: dict[str, Callable[..., tuple[Scorer, float, float]]] = {

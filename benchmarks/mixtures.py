@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from skgenad import GaussianMixtures, Mahalanobis
 from skgenad.benchmark import make_split, run_cells
-from skgenad.benchmark._detectors import DETECTORS
+from skgenad.benchmark._detectors import ALL_ROWS, DETECTORS
 from skgenad.benchmark._markdown import table
 
 ROWS = results_file(
@@ -110,6 +110,8 @@ def _load(name: str, home: Path) -> tuple[NDArray, NDArray, NDArray]:
 def _compute(variant: str, name: str, seed: int, *, home: Path) -> list[dict[str, Any]]:
     train, test, y = _load(name, home)
     detector = VARIANTS[variant](random_state=seed)
+    if variant != "kNN-z":
+        detector.set_params(**ALL_ROWS)
     times = [time.process_time()]
     detector.fit(train)
     times.append(time.process_time())
@@ -170,7 +172,7 @@ def one(n: int, d: int, components: str) -> None:
         GaussianMixtures(n_components=2, random_state=0).fit(rows[:100])  # imports, buffers
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         times = [time.process_time()]
-        detector = GaussianMixtures(n_components=sizes, random_state=0).fit(rows)
+        detector = GaussianMixtures(n_components=sizes, random_state=0, **ALL_ROWS).fit(rows)
         times.append(time.process_time())
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         part = rows[:100_000]

@@ -31,6 +31,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skgenad import MPDR, NAE, Autoencoder
 from skgenad.benchmark import run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.energies import Manifold
 from skgenad.networks import Conv28
@@ -100,7 +101,7 @@ def detector(method: str, size: str, seed: int, **changes: Any) -> Any:
     """Make a detector of a table, of one of the sizes; nested names may be changed, too."""
     width = 0.25 if size == "small" else 1.0
     settings: dict[str, Any] = {"network": Conv28(width=width), "random_state": seed}
-    settings |= SIZES[size][method]
+    settings |= ALL_ROWS | SIZES[size][method]
     if method == "AE":
         full = {"max_steps": 12_660, "learning_rate": 1e-4}
         made: Any = Autoencoder(**{**_AUTOENCODER, **full, **settings})

@@ -25,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import CANCE
 from skgenad.benchmark import run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 
 ROWS = results_file(
@@ -61,7 +62,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 
 def _detector(size: str, seed: int, **changes: Any) -> CANCE:
-    return CANCE(random_state=seed).set_params(**{**_COMMON, **_SIZES[size], **changes})
+    return CANCE(random_state=seed, **ALL_ROWS).set_params(**{**_COMMON, **_SIZES[size], **changes})
 
 
 def _compute(

@@ -22,6 +22,7 @@ from skorch.callbacks import Callback
 from threadpoolctl import threadpool_limits
 
 from skgenad import NAE, Autoencoder
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark.protocols import make_split
 from skgenad.datasets import fetch_adbench
 from skgenad.energies import Chain
@@ -60,7 +61,7 @@ def losses(data_home: DataHome = None) -> None:
             seeds = []
             for seed in (1, 2, 3):
                 split = make_split(X, y, protocol=protocol, seed=seed)
-                detector = make(seed).fit(split.X_train)
+                detector = make(seed).set_params(**ALL_ROWS).fit(split.X_train)
                 seeds.append(
                     [
                         roc_auc_score(split.y_test, detector.anomaly_score(split.X_test)),
@@ -81,7 +82,7 @@ def combined(data_home: DataHome = None) -> None:
         X, y = fetch_adbench(name, data_home=data_home, return_X_y=True)
         split = make_split(X, y, protocol="clean", seed=1)
         keep = KeepAutoencoder()
-        detector = NAE(random_state=1, callbacks=[keep]).fit(split.X_train)
+        detector = NAE(random_state=1, callbacks=[keep], **ALL_ROWS).fit(split.X_train)
         ours = np.log(detector.energy(split.X_test) + 1e-12)
         plain = np.log(detector._by_chunks(split.X_test, keep.energy_.energy) + 1e-12)
         table[name] = {

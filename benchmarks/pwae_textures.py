@@ -31,6 +31,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skgenad import PWAE, Autoencoder
 from skgenad.benchmark import run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import load_mvtec, make_textures
 from skgenad.inspection import AnomalyMapDisplay
@@ -134,7 +135,7 @@ def images_of(category: str, seed: int, size: Size, folder: Path | None) -> Imag
 
 def detector(method: str, size: Size, shape: tuple[int, ...], seed: int, **changes: Any) -> Any:
     """Make P-WAE or the plain autoencoder."""
-    common = {"image_shape": shape, "random_state": seed}
+    common = {"image_shape": shape, "random_state": seed, **ALL_ROWS}
     if method == "PWAE":
         make = PWAE.from_paper if size is _FULL else PWAE
         return make(**{**common, **size.pwae, **changes})

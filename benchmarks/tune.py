@@ -16,6 +16,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 from _tables import pair_lines, tuned_on
+from sklearn.base import clone
 
 from skgenad import (
     CANCE,
@@ -32,6 +33,7 @@ from skgenad import (
 )
 from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.benchmark import open_suite, run_benchmark
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.energies import Chain, Manifold, Reconstruction
 from skgenad.networks import MLP
 
@@ -142,7 +144,7 @@ def main(
         found.append(
             run_benchmark(
                 open_suite(suite, _tables(suite, datasets), data_home=data_home),
-                {name: VARIANTS[name] for name in names},
+                {name: clone(VARIANTS[name]).set_params(**ALL_ROWS) for name in names},
                 protocol=protocol,
                 seeds=[seed],
                 jobs=jobs,

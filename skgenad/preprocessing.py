@@ -15,15 +15,19 @@ from sklearn.base import (
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import HasMethods, fit_context
 from skgenad._core.forks import leave_parents_threads
 from skgenad._core.rows import image_shape_of, validate_rows
+from skgenad._core.versions import VersionedPickle
 from skgenad._tensors.model import Model
 
 __all__ = ["LatentFeatures"]
 
 
-class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class LatentFeatures(
+    VersionedPickle, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Latent features of a detector's autoencoder, and rows from them.
 
     Parameters
@@ -88,7 +92,9 @@ class LatentFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             The fitted transformer.
         """
         rows = self._validate(X, reset=True, ensure_min_samples=2)
-        self.detector_ = clone(self.detector).fit(rows, y)
+        model = clone(self.detector)
+        hold_out_nothing(model)  # no threshold is made
+        self.detector_ = model.fit(rows, y)
         self._n_features_out = self._encode(rows[:1]).shape[1]
         return self
 

@@ -10,7 +10,11 @@ from skgenad._tensors.maps import Identity, Sphere
 from skgenad._tensors.noise import noisy
 from skgenad.networks import MLP
 
-QUICK = {"network": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
+from ._settings import ALL_ROWS
+
+pytestmark = pytest.mark.usefixtures("drawing")
+
+QUICK = {**ALL_ROWS, "network": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
 
 
 def squared_weights(network):

@@ -70,10 +70,10 @@ def test_rows_of_another_width_are_refused(detector):
 # ---- parameters -----------------------------------------------------------------------------
 
 BAD_PARAMETERS = [
-    ({"contamination": 0}, "contamination.*range \\(0.0, 0.5\\]. Got 0 instead"),
     ({"contamination": -0.1}, "contamination.*Got -0.1 instead"),
     ({"contamination": 0.6}, "contamination.*Got 0.6 instead"),
-    ({"contamination": "auto"}, "contamination.*Got 'auto' instead"),
+    ({"contamination": "none"}, "contamination.*range \\(0.0, 0.5\\].*Got 'none' instead"),
+    ({"calibration_fraction": "half"}, "calibration_fraction.*Got 'half' instead"),
     ({"calibration_fraction": 1.0}, "calibration_fraction.*Got 1.0 instead"),
     ({"device": "nonsense"}, "device='nonsense' cannot be used here"),
     ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),

@@ -17,6 +17,7 @@ from skgenad.benchmark import (
     make_split,
     open_suite,
     read_rows,
+    report,
     run_benchmark,
 )
 from skgenad.benchmark._detectors import DEFAULT, DETECTORS, OURS
@@ -200,6 +201,119 @@ def test_set_that_cannot_be_split_is_failed_rows(tmp_path):
     rows = run(tmp_path, datasets={"lonely": (X, lonely), "one": (X, y)})
     assert rows["status"].tolist() == ["failed", "ok"]
     assert "at least 2 normal rows and 2 anomalies" in rows["message"][0]
+
+
+def faulty(folder):
+    """Write sets each of which has a fault of its own, and return what their rows are to say."""
+    X, y = SETS["one"]
+    arrays = {
+        "signs": {"X": X, "y": 1 - 2 * y},
+        "words": {"X": X, "y": np.where(y == 1, "bad", "good")},
+        "one_kind": {"X": X, "y": 0 * y},
+        "no_columns": {"X": X[:, :0], "y": y},
+        "no_rows": {"X": X[:0], "y": y[:0]},
+        "lengths": {"X": X, "y": y[:-1]},
+        "objects": {"X": np.array([{}] * len(y)), "y": y},
+        "text": {"X": X.astype(str), "y": y},
+        "no_labels": {"X": X},
+        "holes": {"X": np.where(X > 3, np.nan, X), "y": y},
+    }
+    for name, content in arrays.items():
+        np.savez(folder / f"{name}.npz", **content)
+    whole = (folder / "signs.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "damaged.npz").write_bytes(whole[:200] + b"x" * 20 + whole[220:])
+    (folder / "empty.npz").write_bytes(b"")
+    (folder / "gone.npz").symlink_to(folder / "nowhere")
+    (folder / "folder.npz").mkdir()
+    return {
+        "signs": "-1, 1; it must be 1 for anomalies and 0 for normal rows.*`y == -1`",
+        "words": "the values bad, good; it must be 1",
+        "one_kind": "at least 2 normal rows and 2 anomalies",
+        "no_columns": "it must be \\(n_samples, n_features\\)",
+        "no_rows": "it must be \\(n_samples, n_features\\)",
+        "lengths": "they must be equal",
+        "objects": "X holds Python objects.*array of numbers",
+        "text": "it must hold real numbers",
+        "no_labels": "no array y.*needs X and y",
+        "holes": "NaN",
+        "cut": "not a readable .npz file",
+        "damaged": "'.*damaged.npz'",
+        "empty": "not a readable .npz file",
+        "gone": "FileNotFoundError",
+        "folder": "IsADirectoryError|not a readable",
+    }
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_faulty_data_set_is_rows_that_say_why_and_the_others_go_on(tmp_path, fixed):
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    said = faulty(folder)
+    if fixed:  # then those that are readable have no split: they are another kind
+        X, y = SETS["one"]
+        for name in set(said) - {"cut", "empty", "gone", "folder", "no_labels"}:
+            (folder / f"{name}.npz").unlink()
+            said.pop(name)
+        said["no_labels"] = "no array"
+        np.savez(folder / "good.npz", train=X[y == 0], test=X, test_labels=y)
+        np.savez(folder / "signs.npz", train=X[y == 0], test=X, test_labels=1 - 2 * y)
+        said["signs"] = "-1, 1; it must be 1"
+    else:
+        make_folder(folder / "of_good_ones", count=1)
+        (folder / "of_good_ones" / "set_0.npz").rename(folder / "good.npz")
+    rows = run(tmp_path, {"a": Center(), "b": Center()}, folder, protocol="auto")
+    assert set(rows["dataset"]) == {*said, "good"} and (rows.groupby("dataset").size() == 2).all()
+    assert (rows.loc[rows["dataset"] == "good", "status"] == "ok").all()
+    for name, words in said.items():
+        bad = rows[rows["dataset"] == name]
+        assert (bad["status"] == "failed").all() and bad["message"].str.contains(words).all(), bad
+    # Ranks are those of the data sets that somebody has seen.
+    made = report(tmp_path, tmp_path)
+    assert (made.ranks["failures"] == 0).all() and (made.ranks["auroc"] > 0.8).all()
+    text = made.path.read_text()
+    assert "1 data sets" in text and "could not be read: " in text and "| signs" in text
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), MemoryError(), KeyError("X"), TypeError()])
+def test_a_failed_download_is_tried_again_when_the_run_is_resumed(tmp_path, error):
+    def fail():
+        raise error
+
+    def load(broken):
+        return Suite("mine", {"one": lambda: SETS["one"], "two": fail if broken else second})
+
+    def second():
+        return SETS["two"]
+
+    first = run(tmp_path, datasets=load(True))
+    assert first["status"].tolist() == ["ok", "failed"]
+    assert type(error).__name__ in first["message"][1]
+    text = (tmp_path / "rows.csv").read_text()
+    run(tmp_path, datasets=load(True))
+    assert (tmp_path / "rows.csv").read_text() == text  # it says so already
+    again = run(tmp_path, datasets=load(False))
+    pd.testing.assert_frame_equal(again.iloc[:1], first.iloc[:1])  # times included
+    assert again["status"].tolist() == ["ok", "ok"] and again["message"].tolist() == ["", ""]
+    pd.testing.assert_frame_equal(read_rows(tmp_path), again)
+    text = (tmp_path / "rows.csv").read_text()
+    run(tmp_path, datasets=load(True))
+    assert (tmp_path / "rows.csv").read_text() == text
+
+
+def test_without_any_readable_set_a_report_says_so(tmp_path):
+    X, y = SETS["one"]
+    run(tmp_path, datasets={"one": (X, 0 * y)})
+    with pytest.raises(ValueError, match="no data set could be read; of 'one': .*at least 2"):
+        report(tmp_path, tmp_path)
+
+
+def test_a_missing_package_is_no_fault_of_the_data(tmp_path):
+    def fail():
+        raise ImportError("install pooch")
+
+    with pytest.raises(ImportError, match="pooch"):
+        run(tmp_path, datasets=Suite("mine", {"one": fail}))
 
 
 def test_too_few_anomalies_to_contaminate_is_in_the_message(tmp_path):

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgenad import MPDR
 from skgenad.benchmark import read_rows
-from skgenad.benchmark._detectors import DETECTORS
+from skgenad.benchmark._detectors import ALL_ROWS, DETECTORS
 from skgenad.benchmark._settings import changed_settings, describe_settings, same_settings
 from tests._benchmark import Center
 
@@ -140,7 +140,7 @@ def test_parameter_that_is_gone_is_noticed():
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
 def test_committed_rows_are_of_todays_detectors(path):
     made = {name: make(1) for name, make in DETECTORS.items()}
-    made["MPDR-R (paper)"] = MPDR.from_paper()
+    made["MPDR-R (paper)"] = MPDR.from_paper(**ALL_ROWS)
     rows = read_rows(path).drop_duplicates(["detector", "settings"])
     assert set(rows["detector"]) <= set(made)
     if path.parent.name == "adbench":

@@ -25,8 +25,11 @@ from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 from skgenad.networks import MLP
 from skgenad.preprocessing import LatentFeatures
 
+from ._settings import ALL_ROWS
+
 QUICK_FEATURES = {"network": (32,), "latent_dim": 2, "encoder_steps": 50, "decoder_steps": 50}
 QUICK = {
+    **ALL_ROWS,
     "features": AutoencoderFeatures(**QUICK_FEATURES),
     "density_network": (32, 32),
     "max_steps": 100,
@@ -228,9 +231,9 @@ class Batches(Callback):
     def __init__(self):
         self.batches = []
 
-    def on_batch_begin(self, net, batch, **kwargs):
-        if net.stage.name == "encoder":
-            self.batches.append(batch)
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        if net.stage.name == "encoder" and training:
+            self.batches.append(batch[0])
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def test_no_check_is_left_out():
     assert all(not tiny(detector).__sklearn_tags__()._skip_test for detector in EVERY)
 
 
-@parametrize_with_checks([tiny(detector) for detector in EVERY])
+@parametrize_with_checks([tiny(detector, calibration_fraction="auto") for detector in EVERY])
 def test_passes_scikit_learns_check(estimator, check):
     try:
         check(estimator)

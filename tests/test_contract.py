@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
-from skgenad._core import contract
+from skgenad._core import calibration, contract, streams
 from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
 from skgenad.energies import Masked
 
@@ -121,10 +121,14 @@ def test_scoring_changes_nothing_in_the_detector(name, extra):
 
 @every_detector
 @pytest.mark.parametrize("contamination", [0.02, 0.1, 0.25, 0.5])
-def test_contamination_is_the_share_that_is_flagged(detector, contamination):
+def test_a_number_is_the_share_of_rows_that_fit_predict_flags(detector, contamination):
     X = normal_rows(200)
-    flagged = tiny(detector, contamination=contamination).fit(X).predict(X) == -1
+    default = {"contamination": contamination, "calibration_fraction": "auto"}
+    flagged = tiny(detector, **default).fit_predict(X) == -1
     assert flagged.sum() == 200 * contamination
+    # All rows are trained on, and the threshold is theirs: as with no rows held out at all.
+    twin = tiny(detector, contamination=contamination, calibration_fraction=0.0).fit(X)
+    np.testing.assert_array_equal(twin.predict(X) == -1, flagged)
 
 
 def test_the_threshold_can_be_moved():
@@ -183,22 +187,24 @@ def test_rows_that_were_held_out_have_no_part_in_training():
 @all_detectors
 def test_p_values_need_rows_that_were_held_out(detector):
     X = normal_rows()
-    with pytest.raises(ValueError, match=r"calibration_fraction > 0 \(it is 0\.0\)"):
-        tiny(detector).fit(X).p_value(X)
-    calibrated = tiny(detector, calibration_fraction=0.2).fit(X)
+    with pytest.raises(ValueError, match=r"calibration_fraction is 0\.0"):
+        tiny(detector, calibration_fraction=0.0).fit(X).p_value(X)
+    calibrated = tiny(detector, calibration_fraction="auto").fit(X)
     calibrated.p_value(X)
-    with pytest.raises(ValueError, match="without partial_fit or warm_start"):
-        calibrated.partial_fit(X).p_value(X)
+    calibrated.partial_fit(X).p_value(X)
 
 
+@pytest.mark.parametrize("fraction", ["auto", 0.0])
 @all_detectors
-def test_of_very_many_rows_some_set_the_threshold(detector, monkeypatch):
-    X, looked_at = np.random.RandomState(0).randn(400, 3), []
-    monkeypatch.setattr(contract, "MOST_THRESHOLD_ROWS", 200)
+def test_of_very_many_rows_some_set_the_threshold(detector, fraction, monkeypatch):
+    X, looked_at = np.random.RandomState(0).randn(1000, 3), []
+    monkeypatch.setattr(contract, "MOST_THRESHOLD_ROWS", 150)
+    monkeypatch.setattr(contract, "AUTO_MOST", 150)
+    monkeypatch.setattr(calibration, "AUTO_MOST", 150)
     score = detector._score
     monkeypatch.setattr(detector, "_score", lambda self, X: looked_at.append(X) or score(self, X))
-    fitted = tiny(detector, contamination=0.2).fit(X)
-    assert len(looked_at[-1]) == 200
+    fitted = tiny(detector, contamination=0.2, calibration_fraction=fraction).fit(X)
+    assert len(looked_at[-1]) == 150
     assert (fitted.predict(X) == -1).mean() == pytest.approx(0.2, abs=0.07)
 
 
@@ -257,7 +263,8 @@ def test_a_clone_is_unfitted_and_fits_the_same(name, extra):
 
 
 @every_detector
-def test_a_pickle_holds_no_optimizer_graph_or_training_rows(detector):
+def test_a_pickle_holds_no_optimizer_graph_and_bounded_rows(detector, monkeypatch):
+    monkeypatch.setattr(streams, "MOST_KEPT_ROWS", 30)
     small, large = (tiny(detector).fit(normal_rows(n)) for n in (50, 5000))
     sizes = [len(pickle.dumps(fitted)) for fitted in (small, large)]
     # A committee keeps a place and a height for each training row's score by each of two members.
@@ -294,4 +301,4 @@ def test_the_threshold_comes_from_the_rows_held_out_when_there_are_any():
     detector.fit(X)
     held_out = detector.calibration_scores_
     assert len(held_out) == 50
-    assert np.mean(held_out < detector.offset_) == pytest.approx(0.2)
+    assert (held_out < detector.offset_).sum() == 10  # of 51 places a fifth

@@ -14,7 +14,9 @@ from skgenad._core.callbacks import DivergenceWarning
 from skgenad._tensors.moments import Mixture
 from skgenad.autoencoders.dagmm import mixture_energy, regularized
 
-QUICK = {"max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
+from ._settings import ALL_ROWS
+
+QUICK = {**ALL_ROWS, "max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ FAMILIES = {"autoencoders", "energies", "likelihoods", "neighbors"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
-    "_core": {"_tensors"},
+    "_version": set(),
+    "_writing": set(),
+    "_core": {"_extras", "_tensors", "_version", "_writing"},
     "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "committee": TOOLS | FAMILIES,
@@ -32,9 +34,9 @@ MAY_IMPORT = {
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
     "metrics": {"_extras"},
-    "datasets": {"_core", "_extras", "_tensors", "metrics"},
-    "benchmark": {"__init__", "_extras", "compat", "datasets", "metrics"},
-    "__init__": FAMILIES | {"_core", "committee"},
+    "datasets": {"_core", "_extras", "_tensors", "_writing", "metrics"},
+    "benchmark": {"__init__", "_extras", "_writing", "compat", "datasets", "metrics"},
+    "__init__": FAMILIES | {"_core", "_version", "committee"},
 }
 # Third-party packages of the lower rooms; those above use what the package declares.
 TENSORS = {"torch", "numpy"}
@@ -43,7 +45,7 @@ CORE_PACKAGES |= {"threadpoolctl"}
 THIRD_PARTY = {
     "_tensors": TENSORS,
     "networks": TENSORS | {"sklearn"},
-    "_core": CORE_PACKAGES,
+    "_core": CORE_PACKAGES | {"joblib"},
     **{family: CORE_PACKAGES for family in FAMILIES},
     "committee": CORE_PACKAGES | {"joblib"},
 }
@@ -53,13 +55,15 @@ ANNOTATIONS = {"_tensors": {"jaxtyping"}}
 ALSO = {"_tensors.seeds": {"sklearn.utils"}}
 # Modules that subclass what an optional package defines; they are imported in calls only.
 OPTIONAL_MODULES = {"compat._interface": {"pyod"}, "benchmark._app": {"typer"}}
-# Who seeds global generators, in a fork that puts them back: pyod's detectors know no other way.
-FORKS = {"_tensors.seeds": {"torch"}, "compat._detector": {"numpy", "torch"}}
+# Who seeds global generators, in a fork that puts them back: some detectors of pyod, and some
+# kernels of GPUs, know no other.
+FORKS = {"_tensors.foreign": {"torch"}, "compat._globals": {"numpy", "torch"}}
 # Who sets the number of threads: in a process that was forked from one that had several.
 THREADS = {"_core.forks"}
 # The one module that takes scikit-learn's private pieces.
 PRIVATE = {
     "sklearn.base._fit_context",
+    "sklearn.tree._tree",
     "sklearn.utils._param_validation",
     "sklearn.utils.metaestimators._BaseComposition",
 }

@@ -27,7 +27,12 @@ from skgenad.energies._recovery import RecoveryModule
 from skgenad.metrics import on_manifold_scorer
 from skgenad.networks import MLP, Cifar1, Conv28, Conv32Big, FCRes
 
+from ._settings import ALL_ROWS
+
+pytestmark = pytest.mark.usefixtures("drawing")
+
 TINY = {
+    **ALL_ROWS,
     "network": (16,),
     "manifold": Manifold(steps=10),
     "max_steps": 10,

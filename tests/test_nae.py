@@ -16,7 +16,9 @@ from skgenad.energies._langevin import Langevin
 from skgenad.energies.nae import NAEModel, NAESettings
 from skgenad.networks import Conv28, Conv32, Conv64
 
-from ._settings import mlp_autoencoder, normal_rows, tiny
+from ._settings import ALL_ROWS, mlp_autoencoder, normal_rows, tiny
+
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,7 @@ def clusters():
 
 
 ON_A_LINE = {
+    **ALL_ROWS,
     "network": (64, 64),
     "latent_dim": 1,
     "latent_space": "euclidean",

@@ -23,6 +23,8 @@ from skgenad._tensors.kernels import (
 from skgenad.neighbors._anchors import Anchors
 from skgenad.neighbors._search import Search, share
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 CPU = {"device": "cpu", "random_state": 0}
 RAW = {**CPU, "standardize": False}
 FAMILY = {

@@ -76,8 +76,9 @@ def test_names_of_features_come_from_the_class():
 
 def test_features_feed_another_detector_in_a_pipeline():
     X = normal_rows(200)
-    chain = make_pipeline(LatentFeatures(tiny("DAGMM")), Mahalanobis(device="cpu")).fit(X)
-    assert (chain.predict(X) == -1).sum() == 20
+    last = Mahalanobis(device="cpu", contamination=0.1)
+    chain = make_pipeline(LatentFeatures(tiny("DAGMM")), last)
+    assert (chain.fit_predict(X) == -1).sum() == 20
 
 
 @pytest.mark.parametrize(

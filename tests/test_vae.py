@@ -14,7 +14,12 @@ from skgenad import VAE
 from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad.autoencoders.vae import VAEModel, normal_kl
 
+from ._settings import ALL_ROWS
+
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {
+    **ALL_ROWS,
     "network": (32,),
     "latent_dim": 2,
     "max_steps": 200,

@@ -11,7 +11,12 @@ from sklearn.metrics import roc_auc_score
 from skgenad import WAE
 from skgenad.autoencoders._kernels import make_kernel, median_scale, squared_distances, unbiased_mmd
 
+from ._settings import ALL_ROWS
+
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {
+    **ALL_ROWS,
     "network": (32,),
     "latent_dim": 2,
     "max_steps": 300,

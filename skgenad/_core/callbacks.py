@@ -8,11 +8,11 @@ import warnings
 from typing import Any
 
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors import draws
 from skgenad._tensors.seeds import seeded
 
 from .loop import StageNet, StopStage
@@ -53,9 +53,9 @@ class DivergenceGuard(Callback):
             return
         _restore(net, self.good_)
         warnings.warn(
-            f"stage {net.stage.name!r} diverged in epoch {row['epoch']} (loss {loss:.3g}, energy "
-            f"of negatives {level:.3g}); the weights of the last good epoch were restored. A "
-            "smaller step size or learning rate, or bounds on the chain, may cure it.",
+            f"stage {net.stage.name!r} diverged in epoch {len(net.history)} (loss {loss:.3g}, "
+            f"energy of negatives {level:.3g}); the weights of the last good epoch were restored. "
+            "A smaller step size or learning rate, or bounds on the chain, may cure it.",
             DivergenceWarning,
             stacklevel=2,
         )
@@ -65,22 +65,26 @@ class DivergenceGuard(Callback):
 class FallingRates(Callback):
     """Lets the learning rates of all the stage's optimisers follow its schedule.
 
-    skorch's LRScheduler knows of one optimiser alone.
+    skorch's LRScheduler knows of one optimiser alone, the first; where a user has one, the rates of
+    that optimiser are left to it.
     """
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Start from the rates as they are."""
         self.step_ = 0
+        optimizers = list(net.stage.optimizers.values())
+        is_left = any(isinstance(callback, LRScheduler) for _, callback in net.callbacks_)
+        self.optimizers_ = optimizers[1:] if is_left else optimizers
 
     def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Set the rates of the next step; a batch that was skipped made no step."""
         stage = net.stage
-        if not kwargs["parts"] or self.step_ == stage.n_steps:
+        if not kwargs["training"] or not kwargs["parts"] or self.step_ == stage.n_steps:
             return
         before = stage.schedule(self.step_, stage.n_steps)
         self.step_ += 1
         factor = stage.schedule(self.step_, stage.n_steps) / before
-        for optimizer in stage.optimizers.values():
+        for optimizer in self.optimizers_:
             for group in optimizer.param_groups:
                 group["lr"] = factor * group["lr"]
 
@@ -104,12 +108,14 @@ class BestEpoch(Callback):
         """Forget what an earlier stage left."""
         self.best_ = math.inf
         self.state_: tuple[dict, dict, list[dict]] | None = None
-        self.seed_ = int(torch.randint(2**31, ()))
+        self.seed_ = int(draws.randint(2**31))
 
+    @torch.no_grad()
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
-        loss = self._loss(net)
-        net.history.record("validation_loss", loss)
+        with seeded(self.seed_, self.inputs.device):
+            loss = net.validate(self.inputs)
+        net.record("valid_loss", loss)
         if loss < self.best_:  # a loss of NaN is never the best
             self.best_, self.state_ = loss, _training_state(net)
 
@@ -117,17 +123,6 @@ class BestEpoch(Callback):
         """Go back to the best epoch."""
         if self.state_ is not None:
             _restore(net, self.state_)
-
-    @torch.no_grad()
-    def _loss(self, net: StageNet) -> float:
-        validate = net.stage.validate
-        assert validate is not None
-        net.module_.eval()
-        with seeded(self.seed_, self.inputs.device):
-            losses = [
-                float(validate(net.module_, chunk)) * len(chunk) for chunk in chunks_of(self.inputs)
-            ]
-        return sum(losses) / len(self.inputs)
 
 
 def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
@@ -169,7 +164,8 @@ class ProgressBar(Callback):
 
     def on_batch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Advance it."""
-        self.bar_.update()
+        if kwargs["training"]:
+            self.bar_.update()
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Show the loss."""

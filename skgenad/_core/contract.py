@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +17,18 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from .checks import Interval
+from skgenad._tensors.settings import own_settings
+
+from .calibration import (
+    AUTO_MOST,
+    p_values_of,
+    rows_held_out,
+    share_of,
+    threshold_in_sample,
+    threshold_of,
+    warn_if_unresolved,
+)
+from .checks import Interval, Options, StrOptions, fit_context, validate_parameter_constraints
 from .rows import Shape, validate_rows
 
 # The most training rows that a threshold is taken from: the share of rows that it flags is then as
@@ -33,17 +45,23 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     classes_: NDArray
     calibration_scores_: NDArray | None
-    contamination: float
-    calibration_fraction: float
+    contamination: float | str
+    calibration_fraction: float | str
     seed_: int
     # Detectors whose constructor has no parameter `use_labels` read this one.
     use_labels: bool = False
+    # In pipelines and searches these reach `fit` without being asked for.
+    __metadata_request__fit: ClassVar[dict] = {"groups": True, "calibration": True}
     # Whether a training row gets the score that it would have if it had not been trained on.
     scores_leave_one_out: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
-        "contamination": [Interval(Real, 0, 0.5, closed="right")],
-        "calibration_fraction": [Interval(Real, 0, 1, closed="left")],
+        "contamination": [
+            Interval(Real, 0, 0.5, closed="right"),
+            Options(Real, {0}),
+            StrOptions({"auto"}),
+        ],
+        "calibration_fraction": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "random_state": ["random_state"],
     }
 
@@ -60,13 +78,16 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Give back the state from before the block if it does not end well."""
+        """Run a fit under settings of its own; if it does not end well, nothing has changed."""
         before = dict(self.__dict__)
         try:
-            yield
+            with own_settings():
+                yield
         except BaseException:
-            self.__dict__.clear()
+            # In this order nothing is missing meanwhile, which another thread may score by.
             self.__dict__.update(before)
+            for name in self.__dict__.keys() - before.keys():
+                del self.__dict__[name]
             raise
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
@@ -123,30 +144,167 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         return encoder.transform(y)
 
     def _split_calibration(
-        self, X: NDArray, labels: NDArray | None
+        self,
+        X: NDArray,
+        labels: NDArray | None,
+        groups: ArrayLike | None = None,
+        calibration: Any = "random",
     ) -> tuple[NDArray, NDArray | None, NDArray | None]:
-        """Return rows to train on, their labels, and the rows held out."""
-        if self.calibration_fraction == 0:
+        """Return rows to train on, their labels, and the rows held out.
+
+        Those held out are None if training rows have scores out of sample, and need not be.
+        """
+        fraction = self.calibration_fraction
+        left_to_us = groups is None and isinstance(calibration, str) and calibration == "random"
+        if fraction == "auto" and left_to_us and self._scores_training_rows:
             return X, labels, None
-        n_held_out = int(np.ceil(self.calibration_fraction * len(X)))
-        if len(X) - n_held_out < 2:
-            raise ValueError(
-                f"calibration_fraction={self.calibration_fraction} leaves "
-                f"{len(X) - n_held_out} of {len(X)} rows to train on; at least 2 are needed."
-            )
-        order = np.random.RandomState(self.seed_).permutation(len(X))
-        train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+        held_out = rows_held_out(
+            len(X), fraction, self.seed_, labels=labels, groups=groups, calibration=calibration
+        )
+        if not len(held_out):
+            if fraction == "auto" and calibration != "none":
+                warn_if_unresolved(0, self.contamination, stacklevel=5)
+            return X, labels, X[:0]
+        train = np.setdiff1d(np.arange(len(X)), held_out, assume_unique=True)
         return X[train], None if labels is None else labels[train], X[held_out]
 
-    def _set_offset(self, X: NDArray) -> None:
-        """Flag the share `contamination` of the rows held out, or of `X` if none were."""
-        scores = self.calibration_scores_
-        if scores is None:
-            if len(X) > MOST_THRESHOLD_ROWS:
-                order = np.random.RandomState(self.seed_).permutation(len(X))
-                X = X[np.sort(order[:MOST_THRESHOLD_ROWS])]
-            scores = self._score(X)
-        self.offset_ = float(np.percentile(scores, 100 * self.contamination))
+    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any) -> NDArray:
+        """Fit, and label the training rows themselves as normal (+1) or anomaly (-1).
+
+        With a number as `contamination`, and with ``calibration_fraction="auto"``, all rows are
+        trained on and that share of them is flagged; else it is ``fit(X).predict(X)``, whose
+        threshold is for new rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        **fit_params
+            As `fit` takes them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 for normal rows and -1 for anomalies, of type int.
+        """
+        if self.calibration_fraction == "auto" and not isinstance(self.contamination, str):
+            fit_params = {"calibration": "none", **fit_params}
+        return self.fit(X, y, **fit_params).predict(X)
+
+    @property
+    def novelty(self) -> bool:
+        """Whether the threshold is for new rows, as scikit-learn's checks ask.
+
+        Else the share `contamination` of training rows lies below it.
+        """
+        return self.calibration_fraction != 0
+
+    @property
+    def _scores_training_rows(self) -> bool:
+        """Whether training rows get scores as new rows do, so that none need be held out."""
+        return self.scores_leave_one_out
+
+    def _some(self, X: NDArray, most: int) -> NDArray:
+        if len(X) <= most:
+            return X
+        order = np.random.RandomState(self.seed_).permutation(len(X))
+        return X[np.sort(order[:most])]
+
+    def _set_threshold(
+        self,
+        X: NDArray,
+        held_out: NDArray | None,
+        scores: NDArray | None = None,
+        *,
+        stacklevel: int = 6,
+    ) -> None:
+        """Take the threshold from rows held out, from training rows as if they were, or as is.
+
+        `X` (n, d) are all rows of a fit, those held out among them, and `scores` those of training
+        rows by models that were not trained on them, where a detector has such.
+        """
+        if held_out is not None:
+            scores = self._score(held_out) if len(held_out) else None
+        elif scores is None and self.scores_leave_one_out:
+            scores = self._score(self._some(X, AUTO_MOST))
+        self.calibration_scores_ = None if scores is None else np.sort(scores)
+        if self.contamination == 0:  # no row that was seen is flagged, be it trained on or not
+            self.offset_ = threshold_of(np.sort(self._score(X)), 0)
+        elif scores is not None:
+            self._set_offset(stacklevel=stacklevel)
+        else:
+            self._set_offset_in_sample(X)
+
+    def _set_offset(self, stacklevel: int = 5) -> None:
+        """Take the threshold from the scores out of sample."""
+        assert self.calibration_scores_ is not None
+        warn_if_unresolved(len(self.calibration_scores_), self.contamination, stacklevel=stacklevel)
+        self.offset_ = threshold_of(self.calibration_scores_, self.contamination)
+
+    def _set_offset_in_sample(self, X: NDArray) -> None:
+        """Flag the share `contamination` of rows that were trained on."""
+        scores = self._score(self._some(X, MOST_THRESHOLD_ROWS))
+        self.offset_ = threshold_in_sample(scores, self.contamination)
+
+    def _threshold_now(self) -> tuple[float, float | str]:
+        """Threshold and the `contamination` that it is for: that set since the fit, if it can."""
+        try:
+            offset = self.__dict__["offset_"]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no offset_ before fit") from None
+        now, then = self.contamination, self.__dict__.get("_offset_is_for", self.contamination)
+        if now == then or self.calibration_scores_ is None:
+            return offset, then
+        allowed = {"contamination": self._parameter_constraints["contamination"]}
+        validate_parameter_constraints(allowed, {"contamination": now}, type(self).__name__)
+        return threshold_of(self.calibration_scores_, now), now
+
+    @property
+    def offset_(self) -> float:
+        """Threshold: ``decision_function(X) = score_samples(X) - offset_``."""
+        offset, contamination = self._threshold_now()
+        if share_of(contamination) != share_of(self.contamination):
+            warnings.warn(
+                f"contamination={self.contamination!r} was set since the fit, whose threshold "
+                f"({contamination!r}) comes from the training rows and stays: fit anew, or call "
+                "calibrate(X) with fresh normal rows.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return offset
+
+    @offset_.setter
+    def offset_(self, value: float) -> None:
+        self.__dict__.update(offset_=float(value), _offset_is_for=self.contamination)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def calibrate(self, X: ArrayLike) -> Self:
+        """Take the threshold and the p-values from fresh normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows that the detector was not trained on, as they come up in use. `predict`
+            then flags the share `contamination` of such rows. They take the place of those that
+            were held out before, for later calls of ``partial_fit``, too.
+
+        Returns
+        -------
+        self : object
+            The detector. Its scores are what they were.
+        """
+        check_is_fitted(self)
+        with self._all_or_nothing():
+            X = self._validate(X, reset=False)
+            self.calibration_scores_ = np.sort(self._score(X))
+            self._set_offset()
+            self._keep_held_out(X)
+        return self
+
+    def _keep_held_out(self, X: NDArray) -> None:
+        """Keep fresh rows, for a detector whose training goes on."""
 
     # ---- score ----------------------------------------------------------------------------
 
@@ -232,19 +390,18 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If no rows were held out of training (``calibration_fraction=0``), or the model has
-            been trained on since then.
+            If there are no scores out of sample, since no rows were held out of training.
         """
         check_is_fitted(self)
         held_out = self.calibration_scores_
         if held_out is None:
             raise ValueError(
-                "p_value needs rows held out of training: fit with calibration_fraction > 0 "
-                f"(it is {self.calibration_fraction}), and without partial_fit or warm_start "
-                "after that."
+                "p_value needs rows that were not trained on, and there are none: no rows were "
+                f"held out (calibration_fraction is {self.calibration_fraction!r}). Call "
+                "calibrate(X) with fresh normal rows, or fit with calibration_fraction='auto' or "
+                "a number above 0."
             )
-        below = np.searchsorted(held_out, self.score_samples(X), side="right")
-        return (1 + below) / (1 + len(held_out))
+        return p_values_of(self.score_samples(X), held_out)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from skgenad._tensors.seeds import generator_on
+
 Step = Callable[[Tensor], dict[str, Tensor]]
 
 # Steps that are taken before one is recorded: in the first ones libraries choose algorithms, and
@@ -61,6 +63,8 @@ class Stepper:
         self._free_optimizers_of_host(batch.device)
         self._batch = batch.clone()
         self._graph = torch.cuda.CUDAGraph()
+        # A replay draws on: it must know the generator, which torch else keeps for its own one.
+        self._graph.register_generator_state(generator_on(batch.device))
         # Only this thread is watched for what a graph cannot hold: others may fit on the same GPU.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._parts = self._step(self._batch)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -14,22 +14,30 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
+from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.passes import Passes
-from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
+from skgenad._tensors.seeds import draw_seed, seeded
+from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
+from .continuing import ContinuingMixin, to_continue
 from .contract import BaseDetector
+from .departures import with_departures
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
-from .saving import SavingMixin
+from .saving import ModuleSavingMixin
 from .state import kept_parameters
+from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
+from .training_rows import rows_and_units
 from .units import PixelUnits, StandardUnits
+from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
 
 # Rows in a forward pass at scoring. The number is fixed, but for small requests whose passes give
 # the same bits, so that a row's float32 score does not depend on the rows that came with it.
@@ -43,7 +51,7 @@ MOST_VALIDATION_ROWS = 4096
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
+class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, ContinuingMixin):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with
@@ -74,7 +82,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "standardize": [StrOptions({"auto", "mixed"}), "boolean"],
+        "standardize": [StrOptions({"auto", "mixed", "frozen"}), "boolean"],
         "warm_start": ["boolean"],
         "device": [str],
         "verbose": ["verbose"],
@@ -106,16 +114,27 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
     # ---- fit ------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
+    ) -> Self:
         """Learn the distribution of normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`; of very
-            many the threshold looks at 100,000.
+            Training rows, at least 2, taken as normal but for the share `contamination`.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
 
         Returns
         -------
@@ -126,11 +145,15 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         with self._all_or_nothing():
             if self.warm_start and hasattr(self, "module_"):
                 X, labels = self._validate_labelled(X, y, reset=False)
-                self._train_on(X, labels)
+                # A table that is given whole is all that counts now; sums only grow.
+                stream = Stream() if self.trained_by_gradients else self._stream
+                self._go_on(X, labels, stream, groups=groups, calibration=calibration)
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
-                self._fit_from_start(X, labels)
-            self._set_offset(X)
+                self.seed_ = draw_seed(self.random_state)
+                train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
+                self._fit_from_start(train, codes, held_out)
+                self._set_threshold(X, held_out)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -183,64 +206,11 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                 raise ValueError(
                     f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
                 )
-            self._fit_from_start(X, labels, start, extra_objective)
-            self._set_offset(X)
+            self.seed_ = draw_seed(self.random_state)
+            train, codes, held_out = self._split_calibration(X, labels)
+            self._fit_from_start(train, codes, held_out, start, extra_objective)
+            self._set_threshold(X, held_out)
         return self
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
-        """Learn from one more batch of rows.
-
-        The first call is a `fit`. Later calls keep the units of the columns and all stages but the
-        last as they are, run the last stage's steps once more on the rows of this batch (the
-        optimiser's moments kept, the learning rate restarted), and set `offset_` from this batch.
-        A detector that is not trained by gradients adds the rows to those it has seen. Parameters
-        that were set since then have the effect that they have in a fit, but for those that what
-        is kept depends on (of earlier stages, and what weights start from).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; at least 2 in the first call, at least 1 in later ones.
-        y : array-like of shape (n_samples,), default=None
-            Classes of the rows for a detector with ``use_labels=True``, all of which the first
-            call must have seen; all others ignore it.
-
-        Returns
-        -------
-        self : object
-            The fitted detector.
-
-        Raises
-        ------
-        ValueError
-            In later calls, if a parameter was set that a new fit alone can change, such as
-            `network` or `standardize`.
-        """
-        if not hasattr(self, "module_"):
-            return self.fit(X, y)
-        with self._all_or_nothing():
-            X, labels = self._validate_labelled(X, y, reset=False)
-            self._train_on(X, labels)
-            self._set_offset(X)
-        return self
-
-    def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray:
-        """Fit, and label the training rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2.
-        y : array-like of shape (n_samples,), default=None
-            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            1 for normal rows and -1 for anomalies, of type int.
-        """
-        return self.fit(X, y).predict(X)
 
     def _row_shape(self, n_features: int) -> tuple[int, ...]:
         """Shape of a row of `n_features` columns: (d,), or (C, H, W) of an image."""
@@ -254,25 +224,24 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         self,
         X: NDArray,
         labels: NDArray | None,
+        held_out: NDArray | None,
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
     ) -> None:
-        """Run all stages on a new module, or on a copy of the module of `start`."""
+        """Run all stages on a new module, or on a copy of the module of `start`.
+
+        Rows that were held out are kept for what comes later.
+        """
         self.device_ = resolve_device(self.device)
-        self.seed_ = draw_seed(self.random_state)
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
-        train, train_labels, held_out = self._split_calibration(X, labels)
-        self.units_ = self._units_of(train) if start is None else start.units_
+        train, units = self._rows_and_units(X)
+        self.units_ = units if start is None else start.units_
         rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
-            module = self._make_module(X.shape[1]).to(self.device_)
-            codes = self._to_device(train_labels)
-            if start is None:
-                self._prepare(module, rows, codes)
-            else:
-                _take_state(module, start.module_)
+            codes = self._to_device(labels)
+            module = self._prepared_module(rows, codes, start)
             stages = self._stages(module)
             if start is not None:
                 stages = [dataclasses.replace(stage, before=None) for stage in stages]
@@ -283,15 +252,28 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                 stages[-1] = dataclasses.replace(
                     stages[-1], objective=objective, validate=None, is_steady=None
                 )
-            self._run(module, stages, rows, codes)
-        self.calibration_scores_ = None if held_out is None else np.sort(self._score(held_out))
+            split = self._split_validation(len(rows), self.device_)
+            self._run(module, stages, rows, codes, split)
+        learnt, validation = (part.cpu().numpy() for part in split)
+        kept = X[:0] if held_out is None else held_out
+        self._begin_stream(Batch(train, labels, learnt, validation, kept))
 
-    def _units_of(self, rows: NDArray) -> StandardUnits:
-        """Units of training: those of the training rows (n, d), or units that change nothing."""
-        units = self._units_class()
-        if not self.standardize or units is PixelUnits:
-            return units.identity(rows.shape[1])
-        return units.of(rows, mixed=self.standardize == "mixed")
+    def _prepared_module(
+        self, rows: Tensor, labels: Tensor | None, start: BaseGenerativeDetector | None = None
+    ) -> Model:
+        """Make a module, with what depends on the rows or with what that of `start` holds."""
+        with own_draws():
+            module = self._make_module(rows.shape[1]).to(self.device_)
+            if start is None:
+                self._prepare(module, rows, labels)
+            else:
+                module.start_from(start.module_)
+        return module
+
+    def _rows_and_units(self, rows: NDArray) -> tuple[NDArray, StandardUnits]:
+        """Rows (n, d) to train on, and their units."""
+        names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
+        return rows_and_units(rows, self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""
@@ -302,64 +284,52 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             return None
         return torch.from_numpy(labels.astype(np.int64)).to(self.device_)
 
-    def _train_on(self, X: NDArray, labels: NDArray | None) -> None:
-        """Run the last stage once more, on a copy of the module: an interrupt costs nothing."""
-        self._n_fits += 1
-        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-        module = self._module_to_continue()
-        with seeded(derived_seed(self.seed_, self._n_fits), self.device_):
-            stages = self._stages(module)[-1:]
-            for name, optimizer in _optimizers(stages).items():
-                # The optimiser goes on with its moments, but at the learning rate set by now.
-                state = optimizer.state_dict()
-                state["state"] = copy.deepcopy(self._moments.get(name, {}))
-                optimizer.load_state_dict(state)
-            self._run(module, stages, rows, self._to_device(labels))
-        # The scores kept so far are of an earlier model, and no row of this batch is held out.
-        self.calibration_scores_ = None
+    def _run(
+        self,
+        module: Model,
+        stages: list[Stage],
+        rows: Tensor,
+        labels: Tensor | None,
+        split: Sequence[Tensor],
+        *,
+        anew: bool = True,
+        finish: bool = True,
+    ) -> None:
+        """Run stages on rows (n, d), at the places to train on and to validate by.
 
-    def _module_to_continue(self) -> Model:
-        """Copy the module or, if parameters were set since the fit, make one that has them.
-
-        The new module takes over what the old one holds, so that all parameters of training have
-        the effect that they have in a fit, and combinations that a fit refuses are refused.
+        They continue a training unless they run `anew`. Without `finish` the module keeps what it
+        took from the rows of an earlier one.
         """
-        now = kept_parameters(self.get_params(deep=False))
-        before, name = self._fitted_parameters, type(self).__name__
-        if now == before:
-            return copy.deepcopy(self.module_)
-        for key in {"image_shape", "standardize"} & now.keys():
-            if now[key] != before[key]:
-                raise ValueError(
-                    f"{key}={now[key]!r} was {before[key]!r} in the first fit, whose units later "
-                    "training keeps. Set it back, or fit from the start (warm_start=False)."
-                )
-        with seeded(self.seed_, self.device_):
-            module = self._make_module(self.n_features_in_).to(self.device_)
-        try:
-            module.take_over(self.module_)
-        except RuntimeError as error:
-            problem = str(error).splitlines()[-1].strip()
-            raise ValueError(
-                f"Parameters were set since the fit that make another module of this {name} "
-                f"({problem}). Set them back, or fit from the start (warm_start=False)."
-            ) from error
-        self._fitted_parameters = now
-        # What it took over may have brought parts that were made after it went to the device.
-        return module.to(self.device_)
+        objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
+        is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
+        is_foreign |= callbacks_may_draw(self.callbacks)
+        # Draws of code that may be a user's are our own as well.
+        with own_draws() if is_foreign else nullcontext():
+            self._run_stages(module, stages, rows, labels, split, anew, finish)
 
-    def _run(self, module: Model, stages: list[Stage], rows: Tensor, labels: Tensor | None) -> None:
+    def _run_stages(
+        self,
+        module: Model,
+        stages: list[Stage],
+        rows: Tensor,
+        labels: Tensor | None,
+        split: Sequence[Tensor],
+        anew: bool,
+        finish: bool,
+    ) -> None:
         tables = [self.history_] if self._n_fits > 1 else []
-        train, held_out = self._split_validation(rows)
+        train, held_out = split if len(split[1]) else (slice(None), None)
+        check_callbacks(self.callbacks, stages, held_out is not None, type(self))
         for stage in stages:
             inputs, validation = (
                 None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
                 for part in (train, held_out)
             )
             assert inputs is not None
-            if stage.before is not None and self._n_fits == 1:
+            first = stage.before if anew else stage.resume
+            if first is not None and finish:
                 both = inputs if validation is None else torch.cat([inputs, validation])
-                stage.before(module, both)
+                first(module, both)
             tables.append(
                 run_stage(
                     module,
@@ -368,31 +338,48 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
                     held_out=validation,
                     batch_size=self.batch_size,
                     callbacks=self.callbacks or (),
+                    n_epochs_before=sum(map(len, tables)),
                     verbose=self.verbose,
                 )
             )
         module.eval()
-        module.finish(rows, labels)
-        self._calibrate(module, rows[train], None if held_out is None else rows[held_out])
+        if finish:
+            module.finish(rows, labels)
+            self._calibrate(module, rows[train], None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-        self._moments = {n: o.state_dict()["state"] for n, o in _optimizers(stages).items()}
+        self._moments = {
+            stage.name: {n: o.state_dict()["state"] for n, o in stage.optimizers.items()}
+            for stage in to_continue(stages)
+        }
 
-    def _split_validation(self, rows: Tensor) -> tuple[Tensor | slice, Tensor | None]:
+    def _split_validation(self, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the places of rows to train on, and of those that choose each stage's epoch."""
-        n_held_out = int(self.validation_fraction * len(rows))
+        n_held_out = int(self.validation_fraction * n_rows)
         # At least two rows must remain to train on, and a few thousand suffice to compare epochs.
-        n_held_out = min(n_held_out, len(rows) - 2, MOST_VALIDATION_ROWS)
+        n_held_out = min(n_held_out, n_rows - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:
-            return slice(None), None
-        order = torch.randperm(len(rows), device=rows.device)
+            everything = torch.arange(n_rows, device=device)
+            return everything, everything[:0]
+        order = draws.randperm(n_rows, device=device)
         return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
 
+    @property
+    def _sees_constants(self) -> bool:
+        """Whether the energy of a row that leaves a constant column rises by itself."""
+        return True
+
+    def _energy_of(self, part: Any) -> Callable[[Tensor], Tensor]:
+        """Energy of the module or of a part of it, by which rows are scored."""
+        if self._sees_constants:
+            return part.energy
+        return with_departures(part.energy, self.units_.scale)
+
     def _score(self, X: NDArray) -> NDArray:
-        return -self._by_chunks(X, self.module_.energy)
+        return -self._by_chunks(X, self._energy_of(self.module_))
 
     @property
     def _chunk_size(self) -> int:
@@ -401,6 +388,7 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
             return SCORING_CHUNK
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
+    @own_settings()
     def _by_chunks(
         self,
         X: NDArray,
@@ -418,24 +406,5 @@ class BaseGenerativeDetector(SavingMixin, WithParts, BaseDetector):
         return passes.run(function, X, begin, finish, self.module_)
 
 
-def _optimizers(stages: list[Stage]) -> Mapping[str, torch.optim.Optimizer]:
-    """Optimisers of the last stage, if there is one."""
-    return stages[-1].optimizers if stages else {}
-
-
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
     return None if labels is None else labels[part]
-
-
-def _take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )

@@ -14,11 +14,23 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    GradientNormClipping,
+    ParamMapper,
+    PrintLog,
+    WandbLogger,
+)
+from skorch.exceptions import SkorchException
 from torch import Tensor, nn
+
+from skgenad._tensors import draws
+from skgenad._tensors.chunks import chunks_of
 
 from .cuda_graphs import Stepper
 from .schedules import Schedule, cosine
+from .users_callbacks import missing_column
 
 STEPS_PER_EPOCH = 50
 
@@ -61,6 +73,8 @@ class Stage:
     before : callable, optional
         Called with the module and the stage's inputs, of the rows held out too, before the stage
         when training starts anew, not when it continues.
+    resume : callable, optional
+        Called in its place when training continues.
     inputs : callable, optional
         Maps (module, rows) to the inputs, row by row, that batches are made of; default is the
         rows. For what the stage does not train and would else compute in every step.
@@ -83,6 +97,7 @@ class Stage:
     clip_norm: float | None = None
     energy_limit: float = float("inf")
     before: Callable[[Any, Tensor], None] | None = None
+    resume: Callable[[Any, Tensor], None] | None = None
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False
@@ -119,7 +134,7 @@ class RowBatches:
     def _next(self) -> Tensor:
         if len(self._order) < self.batch_size:
             passes = -(-self.batch_size // len(self.rows))
-            order = [torch.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
+            order = [draws.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
             self._order = torch.cat([self._order, *order])
         index, self._order = self._order.split(
             [self.batch_size, len(self._order) - self.batch_size]
@@ -128,21 +143,65 @@ class RowBatches:
 
 
 class StageNet(NeuralNet):
-    """A skorch net that runs one stage; callbacks find the stage as ``net.stage``."""
+    """A skorch net that runs one stage; callbacks find the stage as ``net.stage``.
+
+    Its history has skorch's names, so that skorch's callbacks find what they look for: `epoch`,
+    which counts on over the stages of a fit, `train_loss`, `train_loss_best`, `dur`, with rows held
+    out `valid_loss` and `valid_loss_best`, and of each batch its loss and its size. Batches are
+    pairs of rows and None, since there are no targets. ``net.predict`` gives the energies of rows.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What the objective is given.
+    stage : Stage
+        What to do.
+    batch_size : int
+        Rows in a batch.
+    own : list of Callback
+        The package's callbacks. They come first, so that the guard has judged an epoch before a
+        user's callback ends the stage or keeps its weights.
+    callbacks : list of skorch callbacks
+        The user's.
+    held_out : Tensor of shape (m, d), optional
+        Inputs of the rows that the stage validates on.
+    n_epochs_before : int, default=0
+        Epochs of the detector's earlier stages.
+    device : torch.device or str, default="cpu"
+        Where the module is.
+    verbose : int, default=0
+        Whether stock callbacks that report may print.
+    """
 
     def __init__(
-        self, module: nn.Module, *, stage: Stage, batch_size: int, callbacks: list[Any]
+        self,
+        module: nn.Module,
+        *,
+        stage: Stage,
+        batch_size: int,
+        own: list[Callback],
+        callbacks: list[Any],
+        held_out: Tensor | None = None,
+        n_epochs_before: int = 0,
+        device: torch.device | str = "cpu",
+        verbose: int = 0,
     ) -> None:
-        self.stage = stage
+        self.stage, self.held_out, self.n_epochs_before = stage, held_out, n_epochs_before
+        self.own, self.has_users_callbacks = own, bool(callbacks)
+        groups = next(iter(stage.optimizers.values())).param_groups
         super().__init__(
             module,
             criterion=nn.Identity,
+            lr=groups[0]["lr"],
             batch_size=batch_size,
             max_epochs=-(-stage.n_steps // STEPS_PER_EPOCH),
             train_split=None,
-            callbacks=callbacks,
-            device=None,
-            verbose=0,
+            # No user calls a callback by such a name.
+            callbacks=[*((f"own {type(c).__name__}", c) for c in own), *callbacks],
+            device=str(device),
+            verbose=verbose,
+            # What a step gives is a loss, and no prediction that a scoring callback could use.
+            use_caching=False,
         )
 
     @property
@@ -154,13 +213,36 @@ class StageNet(NeuralNet):
         self.optimizer_ = next(iter(self.stage.optimizers.values()))
         return self
 
-    def get_dataset(self, X: Tensor, y: None = None) -> Tensor:
-        """Return the rows, which are a tensor already."""
-        return X
+    # ---- rows -----------------------------------------------------------------------------
 
-    def get_iterator(self, dataset: Tensor, training: bool = False) -> RowBatches:
-        """Batches by indexing, a fixed number per epoch."""
-        return RowBatches(dataset, self.batch_size, self.stage.n_steps)
+    def get_dataset(self, X: Any, y: None = None) -> Tensor:
+        """Return the rows, which are a tensor already unless a user's callback brings its own."""
+        if isinstance(X, Tensor):
+            return X
+        return torch.as_tensor(X, dtype=torch.float32, device=self.device)
+
+    def get_split_datasets(
+        self, X: Tensor, y: None = None, **fit_params: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the rows to train on, and those held out."""
+        return self.get_dataset(X), self.held_out
+
+    def get_iterator(self, dataset: Tensor, training: bool = False) -> Any:
+        """Batches by indexing, a fixed number per epoch; to predict, each row once."""
+        if training:
+            return RowBatches(dataset, self.batch_size, self.stage.n_steps)
+        return [(chunk, None) for chunk in chunks_of(dataset)]
+
+    def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
+        """Energies of the stage's inputs, where these are rows: what ``net.predict`` gives."""
+        if self.stage.inputs is not None:
+            raise NotImplementedError(
+                f"stage {self.stage.name!r} is trained on what was made of the rows, which has no "
+                "energies: let the callback work with net.module_ and net.history."
+            )
+        return self.module_.energy(x[:, :-1] if self.stage.labelled else x)
+
+    # ---- steps ----------------------------------------------------------------------------
 
     def train_step(self, batch: Tensor, **fit_params: Any) -> dict[str, Any]:
         """One gradient step of all the stage's optimisers."""
@@ -176,7 +258,12 @@ class StageNet(NeuralNet):
         if not parts["loss"].requires_grad:
             return {"skipped": parts["loss"]}
         parts["loss"].backward()
-        self.notify("on_grad_computed", named_parameters=self._named_parameters, batch=batch)
+        self.notify(
+            "on_grad_computed",
+            named_parameters=self._named_parameters,
+            batch=(batch, None),
+            training=True,
+        )
         for optimizer in optimizers:
             optimizer.step()
         return {name: value.detach() for name, value in parts.items()}
@@ -190,54 +277,135 @@ class StageNet(NeuralNet):
         )
 
     def run_single_epoch(
-        self, iterator: RowBatches | None, training: bool, prefix: str, step_fn: Callable, **_: Any
+        self, iterator: Any, training: bool, prefix: str, step_fn: Callable, **_: Any
     ) -> None:
         """Run a block of steps; sums stay on the device until its end."""
-        if iterator is None:
-            return
+        if not training:
+            return  # the guard looks at the epoch first, and then `BestEpoch` calls `validate`
         self._set_training(True)
-        start, count, n_skipped = time.perf_counter(), 0, 0
+        count = 0
         sums: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
         for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+            self.notify("on_batch_begin", batch=(batch, None), training=True)
+            if not self.module_.training:  # a user's callback has predicted
+                self._set_training(True)
             step = step_fn(batch)
             for name, value in step["parts"].items():
                 sums[name] = sums[name] + value if name in sums else value
+            losses += [step["loss"]] if step["parts"] else []
             count += 1
-            n_skipped += not step["parts"]
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+            if self.has_users_callbacks:
+                self._record_batch(len(batch), step)
+            self.notify("on_batch_end", batch=(batch, None), training=True, **step)
+        self.batch_losses = torch.stack(losses).tolist() if losses else []
+        for row, loss in zip(self._rows_with_losses(), self.batch_losses, strict=False):
+            row["train_loss"] = loss
         # If all batches were skipped there is no loss; the divergence guard stops at NaN.
         for name, value in (sums or {"loss": torch.tensor(math.nan)}).items():
-            name = f"{prefix}_loss" if name == "loss" else name
-            self.history.record(name, float(value) / max(1, count - n_skipped))
-        self.history.record(f"{prefix}_batch_count", count)
-        self.history.record("seconds", time.perf_counter() - start)
+            name = "train_loss" if name == "loss" else name
+            self.record(name, float(value) / max(1, len(losses)))
+        self.history.record("train_batch_count", count)
+
+    def _record_batch(self, n_rows: int, step: Mapping[str, Any]) -> None:
+        """Keep a batch for users' callbacks; a batch that was skipped has no loss."""
+        self.history.record_batch("train_batch_size", n_rows)
+        if step["parts"]:
+            # To read a number waits for the device, so it is read now only where somebody looks.
+            loss = float(step["loss"]) if self._is_watched else step["loss"]
+            self.history.record_batch("train_loss", loss)
+
+    def _rows_with_losses(self) -> list[dict[str, Any]]:
+        return [row for row in self.history[-1]["batches"] if "train_loss" in row]
+
+    def validate(self, rows: Tensor) -> float:
+        """Mean loss of rows (m, d) that were held out, in evaluation mode."""
+        assert self.stage.validate is not None
+        self.module_.eval()
+        total = 0.0
+        for chunk in chunks_of(rows):
+            batch = (chunk, None)
+            self.notify("on_batch_begin", batch=batch, training=False)
+            loss = self.stage.validate(self.module_, chunk)
+            total += float(loss) * len(chunk)
+            self.history.record_batch("valid_loss", float(loss))
+            self.history.record_batch("valid_batch_size", len(chunk))
+            self.notify("on_batch_end", batch=batch, training=False, loss=loss, y_pred=loss)
+        return total / len(rows)
+
+    def record(self, name: str, value: float) -> None:
+        """Write a number of the epoch down and, of a loss, whether it is the lowest so far."""
+        self.history.record(name, value)
+        if name in ("train_loss", "valid_loss"):
+            self.history.record(f"{name}_best", value < self._best.get(name, math.inf))
+            self._best[name] = min(value, self._best.get(name, math.inf))
+
+    # ---- callbacks ------------------------------------------------------------------------
+
+    def on_epoch_begin(self, net: StageNet, *args: Any, **kwargs: Any) -> None:
+        """Begin a row of the history; epochs count on, so that loggers' steps do not overlap."""
+        super().on_epoch_begin(net, *args, **kwargs)
+        self.history.record("epoch", self.n_epochs_before + len(self.history))
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, net: StageNet, *args: Any, **kwargs: Any) -> None:
+        """Write down how long it took, before callbacks are called."""
+        self.history.record("dur", time.perf_counter() - self._start)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call the callbacks; skorch's EarlyStopping asks for the end by KeyboardInterrupt."""
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:
-            stoppers = [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
-            if any(getattr(cb, "misses_", None) == cb.patience for cb in stoppers):
-                raise StopStage from None
-            raise
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                is_stopper = isinstance(callback, EarlyStopping)
+                if is_stopper and callback.misses_ == callback.patience:
+                    raise StopStage from None
+                raise
+            except (KeyError, ValueError, SkorchException) as error:
+                problem = missing_column(callback, self.history)
+                if problem is None:
+                    raise
+                raise ValueError(problem) from error
 
     def run(self, rows: Tensor) -> None:
         """Run the stage on `rows`; unlike ``fit``, let KeyboardInterrupt pass."""
         self.initialize()
+        users = [callback for _, callback in self.callbacks_ if callback not in self.own]
+        self._is_watched = any(_overrides(callback, "on_batch_end") for callback in users)
+        if any(isinstance(callback, PrintLog) for callback in users):
+            self.set_params(verbose=1)  # who adds it wants to see it
+        self._best: dict[str, float] = {}
         # The parameters are listed once: walking the modules in each step costs as much as a layer.
         self._named_parameters = list(self.module_.named_parameters())
         self._stepper = Stepper(self._step, self.stage.optimizers.values(), self._is_steady)
+        self._show_batches(rows)
         self.notify("on_train_begin", X=rows, y=None)
+        # A checkpoint that loads its best epoch puts another history in this one's place.
+        self.epochs = self.history
         try:
             self.fit_loop(rows)
         except StopStage:
             pass
         self.notify("on_train_end", X=rows, y=None)
 
+    def _show_batches(self, rows: Tensor) -> None:
+        """Let skorch's progress bar, which divides rows by these numbers, count our batches."""
+        steps = min(STEPS_PER_EPOCH, self.stage.n_steps)
+        self.iterator_train__batch_size = len(rows) * (1 + 1e-9) / steps
+        if self.held_out is not None:
+            self.iterator_valid__batch_size = len(chunks_of(self.held_out)[0])
+
+
+def _overrides(callback: Callback, name: str) -> bool:
+    """Whether a callback does something at an event."""
+    return getattr(getattr(callback, name), "__func__", None) is not getattr(Callback, name)
+
 
 def _sees_gradients(callback: Callback) -> bool:
-    """Whether a callback works on gradients: no replay of a recorded step would call it."""
+    """Whether a callback works on gradients: a replayed step calls none and freezes nothing."""
+    if isinstance(callback, (ParamMapper, WandbLogger)):
+        return True
     is_own = type(callback).on_grad_computed is not Callback.on_grad_computed
     return is_own and not isinstance(callback, GradientNormClipping)

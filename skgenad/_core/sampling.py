@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgenad._tensors.seeds import draw_seed, seeded
+from skgenad._tensors.settings import own_settings
 
 from .forks import leave_parents_threads
 
@@ -31,7 +32,8 @@ def draw_rows(
     leave_parents_threads()
     check_is_fitted(detector)
     check_scalar(n_samples, "n_samples", Integral, min_val=1)
-    with seeded(draw_seed(random_state), detector.device_), torch.no_grad():
+    seed = draw_seed(random_state)
+    with own_settings(), seeded(seed, detector.device_), torch.no_grad():
         rows = draw(int(n_samples))
     return detector.units_.from_standard(rows.cpu().numpy())
 

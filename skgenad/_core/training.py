@@ -38,6 +38,7 @@ def run_stage(
     held_out: Tensor | None = None,
     batch_size: int,
     callbacks: Iterable[Any] = (),
+    n_epochs_before: int = 0,
     verbose: int = 0,
 ) -> pd.DataFrame:
     """Run one stage of training in place.
@@ -56,6 +57,8 @@ def run_stage(
         Rows in a batch.
     callbacks : iterable of skorch callbacks
         See every epoch and batch of the stage, after ours.
+    n_epochs_before : int, default=0
+        Epochs of earlier stages, on which those that callbacks see count on.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -67,8 +70,10 @@ def run_stage(
     """
     if stage.n_steps == 0:
         return pd.DataFrame()
+    if stage.validate is None:
+        held_out = None
     own: list[Any] = [DivergenceGuard()]
-    if stage.validate is not None and held_out is not None:
+    if held_out is not None:
         own.append(BestEpoch(held_out))
     if stage.schedule is not constant:
         own.append(FallingRates())
@@ -77,15 +82,27 @@ def run_stage(
     if verbose:
         own.append(ProgressBar())
     module.train()
-    # Our callbacks come first, so that the guard has judged an epoch before a user's callback ends
-    # the stage or keeps its weights.
-    net = StageNet(module, stage=stage, batch_size=batch_size, callbacks=[*own, *callbacks])
+    free = [p for p in module.parameters() if p.requires_grad]
+    net = StageNet(
+        module,
+        stage=stage,
+        batch_size=batch_size,
+        own=own,
+        callbacks=list(callbacks),
+        held_out=held_out,
+        n_epochs_before=n_epochs_before,
+        device=rows.device,
+        verbose=verbose,
+    )
     try:
         net.run(rows)
     finally:
         module.eval()
-        # Gradients are dropped, so that later stages and their callbacks do not see them.
+        # Gradients are dropped, so that later stages and their callbacks do not see them, and what
+        # a user's callback froze is free again: it freezes for the stages that it sees.
         module.zero_grad(set_to_none=True)
+        for parameter in free:
+            parameter.requires_grad_(True)
         for callback in own:
             getattr(callback, "bar_", tqdm(disable=True)).close()
     return _history_table(stage.name, net)
@@ -99,10 +116,12 @@ def empty_history() -> pd.DataFrame:
 
 def _history_table(stage_name: str, net: StageNet) -> pd.DataFrame:
     """Make a table of the net's history without skorch's own bookkeeping."""
-    table = pd.DataFrame(net.history.to_list()).drop(columns=["batches"])
-    table = table.rename(columns={"train_loss": "loss"})
+    table = pd.DataFrame(net.epochs.to_list())
+    table = table.drop(columns=["batches", "train_loss_best", "valid_loss_best"], errors="ignore")
+    table = table.rename(columns={"train_loss": "loss", "valid_loss": "validation_loss"})
     steps = table.pop("train_batch_count").cumsum()
-    seconds = table.pop("seconds")
+    seconds = table.pop("dur")
+    table["epoch"] = range(1, len(table) + 1)  # of the stage
     table.insert(0, "stage", stage_name)
     table.insert(2, "step", steps)
     table["seconds"] = seconds

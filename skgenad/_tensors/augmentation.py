@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import draws
+from .foreign import own_draws
+
 Change = Callable[[Tensor], Tensor]
 
 # Weights of red, green and blue in the luminance (ITU-R BT.601).
@@ -24,12 +27,12 @@ _RATIOS = (3 / 4, 4 / 3)
 
 def _uniform(x: Tensor, low: float, high: float) -> Tensor:
     """Draw a number for each image, (n, 1, 1, 1)."""
-    return low + (high - low) * torch.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
+    return low + (high - low) * draws.rand(len(x), 1, 1, 1, device=x.device, dtype=x.dtype)
 
 
 def _in_some(changed: Tensor, x: Tensor, probability: float) -> Tensor:
     """Take each image of `changed` with a probability, that of `x` otherwise."""
-    hit = torch.rand(len(x), 1, 1, 1, device=x.device) < probability
+    hit = draws.rand(len(x), 1, 1, 1, device=x.device) < probability
     return torch.where(hit, changed, x)
 
 
@@ -47,10 +50,10 @@ def shifted(x: Tensor, probability: float = 1.0, largest: float = 0.1) -> Tensor
     device = x.device
     most_y, most_x = (max(1, round(largest * size)) for size in (height, width))
     padded = F.pad(x, (most_x, most_x, most_y, most_y))
-    from_y = torch.randint(2 * most_y + 1, (n, 1), device=device) + torch.arange(
+    from_y = draws.randint(2 * most_y + 1, (n, 1), device=device) + torch.arange(
         height, device=device
     )
-    from_x = torch.randint(2 * most_x + 1, (n, 1), device=device) + torch.arange(
+    from_x = draws.randint(2 * most_x + 1, (n, 1), device=device) + torch.arange(
         width, device=device
     )
     image = torch.arange(n, device=device)[:, None, None, None]
@@ -190,11 +193,12 @@ def augmented(rows: Tensor, augmentation: Any, image_shape: tuple[int, ...]) -> 
         If the callable makes another shape.
     """
     images = rows.view(-1, *image_shape)
-    changes = [augmentation]
-    if not callable(augmentation):
-        changes = [AUGMENTATIONS[name] for name in _names(augmentation)]
-    for change in changes:
-        images = change(images)
+    if callable(augmentation):
+        with own_draws():
+            images = augmentation(images)
+    else:
+        for name in _names(augmentation):
+            images = AUGMENTATIONS[name](images)
     if images.shape != (len(rows), *image_shape):
         raise ValueError(
             f"augmentation made an array of {tuple(images.shape)} of images of "

@@ -18,6 +18,9 @@ class Model(nn.Module):
     methods are hooks, called once in a fit: what they learn goes into buffers.
     """
 
+    # Buffers that may be infinite; all others, and weights, are finite in files.
+    unbounded: tuple[str, ...] = ()
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d) in standard units; low is normal."""
         raise NotImplementedError
@@ -39,11 +42,29 @@ class Model(nn.Module):
         `labels` (n,) are places of the rows' classes among the classes, or None without them.
         """
 
+    def change_units(self, factor: Tensor, shift: Tensor) -> None:
+        """Go over to other standard units, in which rows x (n, d) are factor * x + shift.
+
+        Called before a training that goes on, where the units of columns follow the rows. What
+        a model has summed up is brought to the new units; its weights are trained on in them.
+
+        Parameters
+        ----------
+        factor, shift : Tensor of shape (d,)
+            Float64, at least 0 the first.
+        """
+
+    def resume(self, rows: Tensor) -> None:
+        """Take what bounds rows (n, d), those so far and new ones, before training goes on."""
+
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
         """Take what depends on the trained weights and `rows` (n, d).
 
         Called in evaluation mode after every training, continued ones included.
         """
+
+    def weigh(self, factor: float) -> None:
+        """Let the rows of the last :meth:`finish`, a sample, count as `factor` times as many."""
 
     def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
         """Take the units of what is scored by, after every training.
@@ -75,6 +96,25 @@ class Model(nn.Module):
         for name, part in self.named_modules():
             if part is not self and hasattr(part, "take_over") and name in others:
                 part.take_over(others[name])
+
+    def start_from(self, other: Model) -> None:
+        """Take all that another model holds; what this one has beyond that stays.
+
+        Raises
+        ------
+        ValueError
+            If there is no place for something.
+        """
+        try:
+            strange = self.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+            problem = f"there is no place for its {strange[0]}" if strange else ""
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+        if problem:
+            raise ValueError(
+                f"start has another architecture ({problem}). Give both detectors the same "
+                "parameters, and rows of as many columns."
+            )
 
     @property
     def is_steady(self) -> bool:

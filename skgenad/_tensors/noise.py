@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import draws
+
 # A standard deviation, or an interval of them.
 Noise = float | tuple[float, float]
 # The share of rows that are left as they are where the others' noise is of many sizes.
@@ -24,8 +26,8 @@ def noisy(x: Tensor, noise: Noise) -> Tensor:
         it.
     """
     if not isinstance(noise, tuple):
-        return x + noise * torch.randn_like(x) if noise else x
+        return x + noise * draws.randn_like(x) if noise else x
     low, high = noise
-    draw = torch.rand(len(x), 1, device=x.device, dtype=x.dtype)
+    draw = draws.rand(len(x), 1, device=x.device, dtype=x.dtype)
     sigma = low * (high / low) ** ((draw - _CLEAN) / (1 - _CLEAN))
-    return x + torch.where(draw < _CLEAN, 0.0, sigma) * torch.randn_like(x)
+    return x + torch.where(draw < _CLEAN, 0.0, sigma) * draws.randn_like(x)

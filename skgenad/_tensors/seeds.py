@@ -1,14 +1,26 @@
-"""Seeds that never leak: every random draw of the package happens inside :func:`seeded`."""
+"""Seeds and the generators that they make: nobody else's generator is read or moved.
+
+Whatever is drawn is drawn inside :func:`seeded`, by a generator of that block's own. Torch's
+default generators belong to the whole process: a library that seeds them, if only for a while,
+changes what other threads draw, and is changed by it. So what is drawn here, by
+:mod:`skgenad._tensors.draws`, names its generator.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+
+# Generators of the innermost `seeded`, by the type of their device. Every thread has its own.
+_GENERATORS: ContextVar[Mapping[str, torch.Generator] | None] = ContextVar(
+    "_GENERATORS", default=None
+)
 
 
 def draw_seed(random_state: int | np.random.RandomState | None) -> int:
@@ -44,27 +56,40 @@ def seed_unseeded(estimator: Any, seed: int) -> None:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block with torch's generators seeded; give the caller's states back after it.
+    """Run a block that draws from generators of its own; see :mod:`skgenad._tensors.draws`.
+
+    Blocks nest: the inner one has other generators, and those of the outer one stand still.
 
     Parameters
     ----------
     seed : int
-        Seed for the CPU generator and for the one of `device`.
+        Seed for the CPU's generator and for the one of `device`.
     device : torch.device or str, default="cpu"
         Device on which the block draws, besides the CPU.
     """
-    device = torch.device(device)
-    cuda = [device] if device.type == "cuda" else []
-    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng(devices=cuda):
-        torch.random.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        if mps_state is not None:
-            torch.mps.manual_seed(seed)
-        try:
-            yield
-        finally:
-            if mps_state is not None:
-                torch.mps.set_rng_state(mps_state)
+    devices: dict[str, torch.device | str] = {"cpu": "cpu", torch.device(device).type: device}
+    generators = {
+        kind: torch.Generator(device=each).manual_seed(seed) for kind, each in devices.items()
+    }
+    token = _GENERATORS.set(generators)
+    try:
+        yield
+    finally:
+        _GENERATORS.reset(token)
+
+
+def generator_on(device: torch.device | str | None) -> torch.Generator:
+    """Return the generator of the innermost :func:`seeded` on a device; None is the CPU.
+
+    Raises
+    ------
+    RuntimeError
+        Outside of such a block, or if it knows nothing of the device: what torch would do then,
+        draw from the default generator, is what must never happen.
+    """
+    kind = "cpu" if device is None else torch.device(device).type
+    generators = _GENERATORS.get()
+    if generators is None or kind not in generators:
+        where = "outside of" if generators is None else f"on {kind!r}, which is no device of"
+        raise RuntimeError(f"a random draw {where} `seeded`: it has no generator of its own.")
+    return generators[kind]

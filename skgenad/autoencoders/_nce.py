@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 from skgenad._tensors.maps import MLP
 from skgenad._tensors.moments import TiedMoments, positive
@@ -40,7 +41,7 @@ def truncated_normal(n: int, mode: Tensor, scale: Tensor) -> Tensor:
     """Draw (n, k) values of k normal distributions N(mode, scale^2), cut to [0, mode]."""
     scale = positive(scale)
     low = torch.special.ndtr(-mode / scale)
-    uniform = torch.rand(n, len(mode), dtype=low.dtype, device=low.device)
+    uniform = draws.rand(n, len(mode), dtype=low.dtype, device=low.device)
     values = mode + scale * torch.special.ndtri(low + (0.5 - low) * uniform)
     return torch.minimum(values.clamp_min(0), mode)
 
@@ -124,7 +125,7 @@ class GaussianNoise(nn.Module):
     def draw(self, n: int) -> Tensor:
         """Noise (n, d) of K = 1 in noise coordinates."""
         factor = self.factor.to(self.psi.dtype)
-        return torch.randn(n, len(factor), device=factor.device) @ factor.T
+        return draws.randn(n, len(factor), device=factor.device) @ factor.T
 
     def log_density(self, u: Tensor, spread: Tensor) -> Tensor:
         """Log density (n,) of features at noise coordinates `u` (n, d), in nats of the features.
@@ -205,7 +206,7 @@ class NoiseContrast(nn.Module):
         if not self.augment:
             return z
         low = truncated_normal(len(z), self.mode, self.error_scale)
-        artificial = torch.rand(len(z), 1, device=z.device) < 0.5
+        artificial = draws.rand(len(z), 1, device=z.device) < 0.5
         return torch.cat([z[:, :-2], torch.where(artificial, low, z[:, -2:])], dim=1)
 
     def log_ratio(self, u: Tensor) -> Tensor:

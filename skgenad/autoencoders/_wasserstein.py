@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skgenad._tensors import draws
+
 
 def random_directions(n: int, dim: int, device: torch.device | str = "cpu") -> Tensor:
     """Draw `n` directions (n, dim), uniformly from the unit sphere."""
-    return F.normalize(torch.randn(n, dim, device=device), dim=1)
+    return F.normalize(draws.randn(n, dim, device=device), dim=1)
 
 
 def student_t(nu: float, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
@@ -20,7 +22,7 @@ def student_t(nu: float, shape: tuple[int, ...], device: torch.device | str = "c
     The method uses uniform numbers alone, which every device can draw.
     """
     # torch draws from [0, 1); 1 - U is in (0, 1], where the logarithm is finite.
-    u, v = 1 - torch.rand(shape, device=device), torch.rand(shape, device=device)
+    u, v = 1 - draws.rand(*shape, device=device), draws.rand(*shape, device=device)
     radius = (nu * (u.pow(-2 / nu) - 1)).sqrt()
     return radius * (2 * math.pi * v).cos()
 

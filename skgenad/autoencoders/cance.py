@@ -101,10 +101,12 @@ class CANCEModel(PreciseModule, Model):
 
     # ---- training of the density (eq. 9 and 10) -------------------------------------------
 
-    def set_noise(self, z: Tensor) -> None:
-        """Take the noise's moments from composite features; warn where they do not suffice."""
+    def set_noise(self, z: Tensor, *, again: bool = False) -> None:
+        """Take the noise's moments from composite features; warn once where they do not suffice."""
         assert self.density is not None
         found = self.density.fit_noise(moments_of(z))
+        if again:
+            return
         if found.constant or found.dependent:
             latent = [f"latent feature {j}" for j in range(self.features.latent_dim)]
             errors = ["the mean squared error", "the cosine dissimilarity"]
@@ -213,14 +215,14 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         Learning rate of all stages at their start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -242,7 +244,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -323,8 +325,8 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         learning_rate: float = 3e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -382,6 +384,11 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             why = "score_type='error' without an autoencoder trains nothing by gradients"
             refuse_unused(self, ("validation_fraction", "learning_rate"), why)
 
+    @property
+    def _units_follow(self) -> bool:
+        # Features that are fitted once see rows in the units of their fit.
+        return super()._units_follow and isinstance(self.module_.features, TwoStageAutoencoder)
+
     def _module_to_continue(self) -> Model:
         is_users = isinstance(self.module_.features, ExternalFeatures)
         if is_users and self.features is not self._fitted_parameters["features"]:
@@ -390,6 +397,10 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
                 "fitted. Set that back, or fit from the start (warm_start=False)."
             )
         return super()._module_to_continue()
+
+    @property
+    def _sees_constants(self) -> bool:
+        return self._fitted_parameters["score_type"] == "error"
 
     def _prepare(self, module: CANCEModel, rows: Tensor, labels: Tensor | None) -> None:
         names = getattr(self, "feature_names_in_", None)
@@ -437,6 +448,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             optimizers=optimizers,
             n_steps=self.max_steps,
             before=lambda module, z: module.set_noise(z),
+            resume=lambda module, z: module.set_noise(z, again=True),
             inputs=lambda module, rows: module.all_composites(rows),
             validate=lambda module, z: module.validation_loss(z),
         )

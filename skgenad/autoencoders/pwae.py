@@ -36,6 +36,7 @@ from skgenad._core.optimizers import adam
 from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.schedules import cosine
+from skgenad._tensors import draws
 from skgenad._tensors.chunks import chunks_of
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
@@ -195,7 +196,7 @@ class PWAEModel(Model):
 
     def jigsaw(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy () of the permutation of each row's patches, and the share solved ()."""
-        labels = torch.randint(len(self.permutations), (len(z),), device=z.device)
+        labels = draws.randint(len(self.permutations), (len(z),), device=z.device)
         # Latent vectors are shuffled in place of patches, with the same outcome: the encoder sees
         # patches one by one.
         seen = shuffled(self.by_patch(z), self.permutations[labels]).flatten(1)
@@ -288,14 +289,14 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         Learning rate at the start.
     batch_size : int, default=32
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it; errors get new units.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -317,7 +318,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -404,8 +405,8 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         learning_rate: float = 4e-3,
         batch_size: int = 32,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -519,11 +520,6 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         for penalty, name in _OF_TERMS:
             if getattr(self, penalty) == 0:
                 refuse_unused(self, (name,), f"{penalty}=0 leaves its term out")
-
-    def _calibrate(self, module: PWAEModel, train: Tensor, held_out: Tensor | None) -> None:
-        # A small batch of a later `partial_fit` says less about errors than the rows before it.
-        if self._n_fits == 1 or len(rows_of_units(train, held_out)) >= _FEWEST_HELD_OUT:
-            module.calibrate(train, held_out)
 
     # ---- stages ---------------------------------------------------------------------------
 

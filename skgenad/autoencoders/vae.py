@@ -34,6 +34,7 @@ from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
@@ -109,7 +110,7 @@ class VAEModel(Model):
         # The noise is the same for all rows, so that a row's score depends on that row alone. It is
         # drawn by a generator of its own and row by row: training does not depend on how many
         # samples there are, and the first of many are those of few.
-        generator = torch.Generator().manual_seed(int(torch.randint(2**31 - 1, ())))
+        generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31 - 1, ())))
         rows = [torch.randn(latent_dim, generator=generator) for _ in range(n_importance_samples)]
         self.register_buffer("noise", torch.stack(rows))
 
@@ -120,6 +121,11 @@ class VAEModel(Model):
         """Find the columns of the training rows (n, d) that do not vary."""
         self.varies.copy_(rows.amax(dim=0) > rows.amin(dim=0))
         self.constants.copy_(rows[0])
+
+    @torch.no_grad()
+    def resume(self, rows: Tensor) -> None:
+        """Find the columns of rows (n, d), those so far and new ones, that begin to vary."""
+        self.varies.logical_or_(rows.amax(dim=0) > rows.amin(dim=0))
 
     def settled(self, x: Tensor) -> Tensor:
         """Rows (n, d) with the constants where training rows had them."""
@@ -144,8 +150,8 @@ class VAEModel(Model):
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows from the model."""
-        mean = self.decode(torch.randn(n, self.noise.shape[1], device=self.noise.device))
-        return self.settled(mean + self.variance.sqrt() * torch.randn_like(mean))
+        mean = self.decode(draws.randn(n, self.noise.shape[1], device=self.noise.device))
+        return self.settled(mean + self.variance.sqrt() * draws.randn_like(mean))
 
     # ---- training -------------------------------------------------------------------------
 
@@ -162,7 +168,7 @@ class VAEModel(Model):
         """
         x = self.settled(x)
         mean, log_variance = self.posterior(x)
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        z = mean + (0.5 * log_variance).exp() * draws.randn_like(mean)
         squared = (x - self.decode(z)).square().sum(dim=1).mean()
         n_varying = self.varies.sum()
         if self.training:
@@ -270,14 +276,14 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -299,7 +305,7 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     sigma_ : float
         The standard deviation `sigma`, learned or given.
     seed_ : int
@@ -380,8 +386,8 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         learning_rate: float = 1e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,

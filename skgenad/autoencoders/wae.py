@@ -28,6 +28,7 @@ from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors import draws
 from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
@@ -67,7 +68,7 @@ class WAEModel(ReconstructionEnergy):
     def prior(self, n: int) -> Tensor:
         """Draw `n` latent vectors from the prior."""
         device = next(self.parameters()).device
-        return torch.randn(n, self.latent_dim, device=device)
+        return draws.randn(n, self.latent_dim, device=device)
 
     def discrepancy(self, z: Tensor) -> Tensor:
         """Unbiased squared MMD () of latent vectors (n, d_z) and as many draws from the prior."""
@@ -121,14 +122,14 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     batch_size : int, default=128
         Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
         out, and its parameters are to be left as they are.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -150,7 +151,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -215,8 +216,8 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         learning_rate: float = 1e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,

@@ -48,7 +48,11 @@ _Scheduler = Annotated[
     str | None, typer.Option(help="Address of Dask's scheduler; starts a cluster without it.")
 ]
 _Resume = Annotated[
-    bool, typer.Option(help="Keep finished rows, or move them aside and start anew.")
+    bool,
+    typer.Option(
+        help="Keep finished rows, and read data sets again that could not be read; or move all "
+        "aside and start anew."
+    ),
 ]
 _TimeLimit = Annotated[
     float | None, typer.Option(help="Seconds that a cell may take; none by default.")

@@ -36,15 +36,22 @@ DEFAULT = (
 )
 
 
+# Areas under curves need no threshold: our detectors train on all rows, as the published rows did
+# before rows were held out by default.
+ALL_ROWS: dict[str, Any] = {"contamination": 0.1, "calibration_fraction": 0.0}
+
+
 def _ours(name: str, seed: int, **params: Any) -> Any:
-    return getattr(importlib.import_module("skgenad"), name)(random_state=seed, **params)
+    cls = getattr(importlib.import_module("skgenad"), name)
+    return cls(random_state=seed, **{**ALL_ROWS, **params})
 
 
 def _pyod(module: str, name: str, seed: int, **params: Any) -> Any:
-    from skgenad.compat._detector import PyODDetector, global_seeds
+    from skgenad.compat import PyODDetector
+    from skgenad.compat._globals import own_globals
 
     cls = getattr(require(f"pyod.models.{module}", extra="bench"), name)
-    with global_seeds(None):  # some of pyod's constructors seed global generators
+    with own_globals(None):  # some of pyod's constructors seed global generators
         return PyODDetector(cls(**params), random_state=seed)
 
 

@@ -42,7 +42,12 @@ def benchmark_file(path: str | os.PathLike[str]) -> ResultsFile:
     path = Path(path)
     if path.suffix != ".csv" and not path.is_file():
         path = path / "rows.csv"
-    return ResultsFile(path, key=KEY, columns=COLUMNS, check=_check)
+    return ResultsFile(path, key=KEY, columns=COLUMNS, check=_check, is_void=was_not_read)
+
+
+def was_not_read(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of a data set that could not be read or split: nothing was fitted."""
+    return row["status"] == "failed" and row["n_features"] == 0
 
 
 def _check(row: Mapping[str, Any]) -> None:

@@ -158,8 +158,10 @@ def open_suite(
 
 def _open_folder(folder: Path, names: Sequence[str]) -> Suite:
     files = {name: folder / f"{name}.npz" for name in names}
-    fixed = [name for name, path in files.items() if has_split(path)]
-    others = [name for name in files if name not in fixed]
+    # A file that is of neither kind takes nothing from the others: it becomes rows that say so.
+    kinds = {name: has_split(path) for name, path in files.items()}
+    fixed = [name for name, kind in kinds.items() if kind]
+    others = [name for name, kind in kinds.items() if kind is False]
     if fixed and others:
         raise ValueError(
             f"'{folder}' mixes data sets with a split (such as {fixed[0]!r}: train, test and "

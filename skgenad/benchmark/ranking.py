@@ -8,7 +8,7 @@ share of anomalies. Nothing is dropped, so failing never improves a table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,9 @@ class ScoreTable:
         The same with chance in place of every cell that failed.
     incomplete : list of str
         Data sets left out because rows of some detector or seed are missing.
+    unread : dict of str to str, default={}
+        Data sets left out because they could not be read or split with any seed, so that no
+        detector saw them, with their message.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class ScoreTable:
     values: pd.DataFrame
     filled: pd.DataFrame
     incomplete: list[str]
+    unread: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
@@ -282,6 +286,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 def _score_table(rows: pd.DataFrame, metric: str) -> ScoreTable:
     """Average the scores of checked rows over seeds."""
+    rows, unread = _without_unread(rows)
     datasets, detectors = rows["dataset"].unique(), rows["detector"].unique()
     counts = pd.crosstab(rows["dataset"], rows["detector"]).reindex(datasets)[detectors]
     complete = (counts == rows["seed"].nunique()).all(axis="columns")
@@ -303,8 +308,21 @@ def _score_table(rows: pd.DataFrame, metric: str) -> ScoreTable:
         return means.unstack("detector").loc[kept, detectors]
 
     return ScoreTable(
-        tabulate(scores), tabulate(scores.fillna(chance)), list(counts.index[~complete])
+        tabulate(scores), tabulate(scores.fillna(chance)), list(counts.index[~complete]), unread
     )
+
+
+def _without_unread(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Split off data sets that no detector saw: a rank on them would say nothing."""
+    if "n_features" not in rows:  # a table that somebody made by hand
+        return rows, {}
+    was_read = (rows["n_features"] > 0).groupby(rows["dataset"]).any()
+    unread = rows[~rows["dataset"].map(was_read)].drop_duplicates("dataset")
+    messages = dict(zip(unread["dataset"], unread["message"], strict=True))
+    if not was_read.any():
+        name, message = next(iter(messages.items()))
+        raise ValueError(f"no data set could be read; of {name!r}: {message}")
+    return rows[~rows["dataset"].isin(messages)], messages
 
 
 def _check_rows(rows: pd.DataFrame, metric: str) -> None:

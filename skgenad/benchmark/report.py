@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from skgenad._writing import write_whole
+
 from ._diagram import plot_critical_differences
 from ._markdown import bold, table
 from ._rows import KEY, read_rows
-from .ranking import GROUP, Comparison, Significance
+from .ranking import GROUP, Comparison, ScoreTable, Significance
 
 _METRIC_NAMES = {"auroc": "AUROC", "average_precision": "average precision"}
 _TITLES = {
@@ -108,10 +110,11 @@ def report(
         ranks.append(comparison.ranks.reset_index().assign(**labels))
         scores.append(comparison.scores.values.reset_index().assign(**labels))
     ranks_table = _first(pd.concat(ranks, ignore_index=True))
-    ranks_table.to_csv(folder / "ranks.csv", index=False)
-    _first(pd.concat(scores, ignore_index=True)).to_csv(folder / "per_set.csv", index=False)
+    write_whole(folder / "ranks.csv", ranks_table.to_csv(index=False))
+    per_set = _first(pd.concat(scores, ignore_index=True))
+    write_whole(folder / "per_set.csv", per_set.to_csv(index=False))
     path = folder / "report.md"
-    path.write_text("\n".join([_head(rows, metric), *sections, _foot(rows)]), encoding="utf-8")
+    write_whole(path, "\n".join([_head(rows, metric), *sections, _foot(rows)]))
     return Report(path, ranks_table)
 
 
@@ -178,13 +181,13 @@ def _section(
     scores = comparison.scores
     parts = [
         f"## {title}\n",
-        _scope(comparison.rows, scores.incomplete),
+        _scope(comparison.rows, scores),
         _rank_lines(comparison.ranks),
     ]
     if min(scores.values.shape) >= 2:
         plot_critical_differences(comparison, folder / f"critical_differences_{name}", title=title)
         tests = comparison.significance
-        tests.p_values.to_csv(folder / f"p_values_{name}.csv")
+        write_whole(folder / f"p_values_{name}.csv", tests.p_values.to_csv())
         parts.append(_test_lines(tests, comparison.ranks.index[0], name))
         if reference is not None and reference in scores.values.columns:
             parts.append(_reference_lines(comparison, reference, others))
@@ -194,14 +197,13 @@ def _section(
     return "\n".join(part for part in parts if part)
 
 
-def _scope(rows: pd.DataFrame, incomplete: list[str]) -> str:
+def _scope(rows: pd.DataFrame, scores: ScoreTable) -> str:
     seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
-    text = (
-        f"{rows['detector'].nunique()} detectors, {rows['dataset'].nunique() - len(incomplete)} "
-        f"data sets, seeds {seeds}."
-    )
-    if incomplete:
-        text += f" Left out, because cells are missing: {', '.join(incomplete)}."
+    text = f"{rows['detector'].nunique()} detectors, {len(scores.values)} data sets, seeds {seeds}."
+    if scores.incomplete:
+        text += f" Left out, because cells are missing: {', '.join(scores.incomplete)}."
+    if scores.unread:
+        text += f" Left out, because they could not be read: {', '.join(scores.unread)}."
     asked = rows["contaminate"].iloc[0]
     if asked:
         share = rows["n_train_anomalies"] / rows["n_train"].clip(lower=1)

@@ -26,7 +26,7 @@ from skgenad._extras import require
 from ._cell import run_cell, versions
 from ._detectors import DETECTORS, choose
 from ._isolation import modules_of, thread_server
-from ._rows import KEY, benchmark_file
+from ._rows import KEY, benchmark_file, was_not_read
 from ._settings import changed_settings, describe_settings, same_settings
 from ._suites import AUTO, Loader, Suite, open_suite
 from .cells import keep_rows
@@ -70,7 +70,9 @@ def run_benchmark(
     A cell (data set, protocol, contamination, seed, detector) runs in a child process of its own
     with one thread. Its row is on the disk before the next one is written: a run that is killed
     and started again goes on where it was. A detector that raises, dies or takes too long is a row
-    with its message and no scores.
+    with its message and no scores. A data set that cannot be read or split becomes such rows, too,
+    and the others go on; these rows alone are computed again when the run is resumed, since the
+    file may have been mended or the download may work.
 
     Parameters
     ----------
@@ -103,8 +105,9 @@ def run_benchmark(
         File of results, or a folder in which it is called ``rows.csv``. Other settings of
         `protocol`, `contaminate` and so on may share a file: they are more rows.
     resume : bool, default=True
-        Whether to keep the rows in `out` and compute only what is missing, failed cells not being
-        missing. False moves an existing file aside (``rows.csv.1`` and so on) and begins anew.
+        Whether to keep the rows in `out` and compute only what is missing. Cells in which a
+        detector failed are not missing; those of a data set that could not be read or split are.
+        False moves an existing file aside (``rows.csv.1`` and so on) and begins anew.
     time_limit : float, default=None
         Seconds that fitting and scoring of a cell may take together. None means no limit.
     progress : bool, default=True
@@ -161,7 +164,8 @@ def run_benchmark(
     with file, ExitStack() as stack:
         known = _known(file)
         _refuse_other_settings(cells, known, file.path)
-        missing = [cell for cell in cells if cell.place not in known]
+        done = {place for place, row in known.items() if not was_not_read(row)}
+        missing = [cell for cell in cells if cell.place not in done]
         if missing:
             stack.enter_context(_backend(backend, scheduler, jobs))
             rows = _compute(missing, suite, jobs, backend, time_limit)
@@ -275,7 +279,9 @@ def _refuse_other_settings(
     pairs = {
         (cell.key["detector"], row["settings"], cell.settings): cell.estimator
         for cell in cells
-        if (row := known.get(cell.place)) is not None and row["settings"] != cell.settings
+        if (row := known.get(cell.place)) is not None
+        and row["settings"] != cell.settings
+        and not was_not_read(row)
     }
     for (name, before, _), estimator in pairs.items():
         if not same_settings(before, estimator):
@@ -341,7 +347,7 @@ def _tasks(cells: list[_Cell], suite: Suite) -> Iterator[tuple[Any, ...]]:
         dataset, seed = cell.key["dataset"], cell.key["seed"]
         if dataset != loaded:
             loaded = dataset
-            arrays = suite.loaders[dataset]()
+            arrays = _try_load(suite.loaders[dataset])
         if (dataset, seed) != split_of:
             split_of = (dataset, seed)
             split = _try_split(arrays, cell.key)
@@ -353,8 +359,26 @@ def _tasks(cells: list[_Cell], suite: Suite) -> Iterator[tuple[Any, ...]]:
         yield base, cloudpickle.dumps((run_cell, args)), modules_of(cell.estimator)
 
 
-def _try_split(arrays: tuple[ArrayLike, ...], key: Mapping[str, Any]) -> Split | str:
+def _try_load(load: Loader) -> tuple[ArrayLike, ...] | str:
+    """Load a data set; one that cannot be loaded becomes a message in the rows of its cells."""
+    try:
+        return load()
+    except ImportError:  # a package that is missing is no fault of the data
+        raise
+    except Exception as error:  # whatever is wrong with a file, the others are to go on
+        return f"the data set could not be loaded: {_said(error)}"
+
+
+def _said(error: Exception) -> str:
+    """Return an error's message; behind the name of its kind, unless it says what is wrong."""
+    name = type(error).__name__
+    return str(error) if isinstance(error, ValueError) and str(error) else f"{name}: {error}"
+
+
+def _try_split(arrays: tuple[ArrayLike, ...] | str, key: Mapping[str, Any]) -> Split | str:
     """Split a data set; one that cannot be split becomes a message in the rows of its cells."""
+    if isinstance(arrays, str):
+        return arrays
     try:
         if key["protocol"] == FIXED:
             return make_fixed_split(*arrays, seed=key["seed"])
@@ -366,8 +390,8 @@ def _try_split(arrays: tuple[ArrayLike, ...], key: Mapping[str, Any]) -> Split |
                 contaminate=key["contaminate"],
                 seed=key["seed"],
             )
-    except ValueError as error:
-        return str(error)
+    except Exception as error:
+        return _said(error)
 
 
 def _shape(split: Split | str) -> dict[str, Any]:

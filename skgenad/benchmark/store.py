@@ -13,12 +13,15 @@ import csv
 import io
 import math
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
+
+from skgenad._writing import kind_of
 
 Row = Mapping[str, Any]
 
@@ -51,13 +54,16 @@ class ResultsFile:
         empty text is a missing number (NaN) in a column of `float`.
     check : callable, default=None
         Is given every row that is read or appended and raises a `ValueError` if it cannot be one.
+    is_void : callable, default=None
+        Tells rows that hold no result. Their cells count as missing, and a later row of the same
+        cell takes such a row's place.
 
     Attributes
     ----------
     rows : list of dict
         While it is open: rows that were in the file, and those appended since.
     keys : set of tuples of str
-        While it is open: their keys, as `key_of` gives them.
+        While it is open: the keys of those that are not void, as `key_of` gives them.
     moved : Path or None
         While it is open: where unfinished lines were moved to.
 
@@ -89,6 +95,7 @@ class ResultsFile:
         key: Sequence[str],
         columns: Mapping[str, type],
         check: Callable[[Row], None] | None = None,
+        is_void: Callable[[Row], bool] | None = None,
     ) -> None:
         unknown = [name for name in key if name not in columns]
         if unknown or not key:
@@ -100,6 +107,7 @@ class ResultsFile:
         self.key = tuple(key)
         self.columns = dict(columns)
         self.check = check
+        self.is_void = is_void or (lambda row: False)
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -157,10 +165,13 @@ class ResultsFile:
 
     def _parse(self) -> tuple[list[dict[str, Any]], int]:
         """Return the rows and the number of bytes up to the end of the last finished line."""
+        mode = os.stat(self.path).st_mode
+        if not stat.S_ISREG(mode):  # reading a pipe could last for ever
+            raise ResultsFileError(f"{self.path} is {kind_of(mode)}, no file of results")
         data = self.path.read_bytes()
         end = data.rfind(b"\n", 0, self._announced()) + 1
-        rows: list[dict[str, Any]] = []
-        seen: dict[tuple[str, ...], int] = {}
+        rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        numbers: dict[tuple[str, ...], int] = {}
         for number, line in enumerate(data[:end].split(b"\n")[:-1], start=1):
             try:
                 fields = next(csv.reader([line.decode()], strict=True), [])
@@ -168,16 +179,20 @@ class ResultsFile:
                     self._check_header(fields)
                     continue
                 row = self._parse_row(fields)
-                first = seen.setdefault(self.key_of([row[name] for name in self.key]), number)
-                if first != number:
-                    raise ValueError(f"the same cell is already on line {first}")
+                key = self._key_of_row(row)
+                before = rows.pop(key, None)
+                if before is not None and not self.is_void(before):
+                    raise ValueError(f"the same cell is already on line {numbers[key]}")
+                rows[key], numbers[key] = row, number
             except (ValueError, csv.Error) as error:
                 raise ResultsFileError(
                     f"{self.path}:{number}: {error}; the file was left as it is: repair or remove "
                     "the line, or write to another folder"
                 ) from error
-            rows.append(row)
-        return rows, end
+        return list(rows.values()), end
+
+    def _key_of_row(self, row: Row) -> tuple[str, ...]:
+        return self.key_of([row[name] for name in self.key])
 
     def _check_header(self, fields: list[str]) -> None:
         if fields != list(self.columns):
@@ -206,7 +221,10 @@ class ResultsFile:
         try:
             self._lock()
             self.rows, end = self._parse()
-            self.keys = {self.key_of([row[name] for name in self.key]) for row in self.rows}
+            self._void = {self._key_of_row(row): row for row in self.rows if self.is_void(row)}
+            self.keys = {
+                key for row in self.rows if (key := self._key_of_row(row)) not in self._void
+            }
             self.moved = self._move_unfinished(end)
         except BaseException:
             os.close(self._file)
@@ -238,8 +256,10 @@ class ResultsFile:
             the file already; nothing is written then.
         """
         lines = [self._fields(row) for row in rows]
+        if len(rows) == 1 and self._says_so_already(lines[0]):
+            return
         parsed = [self._parse_row(fields) for fields in lines]  # rows as a later run will read them
-        keys = [self.key_of([row[name] for name in self.key]) for row in parsed]
+        keys = [self._key_of_row(row) for row in parsed]
         for i, key in enumerate(keys):
             if key in self.keys or key in keys[:i]:
                 raise ValueError(f"the row {', '.join(key)} is in '{self.path}' already")
@@ -247,8 +267,21 @@ class ResultsFile:
             self._announce()
         self._write(lines)
         self._mark.unlink(missing_ok=True)
-        self.rows += parsed
-        self.keys.update(keys)
+        for key, row in zip(keys, parsed, strict=True):
+            replaced = self._void.pop(key, None)
+            if replaced is not None:
+                self.rows = [other for other in self.rows if other is not replaced]
+            self.rows.append(row)
+            if self.is_void(row):
+                self._void[key] = row
+            else:
+                self.keys.add(key)
+
+    def _says_so_already(self, fields: list[str]) -> bool:
+        """Whether a row is void and in the file, word for word."""
+        row = self._parse_row(fields)
+        before = self._void.get(self._key_of_row(row))
+        return before is not None and self._fields(before) == fields
 
     def move_aside(self) -> Path | None:
         """Rename the file, so that the next row begins a new one.
@@ -307,8 +340,15 @@ class ResultsFile:
 
     def _announced(self) -> int | None:
         """Return the size that was noted; None without a note, or if it was cut itself."""
-        note = self._mark.read_bytes() if self._mark.exists() else b""
-        return int(note) if note.endswith(b"\n") else None
+        note = self._mark.read_bytes() if self._mark.is_file() else b""
+        if not note.endswith(b"\n"):
+            return None
+        if not note[:-1].isdigit() or len(note) > 20:
+            raise ResultsFileError(
+                f"{self._mark} holds no size, which a killed run leaves there to say what "
+                "of its rows is unfinished: remove the file if you know that none is"
+            )
+        return int(note)
 
     def _move_unfinished(self, end: int) -> Path | None:
         data = self.path.read_bytes()
@@ -331,5 +371,6 @@ def _write_all(file: int, data: bytes) -> None:
 def _to_text(value: Any) -> str:
     if isinstance(value, float):  # NumPy's float64 is a float, too
         return "" if math.isnan(value) else repr(float(value))
-    # A row must stay one line, whatever its message holds.
-    return " ".join(str(value).replace("\0", " ").split())
+    # A row must stay one line of UTF-8, whatever its message holds.
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return " ".join(text.replace("\0", " ").split())

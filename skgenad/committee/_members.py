@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
@@ -55,8 +56,8 @@ class Task:
 
     member: int
     seed: int
-    train: NDArray | None = None
-    reference: NDArray | None = None
+    train: NDArray | None
+    reference: NDArray
 
 
 def energies(model: Any, X: Any) -> NDArray:
@@ -111,19 +112,20 @@ def tasks_of(
     return tasks
 
 
-def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Tail]:
-    """Fit a copy of a member as a task says; return it and the tail of its energies."""
+def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Tail, NDArray]:
+    """Fit a copy of a member as a task says; return it, its tail, and that of its references."""
     model = clone(member)
     seed_unseeded(model, task.seed)
+    hold_out_nothing(model)
     labels = y if getattr(member, "_uses_labels", False) else None
     if task.train is None:
         model.fit(_taken_by(model, X), labels)
     else:
         rows = _taken_by(model, _rows(X, task.train))
         model.fit(rows, None if labels is None else labels[task.train])
-    tail = Tail()
-    tail.learn(torch.from_numpy(energies(model, _rows(X, task.reference))))
-    return model, tail
+    tail, known = Tail(), torch.from_numpy(energies(model, _rows(X, task.reference)))
+    tail.learn(known)
+    return model, tail, tail(known).numpy()
 
 
 def _taken_by(model: Any, X: Any) -> Any:

@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.ensemble import IsolationForest
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -30,41 +28,17 @@ from skgenad._core.detector import SCORING_CHUNK
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
+from skgenad._core.sentinels import without_sentinels
+from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
 from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import draw_seed
-from skgenad.likelihoods.mahalanobis import Mahalanobis
 from skgenad.neighbors._search import share
-from skgenad.neighbors.kernel_denoiser import KernelDenoiser
-from skgenad.neighbors.neighbors import Neighbors
 
 from ._combine import COMBINE
-from ._files import dismantle_committee, rebuild_committee
+from ._defaults import default_members, robust_members
+from ._files import TABLE
 from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
-
-
-def default_members() -> list[tuple[str, Any]]:
-    """Members of ``Committee(members=None)``, unfitted."""
-    return [
-        ("neighbors", Neighbors()),
-        ("nearest", Neighbors(n_neighbors=1, standardize="mixed")),
-        ("local", Neighbors(scale="local")),
-        ("kernel", KernelDenoiser(standardize="mixed")),
-    ]
-
-
-def robust_members() -> list[tuple[str, Any]]:
-    """Members of ``Committee(members="robust")``, unfitted.
-
-    None of them can be talked into a small cluster of anomalies, as those with a scale of the
-    neighbourhood's own are.
-    """
-    return [
-        ("neighbors", Neighbors()),
-        ("wide", Neighbors(n_neighbors=20)),
-        ("distance", Mahalanobis()),
-        ("forest", IsolationForest()),
-    ]
 
 
 def _is_pair(pair: Any) -> bool:
@@ -98,10 +72,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         Number of folds, at least 2, in which members without leave-one-out scores are fitted; the
         default members have such scores. Each fold's model is calibrated by the rows of its fold,
         and their tails are averaged.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     n_jobs : int, default=None
         Models to fit at the same time, by joblib; None: 1, -1: one per core.
     random_state : int, RandomState or None, default=None
@@ -120,7 +94,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes. There only with a member with ``use_labels=True``.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     n_features_in_ : int
@@ -148,7 +122,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     Members that search among the same training rows share one search. Their own thresholds
     (`contamination`) and `warm_start` have no influence.
 
-    ``save`` needs members that have a ``save`` themselves; pickle and joblib work with all.
+    ``save`` takes members that :func:`skgenad.save` takes, as those of this package and
+    scikit-learn's; pickle and joblib work with all.
 
     References
     ----------
@@ -175,6 +150,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     array([1])
     """
 
+    _table = TABLE
     _parameter_constraints: ClassVar[dict] = {
         "members": [list, tuple, StrOptions({"robust"}), None],
         "combine": [StrOptions(set(COMBINE))],
@@ -192,8 +168,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         combine: str = "mean",
         weights: Sequence[float] | None = None,
         folds: int = 2,
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -304,16 +280,27 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     # ---- fit ------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
+    ) -> Self:
         """Fit every member, out of sample, and take the units of their scores.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Training rows, at least 2, taken as normal but for the share `contamination`; of very
-            many the threshold looks at 100,000.
+            Training rows, at least 2, taken as normal but for the share `contamination`.
         y : array-like of shape (n_samples,), default=None
             Classes of the rows for members with ``use_labels=True``; all others ignore it.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
 
         Returns
         -------
@@ -332,38 +319,40 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             X, codes = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
             self._image_shape = shape_of(voters)
             self.seed_ = draw_seed(self.random_state)
-            train, codes, held_out = self._split_calibration(X, codes)
+            train, codes, held_out = self._split_calibration(X, codes, groups, calibration)
+            if self._image_shape is None:
+                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
             labels = None if codes is None else self.classes_[codes]
-            self._members = self._learn(voters, train, labels, codes)
+            self._members, tails = self._learn(voters, train, labels, codes)
             self._share_searches()
             self._weights = weights
             # What the members were made from: `set_params` may change them before a `save`.
-            now = self.get_params(deep=False)
-            self._fitted_parameters = {
-                name: clone(value, safe=False) for name, value in now.items()
-            }
+            self._fitted_parameters = clone_of_parameters(self)
             tables = [table for member in self._members for table in member.history]
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-            self.calibration_scores_ = None
-            if held_out is not None:
-                self.calibration_scores_ = np.sort(self._score(held_out))
-            self._set_offset(X)
+            self._set_threshold(X, held_out, None if tails is None else self._combined(tails))
         return self
 
     def _learn(
         self, voters: Named, train: NDArray, labels: NDArray | None, codes: NDArray | None
-    ) -> list[Member]:
+    ) -> tuple[list[Member], NDArray | None]:
+        """Fit members, and give tails (n, members) of training rows by models without them."""
         tasks = tasks_of(voters, len(train), self.folds, self.seed_, codes)
         rows = self._for_members(train)
         calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
         members = [Member(name) for name, _ in voters]
+        # Of very many rows some are references, the same ones for all members.
+        seen = np.unique(np.concatenate([task.reference for task in tasks]))
+        tails = np.empty((len(seen), len(voters)))
         with tqdm(tasks, desc="members", disable=not self.verbose) as bar:
-            for task, (model, tail) in zip(bar, parallel(calls), strict=True):
+            for task, (model, tail, known) in zip(bar, parallel(calls), strict=True):
                 bar.set_postfix_str(members[task.member].name, refresh=False)
                 members[task.member].models.append(model)
                 members[task.member].tails.append(tail)
-        return members
+                tails[np.searchsorted(seen, task.reference), task.member] = known
+        out_of_sample = all(t.train is not None or leaves_out(voters[t.member][1]) for t in tasks)
+        return members, tails if out_of_sample else None
 
     def _for_members(self, X: NDArray) -> Any:
         """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
@@ -372,6 +361,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         if hasattr(self, "feature_names_in_"):
             return pd.DataFrame(X, columns=self.feature_names_in_)
         return X
+
+    @property
+    def _scores_training_rows(self) -> bool:
+        return True
 
     @property
     def _uses_labels(self) -> bool:
@@ -384,7 +377,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     # ---- score ----------------------------------------------------------------------------
 
     def _score(self, X: NDArray) -> NDArray:
-        return -COMBINE[self._fitted_parameters["combine"]](self._tails(X), self._weights)
+        return self._combined(self._tails(X))
+
+    def _combined(self, tails: NDArray) -> NDArray:
+        return -COMBINE[self._fitted_parameters["combine"]](tails, self._weights)
 
     def _tails(self, X: NDArray) -> NDArray:
         """Minus log tail probabilities (n, members) of rows, chunk by chunk for shared searches."""
@@ -423,22 +419,22 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     # ---- files ----------------------------------------------------------------------------
 
-    def _dismantle(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        return dismantle_committee(self)
-
     @classmethod
-    def _rebuild(
-        cls, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
-    ) -> Any:
-        return rebuild_committee(cls, document, arrays, device)
+    def _parameters_of_file(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        members = parameters.get("members")
+        if isinstance(members, list):  # format 2 has lists in place of pairs
+            parameters = {**parameters, "members": [tuple(pair) for pair in members]}
+        return parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if hasattr(self, "_members"):  # pickles made on another device hold a copy for each
+        if "_members" in self.__dict__:  # pickles made on another device hold a copy for each
             self._share_searches()
 
     def _settle(self) -> None:
-        for member in self._members:
-            for model in member.models:
-                model._settle()
+        names, read = [name for name, _ in self._voters()[0]], [m.name for m in self._members]
+        # Those of a committee without a list of members are what they were in the version that
+        # wrote.
+        if isinstance(self.members, list) and read != names:
+            raise ValueError(f"members {read} where the parameters have {names}")
         self._share_searches()

@@ -7,20 +7,30 @@ first out of the second, `PyODInterface` the second out of the first.
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skgenad._core.forks import leave_parents_threads
+from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.rows import validate_rows
+from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
+from skgenad._tensors.seeds import draw_seed
+from skgenad._tensors.settings import own_settings
+
+from ._files import PYOD
+from ._globals import (
+    chance_in,
+    own_globals,
+    seed_globals,
+    seed_parts,
+    uses_globals,
+    without_chance,
+)
 
 if TYPE_CHECKING:
     from ._interface import PyODInterface
@@ -28,13 +38,15 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(OutlierMixin, BaseEstimator):
+class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
-    searched over and put into a pipeline. Some detectors of pyod draw from the global generators
-    of numpy and torch, or seed them when they are constructed; fitting here leaves the global
-    generators as they were.
+    searched over and put into a pipeline. What it draws is decided by its ``random_state``, and
+    global generators are left alone. pyod's networks know no other: they seed the generators of
+    torch, numpy and Python when they are constructed and fitted. These are fitted one after
+    another, and the generators are put back; meanwhile, what other threads draw from them is
+    changed. Scoring changes nothing.
 
     Parameters
     ----------
@@ -43,7 +55,8 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         ``n_features`` (DeepSVDD has one) is set to the number of columns in `fit`.
     random_state : int, RandomState instance or None, default=None
         Seeds the detector, whether it has a ``random_state`` of its own or draws from global
-        generators. None leaves the parameters of `detector` as they are.
+        generators, and every ``random_state`` of its parts that is None. None leaves the parameters
+        of `detector` as they are.
 
     Attributes
     ----------
@@ -53,6 +66,8 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         Minus pyod's threshold: ``decision_function = score_samples - offset_``. pyod takes it from
         the scores of the training rows, for neighbour methods with each row left out; `predict`
         on the training rows can therefore flag another share than ``contamination``.
+    calibration_scores_ : ndarray
+        Sorted scores of the rows given to :meth:`calibrate`. There only after it.
     n_features_in_ : int
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -75,12 +90,20 @@ class PyODDetector(OutlierMixin, BaseEstimator):
     10
     """
 
+    _table = PYOD
+    _parameter_constraints: ClassVar[dict] = {
+        "detector": "no_validation",
+        "random_state": ["random_state"],
+    }
+
     def __init__(self, detector: Any, *, random_state: Any = None) -> None:
         self.detector = detector
         self.random_state = random_state
 
     def __sklearn_clone__(self) -> PyODDetector:
-        with global_seeds(None):  # clone calls a constructor, and pyod's may seed generators
+        with ExitStack() as stack:
+            if uses_globals(self.detector):  # clone calls a constructor, which may seed generators
+                stack.enter_context(own_globals(None))
             detector = clone(self.detector, safe=False)
         return type(self)(detector, random_state=clone(self.random_state, safe=False))
 
@@ -109,21 +132,85 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
                 "example KNN(). Detectors of scikit-learn have the right signs already."
             )
-        leave_parents_threads()
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        with global_seeds(self.random_state) as seed:
+        rows = self._validate(X, reset=True, ensure_min_samples=2)
+        seed = None if self.random_state is None else draw_seed(self.random_state)
+        draws_globally = uses_globals(self.detector)
+        with ExitStack() as stack:
+            stack.enter_context(own_settings())
+            if draws_globally:
+                stack.enter_context(own_globals(seed))
             detector = clone(self.detector)
             own = detector.get_params(deep=False)
             if "n_features" in own:
                 detector.set_params(n_features=rows.shape[1])
-            if seed is not None and "random_state" in own:
-                detector.set_params(random_state=seed)
-                # pyod's networks seed themselves when constructed, with their own default.
-                _seed_everything(seed)
+            if seed is not None:
+                if "random_state" in own:
+                    detector.set_params(random_state=seed)
+                    if draws_globally:
+                        # pyod's networks seed themselves when constructed, with their own default.
+                        seed_globals(seed)
+                seed_parts(detector, seed)
             detector.fit(rows)
+            # Few of those that draw in `fit` draw in scoring, too.
+            draws_from = "nothing"
+            if draws_globally:
+                draws_from = chance_in(detector.decision_function, rows[:2])
+        self._draws_from = draws_from
+        self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
+        self.__dict__.pop("calibration_scores_", None)
         return self
+
+    def calibrate(self, X: ArrayLike) -> PyODDetector:
+        """Take the threshold and the p-values from fresh normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows that the detector was not trained on. `predict` then flags the share
+            `contamination` of such rows; 0.1 where pyod's parameter is no number.
+
+        Returns
+        -------
+        self : PyODDetector
+            The detector. Its scores are what they were.
+        """
+        scores = np.sort(self.score_samples(X))
+        contamination = self.detector_.contamination
+        warn_if_unresolved(len(scores), contamination)
+        self.calibration_scores_, self.offset_ = scores, threshold_of(scores, contamination)
+        return self
+
+    def p_value(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Split-conformal p-values of the hypothesis that a row is normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,), float64
+            In (0, 1].
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`calibrate`: pyod's detectors hold no rows out.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "calibration_scores_"):
+            raise ValueError(
+                "p_value needs rows that were not trained on: call calibrate(X) with fresh normal "
+                "rows, or use ScoreDetector(PyODDetector(...)), which holds rows out."
+            )
+        return p_values_of(self.score_samples(X), self.calibration_scores_)
+
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
+        rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)
+        return rows.astype(np.float64, copy=False)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return how normal each row is: minus pyod's score, in the unit of the detector.
@@ -139,10 +226,9 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        leave_parents_threads()
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
-        # Scoring gets generators of its own as well, because some detectors of pyod draw in it.
-        with global_seeds(0):
+        rows = self._validate(X, reset=False)
+        # Some detectors of pyod draw in scoring, too, and torch's loaders of rows in any case.
+        with without_chance(self._draws_from):
             scores = self.detector_.decision_function(rows)
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
 
@@ -216,26 +302,3 @@ def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
     from ._interface import PyODInterface
 
     return PyODInterface(detector, contamination=contamination)
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-@contextlib.contextmanager
-def global_seeds(random_state: Any) -> Iterator[int | None]:
-    """Run a block under global generators of its own and put the caller's back afterwards."""
-    seed = None
-    if random_state is not None:
-        seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            if seed is not None:
-                _seed_everything(seed)
-            yield seed
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

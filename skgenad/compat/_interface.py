@@ -10,8 +10,11 @@ from pyod.models.base import BaseDetector
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from skgenad._core.calibration import hold_out_nothing, threshold_of, warn_if_unresolved
+from skgenad._core.versions import VersionedPickle
 
-class PyODInterface(BaseDetector):
+
+class PyODInterface(VersionedPickle, BaseDetector):
     """Give an outlier detector of scikit-learn, or one of ours, the interface of pyod.
 
     Made by `as_pyod`, which returns an instance that is also a ``pyod`` ``BaseDetector``. Only the
@@ -80,7 +83,9 @@ class PyODInterface(BaseDetector):
             The fitted detector.
         """
         self._set_n_classes(None)
-        self.detector_ = clone(self.detector).fit(X)
+        self.detector_ = clone(self.detector)
+        hold_out_nothing(self.detector_)
+        self.detector_.fit(X)
         self.decision_scores_ = self.decision_function(X)
         self._process_decision_scores()
         return self
@@ -100,6 +105,25 @@ class PyODInterface(BaseDetector):
         """
         check_is_fitted(self, ["detector_"])
         return -np.asarray(self.detector_.score_samples(X), dtype=np.float64)
+
+    def calibrate(self, X: ArrayLike) -> PyODInterface:
+        """Take the threshold from fresh normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows that the detector was not trained on.
+
+        Returns
+        -------
+        self : PyODInterface
+            The detector. `threshold_` and `labels_` are set anew, the scores are what they were.
+        """
+        scores = np.sort(-self.decision_function(X))
+        warn_if_unresolved(len(scores), self.contamination)
+        self.threshold_ = -threshold_of(scores, self.contamination)
+        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
+        return self
 
     def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
         """Fit and return the labels of the training rows.

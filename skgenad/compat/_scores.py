@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,17 +11,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import clone
 
+from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import clone_of_parameters
+from skgenad._core.training_rows import rows_and_units
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.device import shortened
-from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
+from skgenad._tensors.seeds import derived_seed, draw_seed
 
-from ._detector import global_seeds
+from ._files import SCORES
+from ._globals import chance_in, own_globals, seed_parts, uses_globals, without_chance
 
 
-class ScoreDetector(BaseDetector):
+class ScoreDetector(SavingMixin, BaseDetector):
     """Give any estimator with ``score_samples`` the contract of this package's detectors.
 
     scikit-learn's ``GaussianMixture``, ``KernelDensity``, ``IsolationForest``, ``OneClassSVM`` and
@@ -38,13 +42,14 @@ class ScoreDetector(BaseDetector):
     standardize : {"auto", "mixed"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
         sqrt(standard deviation * range / sqrt(12)).
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     random_state : int, RandomState or None, default=None
         Seed of the rows held out, and of every ``random_state`` of the estimator, nested ones too,
-        that is None; an estimator that draws from global generators gets some of its own.
+        that is None. An estimator whose code draws from global generators finds them seeded, one
+        such fit after another; they are put back, but other threads see it.
 
     Attributes
     ----------
@@ -53,7 +58,7 @@ class ScoreDetector(BaseDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     n_features_in_ : int
@@ -73,7 +78,7 @@ class ScoreDetector(BaseDetector):
     range, as the log density of a kernel without tails, counts as its lowest number.
 
     A threshold that the estimator has itself, and its parameter `contamination`, have no influence.
-    There is no `save`: an estimator of any kind needs pickle.
+    ``save`` takes estimators that :func:`skgenad.save` takes; pickle and joblib work with all.
 
     Examples
     --------
@@ -91,7 +96,9 @@ class ScoreDetector(BaseDetector):
 
     estimator_: Any
     _units: StandardUnits | None
+    _draws_from: str
 
+    _table = SCORES
     _parameter_constraints: ClassVar[dict] = {
         # `fit` checks it, with an error that says what to do.
         "estimator": "no_validation",
@@ -104,8 +111,8 @@ class ScoreDetector(BaseDetector):
         estimator: Any,
         *,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
@@ -115,7 +122,14 @@ class ScoreDetector(BaseDetector):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: object = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
+    ) -> Self:
         """Fit a clone of the estimator, and set the threshold.
 
         Parameters
@@ -124,6 +138,11 @@ class ScoreDetector(BaseDetector):
             Training rows, at least 2.
         y : object
             Ignored.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
 
         Returns
         -------
@@ -138,18 +157,25 @@ class ScoreDetector(BaseDetector):
         estimator = self._clone()
         with self._all_or_nothing():
             X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
+            self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
-            train, _, held_out = self._split_calibration(X, None)
-            mixed = self.standardize == "mixed"
-            self._units = StandardUnits.of(train, mixed=mixed) if self.standardize else None
+            train, _, held_out = self._split_calibration(X, None, groups, calibration)
+            names = getattr(self, "feature_names_in_", None)
+            train, units = rows_and_units(train, self.standardize, names)
+            self._units = units if self.standardize else None
             seed = derived_seed(self.seed_, 0)
-            seed_unseeded(estimator, seed)
-            with _surroundings(seed):
+            seed_parts(estimator, seed)
+            draws_globally = uses_globals(estimator)
+            # Rows are numpy's, whatever those of the caller are.
+            with ExitStack() as stack, config_context(array_api_dispatch=False):
+                if draws_globally:
+                    stack.enter_context(own_globals(seed))
                 self.estimator_ = estimator.fit(self._rows(train))
-            self.calibration_scores_ = None
-            if held_out is not None:
-                self.calibration_scores_ = np.sort(self._score(held_out))
-            self._set_offset(X)
+                self._draws_from = "nothing"
+                if draws_globally:
+                    some = self._rows(train[:2])
+                    self._draws_from = chance_in(self.estimator_.score_samples, some)
+            self._set_threshold(X, held_out)
         return self
 
     def _clone(self) -> Any:
@@ -161,7 +187,9 @@ class ScoreDetector(BaseDetector):
                 ". Pass for example GaussianMixture(); LocalOutlierFactor has scores of new rows "
                 "with novelty=True, and a detector of pyod with a PyODDetector around it."
             )
-        return clone(given)
+        model = clone(given)
+        hold_out_nothing(model)
+        return model
 
     def _rows(self, X: NDArray) -> NDArray:
         """Rows (n, d) as the estimator gets them, float64."""
@@ -169,7 +197,7 @@ class ScoreDetector(BaseDetector):
         return rows.astype(np.float64, copy=False)
 
     def _score(self, X: NDArray) -> NDArray:
-        with _surroundings(0):
+        with without_chance(self._draws_from), config_context(array_api_dispatch=False):
             scores = np.asarray(self.estimator_.score_samples(self._rows(X)), dtype=np.float64)
         limits = np.finfo(np.float64)
         return np.clip(shortened(torch.from_numpy(scores)).numpy(), limits.min, limits.max)
@@ -177,12 +205,6 @@ class ScoreDetector(BaseDetector):
     def _shape(self, reset: bool) -> Shape | None:
         return None
 
-
-@contextmanager
-def _surroundings(seed: int) -> Iterator[None]:
-    """Run a block with global generators of its own, and as for numpy's rows, which it gets.
-
-    Some estimators draw from global generators because they have no ``random_state``.
-    """
-    with global_seeds(seed), config_context(array_api_dispatch=False):
-        yield
+    def _settle(self) -> None:
+        if not hasattr(self.estimator_, "score_samples"):
+            raise ValueError(f"a {type(self.estimator_).__name__}, which has no scores")

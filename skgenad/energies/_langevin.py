@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.maps import tangent
 
 EnergyAndGrad = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -150,7 +151,7 @@ class Langevin:
             x = torch.add(x, gradient, alpha=-self.step_size)
             noise = self._noise_at(t)
             if noise > 0:
-                x.add_(torch.randn_like(x), alpha=noise)
+                x.add_(draws.randn_like(x), alpha=noise)
             x = _clamped(F.normalize(x, dim=1) if self.sphere else x, bounds)
         return ChainResult(x, torch.ones((), device=x.device))
 
@@ -177,13 +178,13 @@ class Langevin:
         accepted = torch.zeros((), device=x.device)
         for t in range(self.n_steps):
             noise = self._noise_at(t)
-            eps = torch.randn_like(x)
+            eps = draws.randn_like(x)
             new = x - self.step_size * gradient + noise * eps
             new_energy, new_gradient = energy_and_grad(new)
             # `back` and eps^2 give log q(x | new) - log q(new | x), q being the Gaussian proposal.
             back = (x - new + self.step_size * new_gradient).square().sum(dim=1) / noise**2
             log_ratio = energy - new_energy + 0.5 * (eps.square().sum(dim=1) - back)
-            accept = (torch.rand_like(log_ratio).log() < log_ratio) & _inside(new, bounds)
+            accept = (draws.rand_like(log_ratio).log() < log_ratio) & _inside(new, bounds)
             x = torch.where(accept[:, None], new, x)
             gradient = torch.where(accept[:, None], new_gradient, gradient)
             energy = torch.where(accept, new_energy, energy)
@@ -246,10 +247,10 @@ class ReplayBuffer(nn.Module):
         if not len(self.rows) or self.ratio == 0:
             return fresh
         n = len(fresh)
-        hit = torch.rand(n, 1, device=fresh.device) < self.ratio
+        hit = draws.rand(n, 1, device=fresh.device) < self.ratio
         if len(self.rows) == self.size == n:
             return torch.where(hit, self.rows, fresh)
-        kept = self.rows[torch.randint(len(self.rows), (n,), device=fresh.device)]
+        kept = self.rows[draws.randint(len(self.rows), (n,), device=fresh.device)]
         return torch.where(hit, kept, fresh)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.distances import Distance
 from skgenad._tensors.model import Model, autoencoders_in
 
@@ -114,6 +115,8 @@ class NegativesModule(Model):
         Whether columns are pixels: their range is [0, 1], whatever the rows are.
     """
 
+    # Without bounds these are infinite.
+    unbounded = ("low", "high")
     low: Tensor
     high: Tensor
     mean_square: Tensor
@@ -148,6 +151,19 @@ class NegativesModule(Model):
         self.high.copy_(torch.ones(()) if self.pixels else rows.max(dim=0).values)
         self.mean_square.copy_(rows.square().mean())
 
+    def change_units(self, factor: Tensor, shift: Tensor) -> None:
+        """Bring the range of training rows to other units."""
+        if not self.pixels:
+            for bound in (self.low, self.high):
+                bound.copy_(bound * factor.to(bound) + shift.to(bound))
+
+    def resume(self, rows: Tensor) -> None:
+        """Widen the range of training rows to that of further ones (n, d)."""
+        if not self.pixels:
+            self.low.copy_(torch.minimum(self.low, rows.min(dim=0).values))
+            self.high.copy_(torch.maximum(self.high, rows.max(dim=0).values))
+        self.mean_square.copy_(torch.maximum(self.mean_square, rows.square().mean()))
+
     def is_steady_when_full(self) -> bool:
         """Whether a step does the same from now on: buffers grow until they are full."""
         buffers = [part for part in self.modules() if isinstance(part, ReplayBuffer)]
@@ -179,7 +195,7 @@ class NegativesModule(Model):
 
     def uniform_rows(self, n: int) -> Tensor:
         """Rows (n, d) drawn uniformly within the range of the training rows."""
-        share = torch.rand(n, len(self.low), device=self.low.device, dtype=self.low.dtype)
+        share = draws.rand(n, len(self.low), device=self.low.device, dtype=self.low.dtype)
         return torch.lerp(self.low, self.high, share)
 
     def on_rows(self) -> EnergyAndGrad:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.maps import AutoencoderNet
 
@@ -137,7 +138,7 @@ class RecoveryModule(NegativesModule):
         """
         manifold = self.manifolds[k]
         if manifold.spherical:
-            z = torch.randn(n, self.latent_dims[k], device=self.low.device)
+            z = draws.randn(n, self.latent_dims[k], device=self.low.device)
             return F.normalize(z, dim=1)
         return manifold.encode(self.uniform_rows(n))
 
@@ -145,9 +146,9 @@ class RecoveryModule(NegativesModule):
         """Project and diffuse rows on the k-th manifold (eq. 5), a noise magnitude per row."""
         manifold = self.manifolds[k]
         low, high = self.settings.noise_range
-        sigma = low + (high - low) * torch.rand(len(x), 1, device=x.device)
+        sigma = low + (high - low) * draws.rand(len(x), 1, device=x.device)
         z = manifold.encode(x)
-        z_noisy = z + sigma * torch.randn_like(z)
+        z_noisy = z + sigma * draws.randn_like(z)
         if manifold.spherical:
             z_noisy = F.normalize(z_noisy, dim=1)
         return RecoveryEnergy(self.base, manifold, z_noisy, 0.5 / sigma.square())

@@ -30,6 +30,7 @@ from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._detector import EnergyBasedDetector
@@ -141,14 +142,14 @@ class EBM(EnergyBasedDetector):
         Whether the learning rate falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step, and chains.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -171,7 +172,7 @@ class EBM(EnergyBasedDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -245,8 +246,8 @@ class EBM(EnergyBasedDetector):
         schedule: str = "cosine",
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -299,6 +300,10 @@ class EBM(EnergyBasedDetector):
             chain, pixels, lambda noise: PIXEL_STEP if pixels else noise**2 / 2
         )
         return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
+
+    @property
+    def _sees_constants(self) -> bool:
+        return False
 
     def _stages(self, module: EBMModel) -> list[Stage]:
         return [
@@ -361,7 +366,7 @@ class EBM(EnergyBasedDetector):
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 
         def draw(n: int) -> Tensor:
-            module = self.module_
+            module = still(self.module_)
             return module.visible_chain(module.uniform_rows(n), int(n_steps))
 
         return draw_rows(self, n_samples, random_state, draw)

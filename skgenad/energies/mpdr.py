@@ -45,6 +45,8 @@ from skgenad._tensors.networks import Networks
 from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad._tensors.seeds import seeded
+from skgenad._tensors.settings import own_settings
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from . import _papers
@@ -227,14 +229,14 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training its energy, on its manifolds.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -257,7 +259,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -345,8 +347,8 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         schedule: str = "cosine",
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -622,6 +624,10 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             energy.network == manifold.network and latent_dim == manifold.latent_dims(networks)[0]
         )
 
+    @property
+    def _sees_constants(self) -> bool:
+        return isinstance(ENERGY_SLOT.read(self._fitted_parameters["energy"]), Reconstruction)
+
     def _check_reconstruction(self) -> bool:
         energy = getattr(self, "_fitted_parameters", vars(self))["energy"]
         if not isinstance(ENERGY_SLOT.read(energy), Reconstruction):
@@ -661,7 +667,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 
         return draw_rows(
-            self, n_samples, random_state, lambda n: self.module_.sample(n, int(n_steps))
+            self, n_samples, random_state, lambda n: still(self.module_).sample(n, int(n_steps))
         )
 
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
@@ -709,7 +715,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
                 "on_manifold_score draws points uniformly on a sphere; it needs a manifold that is "
                 "an autoencoder with latent_space='sphere'."
             )
-        with seeded(self.seed_, self.device_), torch.inference_mode():
+        with own_settings(), seeded(self.seed_, self.device_), torch.inference_mode():
             n_points = max(_MANIFOLD_ROWS, len(X))
             on_points = module.on_manifold_energies(n_points, self._chunk_size)
         energies = np.concatenate([self._energies(X), on_points.numpy()])

@@ -43,9 +43,11 @@ from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
+from skgenad._tensors import draws
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad._tensors.model import Model
 from skgenad._tensors.reconstruction import ReconstructionEnergy
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from . import _papers
@@ -178,7 +180,7 @@ class NAEModel(NegativesModule):
 
     def prior(self, n: int) -> Tensor:
         """Latent vectors (n, d_z) of q_0: uniform on the sphere or standard normal."""
-        z = torch.randn(n, self.latent_dim, device=self.low.device)
+        z = draws.randn(n, self.latent_dim, device=self.low.device)
         return F.normalize(z, dim=1) if self.base.net.spherical else z
 
     def take_over(self, other: Model) -> None:
@@ -262,14 +264,14 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues its second stage, in its first fit's units.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -294,7 +296,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -387,8 +389,8 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         schedule: str = "cosine",
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -587,5 +589,5 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             self,
             n_samples,
             random_state,
-            lambda n: self.module_.sample(n, latent_steps, visible_steps),
+            lambda n: still(self.module_).sample(n, latent_steps, visible_steps),
         )

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 
 from ._logistics import LogisticMixture, n_parameters
@@ -96,7 +97,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         self.first, self.second = conv(2 * width, width), conv(2 * width, 2 * width)
         self.beside = nn.Conv2d(2 * n_beside, width, 1) if n_beside else None
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = draws.Dropout2d(dropout)
 
     def forward(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
         """Map (n, width, H, W) with maps (n, n_beside, H, W) to (n, width, H, W)."""

@@ -19,22 +19,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skgenad._core.departures import cost_of
+from skgenad._tensors import draws
 from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.chunks import chunks_of
-from skgenad._tensors.device import precise
+from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import seeded
 
-# In energies a column that was constant in training counts as if it had this standard deviation:
-# any other value, which standardised units put at a distance of 1, is 100 deviations away.
-_CONSTANT_DEVIATION = 0.01
 # Images that `sample` draws at once.
 _SAMPLE_CHUNK = 256
 
 
 def _some(rows: Tensor) -> Tensor:
     """Draw as many random rows as a pass that needs no gradient takes."""
-    chosen = torch.randperm(len(rows), device=rows.device)[: len(chunks_of(rows)[0])]
+    chosen = draws.randperm(len(rows), device=rows.device)[: len(chunks_of(rows)[0])]
     return rows[chosen]
 
 
@@ -137,7 +136,7 @@ class ColumnDensity(FlowDensity):
         """Make the flow that the weights of a file belong to, before these are loaded."""
         varies = state_dict.get(f"{prefix}varies")
         if varies is not None and varies.shape == self.varies.shape:
-            with seeded(0):  # the weights drawn here are all replaced, by a load
+            with seeded(0), own_draws():  # all weights drawn here are replaced, by a load
                 self._build(varies)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -160,8 +159,7 @@ class ColumnDensity(FlowDensity):
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,), in nats, and what leaving a constant costs."""
-        departure = precise((x - self.constants) * ~self.varies) / _CONSTANT_DEVIATION
-        return super().energy(x) + 0.5 * departure.square().sum(dim=1)
+        return super().energy(x) + cost_of((x - self.constants) * ~self.varies)
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows; constant columns stay constant."""
@@ -223,7 +221,7 @@ class PixelDensity(FlowDensity):
 
     def dequantized(self, x: Tensor) -> Tensor:
         """Rows (n, d) in [-1/2, 1/2) of pixels in [0, 1]."""
-        u = torch.rand_like(x) if self.training else 0.5
+        u = draws.rand_like(x) if self.training else 0.5
         return ((self.n_levels - 1) * x + u) / self.n_levels - 0.5
 
     def prepare(self, rows: Tensor, labels: Tensor | None) -> None:

@@ -241,7 +241,8 @@ class NormalizedRotation(FlowLayer):
 def random_rotation(n: int) -> Tensor:
     """Draw an orthogonal matrix (n, n) uniformly."""
     q, r = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))
-    return (q * r.diagonal().sign()).to(torch.get_default_dtype())
+    # The type that the layers beside it are made in, whatever decides it.
+    return (q * r.diagonal().sign()).to(torch.empty(0).dtype)
 
 
 class Squeeze(FlowLayer):

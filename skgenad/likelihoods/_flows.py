@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 
 from ._couplings import Elementwise, conv_coupling, dense_coupling
@@ -157,8 +158,8 @@ class ClassPrior(nn.Module):
 
     def sample(self, n: int) -> Tensor:
         """Draw codes (n, ...)."""
-        means = self.means[torch.randint(len(self.means), (n,), device=self.means.device)]
-        return means + torch.randn_like(means)
+        means = self.means[draws.randint(len(self.means), (n,), device=self.means.device)]
+        return means + draws.randn_like(means)
 
 
 class Flow(nn.Module):
@@ -254,7 +255,7 @@ class Flow(nn.Module):
         """Draw `n` rows (n, d)."""
         like = next(self.parameters())
         shapes = [scale.code_shape for scale in self.scales]
-        draw = [torch.randn(n, *s, device=like.device, dtype=like.dtype) for s in shapes]
+        draw = [draws.randn(n, *s, device=like.device, dtype=like.dtype) for s in shapes]
         if self.prior is not None:
             draw[-1] = self.prior.sample(n)
         return self.decode(draw)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skgenad._tensors import draws
+
 # Bounds of the logs of scales: below the first all mass of a pixel is at one of 256 levels, and
 # above the second at the outer two.
 _LOG_SCALES = (-7.0, 7.0)
@@ -92,7 +94,7 @@ class LogisticMixture(NamedTuple):
 
     def sample(self, n_levels: int | None = None) -> Tensor:
         """Draw (n, C, H, W): numbers, or the nearest to them of `n_levels` in [-1, 1]."""
-        noise = -torch.log(-torch.log(torch.rand_like(self.logits).clamp(1e-20, 1 - 1e-7)))
+        noise = -torch.log(-torch.log(draws.rand_like(self.logits).clamp(1e-20, 1 - 1e-7)))
         chosen = (self.logits + noise).argmax(dim=1, keepdim=True)  # (n, 1, H, W)
         own = F.one_hot(chosen, self.logits.shape[1]).movedim(-1, 1).to(self.means)  # n K 1 H W
         means, scales = ((t * own).sum(dim=1) for t in (self.means, self.log_scales.exp()))
@@ -100,7 +102,7 @@ class LogisticMixture(NamedTuple):
         x = torch.zeros_like(means)
         for channel in range(x.shape[1]):
             mean = means[:, channel] + (slopes[:, channel] * x).sum(dim=1)
-            u = torch.rand_like(mean).clamp(1e-6, 1 - 1e-6)
+            u = draws.rand_like(mean).clamp(1e-6, 1 - 1e-6)
             value = mean + scales[:, channel] * torch.logit(u)
             if n_levels is not None:
                 steps = (n_levels - 1) / 2

@@ -11,15 +11,14 @@ where r is added to the variances, so that more rows are learned by adding their
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import torch
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+from skgenad._tensors import draws
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -33,6 +32,24 @@ from ._covariance import Axes, squared_length
 MOST_AXES = 64
 # Rows whose outer products with themselves are summed at once.
 _CHUNK = 1024
+
+
+class _QuietMixture(GaussianMixture):
+    """A mixture that does not warn if EM ended early: `has_converged` says it.
+
+    The filters of warnings are the process's: other threads would see a change of them.
+    """
+
+    has_converged = False
+
+    @property
+    def converged_(self) -> bool:
+        """Always true, which is what EM looks at before it warns."""
+        return True
+
+    @converged_.setter
+    def converged_(self, value: bool) -> None:
+        self.has_converged = bool(value)
 
 
 class OneMixture(DerivingModule, PreciseModule):
@@ -91,17 +108,17 @@ class OneMixture(DerivingModule, PreciseModule):
     def learn(self, rows: Tensor, n_rows: int, max_iter: int, seed: int) -> None:
         """Fit to rows (m, d) that stand for `n_rows`, by EM from the clusters of k-means."""
         m, K = len(rows), len(self.counts)
-        fitted = GaussianMixture(
-            min(K, max(1, m // (rows.shape[1] + 1))),
+        # Of rows that are copies of few others, k-means would leave clusters empty, with a warning.
+        most = min(m // (rows.shape[1] + 1), len(rows.unique(dim=0)))
+        fitted = _QuietMixture(
+            min(K, max(1, most)),
             reg_covar=self.regularization,
             max_iter=max_iter,
             random_state=seed,
         )
         try:
             # Rows are numpy's, which the start by k-means wants, whatever the caller's are.
-            with config_context(array_api_dispatch=False), warnings.catch_warnings():
-                # `converged` says it, and copies among the rows may leave clusters empty.
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with config_context(array_api_dispatch=False):
                 fitted.fit(rows.numpy())
         except ValueError as error:
             raise ValueError(
@@ -116,7 +133,7 @@ class OneMixture(DerivingModule, PreciseModule):
         counts = n_rows * weights
         self.keep(Mixture(counts, means, counts[:, None, None] * covariances))
         self.n_iter.fill_(fitted.n_iter_)
-        self.converged.fill_(bool(fitted.converged_))
+        self.converged.fill_(fitted.has_converged)
 
     def add(self, rows: Tensor, n_rows: int) -> None:
         """Add rows (m, d) that stand for `n_rows`, each to the components it may come from."""
@@ -148,11 +165,11 @@ class OneMixture(DerivingModule, PreciseModule):
 
     def sample(self, n: int) -> Tensor:
         """Draw rows (n, d) on the CPU, in float64."""
-        chosen = torch.multinomial(self.moments.weights, n, replacement=True)
+        chosen = draws.multinomial(self.moments.weights, n)
         rows = self.moments.means[chosen]
         for k, axes in enumerate(self.axes):
             own = chosen == k
-            noise = torch.randn(int(own.sum()), rows.shape[1], dtype=torch.float64)
+            noise = draws.randn(int(own.sum()), rows.shape[1], dtype=torch.float64)
             rows[own] += noise @ axes.root
         return rows
 
@@ -209,7 +226,7 @@ class GaussianMixturesModel(PreciseModule, Model):
             self.levels.copy_(rows[0])
             self.varies.copy_((rows != rows[0]).any(dim=0))
         if n > self.max_rows:
-            rows = rows[torch.randperm(n)[: self.max_rows].to(rows.device)]
+            rows = rows[draws.randperm(n)[: self.max_rows].to(rows.device)]
         # What was constant in the first rows stays a column of its own.
         z = self._known(rows).cpu().double()
         if is_first:
@@ -221,6 +238,13 @@ class GaussianMixturesModel(PreciseModule, Model):
         if self.rest is not None:
             self.rest.add(others, n)
 
+    @torch.no_grad()
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        for mixture in [*self.mixtures, *([] if self.rest is None else [self.rest])]:
+            mixture.counts.mul_(factor)
+            mixture.scatters.mul_(factor)
+
     def _learn(self, z: Tensor, n: int) -> None:
         """Learn the first rows (m, d), which stand for `n`, and their axes if columns are many."""
         if self.rest is not None:
@@ -230,7 +254,7 @@ class GaussianMixturesModel(PreciseModule, Model):
             self.rotation.copy_(torch.linalg.eigh(covariance).eigenvectors.flip(1))
         leading, others = self._parts(z)
         for mixture in self.mixtures:
-            seed = int(torch.randint(2**31 - 1, ()))
+            seed = draws.seed()
             mixture.learn(leading, n, self.max_iter, seed)
         if self.rest is not None:
             self.rest.keep(Mixture.of(others, torch.full((len(z), 1), n / len(z)).double()))
@@ -279,9 +303,9 @@ class GaussianMixturesModel(PreciseModule, Model):
 
     def sample(self, n: int) -> Tensor:
         """Draw rows (n, d) on the CPU, in float64; constant columns stay constant."""
-        chosen = torch.randint(len(self.mixtures), (n,))
-        draws = torch.stack([mixture.sample(n) for mixture in self.mixtures])
-        rows = draws[chosen, torch.arange(n)]
+        chosen = draws.randint(len(self.mixtures), (n,))
+        each = torch.stack([mixture.sample(n) for mixture in self.mixtures])
+        rows = each[chosen, torch.arange(n)]
         if self.rest is not None:
             rows = self._columns(rows, self.rest.sample(n))
         return torch.where(self.varies.cpu(), rows, self.levels.cpu().double())

@@ -42,20 +42,19 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         with ``standardize=False``).
     max_iter : int, default=100
         The most steps of EM in `fit`, at least 1; `converged_` says whether they were enough.
-        Later calls of `partial_fit` take one step.
+        Most later calls of `partial_fit` take one step.
     max_rows : int, default=5000
         The most rows that a fit or a later `partial_fit` learns from, at least 2: of more, so many
         are drawn at random. It bounds memory and time.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, as `partial_fit`
-        does.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -80,7 +79,7 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -115,8 +114,8 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
 
     `partial_fit` adds rows to those seen: each new row counts for the components by its
     probability under the mixture that there is (one step of incremental EM, Neal and Hinton, 1998),
-    and soft counts, means and scatters are added up. Units, principal axes and the number of
-    components stay those of the first fit.
+    and soft counts, means and scatters are added up. Whenever rows have doubled, the mixtures are
+    fitted anew to those that were kept.
 
     References
     ----------
@@ -152,8 +151,8 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         max_iter: int = 100,
         max_rows: int = 5000,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -168,6 +167,10 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_rows
 
     def _make_module(self, n_features: int) -> GaussianMixturesModel:
         given: Any = self.n_components

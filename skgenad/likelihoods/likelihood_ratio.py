@@ -22,15 +22,19 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
+from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape, image_shape_of
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import clone_of_parameters
 from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 
 from ._outliers import OutlierObjective
 from ._png import PNGModel
+from ._ratio_files import TABLE, check_models
 from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
@@ -42,7 +46,7 @@ _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
 
 
-class LikelihoodRatio(BaseDetector):
+class LikelihoodRatio(SavingMixin, BaseDetector):
     """Detect anomalies by the ratio of two likelihoods (Schirrmeister et al., 2020).
 
     The likelihood of a row is dominated by what all rows of its kind have in common: of images, by
@@ -81,10 +85,10 @@ class LikelihoodRatio(BaseDetector):
     finetune : bool, default=True
         Whether training of the specific model begins from the general one's weights, and in its
         units of columns. False only where both have weights, and the specific one is not frozen.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     random_state : int, RandomState or None, default=None
         Seed of the rows held out, of shuffled columns, and of models with ``random_state=None``.
 
@@ -98,7 +102,7 @@ class LikelihoodRatio(BaseDetector):
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     classes_ : ndarray of shape (n_classes,)
         Labels of the classes. There only with a detector with ``use_labels=True``.
     seed_ : int
@@ -128,9 +132,8 @@ class LikelihoodRatio(BaseDetector):
     In a pipeline `X_general` reaches this estimator through metadata routing, with
     ``set_fit_request(X_general=True)``, or as the fit parameter ``<step>__X_general``.
 
-    There is no ``save`` of the two models in one file: `detector_` and `general_` have their own,
-    and a `LikelihoodRatio` of both, frozen, has only a threshold to set in `fit`. Pickle and joblib
-    work.
+    ``save`` takes models that :func:`skgenad.save` takes, as those of this package; pickle and
+    joblib work with all.
 
     References
     ----------
@@ -163,6 +166,7 @@ class LikelihoodRatio(BaseDetector):
     detector_: Any
     general_: Any
 
+    _table = TABLE
     _parameter_constraints: ClassVar[dict] = {
         "detector": [_MODEL, None],
         "general": [StrOptions({"png"}), _MODEL, None],
@@ -184,8 +188,8 @@ class LikelihoodRatio(BaseDetector):
         temperature: float = 1000,
         outlier_penalty: float | None = None,
         finetune: bool = True,
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.detector = detector
@@ -203,7 +207,13 @@ class LikelihoodRatio(BaseDetector):
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
-        self, X: ArrayLike, y: ArrayLike | None = None, X_general: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        X_general: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
     ) -> Self:
         """Fit the general model, then the specific one, and set the threshold.
 
@@ -216,6 +226,11 @@ class LikelihoodRatio(BaseDetector):
         X_general : array-like of shape (n_general, n_features), default=None
             Rows of the general distribution, normal ones among them or not, at least 2. None: the
             training rows with each column shuffled by itself.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
 
         Returns
         -------
@@ -230,8 +245,9 @@ class LikelihoodRatio(BaseDetector):
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
             self._image_shape = self._shape(reset=True)
+            self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
-            train, codes, held_out = self._split_calibration(X, labels)
+            train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
             specific, general = self._make_models()
             self._check_combinations(specific, general, X_general is not None)
             wide = self._general_rows(train, X_general)
@@ -241,32 +257,8 @@ class LikelihoodRatio(BaseDetector):
                 self.general_ = self._train_against(
                     clone(self.general_), wide, None, train, self.detector_, start=self.general_
                 )
-            self.calibration_scores_ = None
-            if held_out is not None:
-                self.calibration_scores_ = np.sort(self._score(held_out))
-            self._set_offset(X)
+            self._set_threshold(X, held_out)
         return self
-
-    def fit_predict(
-        self, X: ArrayLike, y: ArrayLike | None = None, X_general: ArrayLike | None = None
-    ) -> NDArray:
-        """Fit, and label the training rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Normal rows, at least 2.
-        y : array-like of shape (n_samples,), default=None
-            Classes of the rows if the detector has ``use_labels=True``; else ignored.
-        X_general : array-like of shape (n_general, n_features), default=None
-            Rows of the general distribution.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            1 for normal rows and -1 for anomalies, of type int.
-        """
-        return self.fit(X, y, X_general).predict(X)
 
     @property
     def _template(self) -> Any:
@@ -296,6 +288,7 @@ class LikelihoodRatio(BaseDetector):
         for number, model in enumerate((specific, general)):
             if not _is_frozen(model):
                 seed_unseeded(model, derived_seed(self.seed_, number))
+                hold_out_nothing(model)
         return specific, general
 
     def _png(self) -> PNGModel:
@@ -393,6 +386,11 @@ class LikelihoodRatio(BaseDetector):
             return rows
         chosen = np.random.RandomState(self.seed_).choice(len(rows), n_seen, replace=False)
         return rows[chosen]
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        check_models(self)
 
     # ---- score ----------------------------------------------------------------------------
 

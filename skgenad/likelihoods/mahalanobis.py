@@ -28,6 +28,8 @@ from torch import Tensor
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
+from skgenad._core.units import StandardUnits
+from skgenad._tensors import draws
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -83,6 +85,13 @@ class MahalanobisModel(DerivingModule, PreciseModule, Model):
     def moments(self) -> TiedMoments:
         """Moments of all rows so far."""
         return TiedMoments(precise(self.counts), precise(self.means), precise(self.scatter))
+
+    @torch.no_grad()
+    def change_units(self, factor: Tensor, shift: Tensor) -> None:
+        """Bring the moments to other units."""
+        factor, shift = precise(factor), precise(shift)
+        self.means.copy_((self.counts > 0)[:, None] * (precise(self.means) * factor + shift))
+        self.scatter.copy_(precise(self.scatter) * torch.outer(factor, factor))
 
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
@@ -169,8 +178,8 @@ class TiedMixture:
 
     def sample(self, n: int) -> Tensor:
         """Rows (n, number of columns used)."""
-        means = self.means[torch.multinomial(self.weights, n, replacement=True)]
-        return means + torch.randn_like(means) @ self.root
+        means = self.means[draws.multinomial(self.weights, n)]
+        return means + draws.randn_like(means) @ self.root
 
 
 class Mahalanobis(ClosedFormDetector):
@@ -191,17 +200,16 @@ class Mahalanobis(ClosedFormDetector):
         How far, in [0, 1], covariances are drawn to a multiple of the identity with the same mean
         variance. 0: the empirical covariance. "auto": the oracle approximating shrinkage (OAS),
         for rows that are not many more than columns.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). Without shrinkage distances do not depend on
-        it.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+        sqrt(standard deviation * range / sqrt(12)), "frozen" as in the guide. Without shrinkage
+        distances do not depend on it.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -228,7 +236,7 @@ class Mahalanobis(ClosedFormDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -258,8 +266,7 @@ class Mahalanobis(ClosedFormDetector):
     ``shrinkage="auto"`` or ``calibration_fraction`` make up for it.
 
     `partial_fit` adds up counts, means and scatters: any division into batches gives the moments of
-    all rows, but for rounding. Units are those of the first batch, and of a column that is constant
-    there later batches tell no more than whether values are below, at or above that constant.
+    all rows, but for rounding and, with shrinkage, units that are those of fewer rows.
 
     ``y`` is one array: where it holds classes it cannot hold anomaly labels, so that scorers and
     `NormalOnlyCV`, which want those, do not go together with ``use_labels=True``.
@@ -308,8 +315,8 @@ class Mahalanobis(ClosedFormDetector):
         relative: bool = False,
         shrinkage: float | str = 0.0,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -323,6 +330,9 @@ class Mahalanobis(ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    def _begins_anew(self, before: StandardUnits) -> bool:
+        return False  # sums are brought to other units
 
     def _make_module(self, n_features: int) -> MahalanobisModel:
         n_classes = len(self.classes_) if self.use_labels else 1

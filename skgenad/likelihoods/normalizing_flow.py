@@ -18,19 +18,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._core.checks import Interval, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adam
 from skgenad._extras import require
+from skgenad._tensors import draws
 from skgenad._tensors.device import precise, shortened
+from skgenad._tensors.twins import PreciselyScored
 
 from ._densities import ColumnDensity, FlowDensity
 from ._detector import FlowDetector
 
 
-class SplineFlow(nn.Module):
+class SplineFlow(PreciselyScored):
     """zuko's neural spline flow with the methods that `ColumnDensity` asks of a flow.
 
     Parameters
@@ -61,13 +63,13 @@ class SplineFlow(nn.Module):
         if self.training:
             return self(x)[:, None]
         # The result is computed in float64 and rounded: its last bits depend on a row's place.
-        state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        exact = {n: precise(v) if v.is_floating_point() else v for n, v in state.items()}
-        return shortened(torch.func.functional_call(self, exact, (precise(x),)))[:, None]
+        return shortened(self.precise_twin(precise(x)))[:, None]
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows."""
-        return self.net().sample((n,))
+        flow = self.net()
+        mean = flow.base.mean  # of standard normal codes: n rows of its type, on its device
+        return flow.transform.inv(draws.randn(n, *mean.shape, device=mean.device, dtype=mean.dtype))
 
     def initialize(self, x: Tensor) -> None:
         """Set nothing: no part of the flow depends on data before it is trained."""
@@ -98,16 +100,16 @@ class NormalizingFlow(FlowDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled first; "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). Splines bend what lies between -5 and 5 in
-        these units: only set it False for columns that are in such units already.
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled first ("mixed", "frozen": see guide). Splines bend
+        what lies between -5 and 5 in these units: only set it False for columns that are in such
+        units already.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -129,7 +131,7 @@ class NormalizingFlow(FlowDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -193,8 +195,8 @@ class NormalizingFlow(FlowDetector):
         learning_rate: float = 1e-3,
         batch_size: int = 128,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,

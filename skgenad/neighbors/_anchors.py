@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skgenad._tensors import draws
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import precise
 from skgenad._tensors.kernels import Copies
@@ -39,7 +40,7 @@ class Anchors(DerivingModule):
     @torch.no_grad()
     def take(self, rows: Tensor) -> None:
         """Add rows (n, d) to those so far, and keep a sample."""
-        keys = torch.cat([self.keys, torch.rand(len(rows), device=rows.device)])
+        keys = torch.cat([self.keys, draws.rand(len(rows), device=rows.device)])
         if len(keys) > self.most:
             kept = keys.topk(self.most).indices.sort().values
             old, new = kept[kept < len(self.rows)], kept[kept >= len(self.rows)]
@@ -59,6 +60,11 @@ class Anchors(DerivingModule):
     def squared_lengths(self) -> Tensor:
         """Squared lengths (m,) of the precise anchors."""
         return self.derived("lengths", lambda: self.precise_rows.square().sum(dim=1))
+
+    @torch.no_grad()
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many, of which they are a sample."""
+        self.keys = 1 - (1 - self.keys) / factor
 
     def places(self, x: Tensor) -> Tensor:
         """Places (n,) of an anchor that equals each row (n, d) in all bits, -1 if none does."""

@@ -26,6 +26,7 @@ from skgenad._core.anomaly_maps import ReconstructionMixin
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._tensors import draws
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.kernels import (
     kernel_log_density,
@@ -91,13 +92,17 @@ class KernelModel(PreciseModule, Model):
         for tail, column in zip(self.tails, errors.T, strict=True):
             tail.learn(column)  # type: ignore[operator]
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        self.anchors.weigh(factor)
+
     def _best_width(self) -> Tensor:
         """Width of the smallest leave-one-out reconstruction error on a log grid.
 
         The grid goes from half a small distance to the nearest anchor to the spread of all.
         """
         anchors = self.anchors.precise_rows
-        tried = anchors[torch.randperm(len(anchors), device=anchors.device)[:_MOST_TRIED]]
+        tried = anchors[draws.randperm(len(anchors), device=anchors.device)[:_MOST_TRIED]]
         itself = self.anchors.places(tried.float())
         distances = squared_distances(tried, anchors)
         distances[torch.arange(len(tried)), itself] = math.inf
@@ -160,8 +165,8 @@ class KernelModel(PreciseModule, Model):
 
     def sample(self, n: int) -> Tensor:
         """Rows (n, d) of the kernel density; constant columns stay constant."""
-        chosen = self.anchors.rows[torch.randint(len(self.anchors), (n,))]
-        return chosen + self.width.to(chosen) * self.varies * torch.randn_like(chosen)
+        chosen = self.anchors.rows[draws.randint(len(self.anchors), (n,))]
+        return chosen + self.width.to(chosen) * self.varies * draws.randn_like(chosen)
 
 
 class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector):
@@ -180,17 +185,16 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         Widths of kernels in units of h, each above 0, by whose residuals rows are scored.
     max_anchors : int, default=2000
         The most training rows, at least 2, that kernels are put around: a uniform sample.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
         without it those of large units decide alone. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -209,7 +213,7 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -239,7 +243,7 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
     as if they had not been trained on, `predict` flags the share `contamination` of them, and the
     threshold is right for new rows.
 
-    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    `partial_fit` adds rows, in units that follow them. Anchors are a uniform sample of all rows
     so far, however those were divided into batches.
 
     ``log_density`` is that of the kernel density itself, with all anchors and width h; it
@@ -286,8 +290,8 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         factors: Sequence[float] = (0.5, 1.0, 2.0),
         max_anchors: int = 2000,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -301,6 +305,10 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_anchors
 
     def _make_module(self, n_features: int) -> KernelModel:
         factors = np.asarray(self.factors, dtype=np.float64)

@@ -82,6 +82,10 @@ class LocalGaussianModel(PreciseModule, Model):
         deviations = near - mean[:, None]
         return mean, deviations, deviations.square().mean(dim=(1, 2))
 
+    def weigh(self, factor: float) -> None:
+        """Let the rows so far count as `factor` times as many."""
+        self.anchors.weigh(factor)
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the Mahalanobis distances."""
         return shortened(torch.cat([self._distances(chunk) for chunk in x.split(self._chunk)]))
@@ -130,17 +134,16 @@ class LocalGaussian(ClosedFormDetector):
         mean variance. 1 divides the distance to the neighbours' mean by their spread alone.
     max_anchors : int, default=10000
         The most training rows, at least 2, that are kept to compare with: a uniform sample.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
         without it those of large units decide alone. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
-    contamination : float, default=0.1
-        Share of rows, in (0, 0.5], that `predict` flags: of those held out, if any, else of all.
-    calibration_fraction : float, default=0.0
-        Share of rows, in [0, 1), held out of training for the threshold and :meth:`p_value`.
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -157,7 +160,7 @@ class LocalGaussian(ClosedFormDetector):
     units_ : object
         Means and scales of the columns.
     calibration_scores_ : ndarray or None
-        Sorted scores of the rows held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     device_ : torch.device
@@ -187,7 +190,7 @@ class LocalGaussian(ClosedFormDetector):
 
     Neighbours are found on the CPU, whatever the device is.
 
-    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    `partial_fit` adds rows, in units that follow them. Anchors are a uniform sample of all rows
     so far, however those were divided into batches.
 
     Examples
@@ -218,8 +221,8 @@ class LocalGaussian(ClosedFormDetector):
         shrinkage: float = 0.1,
         max_anchors: int = 10_000,
         standardize: str | bool = "auto",
-        contamination: float = 0.1,
-        calibration_fraction: float = 0.0,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
         warm_start: bool = False,
         device: str = "auto",
         random_state: int | np.random.RandomState | None = None,
@@ -233,6 +236,10 @@ class LocalGaussian(ClosedFormDetector):
         self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
+
+    @property
+    def _room(self) -> int:
+        return self.max_anchors
 
     def _make_module(self, n_features: int) -> LocalGaussianModel:
         return LocalGaussianModel(

@@ -1,0 +1,74 @@
+"""Torch's settings of the caller, which change nothing here: the package computes under its own.
+
+A gradient switched off, a default type of float64, autocasting of a service around it: what is
+fitted and scored within has the same bits as without. What belongs to a thread is set for the
+length of a block. What belongs to the process, as the default type, is never set, since other
+threads would see it: there every tensor that is made without a type or a device is given one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+# Types of devices that have an autocast of their own.
+_AUTOCASTS = ("cpu", "cuda", "mps", "xpu")
+_TYPE = torch.float32
+# Functions that make tensors of the default type, of a type that depends on the values, and of
+# another one; all make them on the default device.
+_OF_FLOATS = {torch.empty, torch.empty_permuted, torch.empty_strided, torch.zeros, torch.ones}
+_OF_FLOATS |= {torch.eye, torch.linspace, torch.logspace, torch.rand, torch.randn}
+_OF_FLOATS |= {torch.bartlett_window, torch.blackman_window, torch.hamming_window}
+_OF_FLOATS |= {torch.hann_window, torch.kaiser_window, torch.fft.fftfreq, torch.fft.rfftfreq}
+_OF_VALUES = {torch.arange, torch.full, torch.tensor, torch.as_tensor, torch.asarray}
+_OF_VALUES |= {torch.scalar_tensor}
+_OTHERS = {torch.randint, torch.randperm, torch.tril_indices, torch.triu_indices}
+_OTHERS |= {torch.sparse_coo_tensor, torch.sparse_csr_tensor}
+_CONSTRUCTORS = frozenset(_OF_FLOATS | _OF_VALUES | _OTHERS)
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Run a block, such as a fit, as if no setting of torch or numpy had been changed.
+
+    Gradients are on, inference mode and autocasting off; floats are float32 and on the CPU unless
+    the code says otherwise; numpy's errors are its own warnings.
+    """
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in _AUTOCASTS:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_dtype() is not _TYPE or torch.get_default_device().type != "cpu":
+            stack.enter_context(_OwnDefaults())
+        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        yield
+
+
+class _OwnDefaults(TorchFunctionMode):
+    """Makes tensors on the CPU, and floats of float32, whatever torch's defaults are."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in _CONSTRUCTORS:
+            return func(*args, **kwargs)
+        source = args[0] if args else None
+        if kwargs.get("device") is None and not isinstance(source, torch.Tensor):
+            kwargs = {**kwargs, "device": "cpu"}
+        if kwargs.get("dtype") is None and func in _OF_FLOATS:
+            kwargs = {**kwargs, "dtype": _TYPE}
+        made = func(*args, **kwargs)
+        # Arrays and tensors have a type; Python's floats become what is torch's default.
+        if func not in _OF_VALUES or kwargs.get("dtype") is not None or hasattr(source, "dtype"):
+            return made
+        is_default = made.dtype is torch.get_default_dtype()
+        return func(*args, **{**kwargs, "dtype": _TYPE}) if is_default else made
