@@ -133,6 +133,7 @@ def load(path: str | PathLike[str], *, device: str | None = None) -> Any:
 def _load(path: str | PathLike[str], device: str | None, wanted: Any) -> Any:
     leave_parents_threads()
     path = Path(path)
+    leave_parents_threads()
     with own_settings(), open_file(path) as (document, arrays):
         kind = _class_in(path, document.get("class"), wanted)
         try:

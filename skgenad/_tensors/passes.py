@@ -94,7 +94,8 @@ class Passes:
         """Return the number of rows in a pass for `n` rows (n, d)."""
         if n >= self.whole or self.device.type != "cpu":
             return self.whole
-        known = _holds.setdefault(getattr(function, "__self__", owner), {})
+        bound = getattr(function, "__wrapped__", function)
+        known = _holds.setdefault(getattr(bound, "__self__", owner), {})
         threads = torch.get_num_threads()
         for size in _OF_IMAGES if self.of_images else _OF_ROWS:
             if n <= size <= self.whole // 2:
