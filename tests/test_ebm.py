@@ -21,13 +21,14 @@ from skgenad.energies._langevin import Langevin
 from skgenad.energies._negatives import Settings
 from skgenad.energies.ebm import EBMModel
 
-from ._settings import normal_rows, tiny
+from ._settings import ALL_ROWS, normal_rows, tiny
 
 pytestmark = pytest.mark.usefixtures("drawing")
 
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 1.0]])
 # Enough for a Gaussian in the plane, in a few seconds.
 GAUSSIAN = {
+    **ALL_ROWS,
     "network": networks.MLP((64, 64), activation="silu"),
     "max_steps": 500,
     "learning_rate": 3e-3,

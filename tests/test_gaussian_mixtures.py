@@ -184,7 +184,7 @@ def test_batches_of_one_gaussian_add_up():
     X = normal_rows(400)
     whole = fitted(X, 1, standardize=False)
     batches = GaussianMixtures(
-        n_components=1, standardize=False, calibration_fraction=0.0, device="cpu"
+        n_components=1, standardize=False, device="cpu", calibration_fraction=0.0
     )
     for batch in (X[:100], X[100:101], X[101:]):
         batches.partial_fit(batch)

@@ -118,6 +118,7 @@ class ContinuingMixin(BaseDetector):
         train, codes, held_out = self._split_batch(X, labels, stream, groups, calibration)
         learnt = validation = np.arange(0)
         if len(train):
+            train = self._without_sentinels(train, stream)
             learnt, validation, moved = self._train_on(train, codes, stream, len(X), seed)
             if moved:
                 stream = dataclasses.replace(stream, n_of_units=stream.n_rows + len(X))
@@ -147,6 +148,14 @@ class ContinuingMixin(BaseDetector):
         order = np.random.RandomState(derived_seed(self.seed_, self._n_fits)).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
         return X[train], None if labels is None else labels[train], X[held_out]
+
+    def _without_sentinels(self, X: NDArray, stream: Stream) -> NDArray:
+        """Rows (n, d) to train on, in the light of those that were kept, which hold none."""
+        return self._rows_and_units(self._with_kept(X, stream))[0][: len(X)]
+
+    @staticmethod
+    def _with_kept(X: NDArray, stream: Stream) -> NDArray:
+        return np.concatenate([X, *(part.rows for part in stream.learnt())])
 
     @property
     def _share_held_out(self) -> float:
@@ -225,8 +234,7 @@ class ContinuingMixin(BaseDetector):
         begins = constant.any() and bool(now.to_standard(X)[:, constant].any())
         if not begins and stream.n_rows + n < 2 * stream.n_of_units:
             return now
-        rows = np.concatenate([X, *(part.rows for part in stream.learnt())])
-        return self._units_of(rows).kept_where_lost(now)
+        return self._rows_and_units(self._with_kept(X, stream))[1].kept_where_lost(now)
 
     @property
     def _units_follow(self) -> bool:

@@ -398,6 +398,10 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             )
         return super()._module_to_continue()
 
+    @property
+    def _sees_constants(self) -> bool:
+        return self._fitted_parameters["score_type"] == "error"
+
     def _prepare(self, module: CANCEModel, rows: Tensor, labels: Tensor | None) -> None:
         names = getattr(self, "feature_names_in_", None)
         module.fit_features(rows, self.units_, seed=self.seed_, names=names)

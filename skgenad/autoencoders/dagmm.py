@@ -399,6 +399,10 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
             why = "without penalties the estimation network is not trained"
             refuse_unused(self, ("dropout",), why)
 
+    @property
+    def _sees_constants(self) -> bool:
+        return False
+
     def _stages(self, module: DAGMMModel) -> list[Stage]:
         return [
             Stage(

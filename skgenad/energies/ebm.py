@@ -301,6 +301,10 @@ class EBM(EnergyBasedDetector):
         )
         return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
 
+    @property
+    def _sees_constants(self) -> bool:
+        return False
+
     def _stages(self, module: EBMModel) -> list[Stage]:
         return [
             Stage(

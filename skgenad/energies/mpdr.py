@@ -624,6 +624,10 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             energy.network == manifold.network and latent_dim == manifold.latent_dims(networks)[0]
         )
 
+    @property
+    def _sees_constants(self) -> bool:
+        return isinstance(ENERGY_SLOT.read(self._fitted_parameters["energy"]), Reconstruction)
+
     def _check_reconstruction(self) -> bool:
         energy = getattr(self, "_fitted_parameters", vars(self))["energy"]
         if not isinstance(ENERGY_SLOT.read(energy), Reconstruction):
