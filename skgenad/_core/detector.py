@@ -34,7 +34,7 @@ from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
 from .units import PixelUnits, StandardUnits
-from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
+from .users_callbacks import WithCallbacks, check_callbacks
 
 # Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
 # that a row's float32 score does not depend on the rows that came with it.
@@ -300,7 +300,6 @@ class BaseGenerativeDetector(SavingMixin, WithCallbacks, WithParts, ContinuingMi
         """
         objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
         is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
-        is_foreign |= callbacks_may_draw(self.callbacks)
         # Draws of code that may be a user's are our own as well.
         with own_draws() if is_foreign else nullcontext():
             self._run_stages(module, stages, rows, labels, split, anew, finish)
