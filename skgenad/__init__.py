@@ -1,6 +1,10 @@
 """Generative anomaly detection for scikit-learn."""
 
 from skgenad._core.callbacks import DivergenceWarning
+from skgenad._core.saving import load, save
+from skgenad._core.sentinels import DataWarning
+from skgenad._core.versions import InconsistentVersionWarning
+from skgenad._version import __version__ as __version__
 from skgenad.autoencoders.autoencoder import Autoencoder
 from skgenad.autoencoders.cance import CANCE
 from skgenad.autoencoders.dagmm import DAGMM
@@ -21,7 +25,6 @@ from skgenad.neighbors.kernel_denoiser import KernelDenoiser
 from skgenad.neighbors.local_gaussian import LocalGaussian
 from skgenad.neighbors.neighbors import Neighbors
 
-__version__ = "0.1.0"
 __all__ = [
     "CANCE",
     "DAGMM",
@@ -33,9 +36,11 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "Committee",
+    "DataWarning",
     "DivergenceWarning",
     "GaussianMixtures",
     "Glow",
+    "InconsistentVersionWarning",
     "KernelDenoiser",
     "LikelihoodRatio",
     "LocalGaussian",
@@ -43,4 +48,6 @@ __all__ = [
     "Neighbors",
     "NormalizingFlow",
     "PixelCNN",
+    "load",
+    "save",
 ]

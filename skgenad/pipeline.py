@@ -1,7 +1,7 @@
 """Pipelines whose last step, a detector, reaches the user: p-values, densities, samples, batches.
 
-scikit-learn's `Pipeline` hands on ``predict`` and ``score_samples`` and no more. The one here is the
-same estimator with more methods, each of which is there if the last step has it::
+scikit-learn's `Pipeline` hands on ``predict`` and ``score_samples`` and no more. The one here is
+the same estimator with more methods, each of which is there if the last step has it::
 
     make_pipeline(OneHotEncoder(), Mahalanobis(calibration_fraction=0.2)).fit(X).p_value(X_new)
 """
@@ -228,7 +228,7 @@ class Pipeline(pipeline.Pipeline):
 
     @available_if(_last_has("scale_contributions"))
     def scale_contributions(self, X: ArrayLike) -> NDArray:
-        """What each scale of a flow adds to the score.
+        """Return what each scale of a flow adds to the score.
 
         Parameters
         ----------

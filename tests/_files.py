@@ -5,7 +5,7 @@ import struct
 
 from safetensors.numpy import load_file, save_file
 
-from skgenad._core.files import _digest
+from skgenad._core.files import _digest_of, digest_of_text
 
 
 def read_metadata(path):
@@ -21,5 +21,12 @@ def rewrite(path, change_document=None, change_arrays=None):
         change_document(document)
     if change_arrays is not None:
         change_arrays(arrays)
-    text = json.dumps(document)
-    save_file(arrays, path, metadata={"skgenad": text, "sha256": _digest(text, arrays)})
+    if document.get("format") == 3 and "arrays" in document:
+        listed = {n: [a.dtype.str, list(a.shape), _digest_of(a)] for n, a in arrays.items()}
+        document["arrays"] = listed
+    write_text(path, json.dumps(document), arrays)
+
+
+def write_text(path, text, arrays):
+    """Write a file with a document of any text."""
+    save_file(arrays, path, metadata={"skgenad": text, "sha256": digest_of_text(text)})

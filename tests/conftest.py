@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from skgenad._tensors.seeds import seeded
+
 
 @pytest.fixture(scope="session")
 def device(request):
@@ -26,6 +28,13 @@ def without_float64(monkeypatch):
 
     monkeypatch.setattr(torch.nn.Module, "_apply", refusing)
     monkeypatch.setattr("skgenad._tensors.device.has_float64", lambda device: False)
+
+
+@pytest.fixture
+def drawing():
+    """Let the test draw by itself, from generators of its own, as the inside of a fit does."""
+    with seeded(0):
+        yield
 
 
 def _global_rng_states():

@@ -24,6 +24,8 @@ from skgenad.energies import Chain, Manifold, Reconstruction, Replay
 from skgenad.energies._langevin import Langevin
 from skgenad.networks import Conv
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def images(n=40, c=3, h=9, w=11):
     return torch.rand(n, c, h, w, dtype=torch.float64)
@@ -152,7 +154,7 @@ def test_turned_hues_are_those_of_colorsys():
 
 
 def test_jitter_of_one_kind_is_that_kind():
-    x = images()
+    x = images(n=200)
     brighter = jittered(x, 1.0, 0.5, 0.0, 0.0, 0.0)
     spread, unclipped = (brighter / x).flatten(1), (brighter < 1).flatten(1)
     factors = spread.masked_fill(~unclipped, math.nan).nanmean(dim=1, keepdim=True)

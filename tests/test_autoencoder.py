@@ -12,6 +12,8 @@ from skgenad.networks import MLP
 
 from ._settings import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {**ALL_ROWS, "network": (32,), "max_steps": 200, "learning_rate": 3e-3, "random_state": 0}
 
 

@@ -21,6 +21,8 @@ from skgenad.energies._recovery import RecoveryModule, RecoverySettings
 
 from ._settings import mlp_autoencoder
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 PARTS = {
     "reconstruction": Reconstruction(latent_dim=4, distance="l2"),
     "scalar": Scalar(),

@@ -21,6 +21,8 @@ from skgenad.likelihoods._flow_layers import (
 )
 from skgenad.likelihoods._flows import Flow, PatchFlow, Steps, conv_step, dense_step
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 IMAGE = (4, 2, 4)
 # Name -> (makes the layer, shape of a row).
 LAYERS = {

@@ -73,7 +73,6 @@ class Recorder(BaseGenerativeDetector):
 
 
 Recorder._parameter_constraints = {}
-BaseGenerativeDetector._registry.pop("Recorder")  # files know the package's classes only
 
 
 def labelled(n=60, n_classes=3):

@@ -7,7 +7,10 @@ import torch
 from scipy.special import iv
 from scipy.stats import truncnorm
 
+from skgenad._tensors.seeds import seeded
 from skgenad.energies._langevin import Langevin, tempered
+
+pytestmark = pytest.mark.usefixtures("drawing")
 
 N = 20_000  # chains at once: a variance is then known to 1 %, a mean to 0.7 % of a deviation
 
@@ -208,10 +211,10 @@ def test_annealed_noise_falls_as_one_over_the_step():
 def test_two_halves_do_what_the_whole_does(n_steps, anneal):
     chain, start, ends = Langevin(n_steps, 0.1, 0.5, anneal=anneal), torch.zeros(9, 2), []
     for parts in ([chain], chain.halves()):
-        torch.manual_seed(0)
         end = start
-        for part in parts:
-            end = part.run(Gaussian(), end).x
+        with seeded(0):
+            for part in parts:
+                end = part.run(Gaussian(), end).x
         ends.append(end)
     assert torch.equal(*ends)
 

@@ -10,6 +10,8 @@ from scipy import stats
 
 from skgenad.likelihoods._logistics import LogisticMixture, n_parameters
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def mixtures(n=1, n_components=3, n_channels=1, spread=1.0, seed=0):
     """Make mixtures at one place of `n` images."""

@@ -364,7 +364,7 @@ def test_there_is_no_history_and_no_parameter_of_training():
 @pytest.mark.parametrize("way", ["fit", "partial_fit"])
 def test_an_interrupt_leaves_the_first_fit(way, monkeypatch):
     X, other = normal_rows(), normal_rows(seed=1) + 5
-    fitted = Mahalanobis(**CPU, calibration_fraction=0.2).fit(X)
+    fitted = Mahalanobis(**{**CPU, "calibration_fraction": 0.2}).fit(X)
     scores, p = fitted.score_samples(X), fitted.p_value(X)
 
     def interrupt(covariance):
@@ -375,7 +375,7 @@ def test_an_interrupt_leaves_the_first_fit(way, monkeypatch):
         getattr(fitted, way)(other)
     np.testing.assert_array_equal(fitted.score_samples(X), scores)
     np.testing.assert_array_equal(fitted.p_value(X), p)
-    twin = Mahalanobis(**CPU, calibration_fraction=0.2).fit(X).partial_fit(other)
+    twin = Mahalanobis(**{**CPU, "calibration_fraction": 0.2}).fit(X).partial_fit(other)
     np.testing.assert_array_equal(fitted.partial_fit(other).score_samples(X), twin.score_samples(X))
 
 

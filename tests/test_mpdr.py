@@ -29,6 +29,8 @@ from skgenad.networks import MLP, Cifar1, Conv28, Conv32Big, FCRes
 
 from ._settings import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 TINY = {
     **ALL_ROWS,
     "network": (16,),

@@ -18,6 +18,8 @@ from skgenad.networks import Conv28, Conv32, Conv64
 
 from ._settings import ALL_ROWS, mlp_autoencoder, normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 @pytest.fixture(scope="module")
 def X():

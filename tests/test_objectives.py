@@ -8,6 +8,8 @@ from scipy.stats import wasserstein_distance
 
 from skgenad.autoencoders._wasserstein import random_directions, sliced_wasserstein, student_t
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def test_directions_are_uniform_on_the_sphere():
     with torch.random.fork_rng():

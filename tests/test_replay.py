@@ -10,6 +10,8 @@ from torch import nn
 
 from skgenad.energies._langevin import ReplayBuffer
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def numbered(*numbers):
     """Rows of two columns that hold the numbers."""

@@ -15,15 +15,15 @@ from skgenad import MPDR
 from skgenad.datasets import load_builtin
 
 # %%
-# 30 % of the training rows are held out of training, for p-values.
+# A fifth of the rows is held out of training, for the threshold and for p-values.
 
 X, y = load_builtin("breast_cancer", return_X_y=True)
 normal_train, normal_test = train_test_split(X[y == 0], test_size=0.4, random_state=0)
 anomalies = X[y == 1]
-detector = MPDR(calibration_fraction=0.3, contamination=0.1, random_state=0).fit(normal_train)
+detector = MPDR(contamination=0.1, random_state=0).fit(normal_train)
 
 # %%
-# ``predict`` flags what scores above the threshold that ``contamination`` set on the training rows.
+# ``predict`` flags what scores above the threshold, one in ten of new normal rows.
 # A p-value of at most 0.05 is a rule with a guarantee: a normal row is flagged with a probability
 # of at most 0.05.
 

@@ -1,7 +1,7 @@
 """Checks of constructor parameters, those that scikit-learn keeps private among them.
 
 scikit-learn offers its constraints to packages like this one without making them public: this is
-the one module that imports them.
+the one module that imports them, and the trees of its forests, which files take apart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.tree._tree import Tree
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
+    "Tree",
     "check_bounds",
     "check_noise",
     "check_pair",

@@ -7,8 +7,10 @@ fitted one has no others.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -16,22 +18,25 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from torch import Tensor
 
 from skgenad._tensors.device import resolve_device
-from skgenad._tensors.foreign import own_draws
-from skgenad._tensors.seeds import seeded
 
-from .files import from_json, to_json
+from .files import Stored
 from .parts import copied
+from .registry import brief, name_of
 from .streams import Stream
 from .training import empty_history
 from .units import StandardUnits
+from .values import NOT_KEPT, Packer, make, packed, packed_parameters, unpacked
+from .weights import module_of_weights, weights_of
 
-# Parameters of training alone, which neither a file nor a fitted detector keeps.
-NOT_KEPT = ("callbacks",)
-# Kinds of numpy types that labels may have: booleans, numbers, strings.
-_KINDS = "biufUO"
+# Kinds of numpy types that labels may have, and what their values are in JSON.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **{"b": (bool,), "i": (int,), "u": (int,), "f": (int, float), "U": (str,)},
+    "O": (bool, int, float, str),
+}
 
 
 @dataclass(frozen=True)
@@ -69,22 +74,29 @@ def _is_classes(value: NDArray) -> dict[str, Any]:
             f"Classes of type {value.dtype} cannot be saved: files hold numbers and strings. "
             "Fit with such labels, or use pickle."
         )
-    values = [to_json("classes_", item) for item in value.tolist()]
+    values = [Packer(models=False).parameter("classes_", item) for item in value.tolist()]
     return {"type": value.dtype.str, "values": values}
 
 
 def _classes(document: dict[str, Any], detector: Any) -> NDArray:
-    kind, values = np.dtype(document["type"]), document["values"]
-    if kind.kind not in _KINDS or not all(isinstance(v, bool | int | float | str) for v in values):
-        raise ValueError(f"classes of type {kind}: {values!r}")
+    name, values = document["type"], document["values"]
+    # A type such as "<U9999999" has a name of more characters than any that counts.
+    kind = np.dtype(name) if isinstance(name, str) and len(name) <= 8 else np.dtype("V")
+    allowed = _KINDS.get(kind.kind, ())
+    if not isinstance(values, list) or not values or not all(type(v) in allowed for v in values):
+        raise ValueError(f"classes of type {kind}: {brief(values)}")
     if not detector._uses_labels:
         raise ValueError("classes without use_labels=True")
-    return np.array(values, dtype=kind)
+    if len(set(values)) < len(values):
+        raise ValueError(f"classes that are there twice: {brief(values)}")
+    # Strings get the room that they need, whatever the file says.
+    return np.array(values, dtype=np.str_ if kind.kind == "U" else kind)
 
 
 def _names(kept: list[str], detector: Any) -> NDArray:
-    if len(kept) != detector.n_features_in_ or not all(isinstance(name, str) for name in kept):
-        raise ValueError(f"{len(kept)} names for {detector.n_features_in_} columns")
+    listed = isinstance(kept, list) and all(isinstance(name, str) for name in kept)
+    if not listed or len(kept) != detector.n_features_in_:
+        raise ValueError(f"the names {brief(kept)} for {detector.n_features_in_} columns")
     return np.array(kept, dtype=object)
 
 
@@ -92,43 +104,84 @@ def _whole(least: int) -> Callable[[Any, Any], int]:
     """Read a whole number of at least `least`."""
 
     def read(kept: Any, detector: Any) -> int:
-        if type(kept) is not int or kept < least:
-            raise ValueError(f"{kept!r} is no whole number of at least {least}")
+        if type(kept) is not int or not least <= kept < 2**63:
+            raise ValueError(f"{brief(kept)} is no whole number of at least {least}")
         return kept
 
     return read
 
 
-def _scores(kept: NDArray | None, detector: Any) -> NDArray | None:
-    if kept is None or (isinstance(kept, np.ndarray) and kept.ndim == 1 and kept.dtype.kind == "f"):
-        return kept
-    raise ValueError("calibration scores that are no list of numbers")
+def finite(kept: Any, detector: Any) -> float:
+    """Read a finite number."""
+    if type(kept) not in (int, float) or not math.isfinite(kept):
+        raise ValueError(f"{brief(kept)} is no finite number")
+    return float(kept)
 
 
-def _history(text: str, detector: Any) -> pd.DataFrame:
+def _threshold_to_file(value: float) -> float:
+    if math.isnan(value):
+        raise ValueError(
+            "offset_ is NaN, so that every row would be normal: nothing was saved. Look at the "
+            "training rows and at history_, and fit again."
+        )
+    return float(value)
+
+
+def _threshold(kept: Any, detector: Any) -> float:
+    if type(kept) not in (int, float) or math.isnan(kept):
+        raise ValueError(f"the threshold {brief(kept)}")
+    return float(kept)
+
+
+def _stream(kept: Any, detector: Any) -> Stream:
+    # Files of format 2 do not say how many rows there were.
+    return Stream(n_rows=1 if kept is None else _whole(1)(kept, detector), is_complete=False)
+
+
+def _scores(kept: Any, detector: Any) -> NDArray | None:
+    if kept is None:
+        return None
+    if not isinstance(kept, Stored) or len(kept.shape) != 1 or kept.dtype != np.float64:
+        raise ValueError("calibration scores that are no list of numbers")
+    scores = kept.read(finite=False)
+    if not len(scores) or np.isnan(scores).any() or (scores[1:] < scores[:-1]).any():
+        raise ValueError("calibration scores that are not in order")
+    return scores
+
+
+def _history(text: Any, detector: Any) -> pd.DataFrame:
+    if not isinstance(text, str):
+        raise ValueError(f"the history {brief(text)}")
     # A name stays a name, even if it is "1".
     names: Any = {"stage": str, "member": str}
     history = pd.read_json(StringIO(text), orient="split", precise_float=True, dtype=names)
-    return history if len(history) else empty_history()
+    if not len(history):
+        return empty_history()
+    missing = set(empty_history().columns) - set(history.columns)
+    if missing:
+        raise ValueError(f"a history without {', '.join(sorted(missing))}")
+    return history
+
+
+def units_to_file(units: StandardUnits) -> dict[str, Any]:
+    """Take units apart, as files hold them."""
+    return {"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance}
+
+
+def units_of_file(kept: dict[str, Any], kind: type[StandardUnits], n: int) -> StandardUnits:
+    """Units of `n` columns that a file holds."""
+    mean, scale = (kept[name].read((n,), np.float64) for name in ("mean", "scale"))
+    tolerance = finite(kept["tolerance"], None)
+    if (scale < 0).any() or tolerance < 0:
+        raise ValueError("units of a negative scale")
+    return kind(mean, scale, tolerance)
 
 
 def _units(kept: dict[str, Any], detector: Any) -> StandardUnits:
     mean, scale, n = kept["mean"], kept["scale"], detector.n_features_in_
     if not mean.shape == scale.shape == (n,):
         raise ValueError(f"units of shapes {mean.shape} and {scale.shape} for {n} columns")
-    return detector._units_class()(mean, scale, float(kept["tolerance"]))
-
-
-def _weights(module: Any) -> dict[str, NDArray]:
-    state = module.state_dict().items()
-    return {name: value.cpu().contiguous().numpy() for name, value in state}
-
-
-def _module(weights: dict[str, NDArray], detector: Any) -> Any:
-    with seeded(detector.seed_), own_draws():  # all weights drawn here are replaced, by a load
-        module = detector._make_module(detector.n_features_in_)
-    module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    return module.eval()
+    return units_of_file(kept, detector._units_class(), n)
 
 
 def _moments_on_cpu(moments: Any) -> Any:
@@ -142,15 +195,11 @@ def kept_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: copied(value) for name, value in parameters.items() if name not in NOT_KEPT}
 
 
-def _parameters_to_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: to_json(name, value) for name, value in parameters.items()}
-
-
 # The attributes of a fitted detector, in the order in which they are restored.
 STATE = (
     Fitted(
         "_fitted_parameters",
-        _parameters_to_json,
+        partial(packed_parameters, models=False),
         lambda kept, detector: kept_parameters(detector.get_params(deep=False)),
     ),
     Fitted("n_features_in_", int, _whole(1)),
@@ -158,7 +207,7 @@ STATE = (
     Fitted("classes_", _is_classes, _classes, optional=True),
     Fitted("seed_", int, _whole(0)),
     Fitted("_n_fits", int, _whole(1)),
-    Fitted("offset_", float, lambda kept, detector: float(kept)),
+    Fitted("offset_", _threshold_to_file, _threshold),
     # A file's `contamination` is the one that its threshold is for.
     Fitted(
         "_offset_is_for",
@@ -166,28 +215,59 @@ STATE = (
         lambda kept, detector: detector.contamination,
         optional=True,
     ),
-    Fitted(
-        "units_",
-        lambda units: {"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance},
-        _units,
-    ),
+    Fitted("units_", units_to_file, _units),
     Fitted("calibration_scores_", lambda scores: scores, _scores),
     Fitted(
         "history_",
         lambda table: table.to_json(orient="split", double_precision=15),
         _history,
     ),
-    Fitted("module_", _weights, _module, on_cpu=lambda module: copy.deepcopy(module).cpu()),
+    Fitted(
+        "module_", weights_of, module_of_weights, on_cpu=lambda module: copy.deepcopy(module).cpu()
+    ),
     # A file has no rows and no moments: optimisers start anew, and the device is that of the
     # reading machine.
-    Fitted(
-        "_stream",
-        lambda stream: stream.n_rows,
-        lambda kept, detector: Stream(n_rows=_whole(1)(kept, detector), is_complete=False),
-    ),
+    Fitted("_stream", lambda stream: stream.n_rows, _stream),
     Fitted("_moments", lambda moments: None, lambda kept, detector: {}, on_cpu=_moments_on_cpu),
     Fitted("device_", lambda device: None, lambda kept, detector: torch.device("cpu")),
 )
+
+
+# Attributes that files of format 2 lack.
+_SINCE_3 = ("_stream",)
+# What every kind of detector has in common.
+SHARED = tuple(
+    field
+    for field in STATE
+    if field.name
+    in (
+        *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_", "_offset_is_for"),
+        "calibration_scores_",
+    )
+)
+# Parameters of a fit, among which there may be other detectors.
+PARAMETERS = Fitted(
+    "_fitted_parameters",
+    packed_parameters,
+    lambda kept, detector: clone_of_parameters(detector),
+)
+
+
+def clone_of_parameters(detector: Any) -> dict[str, Any]:
+    """Parameters of a fit and copies of the models among them, safe from what is set later."""
+    values = detector.get_params(deep=False)
+    return {
+        name: clone(value, safe=False) for name, value in values.items() if name not in NOT_KEPT
+    }
+
+
+def model_field(name: str) -> Fitted:
+    """Attribute that is a fitted estimator, of this package or of the list of others."""
+    return Fitted(
+        name,
+        lambda model: packed({"model": model}),
+        lambda kept, detector: unpacked(kept, detector._loading_device)["model"],
+    )
 
 
 # ---- whole detectors ----------------------------------------------------------------------
@@ -203,7 +283,8 @@ def dismantle(
         if field.optional and not hasattr(detector, field.name):
             continue
         value = getattr(detector, field.name)
-        if field.name == "_fitted_parameters":  # the threshold follows this one without a fit
+        follows = "contamination" in detector._get_param_names()
+        if field.name == "_fitted_parameters" and follows:  # the threshold does, without a fit
             value = {**value, "contamination": detector._threshold_now()[1]}
         kept = field.write(value)
         if isinstance(kept, np.ndarray):
@@ -215,21 +296,19 @@ def dismantle(
             state[field.name] = {k: v for k, v in kept.items() if not isinstance(v, np.ndarray)}
         else:
             state[field.name] = kept
-    return {"class": type(detector).__name__, "state": state}, arrays
+    return {"class": name_of(type(detector)), "state": state}, arrays
 
 
 def rebuild(
-    cls: type, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
+    cls: Any, document: dict[str, Any], arrays: Mapping[str, Stored], device: str | None
 ) -> Any:
     """Make a fitted detector of `cls`, on the CPU, of what :func:`dismantle` made."""
-    state = joined(document["state"], arrays, STATE)
-    parameters = {n: from_json(value) for n, value in state["_fitted_parameters"].items()}
-    unknown = set(parameters) - set(cls._get_param_names())  # type: ignore[attr-defined]
-    if unknown:
-        raise ValueError(f"unknown parameters {sorted(unknown)}")
-    detector = cls(**parameters | ({} if device is None else {"device": device}))
-    detector._validate_params()
-    restore(detector, state, STATE)
+    state = joined(document["state"], arrays, cls._table)
+    parameters = unpacked(state["_fitted_parameters"], device)
+    detector = make(cls, cls._parameters_of_file(parameters), device)
+    detector._loading_device = device
+    restore(detector, state, cls._table)
+    del detector._loading_device
     return detector
 
 
@@ -237,11 +316,12 @@ def restore(detector: Any, state: dict[str, Any], table: Sequence[Fitted]) -> No
     """Give a detector the attributes of a table, in its order."""
     for field in table:
         if field.name in state or not field.optional:
-            setattr(detector, field.name, field.read(state[field.name], detector))
+            kept = state.get(field.name) if field.name in _SINCE_3 else state[field.name]
+            setattr(detector, field.name, field.read(kept, detector))
 
 
 def joined(
-    state: dict[str, Any], arrays: dict[str, NDArray], table: Sequence[Fitted]
+    state: dict[str, Any], arrays: Mapping[str, Stored], table: Sequence[Fitted]
 ) -> dict[str, Any]:
     """Put arrays back to where they were in the state; refuse what belongs nowhere."""
     known = {field.name for field in table}
@@ -251,13 +331,13 @@ def joined(
     strange = [n for n in state if n not in known]
     strange += [n for n in arrays if n.partition(".")[0] not in known]
     if strange:
-        raise ValueError(f"Unexpected key {strange[0]!r}")
+        raise ValueError(f"Unexpected key {brief(strange[0])}")
     for name, array in arrays.items():
         owner, _, key = name.partition(".")
-        if key:
-            whole.setdefault(owner, {})[key] = array
-        else:
-            whole[owner] = array
+        place, key = (whole.setdefault(owner, {}), key) if key else (whole, owner)
+        if key in place:
+            raise ValueError(f"{brief(name)} is there twice")
+        place[key] = array
     return whole
 
 

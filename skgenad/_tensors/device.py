@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
+class DeviceError(ValueError):
+    """There is no such device here."""
+
+
 def resolve_device(name: str) -> torch.device:
     """Turn a device parameter into a device that exists.
 
     Raises
     ------
-    ValueError
+    DeviceError
         If torch does not know the name or cannot reach the device.
     """
     if name == "auto":
@@ -26,9 +30,10 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # fails on "meta", whose tensors have no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). "
+    except Exception as error:  # a backend that is not installed raises what its import raises
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DeviceError(
+            f"device={name!r} cannot be used here ({problem}). "
             "Use 'auto', 'cpu', or the name of a device that torch can reach."
         ) from error
     return device

@@ -82,7 +82,7 @@ class _OwnDraws(TorchDispatchMode):
         if _is_composed(func):  # in inference mode such operators arrive here in one piece
             with self:
                 return func.decompose(*args, **kwargs)
-        if not _draws(func):
+        if not _draws(func) or _device(args, kwargs).type == "meta":  # where nothing is drawn
             return func(*args, **kwargs)
         with_generator = _with_generator(func)
         if with_generator is not None:

@@ -18,6 +18,9 @@ class Model(nn.Module):
     methods are hooks, called once in a fit: what they learn goes into buffers.
     """
 
+    # Buffers that may be infinite; all others, and weights, are finite in files.
+    unbounded: tuple[str, ...] = ()
+
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d) in standard units; low is normal."""
         raise NotImplementedError
@@ -93,6 +96,25 @@ class Model(nn.Module):
         for name, part in self.named_modules():
             if part is not self and hasattr(part, "take_over") and name in others:
                 part.take_over(others[name])
+
+    def start_from(self, other: Model) -> None:
+        """Take all that another model holds; what this one has beyond that stays.
+
+        Raises
+        ------
+        ValueError
+            If there is no place for something.
+        """
+        try:
+            strange = self.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+            problem = f"there is no place for its {strange[0]}" if strange else ""
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+        if problem:
+            raise ValueError(
+                f"start has another architecture ({problem}). Give both detectors the same "
+                "parameters, and rows of as many columns."
+            )
 
     @property
     def is_steady(self) -> bool:

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import Interval, StrOptions, check_sizes
@@ -40,6 +39,7 @@ from skgenad._tensors.distances import SquaredDistance, mean_squared_error
 from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import Mixture, positive
+from skgenad._tensors.twins import PreciselyScored
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from ._composite import cosine_dissimilarity
@@ -77,7 +77,7 @@ def mixture_energy(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -
     return -torch.logsumexp(log_constant[:, None] - 0.5 * whitened.square().sum(dim=1), dim=0)
 
 
-class DAGMMModel(Model):
+class DAGMMModel(PreciselyScored, Model):
     """Compression network, estimation network and the mixture of the training rows.
 
     Parameters
@@ -188,21 +188,13 @@ class DAGMMModel(Model):
         The last bits of a small matrix product depend on a row's place in the batch. Computed in
         float64 and rounded to float32's digits, energies do not.
         """
-        state = _precise_state(self)
-        z, _ = functional_call(self, state, (precise(x),))
-        return shortened(mixture_energy(z, state["phi"], state["mu"], state["factors"]))
+        twin = self.precise_twin
+        z, _ = twin(precise(x))
+        return shortened(mixture_energy(z, twin.phi, twin.mu, twin.factors))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Reconstructions (n, d_x) of rows (n, d_x), with float32's digits as in :meth:`energy`."""
-        return shortened(functional_call(self.net, _precise_state(self.net), (precise(x),)))
-
-
-def _precise_state(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, those of floats in float64."""
-    return {
-        name: precise(value) if value.is_floating_point() else value
-        for name, value in module.state_dict(keep_vars=True).items()
-    }
+        return shortened(self.precise_twin.net(precise(x)))
 
 
 class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
@@ -250,14 +242,14 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=256
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -298,9 +290,8 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     ``score_samples`` is the log density of the composite feature, in nats. It is not the density of
     the row.
 
-    The mixture that scores is that of all rows of the last call of `fit` or `partial_fit`, under
-    the trained networks and without dropout, not that of a batch. A small last batch makes a
-    narrow mixture.
+    The mixture that scores is that of all rows of `fit` or, after `partial_fit`, of those that were
+    kept, under the trained networks and without dropout, not that of a batch.
 
     The defaults are the paper's networks for KDDCUP but for the code, which has one dimension
     there. A ridge keeps covariances positive definite, |x| counts as at least 0.001 in the relative
@@ -407,6 +398,10 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         if self.energy_penalty == self.covariance_penalty == 0:
             why = "without penalties the estimation network is not trained"
             refuse_unused(self, ("dropout",), why)
+
+    @property
+    def _sees_constants(self) -> bool:
+        return False
 
     def _stages(self, module: DAGMMModel) -> list[Stage]:
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from skgenad._extras import require
+from skgenad._writing import replacing
 
 from ._detectors import OURS
 from .ranking import Comparison
@@ -65,6 +66,8 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
         )
         axes.set_title(f"{title}\n{caption}".strip(), fontsize=11, loc="left", pad=20)
         paths = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
-        figure.savefig(paths[0], dpi=160)
-        figure.savefig(paths[1], metadata={"Date": None})
+        with replacing(paths[0]) as file:
+            figure.savefig(file, format="png", dpi=160)
+        with replacing(paths[1]) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
     return paths

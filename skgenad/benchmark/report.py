@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from skgenad._writing import write_whole
+
 from ._diagram import plot_critical_differences
 from ._markdown import bold, table
 from ._rows import KEY, read_rows
@@ -108,10 +110,11 @@ def report(
         ranks.append(comparison.ranks.reset_index().assign(**labels))
         scores.append(comparison.scores.values.reset_index().assign(**labels))
     ranks_table = _first(pd.concat(ranks, ignore_index=True))
-    ranks_table.to_csv(folder / "ranks.csv", index=False)
-    _first(pd.concat(scores, ignore_index=True)).to_csv(folder / "per_set.csv", index=False)
+    write_whole(folder / "ranks.csv", ranks_table.to_csv(index=False))
+    per_set = _first(pd.concat(scores, ignore_index=True))
+    write_whole(folder / "per_set.csv", per_set.to_csv(index=False))
     path = folder / "report.md"
-    path.write_text("\n".join([_head(rows, metric), *sections, _foot(rows)]), encoding="utf-8")
+    write_whole(path, "\n".join([_head(rows, metric), *sections, _foot(rows)]))
     return Report(path, ranks_table)
 
 
@@ -184,7 +187,7 @@ def _section(
     if min(scores.values.shape) >= 2:
         plot_critical_differences(comparison, folder / f"critical_differences_{name}", title=title)
         tests = comparison.significance
-        tests.p_values.to_csv(folder / f"p_values_{name}.csv")
+        write_whole(folder / f"p_values_{name}.csv", tests.p_values.to_csv())
         parts.append(_test_lines(tests, comparison.ranks.index[0], name))
         if reference is not None and reference in scores.values.columns:
             parts.append(_reference_lines(comparison, reference, others))

@@ -13,12 +13,15 @@ import csv
 import io
 import math
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
+
+from skgenad._writing import kind_of
 
 Row = Mapping[str, Any]
 
@@ -162,6 +165,9 @@ class ResultsFile:
 
     def _parse(self) -> tuple[list[dict[str, Any]], int]:
         """Return the rows and the number of bytes up to the end of the last finished line."""
+        mode = os.stat(self.path).st_mode
+        if not stat.S_ISREG(mode):  # reading a pipe could last for ever
+            raise ResultsFileError(f"{self.path} is {kind_of(mode)}, no file of results")
         data = self.path.read_bytes()
         end = data.rfind(b"\n", 0, self._announced()) + 1
         rows: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -334,8 +340,15 @@ class ResultsFile:
 
     def _announced(self) -> int | None:
         """Return the size that was noted; None without a note, or if it was cut itself."""
-        note = self._mark.read_bytes() if self._mark.exists() else b""
-        return int(note) if note.endswith(b"\n") else None
+        note = self._mark.read_bytes() if self._mark.is_file() else b""
+        if not note.endswith(b"\n"):
+            return None
+        if not note[:-1].isdigit() or len(note) > 20:
+            raise ResultsFileError(
+                f"{self._mark} holds no size, which a killed run leaves there to say what "
+                "of its rows is unfinished: remove the file if you know that none is"
+            )
+        return int(note)
 
     def _move_unfinished(self, end: int) -> Path | None:
         data = self.path.read_bytes()
@@ -358,5 +371,6 @@ def _write_all(file: int, data: bytes) -> None:
 def _to_text(value: Any) -> str:
     if isinstance(value, float):  # NumPy's float64 is a float, too
         return "" if math.isnan(value) else repr(float(value))
-    # A row must stay one line, whatever its message holds.
-    return " ".join(str(value).replace("\0", " ").split())
+    # A row must stay one line of UTF-8, whatever its message holds.
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return " ".join(text.replace("\0", " ").split())

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
@@ -29,6 +28,8 @@ from skgenad._core.detector import SCORING_CHUNK
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
+from skgenad._core.sentinels import without_sentinels
+from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
 from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import draw_seed
@@ -36,7 +37,7 @@ from skgenad.neighbors._search import share
 
 from ._combine import COMBINE
 from ._defaults import default_members, robust_members
-from ._files import dismantle_committee, rebuild_committee
+from ._files import TABLE
 from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
 
 
@@ -121,7 +122,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     Members that search among the same training rows share one search. Their own thresholds
     (`contamination`) and `warm_start` have no influence.
 
-    ``save`` needs members that have a ``save`` themselves; pickle and joblib work with all.
+    ``save`` takes members that :func:`skgenad.save` takes, as those of this package and
+    scikit-learn's; pickle and joblib work with all.
 
     References
     ----------
@@ -148,6 +150,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     array([1])
     """
 
+    _table = TABLE
     _parameter_constraints: ClassVar[dict] = {
         "members": [list, tuple, StrOptions({"robust"}), None],
         "combine": [StrOptions(set(COMBINE))],
@@ -317,15 +320,14 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             self._image_shape = shape_of(voters)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, codes, groups, calibration)
+            if self._image_shape is None:
+                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
             labels = None if codes is None else self.classes_[codes]
             self._members, tails = self._learn(voters, train, labels, codes)
             self._share_searches()
             self._weights = weights
             # What the members were made from: `set_params` may change them before a `save`.
-            now = self.get_params(deep=False)
-            self._fitted_parameters = {
-                name: clone(value, safe=False) for name, value in now.items()
-            }
+            self._fitted_parameters = clone_of_parameters(self)
             tables = [table for member in self._members for table in member.history]
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
             self._set_threshold(X, held_out, None if tails is None else self._combined(tails))
@@ -417,22 +419,22 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     # ---- files ----------------------------------------------------------------------------
 
-    def _dismantle(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        return dismantle_committee(self)
-
     @classmethod
-    def _rebuild(
-        cls, document: dict[str, Any], arrays: dict[str, NDArray], device: str | None
-    ) -> Any:
-        return rebuild_committee(cls, document, arrays, device)
+    def _parameters_of_file(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        members = parameters.get("members")
+        if isinstance(members, list):  # format 2 has lists in place of pairs
+            parameters = {**parameters, "members": [tuple(pair) for pair in members]}
+        return parameters
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if hasattr(self, "_members"):  # pickles made on another device hold a copy for each
+        if "_members" in self.__dict__:  # pickles made on another device hold a copy for each
             self._share_searches()
 
     def _settle(self) -> None:
-        for member in self._members:
-            for model in member.models:
-                model._settle()
+        names, read = [name for name, _ in self._voters()[0]], [m.name for m in self._members]
+        # Those of a committee without a list of members are what they were in the version that
+        # wrote.
+        if isinstance(self.members, list) and read != names:
+            raise ValueError(f"members {read} where the parameters have {names}")
         self._share_searches()

@@ -8,18 +8,21 @@ first out of the second, `PyODInterface` the second out of the first.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.rows import validate_rows
+from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
 from skgenad._tensors.seeds import draw_seed
 from skgenad._tensors.settings import own_settings
 
+from ._files import PYOD
 from ._globals import (
     chance_in,
     own_globals,
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(OutlierMixin, BaseEstimator):
+class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -87,6 +90,12 @@ class PyODDetector(OutlierMixin, BaseEstimator):
     10
     """
 
+    _table = PYOD
+    _parameter_constraints: ClassVar[dict] = {
+        "detector": "no_validation",
+        "random_state": ["random_state"],
+    }
+
     def __init__(self, detector: Any, *, random_state: Any = None) -> None:
         self.detector = detector
         self.random_state = random_state
@@ -123,7 +132,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
                 "example KNN(). Detectors of scikit-learn have the right signs already."
             )
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = self._validate(X, reset=True, ensure_min_samples=2)
         seed = None if self.random_state is None else draw_seed(self.random_state)
         draws_globally = uses_globals(self.detector)
         with ExitStack() as stack:
@@ -143,9 +152,11 @@ class PyODDetector(OutlierMixin, BaseEstimator):
                 seed_parts(detector, seed)
             detector.fit(rows)
             # Few of those that draw in `fit` draw in scoring, too.
-            self._draws_from = "nothing"
+            draws_from = "nothing"
             if draws_globally:
-                self._draws_from = chance_in(detector.decision_function, rows[:2])
+                draws_from = chance_in(detector.decision_function, rows[:2])
+        self._draws_from = draws_from
+        self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
         self.offset_ = -float(detector.threshold_)
         self.__dict__.pop("calibration_scores_", None)
@@ -197,6 +208,10 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             )
         return p_values_of(self.score_samples(X), self.calibration_scores_)
 
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
+        rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)
+        return rows.astype(np.float64, copy=False)
+
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return how normal each row is: minus pyod's score, in the unit of the detector.
 
@@ -211,7 +226,7 @@ class PyODDetector(OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = self._validate(X, reset=False)
         # Some detectors of pyod draw in scoring, too, and torch's loaders of rows in any case.
         with without_chance(self._draws_from):
             scores = self.detector_.decision_function(rows)

@@ -11,9 +11,10 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing, threshold_of, warn_if_unresolved
+from skgenad._core.versions import VersionedPickle
 
 
-class PyODInterface(BaseDetector):
+class PyODInterface(VersionedPickle, BaseDetector):
     """Give an outlier detector of scikit-learn, or one of ours, the interface of pyod.
 
     Made by `as_pyod`, which returns an instance that is also a ``pyod`` ``BaseDetector``. Only the

@@ -15,14 +15,18 @@ from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import clone_of_parameters
+from skgenad._core.training_rows import rows_and_units
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.device import shortened
 from skgenad._tensors.seeds import derived_seed, draw_seed
 
+from ._files import SCORES
 from ._globals import chance_in, own_globals, seed_parts, uses_globals, without_chance
 
 
-class ScoreDetector(BaseDetector):
+class ScoreDetector(SavingMixin, BaseDetector):
     """Give any estimator with ``score_samples`` the contract of this package's detectors.
 
     scikit-learn's ``GaussianMixture``, ``KernelDensity``, ``IsolationForest``, ``OneClassSVM`` and
@@ -74,7 +78,7 @@ class ScoreDetector(BaseDetector):
     range, as the log density of a kernel without tails, counts as its lowest number.
 
     A threshold that the estimator has itself, and its parameter `contamination`, have no influence.
-    There is no `save`: an estimator of any kind needs pickle.
+    ``save`` takes estimators that :func:`skgenad.save` takes; pickle and joblib work with all.
 
     Examples
     --------
@@ -94,6 +98,7 @@ class ScoreDetector(BaseDetector):
     _units: StandardUnits | None
     _draws_from: str
 
+    _table = SCORES
     _parameter_constraints: ClassVar[dict] = {
         # `fit` checks it, with an error that says what to do.
         "estimator": "no_validation",
@@ -152,10 +157,12 @@ class ScoreDetector(BaseDetector):
         estimator = self._clone()
         with self._all_or_nothing():
             X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
+            self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, _, held_out = self._split_calibration(X, None, groups, calibration)
-            mixed = self.standardize == "mixed"
-            self._units = StandardUnits.of(train, mixed=mixed) if self.standardize else None
+            names = getattr(self, "feature_names_in_", None)
+            train, units = rows_and_units(train, self.standardize, names)
+            self._units = units if self.standardize else None
             seed = derived_seed(self.seed_, 0)
             seed_parts(estimator, seed)
             draws_globally = uses_globals(estimator)
@@ -197,3 +204,7 @@ class ScoreDetector(BaseDetector):
 
     def _shape(self, reset: bool) -> Shape | None:
         return None
+
+    def _settle(self) -> None:
+        if not hasattr(self.estimator_, "score_samples"):
+            raise ValueError(f"a {type(self.estimator_).__name__}, which has no scores")

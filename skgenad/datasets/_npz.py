@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
+import stat
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from skgenad._writing import kind_of
 from skgenad.metrics._labels import check_labels
 
 _SPLIT = ("train", "test", "test_labels")
+# What readers of zip files and of arrays raise where there is none, or half of one.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError),
+    *(struct.error, KeyError, IndexError, tokenize.TokenError, SyntaxError),
+)
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# Files of so many bytes that were packed more closely than this are none of data: a table of zeros
+# with a few ones is packed a hundred times.
+_LARGE, _MOST_PACKED = 2**28, 500
 
 
 def load_npz(path: str | os.PathLike[str]) -> Bunch:
@@ -117,10 +136,12 @@ def has_split(path: Path) -> bool | None:
 
     None is for files that hold neither or cannot be read: loading them says what is wrong.
     """
+    if not path.is_file():
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError):
+    except (*_BROKEN, OSError, ValueError):
         return None
     if names >= {"X", "y"}:
         return False
@@ -217,10 +238,12 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):  # reading a pipe could last for ever
+        raise ValueError(f"it is {kind_of(mode)}, no file.")
     try:
-        # A plain .npy file would load as an array, which `with` below cannot close.
-        if path.is_file() and not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("the file is not a zip archive")
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive)
         with np.load(path, allow_pickle=False) as arrays:
             missing = [name for name in names if name not in arrays.files]
             if missing:
@@ -231,13 +254,16 @@ def _read_arrays(path: Path, names: Sequence[str]) -> list[np.ndarray]:
                     f"It needs {', '.join(first)} and {last}."
                 )
             return [_numbers(arrays, name) for name in names]
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (*_BROKEN, OSError) as error:
+        # Readers of zip files seek where damaged ones send them; a disk that fails says otherwise.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise ValueError(f"it is not a readable .npz file ({error}).") from error
 
 
-def _numbers(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def _numbers(arrays: Mapping[str, Any], name: str) -> np.ndarray:
     try:
-        return arrays[name]
+        array = arrays[name]
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
@@ -245,6 +271,33 @@ def _numbers(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
             f"{name} holds Python objects, which are not read since they can run code. Save an "
             "array of numbers, such as np.asarray(values, dtype=float)."
         ) from None
+    if not isinstance(array, np.ndarray):  # what does not begin as an array is bytes
+        raise ValueError(f"{name} is no array.")
+    return array
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError for arrays that are larger than what is stored, as far as can be seen."""
+    for member in archive.infolist():
+        stored, size = max(member.compress_size, 1), member.file_size
+        if size > _LARGE and size / stored > _MOST_PACKED:
+            raise ValueError(
+                f"{member.filename} would become {size} bytes of {stored}, which no data does."
+            )
+        with archive.open(member) as stream:
+            start = stream.read(len(np.lib.format.MAGIC_PREFIX))
+        if start != np.lib.format.MAGIC_PREFIX:
+            continue
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            if version not in _HEADERS:  # later ones are for names of fields alone
+                raise ValueError(f"{member.filename} has fields, or another version of arrays.")
+            shape, _, dtype = _HEADERS[version](stream)
+            promised = math.prod(shape) * dtype.itemsize
+            if promised > size and not dtype.hasobject:  # objects are refused anyway
+                raise ValueError(
+                    f"{member.filename} promises {promised} bytes in shape {shape}, and has {size}."
+                )
 
 
 def _check_rows(rows: np.ndarray, name: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from sklearn.utils import Bunch, check_scalar
 
 from skgenad._extras import require
 from skgenad._tensors.seeds import draw_seed
+from skgenad._writing import replacing
 
 from ._mvtec import GOOD, make_mvtec_bunch
 from ._texture_defects import DEFECTS, plant, reduced
@@ -176,10 +177,12 @@ def _write(root: Path, part: str, data: Array, defects: Array, masks: Array) -> 
         path = root / part / kind / f"{counts[kind]:03d}.png"
         counts[kind] += 1
         path.parent.mkdir(parents=True, exist_ok=True)
-        pillow.fromarray(image.transpose(1, 2, 0)).save(path)
+        with replacing(path) as file:
+            pillow.fromarray(image.transpose(1, 2, 0)).save(file, format="PNG")
         if kind != GOOD:
             mask_path = root / "ground_truth" / kind / f"{path.stem}_mask.png"
             mask_path.parent.mkdir(parents=True, exist_ok=True)
-            pillow.fromarray(255 * mask.astype(np.uint8)).save(mask_path)
+            with replacing(mask_path) as file:
+                pillow.fromarray(255 * mask.astype(np.uint8)).save(file, format="PNG")
         paths.append(str(path))
     return paths

@@ -115,6 +115,8 @@ class NegativesModule(Model):
         Whether columns are pixels: their range is [0, 1], whatever the rows are.
     """
 
+    # Without bounds these are infinite.
+    unbounded = ("low", "high")
     low: Tensor
     high: Tensor
     mean_square: Tensor

@@ -46,6 +46,7 @@ from skgenad._tensors.noise import Noise, noisy
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad._tensors.seeds import seeded
 from skgenad._tensors.settings import own_settings
+from skgenad._tensors.twins import still
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 from . import _papers
@@ -228,14 +229,14 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training its energy, on its manifolds.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -623,6 +624,10 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             energy.network == manifold.network and latent_dim == manifold.latent_dims(networks)[0]
         )
 
+    @property
+    def _sees_constants(self) -> bool:
+        return isinstance(ENERGY_SLOT.read(self._fitted_parameters["energy"]), Reconstruction)
+
     def _check_reconstruction(self) -> bool:
         energy = getattr(self, "_fitted_parameters", vars(self))["energy"]
         if not isinstance(ENERGY_SLOT.read(energy), Reconstruction):
@@ -662,7 +667,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         check_scalar(n_steps, "n_steps", Integral, min_val=0)
 
         return draw_rows(
-            self, n_samples, random_state, lambda n: self.module_.sample(n, int(n_steps))
+            self, n_samples, random_state, lambda n: still(self.module_).sample(n, int(n_steps))
         )
 
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:

@@ -28,10 +28,13 @@ from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape, image_shape_of
+from skgenad._core.saving import SavingMixin
+from skgenad._core.state import clone_of_parameters
 from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 
 from ._outliers import OutlierObjective
 from ._png import PNGModel
+from ._ratio_files import TABLE, check_models
 from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
@@ -43,7 +46,7 @@ _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
 
 
-class LikelihoodRatio(BaseDetector):
+class LikelihoodRatio(SavingMixin, BaseDetector):
     """Detect anomalies by the ratio of two likelihoods (Schirrmeister et al., 2020).
 
     The likelihood of a row is dominated by what all rows of its kind have in common: of images, by
@@ -129,9 +132,8 @@ class LikelihoodRatio(BaseDetector):
     In a pipeline `X_general` reaches this estimator through metadata routing, with
     ``set_fit_request(X_general=True)``, or as the fit parameter ``<step>__X_general``.
 
-    There is no ``save`` of the two models in one file: `detector_` and `general_` have their own,
-    and a `LikelihoodRatio` of both, frozen, has only a threshold to set in `fit`. Pickle and joblib
-    work.
+    ``save`` takes models that :func:`skgenad.save` takes, as those of this package; pickle and
+    joblib work with all.
 
     References
     ----------
@@ -164,6 +166,7 @@ class LikelihoodRatio(BaseDetector):
     detector_: Any
     general_: Any
 
+    _table = TABLE
     _parameter_constraints: ClassVar[dict] = {
         "detector": [_MODEL, None],
         "general": [StrOptions({"png"}), _MODEL, None],
@@ -242,6 +245,7 @@ class LikelihoodRatio(BaseDetector):
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
             self._image_shape = self._shape(reset=True)
+            self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
             specific, general = self._make_models()
@@ -382,6 +386,11 @@ class LikelihoodRatio(BaseDetector):
             return rows
         chosen = np.random.RandomState(self.seed_).choice(len(rows), n_seen, replace=False)
         return rows[chosen]
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        check_models(self)
 
     # ---- score ----------------------------------------------------------------------------
 

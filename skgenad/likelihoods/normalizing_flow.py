@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._core.checks import Interval, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
@@ -26,12 +26,13 @@ from skgenad._core.optimizers import adam
 from skgenad._extras import require
 from skgenad._tensors import draws
 from skgenad._tensors.device import precise, shortened
+from skgenad._tensors.twins import PreciselyScored
 
 from ._densities import ColumnDensity, FlowDensity
 from ._detector import FlowDetector
 
 
-class SplineFlow(nn.Module):
+class SplineFlow(PreciselyScored):
     """zuko's neural spline flow with the methods that `ColumnDensity` asks of a flow.
 
     Parameters
@@ -62,9 +63,7 @@ class SplineFlow(nn.Module):
         if self.training:
             return self(x)[:, None]
         # The result is computed in float64 and rounded: its last bits depend on a row's place.
-        state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        exact = {n: precise(v) if v.is_floating_point() else v for n, v in state.items()}
-        return shortened(torch.func.functional_call(self, exact, (precise(x),)))[:, None]
+        return shortened(self.precise_twin(precise(x)))[:, None]
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows."""
@@ -101,16 +100,16 @@ class NormalizingFlow(FlowDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled first; "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). Splines bend what lies between -5 and 5 in
-        these units: only set it False for columns that are in such units already.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled first ("mixed", "frozen": see guide). Splines bend
+        what lies between -5 and 5 in these units: only set it False for columns that are in such
+        units already.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
