@@ -84,6 +84,14 @@ class ContinuingMixin(BaseDetector):
             self._go_on(X, labels, self._stream)
         return self
 
+    def _go_on(self, X: NDArray, labels: NDArray | None, stream: Stream, **split: Any) -> None:
+        """Learn from rows after those of a stream, all at once for who scores meanwhile."""
+        # What is scored by meanwhile, module and units, must go together.
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._learn(X, labels, stream, **split)
+        self.__dict__.update(twin.__dict__)
+
     def _keep_held_out(self, X: NDArray) -> None:
         rng = np.random.default_rng(self.seed_)
         held_out = Reservoir().take(rng, X, np.arange(len(X)))
@@ -94,7 +102,7 @@ class ContinuingMixin(BaseDetector):
         stream = Stream().take(batch, self.seed_, least=self._room)
         self._stream = dataclasses.replace(stream, n_of_units=stream.n_rows)
 
-    def _go_on(
+    def _learn(
         self,
         X: NDArray,
         labels: NDArray | None,
@@ -118,7 +126,7 @@ class ContinuingMixin(BaseDetector):
         if stream.n_rows:
             self._move_threshold()
         else:
-            self._set_threshold(X, held_out)
+            self._set_threshold(X, held_out, stacklevel=8)
 
     def _split_batch(
         self,
@@ -281,10 +289,10 @@ class ContinuingMixin(BaseDetector):
         rows = together([part.rows for part in (*stream.learnt(), stream.held_out)])
         learnt = rows[: len(rows) - len(stream.held_out)]
         if len(stream.held_out) >= few:
-            self._set_threshold(rows, stream.held_out.rows, stacklevel=8)
+            self._set_threshold(rows, stream.held_out.rows, stacklevel=9)
         elif self.calibration_fraction == "auto" and self._scores_training_rows:
             if stream.speaks_with(len(learnt)):
-                self._set_threshold(learnt, None, stacklevel=8)
+                self._set_threshold(learnt, None, stacklevel=9)
         elif scores is None and stream.speaks_with(len(learnt)):
             self._set_threshold(rows, rows[:0])
 

@@ -20,6 +20,7 @@ from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
+from skgenad._tensors.passes import Passes
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
@@ -38,8 +39,8 @@ from .training_rows import rows_and_units
 from .units import PixelUnits, StandardUnits
 from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
 
-# Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
-# that a row's float32 score does not depend on the rows that came with it.
+# Rows in a forward pass at scoring. The number is fixed, but for small requests whose passes give
+# the same bits, so that a row's float32 score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
 # Images in such a pass, and the most pixels in it: the maps that networks make of an image are many
 # times larger than the image, so large images go in smaller chunks.
@@ -146,7 +147,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 X, labels = self._validate_labelled(X, y, reset=False)
                 # A table that is given whole is all that counts now; sums only grow.
                 stream = Stream() if self.trained_by_gradients else self._stream
-                self._go_on(X, labels, stream, groups, calibration)
+                self._go_on(X, labels, stream, groups=groups, calibration=calibration)
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
                 self.seed_ = draw_seed(self.random_state)
@@ -388,29 +389,23 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
     @own_settings()
-    @torch.inference_mode()
     def _by_chunks(
         self,
         X: NDArray,
         function: Callable[[Tensor], Tensor],
         finish: Callable[[NDArray], NDArray] = np.asarray,
+        begin: Callable[[NDArray], NDArray] | None = None,
     ) -> NDArray:
         """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...).
 
-        `finish` changes arrays of such values, row by row, once they have left the device.
+        `finish` changes arrays of such values, row by row, once they have left the device. `begin`
+        brings rows to what the function takes, float32; None: to standard units.
         """
-        size = self._chunk_size
-        values = np.empty(0)
-        for start in range(0, len(X), size):
-            rows = self.units_.to_standard(X[start : start + size])
-            # The chunk is padded with a real row: an encoder of categories knows no zeros.
-            chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
-            chunk[: len(rows)] = torch.from_numpy(rows)
-            result = finish(function(chunk.to(self.device_))[: len(rows)].cpu().numpy())
-            if start == 0:
-                values = np.empty((len(X), *result.shape[1:]))
-            values[start : start + len(rows)] = result
-        return values
+        # Another thread's `partial_fit` may put other units in their place.
+        units = self.units_
+        passes = Passes(self._chunk_size, self.device_, isinstance(units, PixelUnits))
+        begin = units.to_standard if begin is None else begin
+        return passes.run(function, X, begin, finish, self.module_)
 
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:

@@ -19,9 +19,11 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
+from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import Mixture
+from skgenad._tensors.products import steady_product
 
 from ._covariance import Axes, squared_length
 
@@ -50,7 +52,7 @@ class _QuietMixture(GaussianMixture):
         self.has_converged = bool(value)
 
 
-class OneMixture(PreciseModule):
+class OneMixture(DerivingModule, PreciseModule):
     """A mixture of Gaussians: what its components have seen, and what they score by.
 
     Parameters
@@ -93,8 +95,12 @@ class OneMixture(PreciseModule):
         """Number of components that have rows; they come first."""
         return int((self.counts > 0).sum())
 
+    @property
     def axes(self) -> list[Axes]:
         """Covariances of the components, taken apart."""
+        return self.derived("axes", self._axes)
+
+    def _axes(self) -> list[Axes]:
         covariances = self.moments.covariances
         covariances.diagonal(dim1=1, dim2=2).add_(self.regularization)
         return [Axes.of(covariance) for covariance in covariances]
@@ -141,8 +147,9 @@ class OneMixture(PreciseModule):
         """Take what components have seen, perhaps fewer than K: the others have seen nothing."""
         for name, part in moments._asdict().items():
             getattr(self, name).zero_()[: len(part)].copy_(part)
+        self.forget()
         constant = -0.5 * self.means.shape[1] * math.log(2 * math.pi)
-        for k, (axes, weight) in enumerate(zip(self.axes(), self.moments.weights, strict=True)):
+        for k, (axes, weight) in enumerate(zip(self.axes, self.moments.weights, strict=True)):
             self.whiteners[k].copy_(axes.whitener)
             self.log_constants[k] = weight.log() + constant - 0.5 * axes.log_determinant
 
@@ -160,7 +167,7 @@ class OneMixture(PreciseModule):
         """Draw rows (n, d) on the CPU, in float64."""
         chosen = draws.multinomial(self.moments.weights, n)
         rows = self.moments.means[chosen]
-        for k, axes in enumerate(self.axes()):
+        for k, axes in enumerate(self.axes):
             own = chosen == k
             noise = draws.randn(int(own.sum()), rows.shape[1], dtype=torch.float64)
             rows[own] += noise @ axes.root
@@ -259,7 +266,7 @@ class GaussianMixturesModel(PreciseModule, Model):
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Precise rows (n, d) along the axes with covariances of components, and the others."""
         if self.rest is not None:
-            z = z @ precise(self.rotation).to(z)
+            z = steady_product(z, precise(self.rotation).to(z))
         return z[:, : self.n_leading], z[:, self.n_leading :]
 
     def log_probs(self, x: Tensor) -> Tensor:

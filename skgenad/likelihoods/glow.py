@@ -29,6 +29,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
@@ -428,11 +429,11 @@ class Glow(FromPaper, FlowDetector):
                 f"early has {len(rows[0])} images and late {len(rows[1])}; every mixed image needs "
                 "one of each. Pass as many."
             )
-        parts = [torch.from_numpy(self.units_.to_standard(X)).split(self._chunk_size) for X in rows]
         module: Any = self.module_
-        with torch.inference_mode():
-            mixed = [
-                module.mixed(a.to(self.device_), b.to(self.device_), n_late).cpu()
-                for a, b in zip(*parts, strict=True)
-            ]
-        return torch.cat(mixed).double().numpy().reshape(-1, *shape)
+        d = rows[0].shape[1]
+
+        def mixed(both: Tensor) -> Tensor:
+            return module.mixed(both[:, :d], both[:, d:], n_late)
+
+        both = np.hstack([self.units_.to_standard(X) for X in rows])
+        return self._by_chunks(both, mixed, begin=np.asarray).reshape(-1, *shape)

@@ -30,6 +30,7 @@ from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
 from skgenad._core.units import StandardUnits
 from skgenad._tensors import draws
+from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import TiedMoments
@@ -40,7 +41,7 @@ from ._covariance import Axes, shrunk, squared_length
 _CHUNK = 4096
 
 
-class MahalanobisModel(PreciseModule, Model):
+class MahalanobisModel(DerivingModule, PreciseModule, Model):
     """Moments of the rows so far, in float64, and the matrices that turn rows into distances.
 
     Parameters
@@ -103,6 +104,7 @@ class MahalanobisModel(PreciseModule, Model):
             moments = moments.merge(TiedMoments.of(z, F.one_hot(its_labels, n_classes).to(z)))
         for name, value in moments._asdict().items():
             getattr(self, name).copy_(value)
+        self.forget()
         if self.relative and int((moments.counts > 0).sum()) < 2:
             raise ValueError(
                 "relative=True compares classes with all rows, but only one class has rows to "
@@ -116,6 +118,15 @@ class MahalanobisModel(PreciseModule, Model):
             pooled = moments.pooled()
             self.centre.copy_(pooled.means[0])
             self.background.copy_(Axes.of(shrunk(pooled, self.shrink)[0]).whitener)
+
+    def mixture(self, has_unit: tuple[bool, ...]) -> TiedMixture:
+        """Density over the columns that vary, of those that have a unit."""
+
+        def made() -> TiedMixture:
+            spread = self.moments.pooled().scatter.diagonal() > 0
+            return TiedMixture(self, spread & torch.tensor(has_unit, device=spread.device))
+
+        return self.derived(has_unit, made)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the squared distance to the nearest class mean.
@@ -360,9 +371,7 @@ class Mahalanobis(ClosedFormDetector):
 
     def _mixture(self) -> TiedMixture:
         """Density over the columns that vary."""
-        module = self.module_
-        spread = module.moments.pooled().scatter.diagonal() > 0
-        return TiedMixture(module, spread & torch.from_numpy(self.units_.scale > 0).to(spread))
+        return self.module_.mixture(tuple((self.units_.scale > 0).tolist()))
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows: a Gaussian, or a mixture of one per class with one covariance.

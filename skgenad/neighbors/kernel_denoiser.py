@@ -101,7 +101,7 @@ class KernelModel(PreciseModule, Model):
 
         The grid goes from half a small distance to the nearest anchor to the spread of all.
         """
-        anchors = precise(self.anchors.rows)
+        anchors = self.anchors.precise_rows
         tried = anchors[draws.randperm(len(anchors), device=anchors.device)[:_MOST_TRIED]]
         itself = self.anchors.places(tried.float())
         distances = squared_distances(tried, anchors)
@@ -125,8 +125,8 @@ class KernelModel(PreciseModule, Model):
 
         An anchor that equals the row counts as the row itself and is left out.
         """
-        anchors, x64 = precise(self.anchors.rows), precise(x)
-        distances = squared_distances(x64, anchors)
+        anchors, x64 = self.anchors.precise_rows, precise(x)
+        distances = squared_distances(x64, anchors, self.anchors.squared_lengths)
         left_out = self.anchors.places(x) if len(anchors) > 1 else None
         before, weights = math.nan, torch.empty(0)
         for factor in self.factors:
@@ -158,7 +158,8 @@ class KernelModel(PreciseModule, Model):
 
     def log_density(self, x: Tensor) -> Tensor:
         """Log densities (n,) of rows (n, d), in nats, over the columns that vary."""
-        anchors, width = precise(self.anchors.rows)[:, self.varies], precise(self.width)
+        anchors = self.anchors.derived("varying", lambda: self.anchors.precise_rows[:, self.varies])
+        width = precise(self.width)
         chunks = precise(x)[:, self.varies].split(_CHUNK)
         return shortened(torch.cat([kernel_log_density(c, anchors, width) for c in chunks]))
 

@@ -77,7 +77,7 @@ class LocalGaussianModel(PreciseModule, Model):
     def _neighbourhoods(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means (n, d), deviations (n, k, d) from them and mean variances (n,) around rows."""
         _, places = self.anchors.nearest(x, self.n_neighbors)
-        near = precise(self.anchors.rows)[places]
+        near = precise(self.anchors.rows[places])
         mean = near.mean(dim=1)
         deviations = near - mean[:, None]
         return mean, deviations, deviations.square().mean(dim=(1, 2))
