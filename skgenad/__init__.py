@@ -2,6 +2,7 @@
 
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._core.saving import load, save
+from skgenad._core.sentinels import DataWarning
 from skgenad._core.versions import InconsistentVersionWarning
 from skgenad._version import __version__ as __version__
 from skgenad.autoencoders.autoencoder import Autoencoder
@@ -35,6 +36,7 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "Committee",
+    "DataWarning",
     "DivergenceWarning",
     "GaussianMixtures",
     "Glow",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import HasMethods, fit_context
+from skgenad._core.forks import leave_parents_threads
 from skgenad._core.rows import image_shape_of, validate_rows
 from skgenad._core.versions import VersionedPickle
 from skgenad._tensors.model import Model
@@ -128,13 +128,14 @@ class LatentFeatures(
             Float64, in the units of the training rows.
         """
         check_is_fitted(self)
+        leave_parents_threads()
         codes = check_array(X, dtype=np.float32)
         if codes.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {codes.shape[1]} latent features, but those of this "
                 f"{type(self).__name__} are {self._n_features_out}."
             )
-        return self.detector_.units_.from_standard(self._decode(codes))
+        return self._decode(codes)
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
         parameters = (self.detector if reset else self.detector_).get_params(deep=False)
@@ -144,11 +145,13 @@ class LatentFeatures(
     def _encode(self, rows: NDArray) -> NDArray:
         return self.detector_._by_chunks(rows, _autoencoder(self.detector_).encode)
 
-    @torch.inference_mode()
     def _decode(self, codes: NDArray) -> NDArray:
-        decode, device = _autoencoder(self.detector_).decode, self.detector_.device_
-        chunks = torch.from_numpy(np.ascontiguousarray(codes)).split(self.detector_._chunk_size)
-        return torch.cat([decode(chunk.to(device)).cpu() for chunk in chunks]).numpy()
+        return self.detector_._by_chunks(
+            codes,
+            _autoencoder(self.detector_).decode,
+            self.detector_.units_.from_standard,
+            begin=np.ascontiguousarray,
+        )
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
-from skgenad._core import calibration, contract
+from skgenad._core import calibration, contract, streams
 from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
 from skgenad.energies import Masked
 
@@ -191,8 +191,7 @@ def test_p_values_need_rows_that_were_held_out(detector):
         tiny(detector, calibration_fraction=0.0).fit(X).p_value(X)
     calibrated = tiny(detector, calibration_fraction="auto").fit(X)
     calibrated.p_value(X)
-    with pytest.raises(ValueError, match="was trained on since then"):
-        calibrated.partial_fit(X).p_value(X)
+    calibrated.partial_fit(X).p_value(X)
 
 
 @pytest.mark.parametrize("fraction", ["auto", 0.0])
@@ -264,7 +263,8 @@ def test_a_clone_is_unfitted_and_fits_the_same(name, extra):
 
 
 @every_detector
-def test_a_pickle_holds_no_optimizer_graph_or_training_rows(detector):
+def test_a_pickle_holds_no_optimizer_graph_and_bounded_rows(detector, monkeypatch):
+    monkeypatch.setattr(streams, "MOST_KEPT_ROWS", 30)
     small, large = (tiny(detector).fit(normal_rows(n)) for n in (50, 5000))
     sizes = [len(pickle.dumps(fitted)) for fitted in (small, large)]
     # A committee keeps a place and a height for each training row's score by each of two members.

@@ -270,6 +270,7 @@ def test_a_spectral_norm_is_known_as_not_steady():
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("drawing")
 def test_growing_buffers_are_waited_for(detector):
     module = detector._make_module(3)
     module.prepare(torch.randn(10, 3), None)

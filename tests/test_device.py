@@ -55,7 +55,7 @@ def test_a_pickle_holds_tensors_of_the_cpu_alone():
     detector.device_ = torch.device("meta")
     state = detector.__getstate__()
     assert state["module_"] is not before and detector.module_ is before
-    moments = state["_moments"]["main"].values()
+    moments = state["_moments"]["energy"]["main"].values()
     assert all(value.device.type == "cpu" for moment in moments for value in moment.values())
 
 

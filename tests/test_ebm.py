@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from skgenad import EBM, networks
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._tensors.maps import MLP
+from skgenad._tensors.seeds import generator_on
 from skgenad.datasets import make_two_clusters
 from skgenad.energies import Chain, Replay
 from skgenad.energies._energies import ScalarEnergy
@@ -20,13 +21,14 @@ from skgenad.energies._langevin import Langevin
 from skgenad.energies._negatives import Settings
 from skgenad.energies.ebm import EBMModel
 
-from ._settings import normal_rows, tiny
+from ._settings import ALL_ROWS, normal_rows, tiny
 
 pytestmark = pytest.mark.usefixtures("drawing")
 
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 1.0]])
 # Enough for a Gaussian in the plane, in a few seconds.
 GAUSSIAN = {
+    **ALL_ROWS,
     "network": networks.MLP((64, 64), activation="silu"),
     "max_steps": 500,
     "learning_rate": 3e-3,
@@ -68,11 +70,11 @@ def gaussian():
 def test_the_losss_gradient_is_that_of_maximum_likelihood(sampling, penalty):
     module = make_module(sampling, visible=Langevin(3, 0.02, 0.2), penalty=penalty).double()
     x = torch.randn(16, 3, dtype=torch.float64)
-    torch.manual_seed(1)
+    generator_on("cpu").manual_seed(1)
     state = copy.deepcopy(module)
     parts = module.loss(x)
     parts["loss"].backward()
-    torch.manual_seed(1)
+    generator_on("cpu").manual_seed(1)
     negatives = state.negatives(x)
     assert not negatives.requires_grad
     # Row by row: a row of data weighs 1 + 2 penalty E, a negative one -1 + 2 penalty E.

@@ -31,7 +31,9 @@ def standard(X):
 
 
 def fitted(X, n_components, **settings):
-    detector = GaussianMixtures(n_components=n_components, random_state=0, device="cpu")
+    detector = GaussianMixtures(
+        n_components=n_components, random_state=0, device="cpu", calibration_fraction=0.0
+    )
     return detector.set_params(**settings).fit(X)
 
 
@@ -180,7 +182,9 @@ def test_any_shape_of_rows_can_be_fitted(shape):
 def test_batches_of_one_gaussian_add_up():
     X = normal_rows(400)
     whole = fitted(X, 1, standardize=False)
-    batches = GaussianMixtures(n_components=1, standardize=False, device="cpu")
+    batches = GaussianMixtures(
+        n_components=1, standardize=False, device="cpu", calibration_fraction=0.0
+    )
     for batch in (X[:100], X[100:101], X[101:]):
         batches.partial_fit(batch)
     np.testing.assert_allclose(batches.score_samples(X), whole.score_samples(X), rtol=1e-4)

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch import nn
 
 from skgenad import CANCE, MPDR, Autoencoder
 from skgenad._core.detector import IMAGE_CHUNK
+from skgenad._core.rows import validate_rows
 from skgenad._core.units import PixelUnits
 from skgenad.autoencoders import AutoencoderFeatures
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction
@@ -89,6 +91,15 @@ def test_arrays_rows_and_types_of_the_same_images_mean_the_same(detector):
         "a table": pd.DataFrame(X.reshape(40, -1)),
         "not contiguous": np.ascontiguousarray(X.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
         "a tensor": torch.from_numpy(X),
+        "channels last": unit.transpose(0, 2, 3, 1),
+        "a list of channels last": list(X.transpose(0, 2, 3, 1)),
+        "channels first and last": [x.transpose(1, 2, 0) if k % 2 else x for k, x in enumerate(X)],
+        "bytes and numbers": [x if k % 2 else x / 255 for k, x in enumerate(X)],
+        "images of Pillow": [Image.fromarray(x.transpose(1, 2, 0)) for x in X],
+        "a series of them": pd.Series([Image.fromarray(x.transpose(1, 2, 0)) for x in X]),
+        "images of Pillow and arrays": [
+            Image.fromarray(x.transpose(1, 2, 0)) if k % 2 else x for k, x in enumerate(X)
+        ],
     }
     for name, images in same.items():
         np.testing.assert_array_equal(fitted.score_samples(images), scores, err_msg=name)
@@ -236,8 +247,8 @@ def test_what_was_set_after_the_fit_does_not_change_what_rows_mean():
 UNIT = np.random.RandomState(0).rand(6, 1, 8, 8)
 COLOUR = np.random.RandomState(0).rand(6, 3, 8, 9)
 BAD_IMAGES = [
-    (SHAPE, UNIT.transpose(0, 2, 3, 1), r"channels are last. Pass X.transpose\(0, 3, 1, 2\)"),
-    ((3, 8, 9), COLOUR.transpose(0, 2, 3, 1), "channels are last"),
+    ((3, 8, 8), COLOUR.transpose(0, 2, 3, 1)[..., [0, 1, 2, 0]], "wants .n, 3, 8, 8."),
+    ((3, 8, 9), COLOUR.transpose(0, 2, 3, 1)[..., [0, 1, 2, 0]], r"4 channels, the last .*:3\]"),
     (SHAPE, COLOUR[..., :8], r"3 channels in place of 1. Convert .* image_shape=\(3, 8, 8\)"),
     ((3, 8, 8), UNIT, "1 channels in place of 3"),
     (
@@ -245,10 +256,15 @@ BAD_IMAGES = [
         UNIT[:, :, :7],
         r"\(6, 1, 7, 8\), .* Resize the images, or set image_shape=\(1, 7, 8\)",
     ),
-    (SHAPE, UNIT[:, 0], r"axis of the channel is missing. Pass X\[:, None\]"),
+    (SHAPE, UNIT[0, 0], r"it is a single image. Pass X\[None\]"),
     ((3, 8, 9), COLOUR[0], r"it is a single image. Pass X\[None\]"),
+    ((3, 8, 9), COLOUR[0].transpose(1, 2, 0), r"it is a single image. Pass X\[None\]"),
     ((3, 8, 9), UNIT[:, 0], r"shape \(6, 8, 8\), .* or flat rows \(n, 216\)"),
-    (SHAPE, [UNIT[0], UNIT[1, :, :7]], r"2 different shapes: \(1, 7, 8\), \(1, 8, 8\).*resize"),
+    (SHAPE, [UNIT[0], UNIT[1, :, :7]], r"Image 1 of X has the shape \(1, 7, 8\).*Resize"),
+    (SHAPE, np.ma.masked_greater(UNIT, 0.9), "X is a masked array"),
+    (SHAPE, [np.ma.masked_greater(x, 0.9) for x in UNIT], "Image 0 of X is a masked array"),
+    (SHAPE, ["a.png", "b.png"], r"holds paths, such as 'a.png'.*PIL.Image.open"),
+    (SHAPE, [(x, 0) for x in UNIT], r"pairs.*\[image for image, _ in X\]"),
     (
         SHAPE,
         UNIT.reshape(6, -1)[:, :60],
@@ -279,8 +295,8 @@ def test_bad_images_are_refused_by_name(detector, shape, X, message):
 def test_a_fitted_detector_refuses_them_too(detector):
     fitted = on_images(detector).fit(pixels())
     for method in (fitted.score_samples, fitted.predict, fitted.partial_fit):
-        with pytest.raises(ValueError, match="channels are last"):
-            method(UNIT.transpose(0, 2, 3, 1))
+        with pytest.raises(ValueError, match="Resize the images"):
+            method(UNIT[:, :, :7])
         with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
             method(2 + UNIT)
 
@@ -291,6 +307,106 @@ def test_images_without_image_shape_are_told_about_it(cls):
         ValueError, match=r"image_shape=\(1, 8, 8\) to a detector that takes images"
     ):
         cls().fit(UNIT)
+    for grey in (UNIT[:, 0], list(UNIT[:, 0])):
+        with pytest.raises(ValueError, match=r"image_shape=\(1, 8, 8\) to a detector that takes"):
+            cls().fit(grey)
+    photos = [Image.new("RGB", (9, 8))] * 3
+    for colour in (photos, [np.asarray(photo) for photo in photos]):
+        with pytest.raises(ValueError, match=r"image_shape=\(3, 8, 9\) to a detector that takes"):
+            cls().fit(colour)
+
+
+# ---- images of Pillow ---------------------------------------------------------------------------
+
+
+def checkered(size=(6, 4)):
+    """Make an upright grey image of Pillow without a symmetry."""
+    return Image.fromarray(pixels(1, (1, *size[::-1]))[0, 0])
+
+
+def rows_of(images, shape):
+    """Return what a detector makes of a list of images, (n, C, H, W) in [0, 1]."""
+    detector = on_images(Autoencoder, shape)
+    return (
+        PixelUnits.identity(1)
+        .to_standard(validate_rows(detector, images, image_shape=shape, reset=True))
+        .reshape(-1, *shape)
+    )
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "F"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_images_of_pillow_are_taken_in_every_mode(mode, channels):
+    grey = checkered().point(lambda level: 255 * (level > 60), "L")
+    expected = (np.asarray(grey) / 255).astype(np.float32)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    elif mode == "F":
+        image = Image.fromarray(expected)
+    else:
+        image = grey.convert(mode)
+    assert image.mode == mode
+    if mode in ("I;16", "F") and channels == 3:
+        expected = expected * np.ones((3, 1, 1), np.float32)
+    got = rows_of([image, grey], (channels, 4, 6))
+    np.testing.assert_array_equal(got, np.broadcast_to(expected, got.shape))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "RGBX"])
+def test_colour_images_of_pillow_are_taken_in_every_mode(mode):
+    colour = Image.fromarray(np.full((4, 6, 3), [51, 102, 204], np.uint8))
+    image = colour.convert("RGBA").convert(mode) if mode == "RGBX" else colour.convert(mode)
+    assert image.mode == mode
+    np.testing.assert_array_equal(rows_of([image], (3, 4, 6)), rows_of([colour], (3, 4, 6)))
+
+
+def test_all_channels_are_kept_where_they_are_wanted():
+    clear = Image.fromarray(pixels(1, (4, 4, 6))[0].transpose(1, 2, 0), "RGBA")
+    np.testing.assert_array_equal(
+        rows_of([clear], (4, 4, 6))[0].transpose(1, 2, 0),
+        (np.asarray(clear) / 255).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_as_viewers_turn_them(orientation, tmp_path):
+    photo = checkered((6, 6))
+    exif = photo.getexif()
+    exif[0x0112] = orientation
+    photo.save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as turned:
+        shown = np.asarray(ImageOps.exif_transpose(turned))
+        got = rows_of([turned], (1, 6, 6))[0, 0]
+    np.testing.assert_array_equal(got, (shown / 255).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (
+            checkered((7, 4)),
+            r"Image 1 of X is 4x7 \(height x width\).*wants 4x6.*resize\(\(6, 4\)\)",
+        ),
+        (
+            Image.new("RGB", (6, 4), "red"),
+            r"Image 1 of X is in colour.*convert\('L'\).*\(3, 4, 6\)",
+        ),
+        (Image.new("RGBA", (6, 4), (9, 9, 9, 99)), "Image 1 of X has transparent pixels.*alpha_c"),
+        (Image.new("LAB", (6, 4)), "Image 1 of X has Pillow's mode 'LAB'; convert it"),
+        (Image.new("I", (6, 4)), "Image 1 of X has Pillow's mode 'I'; convert it"),
+    ],
+)
+def test_an_image_of_pillow_that_does_not_fit_is_named(image, message):
+    with pytest.raises(ValueError, match=message):
+        on_images(Autoencoder, (1, 4, 6)).fit([checkered(), image, checkered()])
+
+
+def test_a_single_image_and_films_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"single image. Pass \[X\]"):
+        on_images(Autoencoder, (1, 4, 6)).fit(checkered())
+    checkered().save(tmp_path / "film.gif", save_all=True, append_images=[Image.new("L", (6, 4))])
+    with Image.open(tmp_path / "film.gif") as film, pytest.raises(ValueError, match="2 frames"):
+        on_images(Autoencoder, (1, 4, 6)).fit([film, film])
 
 
 @with_networks
@@ -509,8 +625,8 @@ def test_latent_features_of_images():
     np.testing.assert_array_equal(features.transform((X / 255).reshape(40, -1)), codes)
     rows = features.inverse_transform(codes)
     assert rows.shape == (40, 64) and rows.min() >= 0 and rows.max() <= 1
-    with pytest.raises(ValueError, match="channels are last"):
-        features.transform(UNIT.transpose(0, 2, 3, 1))
+    with pytest.raises(ValueError, match="Resize the images"):
+        features.transform(UNIT[:, :, :7])
     fitted = on_images(CANCE, features=LatentFeatures(on_images(Autoencoder))).fit(X)
     assert np.isfinite(fitted.score_samples(X)).all()
 

@@ -24,7 +24,7 @@ from skgenad.inspection import EnergyDisplay, TrainingDisplay
 
 matplotlib.use("Agg")
 
-TINY = {"network": (16,), "max_steps": 60, "random_state": 0}
+TINY = {"network": (16,), "max_steps": 60, "random_state": 0, "calibration_fraction": 0.0}
 X = np.random.default_rng(0).normal([1.0, -2.0], [1.0, 1.5], size=(80, 2))
 
 

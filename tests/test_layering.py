@@ -41,6 +41,7 @@ MAY_IMPORT = {
 # Third-party packages of the lower rooms; those above use what the package declares.
 TENSORS = {"torch", "numpy"}
 CORE_PACKAGES = TENSORS | {"skorch", "tqdm", "pandas", "sklearn", "scipy", "safetensors"}
+CORE_PACKAGES |= {"threadpoolctl"}
 THIRD_PARTY = {
     "_tensors": TENSORS,
     "networks": TENSORS | {"sklearn"},
@@ -57,6 +58,8 @@ OPTIONAL_MODULES = {"compat._interface": {"pyod"}, "benchmark._app": {"typer"}}
 # Who seeds global generators, in a fork that puts them back: some detectors of pyod, and some
 # kernels of GPUs, know no other.
 FORKS = {"_tensors.foreign": {"torch"}, "compat._globals": {"numpy", "torch"}}
+# Who sets the number of threads: in a process that was forked from one that had several.
+THREADS = {"_core.forks"}
 # The one module that takes scikit-learn's private pieces.
 PRIVATE = {
     "sklearn.base._fit_context",
@@ -167,7 +170,8 @@ def broken_calls(module: str, source: str) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        if called == "print" or called.endswith("set_num_threads"):
+        threads = called.endswith("set_num_threads") and module not in THREADS
+        if called == "print" or threads:
             yield f"line {node.lineno}: calls {called}"
         forks = FORKS.get(module, ())
         if re.fullmatch(r"(np|numpy)\.random\.[a-z_]+", called) and "numpy" not in forks:

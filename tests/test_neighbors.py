@@ -23,6 +23,8 @@ from skgenad._tensors.kernels import (
 from skgenad.neighbors._anchors import Anchors
 from skgenad.neighbors._search import Search, share
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 CPU = {"device": "cpu", "random_state": 0}
 RAW = {**CPU, "standardize": False}
 FAMILY = {
@@ -364,6 +366,8 @@ def test_a_shared_search_looks_once(monkeypatch):
     X = normal(60)
     models = [Neighbors(**CPU).fit(X), LocalGaussian(**CPU).fit(X)]
     share(models)
+    for model in models:
+        model.score_samples(normal(20, seed=2))  # so that it is known how few rows a pass takes
     calls, query = [], Search._query
     monkeypatch.setattr(Search, "_query", lambda *args: calls.append(1) or query(*args))
     new = normal(20, seed=1)

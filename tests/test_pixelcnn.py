@@ -10,6 +10,8 @@ from skgenad.likelihoods._logistics import n_parameters
 
 from ._settings import normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 # ---- what a place sees --------------------------------------------------------------------------
 
 

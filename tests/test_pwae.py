@@ -16,6 +16,8 @@ from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 SHAPE = (1, 12, 12)
 QUICK = {
     **TINY["PWAE"],

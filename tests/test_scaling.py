@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skgenad import KernelDenoiser, LocalGaussian, Mahalanobis
+from skgenad import DataWarning, KernelDenoiser, LocalGaussian, Mahalanobis
 from skgenad._core.units import StandardUnits
 
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
@@ -56,7 +56,8 @@ def test_mixed_units_of_a_power_of_two_are_that_power_of_two(exponent):
 
 @all_detectors
 def test_units_are_mixed_if_asked_for(detector):
-    X = np.vstack([normal_rows(), 40 * normal_rows(1)])
+    X = normal_rows()
+    X = np.vstack([X, X.mean(axis=0) + 9 * X.std(axis=0)])
     auto, mixed, plain = (
         tiny(detector, standardize=value).fit(X).units_.scale for value in ("auto", "mixed", True)
     )
@@ -87,12 +88,33 @@ def test_large_offsets_lose_nothing():
     assert StandardUnits.of(times).scale > 0
 
 
-@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, -1e-300, 1e300, 1.6e9])
-def test_a_constant_column_maps_to_minus_one_zero_or_one(constant):
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, -1e-300, 1e300, 1.6e9, 5e-324])
+def test_a_constant_column_maps_to_zero_or_to_one_and_more_by_the_size_of_a_departure(constant):
     units = StandardUnits.of(np.full((50, 1), constant))
     assert units.scale == 0
-    new = np.array([[constant], [constant + max(abs(constant), 1)], [constant - 1e300]])
-    assert units.to_standard(new).ravel().tolist() == [0, 1, -1]
+    unit = abs(constant) or 1.0
+    off = unit * np.array([0, 1e-9, 1e-3, 1, 1e3, 1e6])
+    up, down = (units.to_standard((constant + s * off)[:, None]).ravel() for s in (1, -1))
+    expected = np.r_[0, 1 + np.log1p(off[1:] / unit)]
+    if constant != 5e-324:  # which has no thousandths
+        np.testing.assert_allclose(up, expected, rtol=1e-6)
+        np.testing.assert_allclose(down, -expected, rtol=1e-6)
+    assert (np.diff(up) >= 0).all() and (np.diff(down) <= 0).all()
+    far = units.to_standard(np.array([[1.7e308], [-1.7e308]])).ravel()
+    assert np.isfinite(far).all() and far[0] >= up[-1] * (constant != 1e300) and far[1] <= -1
+
+
+def test_departures_from_a_constant_of_another_unit_are_the_same():
+    for constant in (0.1, -3.0, 700.0):
+        units, thousandth = (StandardUnits.of(np.full((9, 1), constant * k)) for k in (1, 1024))
+        new = constant * np.linspace(-20, 20, 41)[:, None]
+        np.testing.assert_array_equal(units.to_standard(new), thousandth.to_standard(1024 * new))
+
+
+def test_what_is_left_of_a_difference_is_no_departure_from_zero():
+    units = StandardUnits.of(np.zeros((5, 1)))
+    assert units.to_standard(np.array([[0.3 - 0.1 - 0.2], [-1e-17]])).tolist() == [[0], [0]]
+    assert units.to_standard(np.array([[1e-12]], dtype=np.float32)) == 1
 
 
 def test_rounding_is_not_spread():
@@ -106,7 +128,7 @@ def test_rounding_is_not_spread():
 def test_a_constant_in_single_precision_is_the_same_constant():
     units = StandardUnits.of(np.full((5, 1), 0.1))
     assert not units.to_standard(np.full((2, 1), 0.1, dtype=np.float32)).any()
-    assert units.to_standard(np.full((1, 1), 0.11, dtype=np.float32)) == 1
+    assert units.to_standard(np.full((1, 1), 0.11, dtype=np.float32)) > 1
 
 
 def test_a_constant_of_many_rows_is_constant():
@@ -181,16 +203,24 @@ def test_huge_values_have_finite_scores(name, extra):
     if name != "DAGMM" and "energy" not in extra:
         # A reconstruction error grows with the distance.
         assert (detector.predict(far[:4]) == -1).all()
-    detector = tiny(name, **extra).fit(np.vstack([X, far]))
+    with pytest.warns(DataWarning):
+        detector = tiny(name, **extra).fit(np.vstack([X, far]))
     assert np.isfinite(detector.score_samples(X)).all()
 
 
-@all_detectors
-def test_a_constant_that_changes_is_noticed(detector):
+@all_variants
+def test_a_constant_that_changes_is_noticed_by_its_size(name, extra):
     X = with_constants()
-    changed = X[:1] + [0, 0, 0, 0, 1e-9, 0]
-    fitted = tiny(detector).fit(X)
-    assert fitted.score_samples(changed) != fitted.score_samples(X[:1])
+    fitted = tiny(name, **extra).fit(X)
+    scores = [fitted.score_samples(X[:10])]
+    for column in (4, 5):
+        for off in (1e-9, 0.01, 1, 1000, 1e6, 1e12):
+            changed = X[:10].copy()
+            changed[:, column] += off
+            scores.append(fitted.score_samples(changed))
+        assert (np.diff(scores[1:], axis=0) < 0).all()
+        assert (scores[1] != scores[0]).all() and (scores[-1] < fitted.offset_).all()
+        del scores[1:]
 
 
 @all_detectors

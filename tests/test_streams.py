@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from skorch.callbacks import Callback
 
 from skgenad import Mahalanobis
 from skgenad._core import streams
@@ -91,6 +92,7 @@ def test_rows_held_out_of_any_batch_have_no_part_in_training(detector):
 
 
 @all_detectors
+@pytest.mark.filterwarnings("ignore::skgenad.DataWarning")  # rows far from all before
 def test_without_rows_held_out_the_threshold_comes_from_all_rows_so_far(detector):
     fitted = tiny(detector, calibration_fraction=0.0, contamination=0.2).fit(flat_rows(60))
     fitted.partial_fit(flat_rows(1, seed=1) + 50)
@@ -107,6 +109,32 @@ def test_the_same_stream_gives_the_same_bits(detector):
         other.partial_fit(batch)
     np.testing.assert_array_equal(one.decision_function(NEW), other.decision_function(NEW))
     np.testing.assert_array_equal(one.p_value(NEW), other.p_value(NEW))
+
+
+@pytest.mark.parametrize("way", ["partial_fit", "fit"])
+@pytest.mark.parametrize("detector", [d for d in DETECTORS if d.trained_by_gradients])
+def test_who_scores_meanwhile_sees_the_detector_as_it_was(detector, way):
+    fitted, seen = tiny(detector, warm_start=True).fit(flat_rows(40)), []
+    before = fitted.decision_function(NEW)
+
+    class Scores(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append(fitted.decision_function(NEW))
+
+    fitted.set_params(callbacks=[Scores()])
+    getattr(fitted, way)(flat_rows(60, seed=1) * 2)
+    assert seen and all(np.array_equal(scores, before) for scores in seen)
+    assert not np.array_equal(fitted.decision_function(NEW), before)
+
+
+@all_detectors
+def test_fresh_rows_take_the_place_of_those_held_out(detector):
+    fitted = tiny(detector, calibration_fraction="auto").fit(flat_rows(80))
+    fitted.calibrate(flat_rows(50, seed=4)).partial_fit(flat_rows(1, seed=5))
+    kept = fitted._stream.held_out.rows
+    np.testing.assert_array_equal(kept[:50], flat_rows(50, seed=4))
+    scores = np.sort(fitted.score_samples(kept))
+    np.testing.assert_array_equal(fitted.calibration_scores_, scores)
 
 
 # ---- cost and memory ------------------------------------------------------------------------

@@ -13,9 +13,13 @@ from skgenad._core.loop import STEPS_PER_EPOCH, RowBatches, Stage
 from skgenad._core.optimizers import adam, adamw, with_penalty
 from skgenad._core.schedules import constant, cosine
 from skgenad._core.training import inputs_of, run_stage
+from skgenad._tensors import draws
+from skgenad._tensors.seeds import seeded
 from skgenad.energies import Reconstruction
 
 from ._settings import DETECTORS, having, normal_rows, tiny
+
+pytestmark = pytest.mark.usefixtures("drawing")
 
 PRETRAINED = {"energy": Reconstruction(init="pretrain", pretrain_steps=10)}
 
@@ -170,17 +174,16 @@ def test_random_draws_of_a_validation_are_the_same_in_every_epoch_and_cost_train
     states = []
 
     def noisy(module, inputs):
-        return torch.rand(())
+        return draws.rand()
 
     def batches(validate):
         seen, module = [], nn.Linear(1, 1)
         stage = stage_on(module, 120, objective=lambda m, x: (seen.append(x), square(m, x))[1])
         stage.validate = validate
-        torch.manual_seed(0)
-        table = run_stage(
-            module, stage, torch.randn(9, 1), held_out=torch.zeros(1, 1), batch_size=2
-        )
-        states.append(torch.rand(()))
+        rows = torch.arange(9.0)[:, None]
+        with seeded(0):
+            table = run_stage(module, stage, rows, held_out=torch.zeros(1, 1), batch_size=2)
+            states.append(draws.rand())
         return torch.cat(seen), table
 
     quiet, _ = batches(lambda module, inputs: torch.zeros(()))

@@ -16,6 +16,8 @@ from skgenad.autoencoders.vae import VAEModel, normal_kl
 
 from ._settings import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {
     **ALL_ROWS,
     "network": (32,),

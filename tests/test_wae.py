@@ -13,6 +13,8 @@ from skgenad.autoencoders._kernels import make_kernel, median_scale, squared_dis
 
 from ._settings import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {
     **ALL_ROWS,
     "network": (32,),

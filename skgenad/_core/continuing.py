@@ -84,6 +84,14 @@ class ContinuingMixin(BaseDetector):
             self._go_on(X, labels, self._stream)
         return self
 
+    def _go_on(self, X: NDArray, labels: NDArray | None, stream: Stream, **split: Any) -> None:
+        """Learn from rows after those of a stream, all at once for who scores meanwhile."""
+        # What is scored by meanwhile, module and units, must go together.
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._learn(X, labels, stream, **split)
+        self.__dict__.update(twin.__dict__)
+
     def _keep_held_out(self, X: NDArray) -> None:
         rng = np.random.default_rng(self.seed_)
         held_out = Reservoir().take(rng, X, np.arange(len(X)))
@@ -94,7 +102,7 @@ class ContinuingMixin(BaseDetector):
         stream = Stream().take(batch, self.seed_, least=self._room)
         self._stream = dataclasses.replace(stream, n_of_units=stream.n_rows)
 
-    def _go_on(
+    def _learn(
         self,
         X: NDArray,
         labels: NDArray | None,
@@ -108,6 +116,7 @@ class ContinuingMixin(BaseDetector):
         train, codes, held_out = self._split_batch(X, labels, stream, groups, calibration)
         learnt = validation = np.arange(0)
         if len(train):
+            train = self._without_sentinels(train, stream)
             learnt, validation, moved = self._train_on(train, codes, stream, len(X), seed)
             if moved:
                 stream = dataclasses.replace(stream, n_of_units=stream.n_rows + len(X))
@@ -117,7 +126,7 @@ class ContinuingMixin(BaseDetector):
         if stream.n_rows:
             self._move_threshold()
         else:
-            self._set_threshold(X, held_out)
+            self._set_threshold(X, held_out, stacklevel=8)
 
     def _split_batch(
         self,
@@ -137,6 +146,14 @@ class ContinuingMixin(BaseDetector):
         order = np.random.RandomState(derived_seed(self.seed_, self._n_fits)).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
         return X[train], None if labels is None else labels[train], X[held_out]
+
+    def _without_sentinels(self, X: NDArray, stream: Stream) -> NDArray:
+        """Rows (n, d) to train on, in the light of those that were kept, which hold none."""
+        return self._rows_and_units(self._with_kept(X, stream))[0][: len(X)]
+
+    @staticmethod
+    def _with_kept(X: NDArray, stream: Stream) -> NDArray:
+        return np.concatenate([X, *(part.rows for part in stream.learnt())])
 
     @property
     def _share_held_out(self) -> float:
@@ -215,8 +232,7 @@ class ContinuingMixin(BaseDetector):
         begins = constant.any() and bool(now.to_standard(X)[:, constant].any())
         if not begins and stream.n_rows + n < 2 * stream.n_of_units:
             return now
-        rows = np.concatenate([X, *(part.rows for part in stream.learnt())])
-        return self._units_of(rows).kept_where_lost(now)
+        return self._rows_and_units(self._with_kept(X, stream))[1].kept_where_lost(now)
 
     @property
     def _units_follow(self) -> bool:
@@ -273,10 +289,10 @@ class ContinuingMixin(BaseDetector):
         rows = together([part.rows for part in (*stream.learnt(), stream.held_out)])
         learnt = rows[: len(rows) - len(stream.held_out)]
         if len(stream.held_out) >= few:
-            self._set_threshold(rows, stream.held_out.rows, stacklevel=8)
+            self._set_threshold(rows, stream.held_out.rows, stacklevel=9)
         elif self.calibration_fraction == "auto" and self._scores_training_rows:
             if stream.speaks_with(len(learnt)):
-                self._set_threshold(learnt, None, stacklevel=8)
+                self._set_threshold(learnt, None, stacklevel=9)
         elif scores is None and stream.speaks_with(len(learnt)):
             self._set_threshold(rows, rows[:0])
 

@@ -390,17 +390,16 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         Raises
         ------
         ValueError
-            If there are no scores out of sample: no rows were held out of training, or the model
-            has been trained on since then.
+            If there are no scores out of sample, since no rows were held out of training.
         """
         check_is_fitted(self)
         held_out = self.calibration_scores_
         if held_out is None:
             raise ValueError(
                 "p_value needs rows that were not trained on, and there are none: no rows were "
-                f"held out (calibration_fraction is {self.calibration_fraction!r}), or the model "
-                "was trained on since then. Call calibrate(X) with fresh normal rows, or fit with "
-                "calibration_fraction='auto' or a number above 0."
+                f"held out (calibration_fraction is {self.calibration_fraction!r}). Call "
+                "calibrate(X) with fresh normal rows, or fit with calibration_fraction='auto' or "
+                "a number above 0."
             )
         return p_values_of(self.score_samples(X), held_out)
 

@@ -19,13 +19,15 @@ from torch import Tensor
 from skgenad._tensors import draws
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
-from skgenad._tensors.model import Model, take_state
+from skgenad._tensors.model import Model
+from skgenad._tensors.passes import Passes
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
 from .continuing import ContinuingMixin, to_continue
 from .contract import BaseDetector
+from .departures import with_departures
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
@@ -33,11 +35,12 @@ from .saving import ModuleSavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
+from .training_rows import rows_and_units
 from .units import PixelUnits, StandardUnits
 from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
 
-# Rows in a forward pass at scoring. The number is fixed, and the last chunk is padded to it, so
-# that a row's float32 score does not depend on the rows that came with it.
+# Rows in a forward pass at scoring. The number is fixed, but for small requests whose passes give
+# the same bits, so that a row's float32 score does not depend on the rows that came with it.
 SCORING_CHUNK = 1024
 # Images in such a pass, and the most pixels in it: the maps that networks make of an image are many
 # times larger than the image, so large images go in smaller chunks.
@@ -144,7 +147,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 X, labels = self._validate_labelled(X, y, reset=False)
                 # A table that is given whole is all that counts now; sums only grow.
                 stream = Stream() if self.trained_by_gradients else self._stream
-                self._go_on(X, labels, stream, groups, calibration)
+                self._go_on(X, labels, stream, groups=groups, calibration=calibration)
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
                 self.seed_ = draw_seed(self.random_state)
@@ -233,8 +236,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
-        self.units_ = self._units_of(X) if start is None else start.units_
-        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
+        train, units = self._rows_and_units(X)
+        self.units_ = units if start is None else start.units_
+        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
         with seeded(self.seed_, self.device_):
             codes = self._to_device(labels)
             module = self._prepared_module(rows, codes, start)
@@ -252,7 +256,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             self._run(module, stages, rows, codes, split)
         learnt, validation = (part.cpu().numpy() for part in split)
         kept = X[:0] if held_out is None else held_out
-        self._begin_stream(Batch(X, labels, learnt, validation, kept))
+        self._begin_stream(Batch(train, labels, learnt, validation, kept))
 
     def _prepared_module(
         self, rows: Tensor, labels: Tensor | None, start: BaseGenerativeDetector | None = None
@@ -263,15 +267,13 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             if start is None:
                 self._prepare(module, rows, labels)
             else:
-                take_state(module, start.module_)
+                module.start_from(start.module_)
         return module
 
-    def _units_of(self, rows: NDArray) -> StandardUnits:
-        """Units of training: those of the training rows (n, d), or units that change nothing."""
-        units = self._units_class()
-        if not self.standardize or units is PixelUnits:
-            return units.identity(rows.shape[1])
-        return units.of(rows, mixed=self.standardize == "mixed")
+    def _rows_and_units(self, rows: NDArray) -> tuple[NDArray, StandardUnits]:
+        """Rows (n, d) to train on, and their units."""
+        names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
+        return rows_and_units(rows, self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""
@@ -365,8 +367,19 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
     # ---- score ----------------------------------------------------------------------------
 
+    @property
+    def _sees_constants(self) -> bool:
+        """Whether the energy of a row that leaves a constant column rises by itself."""
+        return True
+
+    def _energy_of(self, part: Any) -> Callable[[Tensor], Tensor]:
+        """Energy of the module or of a part of it, by which rows are scored."""
+        if self._sees_constants:
+            return part.energy
+        return with_departures(part.energy, self.units_.scale)
+
     def _score(self, X: NDArray) -> NDArray:
-        return -self._by_chunks(X, self.module_.energy)
+        return -self._by_chunks(X, self._energy_of(self.module_))
 
     @property
     def _chunk_size(self) -> int:
@@ -376,29 +389,23 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         return min(IMAGE_CHUNK, max(1, _IMAGE_CHUNK_NUMBERS // self.n_features_in_))
 
     @own_settings()
-    @torch.inference_mode()
     def _by_chunks(
         self,
         X: NDArray,
         function: Callable[[Tensor], Tensor],
         finish: Callable[[NDArray], NDArray] = np.asarray,
+        begin: Callable[[NDArray], NDArray] | None = None,
     ) -> NDArray:
         """Values (n, ...) of a function that maps rows in standard units, (m, d), to (m, ...).
 
-        `finish` changes arrays of such values, row by row, once they have left the device.
+        `finish` changes arrays of such values, row by row, once they have left the device. `begin`
+        brings rows to what the function takes, float32; None: to standard units.
         """
-        size = self._chunk_size
-        values = np.empty(0)
-        for start in range(0, len(X), size):
-            rows = self.units_.to_standard(X[start : start + size])
-            # The chunk is padded with a real row: an encoder of categories knows no zeros.
-            chunk = torch.from_numpy(rows[:1]).repeat(size, 1)
-            chunk[: len(rows)] = torch.from_numpy(rows)
-            result = finish(function(chunk.to(self.device_))[: len(rows)].cpu().numpy())
-            if start == 0:
-                values = np.empty((len(X), *result.shape[1:]))
-            values[start : start + len(rows)] = result
-        return values
+        # Another thread's `partial_fit` may put other units in their place.
+        units = self.units_
+        passes = Passes(self._chunk_size, self.device_, isinstance(units, PixelUnits))
+        begin = units.to_standard if begin is None else begin
+        return passes.run(function, X, begin, finish, self.module_)
 
 
 def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:

@@ -8,12 +8,15 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
+from .columns import explained, of_numbers
+from .forks import leave_parents_threads
+from .pictures import Shape, channels_first, is_picture, stacked
 from .units import PIXEL_TOLERANCE
-
-Shape = tuple[int, int, int]
 
 
 def check_image_shape(shape: Sequence[int]) -> Shape:
@@ -46,10 +49,20 @@ def validate_rows(
 
     Pixels come back in the type they have; those of type uint8 are converted chunk by chunk later.
     """
+    leave_parents_threads()  # whatever is computed begins here
     if image_shape is None:
+        if not (reset or arrays or checks) and _is_sound(estimator, X):
+            return X
+        _refuse_pictures(X)
+        X = of_numbers(X)
         _refuse_images(X)
         types: list[type] = [np.float64, np.float32]
-        return validate_data(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+        try:
+            return validate_data(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+        except (TypeError, ValueError, OverflowError) as error:
+            if (better := explained(error, X)) is error:
+                raise
+            raise better from error
     rows = _flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
     checked = validate_data(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
@@ -63,43 +76,81 @@ def validate_rows(
     return checked
 
 
-def _refuse_images(X: Any) -> None:
-    if len(getattr(X, "shape", ())) == 4:
+def _is_sound(estimator: Any, X: Any) -> bool:
+    """Whether rows to score are what scikit-learn's checks would hand back as it is.
+
+    The checks of any other kind of table cost as much as a small network does for a row.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.dtype in (np.float64, np.float32)
+        and X.ndim == 2
+        and len(X) > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+        and not get_config()["array_api_dispatch"]
+        and _has_finite_sum(X)
+    )
+
+
+def _has_finite_sum(X: NDArray) -> bool:
+    """Whether all values are surely finite, at the cost of no second table."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(X.sum()))
+
+
+def _refuse_pictures(X: Any) -> None:
+    if isinstance(X, (list, tuple)) and len(X) and is_picture(X[0]):
+        shape = (len(X[0].getbands()), X[0].height, X[0].width)
         raise ValueError(
-            f"X of shape {tuple(X.shape)} has 4 dimensions, which are those of images. Pass "
-            f"image_shape={tuple(X.shape[1:])} to a detector that takes images, or flat rows."
+            f"X holds images. Pass image_shape={shape} to a detector that takes images, or rows of "
+            "features."
+        )
+
+
+def _refuse_images(X: Any) -> None:
+    shape = tuple(getattr(X, "shape", ()))
+    if len(shape) == 4:
+        is_last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+        image_shape = (shape[3], *shape[1:3]) if is_last else shape[1:]
+        raise ValueError(
+            f"X of shape {shape} has 4 dimensions, which are those of images. Pass "
+            f"image_shape={image_shape} to a detector that takes images, or flat rows."
+        )
+    if len(shape) == 3:
+        raise ValueError(
+            f"Found array with dim 3, of shape {shape}, while rows (n, d) are wanted. Pass "
+            f"X.reshape(len(X), -1) or, if these are grey images, image_shape={(1, *shape[1:])} to "
+            "a detector that takes images."
         )
 
 
 def _flat_rows(X: Any, image_shape: Shape) -> Any:
-    """Bring images (n, C, H, W) to rows without a copy.
+    """Bring images (n, C, H, W) to rows, without a copy if they are in this order.
 
     Arrays of other than three or four dimensions are left to scikit-learn's checks.
     """
-    if isinstance(X, (list, tuple)) or (
-        isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
-    ):
-        X = _stacked(X, image_shape)
+    if isinstance(X, np.ma.MaskedArray):
+        X = of_numbers(X)
+    if isinstance(X, pd.Series):
+        X = X.tolist()
+    if is_picture(X):
+        raise ValueError("X is a single image. Pass [X], a list of images.")
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
+        X = X.tolist()
+    if isinstance(X, (list, tuple)):
+        X = stacked(X, image_shape)
     shape = tuple(getattr(X, "shape", ()))
+    if shape == image_shape[1:] and image_shape[0] == 1:
+        raise ValueError(_mismatch(shape, image_shape))
     if len(shape) not in (3, 4):
         return X
-    if shape[1:] != image_shape:
+    if shape == image_shape and image_shape[0] != 1:
         raise ValueError(_mismatch(shape, image_shape))
-    return np.asarray(X).reshape(len(X), -1)
-
-
-def _stacked(images: Any, image_shape: Shape) -> Any:
-    """One array of a list of arrays of one size; a list of anything else as it is."""
-    if not len(images) or not all(hasattr(image, "shape") for image in images):
-        return images
-    shapes = sorted({tuple(image.shape) for image in images})
-    if len(shapes) == 1:
-        return np.stack(list(images))
-    listed = ", ".join(map(str, shapes[:4])) + (" and others" if len(shapes) > 4 else "")
-    raise ValueError(
-        f"X holds images of {len(shapes)} different shapes: {listed}. A detector wants all in "
-        f"image_shape={image_shape}: resize or crop them first."
-    )
+    images = channels_first(np.asarray(X), image_shape)
+    if images.shape[1:] != image_shape:
+        raise ValueError(_mismatch(shape, image_shape))
+    return images.reshape(len(images), -1)
 
 
 def _mismatch(shape: tuple[int, ...], image_shape: Shape) -> str:
@@ -107,16 +158,17 @@ def _mismatch(shape: tuple[int, ...], image_shape: Shape) -> str:
     channels, height, width = image_shape
     got = f"X has the shape {shape}, but image_shape={image_shape} wants (n, {channels}, "
     got += f"{height}, {width})"
-    if shape[1:] == (height, width, channels):
-        return f"{got}: the channels are last. Pass X.transpose(0, 3, 1, 2)."
     if len(shape) == 4 and shape[2:] == (height, width):
         return (
             f"{got}: {shape[1]} channels in place of {channels}. Convert the images, or set "
             f"image_shape={tuple(shape[1:])}."
         )
-    if shape[1:] == (height, width) and channels == 1:
-        return f"{got}: the axis of the channel is missing. Pass X[:, None]."
-    if shape == image_shape:
+    if len(shape) == 4 and shape[1:3] == (height, width):
+        return (
+            f"{got}: {shape[3]} channels, the last axis, in place of {channels}. Convert the "
+            "images; X[..., :3] drops the fourth of four, which is mostly opacity."
+        )
+    if shape in (image_shape, (height, width, channels), (height, width)):
         return f"{got}: it is a single image. Pass X[None]."
     if len(shape) == 4:
         return f"{got}. Resize the images, or set image_shape={tuple(shape[1:])}."

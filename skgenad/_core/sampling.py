@@ -16,6 +16,8 @@ from torch import Tensor
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
+from .forks import leave_parents_threads
+
 
 def draw_rows(
     detector: Any,
@@ -27,6 +29,7 @@ def draw_rows(
 
     `draw` returns rows in standardised units; it runs seeded and without gradients.
     """
+    leave_parents_threads()
     check_is_fitted(detector)
     check_scalar(n_samples, "n_samples", Integral, min_val=1)
     seed = draw_seed(random_state)

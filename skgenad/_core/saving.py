@@ -15,6 +15,7 @@ from skgenad._tensors.device import DeviceError, resolve_device
 from skgenad._tensors.settings import own_settings
 
 from .files import Stored, open_file, write_file
+from .forks import leave_parents_threads
 from .registry import DISTRIBUTIONS, brief, class_of, is_foreign, is_users, own_names, register
 from .state import STATE, Fitted, dismantle, put_on_device, rebuild, state_on_cpu
 from .values import Packer, Unpacker
@@ -130,7 +131,9 @@ def load(path: str | PathLike[str], *, device: str | None = None) -> Any:
 
 
 def _load(path: str | PathLike[str], device: str | None, wanted: Any) -> Any:
+    leave_parents_threads()
     path = Path(path)
+    leave_parents_threads()
     with own_settings(), open_file(path) as (document, arrays):
         kind = _class_in(path, document.get("class"), wanted)
         try:

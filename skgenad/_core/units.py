@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
+from collections.abc import Iterator
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +12,76 @@ from numpy.typing import NDArray
 # A column counts as constant if its standard deviation is below so many roundings of its mean: all
 # that varies in it then is rounding.
 _ROUNDINGS = 8
+_FLOAT64 = np.dtype(np.float64)
 # A uniform column's range in standard deviations.
 _UNIFORM = np.sqrt(12)
 # Pixels may leave [0, 1] by so much, which is taken for rounding and cut off.
 PIXEL_TOLERANCE = 1e-5
+# Numbers of a table that are looked at at once: larger ones are read in pieces.
+_MOST_NUMBERS = 2**22
 # Rows are clipped at this many standard units: no score tells rows apart out there, and the square
 # is still far below float32's overflow.
 _FARTHEST = 1e12
 
 
-def _rounding(X: NDArray) -> float:
-    """Relative departure from a constant that is rounding in the type of `X`."""
-    return _ROUNDINGS * float(np.finfo(X.dtype).eps)
+def _rounding(kind: np.dtype) -> float:
+    """Relative departure from a constant that is rounding in the type `kind`."""
+    return _ROUNDINGS * float(np.finfo(kind).eps)
+
+
+class ColumnMoments(NamedTuple):
+    """What units are made of: moments and ranges of the columns of a table.
+
+    Attributes
+    ----------
+    unit : ndarray of shape (d,)
+        Powers of two near the largest value of each column. All else is in these units, so that
+        squares stay inside float64's range; it costs no bit.
+    mean, deviation : ndarray of shape (d,)
+        Means and standard deviations.
+    low, high : ndarray of shape (d,)
+        Smallest and largest values.
+    """
+
+    unit: NDArray
+    mean: NDArray
+    deviation: NDArray
+    low: NDArray
+    high: NDArray
+
+    @classmethod
+    def of(cls, X: NDArray) -> Self:
+        """Moments of rows (n, d), which are read in pieces."""
+        ends = [(piece.min(axis=0), piece.max(axis=0)) for piece in _pieces(X)]
+        low = np.min([end[0] for end in ends], axis=0).astype(np.float64)
+        high = np.max([end[1] for end in ends], axis=0).astype(np.float64)
+        unit = np.ldexp(1.0, np.frexp(np.maximum(np.abs(low), np.abs(high)))[1] - 1)
+        mean = sum(_scaled(piece, unit).sum(axis=0) for piece in _pieces(X)) / len(X)
+        squares = 0.0
+        for piece in _pieces(X):
+            off = _scaled(piece, unit)
+            off -= mean
+            off *= off
+            squares = squares + off.sum(axis=0)
+        return cls(unit, mean, np.sqrt(squares / len(X)), low / unit, high / unit)
+
+
+def _pieces(X: NDArray) -> Iterator[NDArray]:
+    size = max(1, _MOST_NUMBERS // X.shape[1])
+    return (X[start : start + size] for start in range(0, len(X), size))
+
+
+def _scaled(X: NDArray, unit: NDArray) -> NDArray:
+    return np.divide(X, unit, dtype=np.float64)
 
 
 class StandardUnits:
     """Column-wise (x - mean) / scale with a rule for constant columns.
 
-    The rule keeps scores free of units where there is no spread to take as the unit: a value of
-    a column that was constant in training maps to 0 if it is that constant, and to plus or minus
-    1 if it lies above or below it.
+    Where there is no spread to take as the unit, a value of a column that was the constant c in
+    training maps to 0 if it is c, and else to plus or minus 1 + log(1 + |x - c| / |c|), or with
+    |x| where c is 0: at least 1, and the larger, the further it is away. Sizes of any order of
+    magnitude stay numbers that other columns can be compared with.
 
     Parameters
     ----------
@@ -56,19 +107,19 @@ class StandardUnits:
         and of range / sqrt(12), which are the same for a uniform column. So a column that hardly
         ever leaves one value has a larger scale, and counts for less where it does.
         """
-        tolerance = _rounding(X)
-        X = X.astype(np.float64, copy=False)
-        # Dividing by a power of two keeps squares inside float64's range and costs no bit.
-        size = np.abs(X).max(axis=0)
-        unit = np.ldexp(1.0, np.frexp(size)[1] - 1)
-        mean = (X / unit).mean(axis=0)
-        scale, spread = (X / unit).std(axis=0), np.ptp(X / unit, axis=0)
+        return cls.from_moments(ColumnMoments.of(X), X.dtype, mixed=mixed)
+
+    @classmethod
+    def from_moments(cls, moments: ColumnMoments, kind: np.dtype, mixed: bool = False) -> Self:
+        """Units of training rows of the type `kind` that have these moments; see :meth:`of`."""
+        tolerance, spread = _rounding(kind), moments.high - moments.low
+        scale = moments.deviation
         # Over many rows the rounding of a mean adds up to a deviation; a range has no rounding.
-        constant = np.minimum(scale, spread) <= tolerance * np.abs(mean)
+        constant = np.minimum(scale, spread) <= tolerance * np.abs(moments.mean)
         if mixed:
             scale = np.sqrt(scale * (spread / _UNIFORM))
-        scale[constant] = 0.0
-        return cls(mean * unit, scale * unit, tolerance)
+        scale = np.where(constant, 0.0, scale)
+        return cls(moments.mean * moments.unit, scale * moments.unit, tolerance)
 
     def to_standard(self, X: NDArray) -> NDArray:
         """Rows (n, d) in standard units, float32."""
@@ -77,10 +128,7 @@ class StandardUnits:
             Z = np.subtract(X, self.mean, dtype=np.float64)
             Z /= np.where(constant, 1.0, self.scale)
         if constant.any():
-            # Rows may come in a coarser type than the training rows: the coarser rounding counts.
-            jitter = max(self.tolerance, _rounding(X)) * np.abs(self.mean[constant])
-            off = Z[:, constant]
-            Z[:, constant] = np.where(np.abs(off) <= jitter, 0.0, np.sign(off))
+            Z[:, constant] = self._departures(Z[:, constant], np.abs(self.mean[constant]), X.dtype)
         return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
 
     def kept_where_lost(self, other: StandardUnits) -> Self:
@@ -100,6 +148,16 @@ class StandardUnits:
         unit = np.where(varies, other.scale, 1.0)
         factor = np.where(varies, self.scale / unit, 1.0)
         return factor, np.where(varies, (self.mean - other.mean) / unit, 0.0)
+
+    def _departures(self, off: NDArray, size: NDArray, kind: np.dtype) -> NDArray:
+        """Map distances (n, c) from constants of sizes (c,), in a type, to standard units."""
+        unit = np.where(size > 0, size, 1.0)
+        # Rows may come in a coarser type than the training rows: the coarser rounding counts. In
+        # every type 0 is what it is, but as a difference of other numbers it has their rounding.
+        rounding = np.where(size > 0, max(self.tolerance, _rounding(kind)), _rounding(_FLOAT64))
+        with np.errstate(over="ignore"):
+            distance = np.minimum(np.abs(off) / unit, np.finfo(_FLOAT64).max)
+        return np.where(distance <= rounding, 0.0, np.sign(off) * (1 + np.log1p(distance)))
 
     def from_standard(self, Z: NDArray) -> NDArray:
         """Rows (n, d) in the units of X, float64."""

@@ -1,7 +1,9 @@
 """Random draws, all of them from the generators of the block of :func:`seeded` they are in.
 
 The functions draw what torch's functions of the same names draw after ``torch.manual_seed``, bit
-by bit, in float32 unless they are told otherwise and whatever torch's default type is.
+by bit, in float32 unless they are told otherwise and whatever torch's default type is. What a
+module draws when it is made is drawn as in torch's own layers, by ``torch.randn`` and its like:
+detectors make modules in :func:`skgenad._tensors.foreign.own_draws`.
 """
 
 from __future__ import annotations

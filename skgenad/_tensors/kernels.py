@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .products import spans, steady_product
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -15,10 +17,18 @@ if TYPE_CHECKING:
 _FACTOR = 6364136223846793005
 
 
-def squared_distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """Squared Euclidean distances (n, m) of rows (n, d) and (m, d), by one matrix product."""
-    lengths = x.square().sum(dim=1)[:, None] + y.square().sum(dim=1)
-    return torch.addmm(lengths, x, y.T, alpha=-2).clamp_min_(0)
+def squared_distances(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], lengths: Float[Tensor, " m"] | None = None
+) -> Float[Tensor, "n m"]:
+    """Squared Euclidean distances (n, m) of rows (n, d) and (m, d), by a matrix product.
+
+    `lengths` are the squared ones of `y`, if they are known.
+    """
+    lengths = y.square().sum(dim=1) if lengths is None else lengths
+    distances = x.square().sum(dim=1)[:, None] + lengths
+    for span in spans(x.shape[1], x.dtype):
+        distances.addmm_(x[:, span], y[:, span].T, alpha=-2)
+    return distances.clamp_min_(0)
 
 
 def keys_of(x: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
@@ -71,7 +81,7 @@ def kernel_mean(
 
     With Gaussian kernels of width h this is x + h^2 grad log p_h(x) for the kernel density p_h.
     """
-    return (weights @ anchors) / weights.sum(dim=1, keepdim=True)
+    return steady_product(weights, anchors) / weights.sum(dim=1, keepdim=True)
 
 
 def kernel_log_density(

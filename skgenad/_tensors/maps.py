@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .products import NARROW, is_long, spans
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 Pullback = Callable[[Tensor], Tensor]
 
 _SLOPE = 0.01
-# With fewer outputs than this, a matrix product may round a row by its place in the batch.
-_NARROW = 16
 _NORM_FLOOR = 1e-12
 
 # Maps a name to an activation, to whether its derivative is computed from its output (which then
@@ -129,13 +129,23 @@ def steady_linear(
 ) -> Float[Tensor, "n d_out"]:
     """Linear map (n, d_in) -> (n, d_out); a row's place changes no bit of it but in training.
 
-    Narrow products are made with columns of zeros beside them, which are then cut off.
+    Narrow products are made with columns of zeros beside them, which are then cut off, and long
+    ones in parts; see :mod:`skgenad._tensors.products`.
     """
-    missing = _NARROW - len(weight)
-    if training or missing <= 0:
+    if training:
         return F.linear(x, weight, bias)
-    padded = None if bias is None else F.pad(bias, (0, missing))
-    return F.linear(x, F.pad(weight, (0, 0, 0, missing)), padded)[:, : len(weight)]
+    missing = NARROW - len(weight)
+    if missing > 0:
+        padded = None if bias is None else F.pad(bias, (0, missing))
+        widened = F.pad(weight, (0, 0, 0, missing))
+        return steady_linear(x, widened, padded, training)[:, : len(weight)]
+    if not is_long(x.shape[1], x.dtype):
+        return F.linear(x, weight, bias)
+    first, *rest = spans(x.shape[1], x.dtype)
+    y = F.linear(x[:, first], weight[:, first], bias)
+    for span in rest:
+        y += F.linear(x[:, span], weight[:, span])
+    return y
 
 
 class SteadyLinear(nn.Linear):

@@ -97,6 +97,25 @@ class Model(nn.Module):
             if part is not self and hasattr(part, "take_over") and name in others:
                 part.take_over(others[name])
 
+    def start_from(self, other: Model) -> None:
+        """Take all that another model holds; what this one has beyond that stays.
+
+        Raises
+        ------
+        ValueError
+            If there is no place for something.
+        """
+        try:
+            strange = self.load_state_dict(other.state_dict(), strict=False).unexpected_keys
+            problem = f"there is no place for its {strange[0]}" if strange else ""
+        except RuntimeError as error:
+            problem = str(error).splitlines()[-1].strip()
+        if problem:
+            raise ValueError(
+                f"start has another architecture ({problem}). Give both detectors the same "
+                "parameters, and rows of as many columns."
+            )
+
     @property
     def is_steady(self) -> bool:
         """Whether a step of training does the same on the same tensors each time.
@@ -105,17 +124,3 @@ class Model(nn.Module):
         norm replaces what it goes on from. A part without an answer is steady.
         """
         return all(getattr(part, "is_steady", True) for part in self.modules() if part is not self)
-
-
-def take_state(module: nn.Module, other: nn.Module) -> None:
-    """Give a module all that another holds; what it has beyond that stays."""
-    try:
-        strange = module.load_state_dict(other.state_dict(), strict=False).unexpected_keys
-        problem = f"there is no place for its {strange[0]}" if strange else ""
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
-    if problem:
-        raise ValueError(
-            f"start has another architecture ({problem}). Give both detectors the same parameters, "
-            "and rows of as many columns."
-        )

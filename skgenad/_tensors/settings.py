@@ -19,17 +19,13 @@ from torch.overrides import TorchFunctionMode
 # Types of devices that have an autocast of their own.
 _AUTOCASTS = ("cpu", "cuda", "mps", "xpu")
 _TYPE = torch.float32
-# Functions that make tensors of the default type, of a type that depends on the values, and of
-# another one; all make them on the default device.
+# Functions that make tensors of the default type, and those that do so for Python's floats.
 _OF_FLOATS = {torch.empty, torch.empty_permuted, torch.empty_strided, torch.zeros, torch.ones}
 _OF_FLOATS |= {torch.eye, torch.linspace, torch.logspace, torch.rand, torch.randn}
 _OF_FLOATS |= {torch.bartlett_window, torch.blackman_window, torch.hamming_window}
 _OF_FLOATS |= {torch.hann_window, torch.kaiser_window, torch.fft.fftfreq, torch.fft.rfftfreq}
 _OF_VALUES = {torch.arange, torch.full, torch.tensor, torch.as_tensor, torch.asarray}
 _OF_VALUES |= {torch.scalar_tensor}
-_OTHERS = {torch.randint, torch.randperm, torch.tril_indices, torch.triu_indices}
-_OTHERS |= {torch.sparse_coo_tensor, torch.sparse_csr_tensor}
-_CONSTRUCTORS = frozenset(_OF_FLOATS | _OF_VALUES | _OTHERS)
 
 
 @contextmanager
@@ -46,29 +42,28 @@ def own_settings() -> Iterator[None]:
         for kind in _AUTOCASTS:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_dtype() is not _TYPE or torch.get_default_device().type != "cpu":
-            stack.enter_context(_OwnDefaults())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if torch.get_default_dtype() is not _TYPE:
+            stack.enter_context(_OwnType())
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield
 
 
-class _OwnDefaults(TorchFunctionMode):
-    """Makes tensors on the CPU, and floats of float32, whatever torch's defaults are."""
+class _OwnType(TorchFunctionMode):
+    """Makes floats of float32, whatever torch's default type is."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in _CONSTRUCTORS:
-            return func(*args, **kwargs)
-        source = args[0] if args else None
-        if kwargs.get("device") is None and not isinstance(source, torch.Tensor):
-            kwargs = {**kwargs, "device": "cpu"}
         if kwargs.get("dtype") is None and func in _OF_FLOATS:
             kwargs = {**kwargs, "dtype": _TYPE}
         made = func(*args, **kwargs)
-        # Arrays and tensors have a type; Python's floats become what is torch's default.
-        if func not in _OF_VALUES or kwargs.get("dtype") is not None or hasattr(source, "dtype"):
+        if func not in _OF_VALUES or kwargs.get("dtype") is not None:
             return made
-        is_default = made.dtype is torch.get_default_dtype()
-        return func(*args, **{**kwargs, "dtype": _TYPE}) if is_default else made
+        # Arrays and tensors have a type; Python's floats become what is torch's default.
+        has_type = bool(args) and hasattr(args[0], "dtype")
+        if has_type or made.dtype is not torch.get_default_dtype():
+            return made
+        return func(*args, **{**kwargs, "dtype": _TYPE})

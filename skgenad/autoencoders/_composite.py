@@ -16,6 +16,7 @@ from skgenad._tensors.device import precise
 from skgenad._tensors.distances import mean_squared_error
 from skgenad._tensors.moments import TiedMoments
 from skgenad._tensors.networks import Networks
+from skgenad._tensors.products import steady_product
 
 _NORM_FLOOR = 1e-12
 _VARIANCE_FLOOR = 1e-5
@@ -214,5 +215,5 @@ class PrincipalComponents(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Principal components and reconstructions of rows."""
         mean, components = precise(self.mean), precise(self.components)
-        code = (precise(x) - mean) @ components.T
+        code = steady_product(precise(x) - mean, components.T)
         return code, code @ components + mean

@@ -215,14 +215,14 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         Learning rate of all stages at their start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -397,6 +397,10 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
                 "fitted. Set that back, or fit from the start (warm_start=False)."
             )
         return super()._module_to_continue()
+
+    @property
+    def _sees_constants(self) -> bool:
+        return self._fitted_parameters["score_type"] == "error"
 
     def _prepare(self, module: CANCEModel, rows: Tensor, labels: Tensor | None) -> None:
         names = getattr(self, "feature_names_in_", None)

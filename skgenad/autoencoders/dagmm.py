@@ -242,14 +242,14 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=256
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -290,9 +290,8 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     ``score_samples`` is the log density of the composite feature, in nats. It is not the density of
     the row.
 
-    The mixture that scores is that of all rows of the last call of `fit` or `partial_fit`, under
-    the trained networks and without dropout, not that of a batch. A small last batch makes a
-    narrow mixture.
+    The mixture that scores is that of all rows of `fit` or, after `partial_fit`, of those that were
+    kept, under the trained networks and without dropout, not that of a batch.
 
     The defaults are the paper's networks for KDDCUP but for the code, which has one dimension
     there. A ridge keeps covariances positive definite, |x| counts as at least 0.001 in the relative
@@ -399,6 +398,10 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         if self.energy_penalty == self.covariance_penalty == 0:
             why = "without penalties the estimation network is not trained"
             refuse_unused(self, ("dropout",), why)
+
+    @property
+    def _sees_constants(self) -> bool:
+        return False
 
     def _stages(self, module: DAGMMModel) -> list[Stage]:
         return [

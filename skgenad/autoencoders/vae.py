@@ -39,7 +39,6 @@ from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
 from skgenad._tensors.networks import Networks
-from skgenad._tensors.seeds import seeded
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -111,8 +110,8 @@ class VAEModel(Model):
         # The noise is the same for all rows, so that a row's score depends on that row alone. It is
         # drawn by a generator of its own and row by row: training does not depend on how many
         # samples there are, and the first of many are those of few.
-        with seeded(draws.seed()):
-            rows = [draws.randn(latent_dim) for _ in range(n_importance_samples)]
+        generator = torch.Generator("cpu").manual_seed(int(torch.randint(2**31 - 1, ())))
+        rows = [torch.randn(latent_dim, generator=generator) for _ in range(n_importance_samples)]
         self.register_buffer("noise", torch.stack(rows))
 
     # ---- the model ------------------------------------------------------------------------
@@ -277,14 +276,14 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None

@@ -28,6 +28,7 @@ from skgenad._core.detector import SCORING_CHUNK
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
+from skgenad._core.sentinels import without_sentinels
 from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
 from skgenad._core.units import PixelUnits
@@ -319,6 +320,8 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             self._image_shape = shape_of(voters)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, codes, groups, calibration)
+            if self._image_shape is None:
+                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
             labels = None if codes is None else self.classes_[codes]
             self._members, tails = self._learn(voters, train, labels, codes)
             self._share_searches()

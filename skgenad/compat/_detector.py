@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.rows import validate_rows
 from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
 from skgenad._tensors.seeds import draw_seed
@@ -131,7 +132,7 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
                 f"detector must be an unfitted detector of pyod, got {self.detector!r}; pass for "
                 "example KNN(). Detectors of scikit-learn have the right signs already."
             )
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = self._validate(X, reset=True, ensure_min_samples=2)
         seed = None if self.random_state is None else draw_seed(self.random_state)
         draws_globally = uses_globals(self.detector)
         with ExitStack() as stack:
@@ -207,6 +208,10 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
             )
         return p_values_of(self.score_samples(X), self.calibration_scores_)
 
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
+        rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)
+        return rows.astype(np.float64, copy=False)
+
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return how normal each row is: minus pyod's score, in the unit of the detector.
 
@@ -221,7 +226,7 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = self._validate(X, reset=False)
         # Some detectors of pyod draw in scoring, too, and torch's loaders of rows in any case.
         with without_chance(self._draws_from):
             scores = self.detector_.decision_function(rows)

@@ -17,6 +17,7 @@ from skgenad._core.contract import BaseDetector
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
+from skgenad._core.training_rows import rows_and_units
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.device import shortened
 from skgenad._tensors.seeds import derived_seed, draw_seed
@@ -159,8 +160,9 @@ class ScoreDetector(SavingMixin, BaseDetector):
             self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, _, held_out = self._split_calibration(X, None, groups, calibration)
-            mixed = self.standardize == "mixed"
-            self._units = StandardUnits.of(train, mixed=mixed) if self.standardize else None
+            names = getattr(self, "feature_names_in_", None)
+            train, units = rows_and_units(train, self.standardize, names)
+            self._units = units if self.standardize else None
             seed = derived_seed(self.seed_, 0)
             seed_parts(estimator, seed)
             draws_globally = uses_globals(estimator)

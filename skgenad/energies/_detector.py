@@ -61,4 +61,4 @@ class EnergyBasedDetector(BaseGenerativeDetector):
 
     def _energies(self, X: NDArray) -> NDArray:
         """Energies E (n,) of validated rows."""
-        return self._by_chunks(X, self.module_.base.energy).astype(np.float64)
+        return self._by_chunks(X, self._energy_of(self.module_.base)).astype(np.float64)

@@ -142,14 +142,14 @@ class EBM(EnergyBasedDetector):
         Whether the learning rate falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step, and chains.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -300,6 +300,10 @@ class EBM(EnergyBasedDetector):
             chain, pixels, lambda noise: PIXEL_STEP if pixels else noise**2 / 2
         )
         return Settings(visible=visible, bounds=chain.bounds, energy_penalty=self.energy_penalty)
+
+    @property
+    def _sees_constants(self) -> bool:
+        return False
 
     def _stages(self, module: EBMModel) -> list[Stage]:
         return [

@@ -229,14 +229,14 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training its energy, on its manifolds.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -623,6 +623,10 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         return (
             energy.network == manifold.network and latent_dim == manifold.latent_dims(networks)[0]
         )
+
+    @property
+    def _sees_constants(self) -> bool:
+        return isinstance(ENERGY_SLOT.read(self._fitted_parameters["energy"]), Reconstruction)
 
     def _check_reconstruction(self) -> bool:
         energy = getattr(self, "_fitted_parameters", vars(self))["energy"]

@@ -234,7 +234,7 @@ class ColumnNet(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(1, width, 1)
         # Columns, unlike pixels, mean different things, so each has a learned vector.
-        self.place = nn.Parameter(0.1 * draws.randn(1, width, 1, n_columns))
+        self.place = nn.Parameter(0.1 * torch.randn(1, width, 1, n_columns))
         n_needed = max(1, math.ceil(math.log2(n_columns)))
         self.blocks = nn.ModuleList(
             GatedBlock(width, self._conv(2 ** (i % n_needed)), dropout=dropout)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skgenad._tensors.moments import TiedMoments
+from skgenad._tensors.products import steady_product
 
 # Eigenvalues of a correlation matrix are raised to at least this share of the largest. Float32
 # keeps a row to about 1e-7 of its length, so that its rounding then moves no squared distance by
@@ -95,4 +96,5 @@ class Axes(NamedTuple):
 
 def squared_length(z: Tensor, matrix: Tensor) -> Tensor:
     """Squared lengths (..., n) of rows (..., n, d) times matrices (..., d, k)."""
-    return (z @ F.pad(matrix, (0, -matrix.shape[-1] % _WIDTH))).square().sum(dim=-1)
+    widened = F.pad(matrix, (0, -matrix.shape[-1] % _WIDTH))
+    return steady_product(z, widened).square().sum(dim=-1)

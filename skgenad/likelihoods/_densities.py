@@ -19,17 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skgenad._core.departures import cost_of
 from skgenad._tensors import draws
 from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.chunks import chunks_of
-from skgenad._tensors.device import precise
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import seeded
 
-# In energies a column that was constant in training counts as if it had this standard deviation:
-# any other value, which standardised units put at a distance of 1, is 100 deviations away.
-_CONSTANT_DEVIATION = 0.01
 # Images that `sample` draws at once.
 _SAMPLE_CHUNK = 256
 
@@ -162,8 +159,7 @@ class ColumnDensity(FlowDensity):
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,), in nats, and what leaving a constant costs."""
-        departure = precise((x - self.constants) * ~self.varies) / _CONSTANT_DEVIATION
-        return super().energy(x) + 0.5 * departure.square().sum(dim=1)
+        return super().energy(x) + cost_of((x - self.constants) * ~self.varies)
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows; constant columns stay constant."""

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skgenad._tensors import draws
 from skgenad._tensors.device import precise
 from skgenad._tensors.maps import steady_linear
 
@@ -241,8 +240,9 @@ class NormalizedRotation(FlowLayer):
 
 def random_rotation(n: int) -> Tensor:
     """Draw an orthogonal matrix (n, n) uniformly."""
-    q, r = torch.linalg.qr(draws.randn(n, n, dtype=torch.float64))
-    return (q * r.diagonal().sign()).float()
+    q, r = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))
+    # The type that the layers beside it are made in, whatever decides it.
+    return (q * r.diagonal().sign()).to(torch.empty(0).dtype)
 
 
 class Squeeze(FlowLayer):

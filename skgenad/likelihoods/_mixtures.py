@@ -11,19 +11,19 @@ where r is added to the variances, so that more rows are learned by adding their
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import torch
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
+from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import Mixture
+from skgenad._tensors.products import steady_product
 
 from ._covariance import Axes, squared_length
 
@@ -34,7 +34,25 @@ MOST_AXES = 64
 _CHUNK = 1024
 
 
-class OneMixture(PreciseModule):
+class _QuietMixture(GaussianMixture):
+    """A mixture that does not warn if EM ended early: `has_converged` says it.
+
+    The filters of warnings are the process's: other threads would see a change of them.
+    """
+
+    has_converged = False
+
+    @property
+    def converged_(self) -> bool:
+        """Always true, which is what EM looks at before it warns."""
+        return True
+
+    @converged_.setter
+    def converged_(self, value: bool) -> None:
+        self.has_converged = bool(value)
+
+
+class OneMixture(DerivingModule, PreciseModule):
     """A mixture of Gaussians: what its components have seen, and what they score by.
 
     Parameters
@@ -77,8 +95,12 @@ class OneMixture(PreciseModule):
         """Number of components that have rows; they come first."""
         return int((self.counts > 0).sum())
 
+    @property
     def axes(self) -> list[Axes]:
         """Covariances of the components, taken apart."""
+        return self.derived("axes", self._axes)
+
+    def _axes(self) -> list[Axes]:
         covariances = self.moments.covariances
         covariances.diagonal(dim1=1, dim2=2).add_(self.regularization)
         return [Axes.of(covariance) for covariance in covariances]
@@ -86,17 +108,17 @@ class OneMixture(PreciseModule):
     def learn(self, rows: Tensor, n_rows: int, max_iter: int, seed: int) -> None:
         """Fit to rows (m, d) that stand for `n_rows`, by EM from the clusters of k-means."""
         m, K = len(rows), len(self.counts)
-        fitted = GaussianMixture(
-            min(K, max(1, m // (rows.shape[1] + 1))),
+        # Of rows that are copies of few others, k-means would leave clusters empty, with a warning.
+        most = min(m // (rows.shape[1] + 1), len(rows.unique(dim=0)))
+        fitted = _QuietMixture(
+            min(K, max(1, most)),
             reg_covar=self.regularization,
             max_iter=max_iter,
             random_state=seed,
         )
         try:
             # Rows are numpy's, which the start by k-means wants, whatever the caller's are.
-            with config_context(array_api_dispatch=False), warnings.catch_warnings():
-                # `converged` says it, and copies among the rows may leave clusters empty.
-                warnings.simplefilter("ignore", ConvergenceWarning)
+            with config_context(array_api_dispatch=False):
                 fitted.fit(rows.numpy())
         except ValueError as error:
             raise ValueError(
@@ -111,7 +133,7 @@ class OneMixture(PreciseModule):
         counts = n_rows * weights
         self.keep(Mixture(counts, means, counts[:, None, None] * covariances))
         self.n_iter.fill_(fitted.n_iter_)
-        self.converged.fill_(bool(fitted.converged_))
+        self.converged.fill_(fitted.has_converged)
 
     def add(self, rows: Tensor, n_rows: int) -> None:
         """Add rows (m, d) that stand for `n_rows`, each to the components it may come from."""
@@ -125,8 +147,9 @@ class OneMixture(PreciseModule):
         """Take what components have seen, perhaps fewer than K: the others have seen nothing."""
         for name, part in moments._asdict().items():
             getattr(self, name).zero_()[: len(part)].copy_(part)
+        self.forget()
         constant = -0.5 * self.means.shape[1] * math.log(2 * math.pi)
-        for k, (axes, weight) in enumerate(zip(self.axes(), self.moments.weights, strict=True)):
+        for k, (axes, weight) in enumerate(zip(self.axes, self.moments.weights, strict=True)):
             self.whiteners[k].copy_(axes.whitener)
             self.log_constants[k] = weight.log() + constant - 0.5 * axes.log_determinant
 
@@ -144,7 +167,7 @@ class OneMixture(PreciseModule):
         """Draw rows (n, d) on the CPU, in float64."""
         chosen = draws.multinomial(self.moments.weights, n)
         rows = self.moments.means[chosen]
-        for k, axes in enumerate(self.axes()):
+        for k, axes in enumerate(self.axes):
             own = chosen == k
             noise = draws.randn(int(own.sum()), rows.shape[1], dtype=torch.float64)
             rows[own] += noise @ axes.root
@@ -243,7 +266,7 @@ class GaussianMixturesModel(PreciseModule, Model):
     def _parts(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Precise rows (n, d) along the axes with covariances of components, and the others."""
         if self.rest is not None:
-            z = z @ precise(self.rotation).to(z)
+            z = steady_product(z, precise(self.rotation).to(z))
         return z[:, : self.n_leading], z[:, self.n_leading :]
 
     def log_probs(self, x: Tensor) -> Tensor:

@@ -42,20 +42,19 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
         with ``standardize=False``).
     max_iter : int, default=100
         The most steps of EM in `fit`, at least 1; `converged_` says whether they were enough.
-        Later calls of `partial_fit` take one step.
+        Most later calls of `partial_fit` take one step.
     max_rows : int, default=5000
         The most rows that a fit or a later `partial_fit` learns from, at least 2: of more, so many
         are drawn at random. It bounds memory and time.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, as `partial_fit`
-        does.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -115,8 +114,8 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
 
     `partial_fit` adds rows to those seen: each new row counts for the components by its
     probability under the mixture that there is (one step of incremental EM, Neal and Hinton, 1998),
-    and soft counts, means and scatters are added up. Units, principal axes and the number of
-    components stay those of the first fit.
+    and soft counts, means and scatters are added up. Whenever rows have doubled, the mixtures are
+    fitted anew to those that were kept.
 
     References
     ----------

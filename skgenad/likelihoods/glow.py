@@ -29,6 +29,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
@@ -116,14 +117,14 @@ class Glow(FromPaper, FlowDetector):
         Share of the rows, in [0, 1), at most 4,096, that is not trained on but chooses the epoch.
     batch_size : int, default=128
         Rows in a gradient step.
-    standardize : {"auto", "mixed"} or bool, default="auto"
-        Whether columns are centred and scaled ("mixed": see guide); "auto" does, but for images.
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
+        Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector continues training it, in the units of its first fit.
+        Whether `fit` on a fitted detector goes on from its weights, with the rows that are given.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -428,11 +429,11 @@ class Glow(FromPaper, FlowDetector):
                 f"early has {len(rows[0])} images and late {len(rows[1])}; every mixed image needs "
                 "one of each. Pass as many."
             )
-        parts = [torch.from_numpy(self.units_.to_standard(X)).split(self._chunk_size) for X in rows]
         module: Any = self.module_
-        with torch.inference_mode():
-            mixed = [
-                module.mixed(a.to(self.device_), b.to(self.device_), n_late).cpu()
-                for a, b in zip(*parts, strict=True)
-            ]
-        return torch.cat(mixed).double().numpy().reshape(-1, *shape)
+        d = rows[0].shape[1]
+
+        def mixed(both: Tensor) -> Tensor:
+            return module.mixed(both[:, :d], both[:, d:], n_late)
+
+        both = np.hstack([self.units_.to_standard(X) for X in rows])
+        return self._by_chunks(both, mixed, begin=np.asarray).reshape(-1, *shape)

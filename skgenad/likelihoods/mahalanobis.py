@@ -30,6 +30,7 @@ from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
 from skgenad._core.units import StandardUnits
 from skgenad._tensors import draws
+from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
 from skgenad._tensors.moments import TiedMoments
@@ -40,7 +41,7 @@ from ._covariance import Axes, shrunk, squared_length
 _CHUNK = 4096
 
 
-class MahalanobisModel(PreciseModule, Model):
+class MahalanobisModel(DerivingModule, PreciseModule, Model):
     """Moments of the rows so far, in float64, and the matrices that turn rows into distances.
 
     Parameters
@@ -103,6 +104,7 @@ class MahalanobisModel(PreciseModule, Model):
             moments = moments.merge(TiedMoments.of(z, F.one_hot(its_labels, n_classes).to(z)))
         for name, value in moments._asdict().items():
             getattr(self, name).copy_(value)
+        self.forget()
         if self.relative and int((moments.counts > 0).sum()) < 2:
             raise ValueError(
                 "relative=True compares classes with all rows, but only one class has rows to "
@@ -116,6 +118,15 @@ class MahalanobisModel(PreciseModule, Model):
             pooled = moments.pooled()
             self.centre.copy_(pooled.means[0])
             self.background.copy_(Axes.of(shrunk(pooled, self.shrink)[0]).whitener)
+
+    def mixture(self, has_unit: tuple[bool, ...]) -> TiedMixture:
+        """Density over the columns that vary, of those that have a unit."""
+
+        def made() -> TiedMixture:
+            spread = self.moments.pooled().scatter.diagonal() > 0
+            return TiedMixture(self, spread & torch.tensor(has_unit, device=spread.device))
+
+        return self.derived(has_unit, made)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d): the squared distance to the nearest class mean.
@@ -189,17 +200,16 @@ class Mahalanobis(ClosedFormDetector):
         How far, in [0, 1], covariances are drawn to a multiple of the identity with the same mean
         variance. 0: the empirical covariance. "auto": the oracle approximating shrinkage (OAS),
         for rows that are not many more than columns.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)). Without shrinkage distances do not depend on
-        it.
+        sqrt(standard deviation * range / sqrt(12)), "frozen" as in the guide. Without shrinkage
+        distances do not depend on it.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -256,8 +266,7 @@ class Mahalanobis(ClosedFormDetector):
     ``shrinkage="auto"`` or ``calibration_fraction`` make up for it.
 
     `partial_fit` adds up counts, means and scatters: any division into batches gives the moments of
-    all rows, but for rounding. Units are those of the first batch, and of a column that is constant
-    there later batches tell no more than whether values are below, at or above that constant.
+    all rows, but for rounding and, with shrinkage, units that are those of fewer rows.
 
     ``y`` is one array: where it holds classes it cannot hold anomaly labels, so that scorers and
     `NormalOnlyCV`, which want those, do not go together with ``use_labels=True``.
@@ -362,9 +371,7 @@ class Mahalanobis(ClosedFormDetector):
 
     def _mixture(self) -> TiedMixture:
         """Density over the columns that vary."""
-        module = self.module_
-        spread = module.moments.pooled().scatter.diagonal() > 0
-        return TiedMixture(module, spread & torch.from_numpy(self.units_.scale > 0).to(spread))
+        return self.module_.mixture(tuple((self.units_.scale > 0).tolist()))
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows: a Gaussian, or a mixture of one per class with one covariance.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skgenad._tensors import draws
+from skgenad._tensors.derived import DerivingModule
+from skgenad._tensors.device import precise
 from skgenad._tensors.kernels import Copies
 from skgenad._tensors.tails import resize_buffers
 
 
-class Anchors(nn.Module):
+class Anchors(DerivingModule):
     """A uniform sample of all rows so far, however they were divided into batches.
 
     Every row gets a random key, and the rows of the largest keys stay (a reservoir).
@@ -33,7 +33,6 @@ class Anchors(nn.Module):
         self.most = most
         self.register_buffer("rows", torch.zeros(0, n_features))
         self.register_buffer("keys", torch.zeros(0))
-        self._copies: Copies | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,7 +48,18 @@ class Anchors(nn.Module):
             keys = keys[kept]
         else:
             rows = torch.cat([self.rows, rows])
-        self.rows, self.keys, self._copies = rows, keys, None
+        self.rows, self.keys = rows, keys
+        self.forget()
+
+    @property
+    def precise_rows(self) -> Tensor:
+        """The anchors in float64, where their device has it."""
+        return self.derived("precise rows", lambda: precise(self.rows))
+
+    @property
+    def squared_lengths(self) -> Tensor:
+        """Squared lengths (m,) of the precise anchors."""
+        return self.derived("lengths", lambda: self.precise_rows.square().sum(dim=1))
 
     @torch.no_grad()
     def weigh(self, factor: float) -> None:
@@ -58,16 +68,10 @@ class Anchors(nn.Module):
 
     def places(self, x: Tensor) -> Tensor:
         """Places (n,) of an anchor that equals each row (n, d) in all bits, -1 if none does."""
-        if self._copies is None or self._copies.anchors is not self.rows:
-            self._copies = Copies(self.rows)
-        return self._copies.places(x)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_copies": None}
+        return self.derived("copies", lambda: Copies(self.rows)).places(x)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: object
     ) -> None:
         resize_buffers(self, ("rows", "keys"), state_dict, prefix)
-        self._copies = None
         super()._load_from_state_dict(state_dict, prefix, *rest)

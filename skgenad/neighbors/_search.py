@@ -35,7 +35,6 @@ class Search(Anchors):
     def __init__(self, n_features: int, most: int) -> None:
         super().__init__(n_features, most)
         self.most_neighbors = 0
-        self._tree: tuple[Tensor, NearestNeighbors] | None = None
         self._last: _Found | None = None
 
     def nearest(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +55,7 @@ class Search(Anchors):
     def _query(self, x: Tensor, k: int) -> _Found:
         wanted = min(k + 1, len(self))
         rows = x.detach().cpu().numpy().astype(np.float64)
-        found = self._fitted_tree().kneighbors(rows, n_neighbors=wanted)
+        found = self.derived("tree", self._fitted_tree).kneighbors(rows, n_neighbors=wanted)
         distances, places = on_device(found[0], x.device), torch.from_numpy(found[1]).to(x.device)
         if wanted > k:
             kept = _all_but(self._column_of_itself(x, places), wanted)
@@ -72,13 +71,15 @@ class Search(Anchors):
         return column.where(itself >= 0, places.shape[1] - 1)
 
     def _fitted_tree(self) -> NearestNeighbors:
-        if self._tree is None or self._tree[0] is not self.rows:
-            rows = self.rows.cpu().numpy().astype(np.float64)
-            self._tree, self._last = (self.rows, NearestNeighbors().fit(rows)), None
-        return self._tree[1]
+        return NearestNeighbors().fit(self.rows.cpu().numpy().astype(np.float64))
+
+    def forget(self) -> None:
+        """Search anew from now on."""
+        super().forget()
+        self._last = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_tree": None, "_last": None}
+        return {**super().__getstate__(), "_last": None}
 
 
 def _all_but(column: Tensor, n: int) -> Tensor:

@@ -101,7 +101,7 @@ class KernelModel(PreciseModule, Model):
 
         The grid goes from half a small distance to the nearest anchor to the spread of all.
         """
-        anchors = precise(self.anchors.rows)
+        anchors = self.anchors.precise_rows
         tried = anchors[draws.randperm(len(anchors), device=anchors.device)[:_MOST_TRIED]]
         itself = self.anchors.places(tried.float())
         distances = squared_distances(tried, anchors)
@@ -125,8 +125,8 @@ class KernelModel(PreciseModule, Model):
 
         An anchor that equals the row counts as the row itself and is left out.
         """
-        anchors, x64 = precise(self.anchors.rows), precise(x)
-        distances = squared_distances(x64, anchors)
+        anchors, x64 = self.anchors.precise_rows, precise(x)
+        distances = squared_distances(x64, anchors, self.anchors.squared_lengths)
         left_out = self.anchors.places(x) if len(anchors) > 1 else None
         before, weights = math.nan, torch.empty(0)
         for factor in self.factors:
@@ -158,7 +158,8 @@ class KernelModel(PreciseModule, Model):
 
     def log_density(self, x: Tensor) -> Tensor:
         """Log densities (n,) of rows (n, d), in nats, over the columns that vary."""
-        anchors, width = precise(self.anchors.rows)[:, self.varies], precise(self.width)
+        anchors = self.anchors.derived("varying", lambda: self.anchors.precise_rows[:, self.varies])
+        width = precise(self.width)
         chunks = precise(x)[:, self.varies].split(_CHUNK)
         return shortened(torch.cat([kernel_log_density(c, anchors, width) for c in chunks]))
 
@@ -184,17 +185,16 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
         Widths of kernels in units of h, each above 0, by whose residuals rows are scored.
     max_anchors : int, default=2000
         The most training rows, at least 2, that kernels are put around: a uniform sample.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
         without it those of large units decide alone. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -243,7 +243,7 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
     as if they had not been trained on, `predict` flags the share `contamination` of them, and the
     threshold is right for new rows.
 
-    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    `partial_fit` adds rows, in units that follow them. Anchors are a uniform sample of all rows
     so far, however those were divided into batches.
 
     ``log_density`` is that of the kernel density itself, with all anchors and width h; it

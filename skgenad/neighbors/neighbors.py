@@ -133,17 +133,16 @@ class Neighbors(ClosedFormDetector):
         rows lie closely.
     max_anchors : int, default=10000
         The most training rows, at least 2, that are kept to compare with: a uniform sample.
-    standardize : {"auto", "mixed"} or bool, default="auto"
+    standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first; "auto" does. Distances add up columns, so
         without it those of large units decide alone. "mixed" scales by
-        sqrt(standard deviation * range / sqrt(12)).
+        sqrt(standard deviation * range / sqrt(12)). "frozen": see guide.
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
         Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     warm_start : bool, default=False
-        Whether `fit` on a fitted detector adds the rows to those it has seen, in the units of its
-        first fit.
+        Whether `fit` on a fitted detector adds the rows to those it has seen.
     device : str, default="auto"
         "auto" (CUDA, then MPS, then CPU) or the name of a torch device.
     random_state : int, RandomState or None, default=None
@@ -187,7 +186,7 @@ class Neighbors(ClosedFormDetector):
 
     Neighbours are found on the CPU, whatever the device is.
 
-    `partial_fit` adds rows in the units of the first fit. Anchors are a uniform sample of all rows
+    `partial_fit` adds rows, in units that follow them. Anchors are a uniform sample of all rows
     so far, however those were divided into batches.
 
     In the local form distances are raised by a thousandth of the mean distance of all anchors to

@@ -1,0 +1,176 @@
+"""Values that cannot be measurements: a -9999 for "missing" among numbers near 0.
+
+One of them makes a column's standard deviation its own, so that all other rows become one point,
+and its gradient outweighs theirs. Training looks at them as if they lay at the edge of the rest,
+with a warning that names them; scores see rows as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .units import ColumnMoments
+
+# Sentinels of a column are at most this share of its rows, or a single one.
+_MOST = 0.02
+# They lie so many times farther from the middle than all others: more times, the more there are.
+_GAP, _GAP_SHARE = 15, 0.01
+# At least this share of the others is not in the middle itself: a column that hardly ever leaves
+# one value has no spread that a distance could be compared with.
+_FEWEST_ELSEWHERE = 0.05
+# They make the standard deviation so many times as large: then there is a warning; then training
+# takes them for others. The second is where rows of the tables that defaults are chosen on lose
+# nothing by it on average.
+_WARNED, _RUINED = 10**0.5, 7.0
+# The middle is the median of about so many rows.
+_FOR_MIDDLE = 500
+# Columns and values that a warning lists.
+_LISTED = 3
+
+
+class DataWarning(UserWarning):
+    """Training rows hold values that look like codes, such as -9999 for "missing".
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skgenad import DataWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", DataWarning)  # rather no detector than one of such rows
+    """
+
+
+class Sentinels(NamedTuple):
+    """Columns with values far beyond all others, and the ranges of the others there.
+
+    A column's values are sentinels if they are few, if each is farther from the middle than 15
+    times the farthest of the others, and if they make the standard deviation more than three times
+    as large. The gap tells them from heavy tails, whose second largest value is never far from the
+    largest.
+
+    Attributes
+    ----------
+    columns : ndarray of shape (k,)
+        Places of the columns.
+    low, high : ndarray of shape (k,)
+        Smallest and largest of the other values.
+    factor : ndarray of shape (k,)
+        Standard deviation of all values in units of that of the others.
+    """
+
+    columns: NDArray
+    low: NDArray
+    high: NDArray
+    factor: NDArray
+
+    @classmethod
+    def of(cls, X: NDArray, moments: ColumnMoments) -> Self:
+        """Sentinels of rows (n, d) with these moments."""
+        suspects = _suspects(len(X), moments)
+        found = {j: rest for j in suspects if (rest := _rest(X[:, j])) is not None}
+        low, high, factor = np.array(list(found.values())).reshape(-1, 3).T
+        return cls(np.array(list(found), dtype=int), low, high, factor)
+
+    @property
+    def ruinous(self) -> NDArray:
+        """Which of the columns (k,) would lose their units to them."""
+        return self.factor > _RUINED
+
+    def clipped(self, X: NDArray) -> NDArray:
+        """Rows (n, d) with sentinels at the edge of the others where they are ruinous."""
+        if not self.ruinous.any():
+            return X
+        X, these = X.copy(), self.ruinous
+        X[:, self.columns[these]] = np.clip(
+            X[:, self.columns[these]], self.low[these], self.high[these]
+        )
+        return X
+
+    def warn(self, X: NDArray, names: Sequence[str] | None) -> None:
+        """Say which values of the training rows (n, d) are taken for sentinels."""
+        called = [f"{j}" if names is None else f"{names[j]!r}" for j in self.columns]
+        parts = [
+            f"column {name} holds {_listed(X[:, j], low, high)}"
+            for name, j, low, high in zip(called, self.columns, self.low, self.high, strict=True)
+        ]
+        more = len(parts) - _LISTED
+        moved = [name for name, is_moved in zip(called, self.ruinous, strict=True) if is_moved]
+        warnings.warn(
+            f"Training rows hold values far beyond all others: {'; '.join(parts[:_LISTED])}"
+            f"{f'; {more} more columns do' if more > 0 else ''}. If they stand for missing values, "
+            "write X = X.replace(-9999, np.nan), with the value, and put SimpleImputer() before "
+            "the detector; if they are errors, drop these rows. Training has taken "
+            + (
+                f"those of column {', '.join(moved)} for the nearest of the others, and scores see "
+                "all rows as they are."
+                if moved
+                else "all rows as they are, and such a column counts for less."
+            ),
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _listed(column: NDArray, low: float, high: float) -> str:
+    values, counts = np.unique(column[(column < low) | (column > high)], return_counts=True)
+    some = ", ".join(f"{value:.6g}" for value in values[:_LISTED])
+    some += ", ..." if len(values) > _LISTED else ""
+    rows = f"{counts.sum()} of {len(column)} rows"
+    return f"{some} in {rows}, and values from {low:.6g} to {high:.6g} in the others"
+
+
+def without_sentinels(
+    X: NDArray, names: Sequence[str] | None = None
+) -> tuple[NDArray, ColumnMoments]:
+    """Training rows (n, d) with sentinels at the edge of the others, and their moments.
+
+    `names` are those of the columns, for the warning.
+    """
+    moments = ColumnMoments.of(X)
+    found = Sentinels.of(X, moments)
+    if not len(found.columns):
+        return X, moments
+    found.warn(X, names)
+    X = found.clipped(X)
+    return X, ColumnMoments.of(X)
+
+
+def _most(n: int) -> int:
+    return max(1, int(_MOST * n))
+
+
+def _suspects(n: int, moments: ColumnMoments) -> list[int]:
+    """Columns with a value as far out, in standard deviations, as few enough rows can be."""
+    farthest = np.maximum(moments.high - moments.mean, moments.mean - moments.low)
+    # Of the variance a part is that of the others, and one of the mean, which they draw to them.
+    share = _most(n) / n
+    nearest = math.sqrt(max(0.0, 1 - _WARNED**-2 - share) / share)
+    return np.flatnonzero(farthest > (1 - 1e-6) * nearest * moments.deviation).tolist()
+
+
+def _rest(column: NDArray) -> tuple[float, float, float] | None:
+    """Range of the values of a column that are no sentinels, and their factor; None if all are."""
+    n, most = len(column), _most(len(column))
+    if most + 1 >= n:
+        return None
+    unit = np.ldexp(1.0, np.frexp(float(np.abs(column).max()))[1])
+    x = np.divide(column, unit, dtype=np.float64)
+    distance = np.abs(x - np.median(x[:: max(1, n // _FOR_MIDDLE)]))
+    farthest = -np.sort(-np.partition(distance, n - 1 - most)[n - 1 - most :])
+    n_far = np.arange(1, most + 1)
+    apart = farthest[:-1] > _GAP * np.maximum(1.0, n_far / (_GAP_SHARE * n)) * farthest[1:]
+    # The largest number of them: a 1e30 hides a -9999.
+    k = int(n_far[apart].max(initial=0))
+    if k == 0 or np.count_nonzero(distance) - k < _FEWEST_ELSEWHERE * n:
+        return None
+    rest = distance <= farthest[k]
+    spread = max(float(x[rest].std()), np.finfo(np.float64).tiny)
+    if (factor := float(x.std()) / spread) <= _WARNED:
+        return None
+    return float(column[rest].min()), float(column[rest].max()), factor
