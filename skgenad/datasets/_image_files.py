@@ -186,8 +186,8 @@ class ImageReader:
             )
         levels = mask.convert(mask.mode[:-1]) if mask.mode.endswith("A") else mask
         # Around edges lossy files hold what is neither 0 nor 255.
-        marked = np.asarray(levels) > (127 if path.suffix.lower() in _LOSSY else 0)
-        marked = marked.reshape(*marked.shape[:2], -1).any(axis=2)
+        is_marked = np.asarray(levels) > (127 if path.suffix.lower() in _LOSSY else 0)
+        marked = np.atleast_3d(is_marked).any(axis=2)
         if self.size is not None:
             drawn = self.pillow.fromarray(marked.astype(np.uint8))
             return np.asarray(drawn.resize(self.size[::-1], self.pillow.Resampling.NEAREST)) > 0
