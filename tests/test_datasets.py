@@ -506,6 +506,7 @@ def test_folder_is_every_npz_in_it(tmp_path):
     for name in ("b", "a"):
         np.savez(tmp_path / f"{name}.npz", X=X_SMALL, y=Y_SMALL)
     (tmp_path / "README.md").write_text("not data")
+    (tmp_path / "._a.npz").write_bytes(b"what macOS leaves on other disks")
     assert list_folder(tmp_path) == ["a", "b"]
     sets = load_folder(str(tmp_path))
     assert [(name, bunch.name) for name, bunch in sets.items()] == [("a", "a"), ("b", "b")]

@@ -99,8 +99,10 @@ def test_constant_columns_have_no_density_but_a_score(standardize):
     known, other = (np.column_stack([new, np.full(50, value)]) for value in (7.0, 8.0))
     np.testing.assert_allclose(more.log_density(known), detector.log_density(new), rtol=1e-5)
     np.testing.assert_allclose(more.log_density(other), detector.log_density(new), rtol=1e-4)
-    # Another value is 1 away, at a variance of 0.01.
-    np.testing.assert_allclose(more.score_samples(known) - more.score_samples(other), 50, rtol=1e-4)
+    # Another value is 1 away, or more in standard units, at a variance of 0.01.
+    away = 1 + np.log1p(1 / 7) if standardize else 1
+    lost = more.score_samples(known) - more.score_samples(other)
+    np.testing.assert_allclose(lost, 50 * away**2, rtol=1e-4)
     assert (more.sample(20, random_state=0)[:, 2] == 7).all()
     # When it begins to vary, all is learnt anew.
     more.partial_fit(np.column_stack([X[:50], np.arange(50)]))

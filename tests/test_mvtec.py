@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from skgenad.datasets import load_mvtec
 
@@ -129,9 +129,27 @@ def test_other_kinds_of_colour_are_read_as_rgb(folder, mode):
     np.testing.assert_array_equal(first, flat.transpose(2, 0, 1))
 
 
-def test_images_of_16_bits_are_refused(folder):
-    save(folder / "bottle/train/good/000.png", np.full((H, W), 40_000, np.uint16))
-    with pytest.raises(ValueError, match=r"000\.png' has Pillow's mode 'I;16'.*8 bits"):
+def test_the_upper_bits_of_16_are_kept_with_a_warning(folder, images):
+    grey = [array[..., 0] for array in images["train"]]
+    for k, array in enumerate(grey):
+        save(folder / f"bottle/train/good/{k:03d}.png", array.astype(np.uint16) * 256 + 77)
+    with pytest.warns(UserWarning, match=r"16 bits.*000\.png.*002\.png"):
+        data = load_mvtec(folder, "bottle").data
+    np.testing.assert_array_equal(data, np.stack(grey)[:, None])
+
+
+def test_transparent_pixels_are_read_with_a_warning(folder, images):
+    clear = np.dstack([images["train"][0], np.full((H, W), 99, np.uint8)])
+    save(folder / "bottle/train/good/000.png", clear)
+    with pytest.warns(UserWarning, match=r"opacity.*000\.png'\.$"):
+        data = load_mvtec(folder, "bottle").data
+    np.testing.assert_array_equal(data, channels_first(images["train"]))
+
+
+@pytest.mark.parametrize(("kind", "message"), [("F", "holds floats"), ("I", "mode 'I'")])
+def test_pixels_of_other_kinds_are_refused(folder, kind, message):
+    Image.new(kind, (W, H)).save(folder / "bottle/train/good/001.tiff")
+    with pytest.raises(ValueError, match=rf"001\.tiff' .*{message}"):
         load_mvtec(folder, "bottle")
 
 
@@ -141,11 +159,152 @@ def test_file_that_is_no_image_is_named(folder):
         load_mvtec(folder, "bottle")
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_files_that_are_empty_or_cut_are_named(folder, suffix):
+    path = folder / f"bottle/train/good/003.{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=rf"003\.{suffix}' cannot be read as an image: it is empty"
+    ):
+        load_mvtec(folder, "bottle")
+    save(path, pixels(shape=(50, 50)))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError, match=rf"003\.{suffix}' cannot be read as an image"):
+        load_mvtec(folder, "bottle", size=4)
+
+
 def test_missing_mask_is_named(folder):
     path = folder / "bottle/ground_truth/contamination/001_mask.png"
     path.unlink()
     with pytest.raises(FileNotFoundError, match="contamination.001_mask.png' is missing"):
         load_mvtec(folder, "bottle", subset="test")
+    assert len(load_mvtec(folder, "bottle", subset="test", return_X_y=True)[0]) == 5
+
+
+# ---- folders as people have them ----------------------------------------------------------------
+
+
+def same_as(folder, before, subset="all"):
+    """Load what `before` was loaded from, and compare all but the names of files."""
+    again = load_mvtec(folder, "bottle", subset=subset)
+    for key in ("data", "target", "defects", "masks"):
+        np.testing.assert_array_equal(again[key], before[key], err_msg=key)
+    return again
+
+
+def test_what_systems_leave_behind_is_skipped(folder):
+    before = load_mvtec(folder, "bottle", subset="all")
+    root = folder / "bottle"
+    for place in (root / "train", root / "test", root / "test/good", root / "ground_truth"):
+        for name in (".ipynb_checkpoints", "__MACOSX", ".hidden"):
+            save(place / name / "000-checkpoint.png", pixels())
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._000.png"):
+            (place / name).write_bytes(b"\0")
+    same_as(folder, before)
+
+
+def test_any_suffix_in_any_case_is_an_image(folder):
+    before = load_mvtec(folder, "bottle", subset="all")
+    files = sorted((folder / "bottle").rglob("*.png"))
+    for path, suffix in zip(files, [".PNG", ".bmp", ".TIF", ".tiff", ".Png"] * 5, strict=False):
+        with Image.open(path) as image:
+            image.load()
+        path.unlink()
+        image.save(path.with_suffix(suffix))
+    again = same_as(folder, before)
+    assert len({name.rpartition(".")[2] for name in again.filenames}) == 5
+
+
+def test_photos_beside_other_files_are_read(folder):
+    Image.new("RGB", (W, H), (9, 90, 200)).save(folder / "bottle/train/good/photo.JPG")
+    bunch = load_mvtec(folder, "bottle")
+    assert bunch.filenames[-1].endswith("photo.JPG") and len(bunch.data) == 4
+    np.testing.assert_allclose(bunch.data[-1].mean(axis=(1, 2)), [9, 90, 200], atol=3)
+
+
+def test_what_is_left_out_is_named(folder):
+    root = folder / "bottle"
+    (root / "train/good/notes.txt").write_text("not an image")
+    (root / "train/good/more").mkdir()
+    save(root / "train/scratched/000.png", pixels())
+    save(root / "test/lost.png", pixels())
+    with pytest.warns(UserWarning) as caught:
+        load_mvtec(folder, "bottle", subset="all")
+    said = "\n".join(str(warning.message) for warning in caught)
+    for name in ("notes.txt", "more", "scratched", "lost.png"):
+        assert f"{name}'" in said
+    assert len(caught) == 3 and all(w.filename == __file__ for w in caught)
+
+
+@pytest.mark.parametrize("what", ["no folder", "an empty folder", "hidden files"])
+def test_images_alone_have_labels_and_no_masks(folder, what):
+    place = folder / "bottle/ground_truth"
+    for path in place.rglob("*.png"):
+        path.unlink() if what != "hidden files" else path.rename(path.with_name("." + path.name))
+    if what == "no folder":
+        for path in (*place.iterdir(), place):
+            path.rmdir()
+    bunch = load_mvtec(folder, "bottle", subset="test")
+    assert bunch.masks is None and bunch.target.tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("rename", ["{}.png", "{}.PNG", "{}_MASK.PNG", "{}_mask.bmp"])
+def test_masks_may_be_called_like_their_images(folder, rename):
+    before = load_mvtec(folder, "bottle", subset="all")
+    for path in (folder / "bottle/ground_truth").rglob("*.png"):
+        name = rename.format(path.stem.removesuffix("_mask"))
+        with Image.open(path) as mask:
+            mask.load()
+        path.unlink()
+        mask.save(path.with_name(name))
+    same_as(folder, before)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "LA", "I;16", "jpg"])
+def test_masks_may_be_in_any_mode(folder, mode):
+    before = load_mvtec(folder, "bottle", subset="test")
+    for path in (folder / "bottle/ground_truth").rglob("*.png"):
+        with Image.open(path) as mask:
+            array = np.asarray(mask)
+        if mode == "I;16":
+            Image.fromarray((array > 0).astype(np.uint16)).save(path)
+        elif mode == "jpg":
+            path.unlink()
+            Image.fromarray(array).save(path.with_suffix(".jpg"), quality=90)
+        else:
+            Image.fromarray(array).convert(mode).save(path)
+    same_as(folder, before, "test")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("turned_mask", [False, True])
+def test_photos_are_upright_and_so_are_their_masks(folder, orientation, turned_mask):
+    before = load_mvtec(folder, "bottle", subset="test")
+    for name in TEST_FILES[2:]:
+        path = folder / f"bottle/test/{name}.png"
+        with Image.open(path) as upright:
+            exif = upright.getexif()
+            exif[0x0112] = orientation
+            # The turn that viewers undo.
+            stored = (
+                upright.transpose({2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation])
+                if orientation > 1
+                else upright.copy()
+            )
+        stored.save(path, exif=exif)
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(ImageOps.exif_transpose(image), upright)
+        mask = folder / f"bottle/ground_truth/{name}_mask.png"
+        if turned_mask and orientation > 4:
+            with Image.open(mask) as image:
+                turned = image.transpose({5: 5, 6: 2, 7: 6, 8: 4}[orientation])
+            turned.save(mask)
+    same_as(folder, before, "test")
+
+
+def test_a_category_in_place_of_its_folder_is_told_so(folder):
+    with pytest.raises(FileNotFoundError, match="looks like a category itself"):
+        load_mvtec(folder / "bottle", "bottle")
 
 
 def test_mask_of_another_size_is_an_error(folder):

@@ -83,6 +83,10 @@ def test_ordinary_columns_have_none(n):
         assert not len(found(*columns).columns)
 
 
+def test_among_a_handful_of_rows_there_are_none():
+    assert not len(found([0.779461, 0.781198, -1.58269]).columns)
+
+
 def test_a_few_rows_of_a_flag_are_none():
     flag = np.r_[np.full(3, 1000.0), np.ones(10), np.zeros(487)]
     assert not len(found(flag).columns)

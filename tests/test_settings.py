@@ -75,7 +75,7 @@ def everything(name, extra, path):
     if hasattr(detector, "history_") and len(detector.history_):
         found["losses"] = detector.history_["loss"].to_numpy()
     found |= asked(detector, "")
-    if hasattr(detector, "save") and name != "LikelihoodRatio":
+    if hasattr(detector, "save"):
         detector.save(path)
         loaded = type(detector).load(path)
         found |= asked(loaded, "loaded ")

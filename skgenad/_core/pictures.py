@@ -18,6 +18,7 @@ Shape = tuple[int, int, int]
 # EXIF's tag of the orientation, and Pillow's number of the turn that undoes each.
 _ORIENTATION = 0x0112
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_SIDEWAYS = {2, 4, 5, 6}
 # Pillow's modes of pictures, by what they are converted to without a loss.
 _GREY = {"1": "L", "L": "L", "I;16": "I;16", "I;16L": "I;16", "I;16B": "I;16", "F": "F"}
 _COLOUR = dict.fromkeys(("P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"), "RGB")
@@ -32,14 +33,19 @@ def is_picture(image: Any) -> bool:
     return pillow is not None and isinstance(image, pillow.Image)
 
 
-def upright(image: Any) -> Any:
-    """Turn an image of Pillow as its EXIF orientation says, as viewers show it."""
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    return image if turn is None else image.transpose(turn)
+def turn_of(image: Any) -> int | None:
+    """Return Pillow's number of the turn after which an image is upright, as viewers show it."""
+    return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+
+
+def upright_size(image: Any) -> tuple[int, int]:
+    """Width and height of an image of Pillow after that turn."""
+    width, height = image.size
+    return (height, width) if turn_of(image) in _SIDEWAYS else (width, height)
 
 
 def plain(image: Any) -> Any:
-    """Bring an image of Pillow to the modes L, LA, RGB, RGBA, I;16 or F, without a loss.
+    """Turn an image of Pillow upright, and bring it to L, LA, RGB, RGBA, I;16 or F without a loss.
 
     Raises
     ------
@@ -47,8 +53,11 @@ def plain(image: Any) -> Any:
         If it has another mode or several frames.
     """
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and image.format != "MPO":  # in which cameras put a preview beside the photo
         raise ValueError(f"has {frames} frames; save each as an image of its own")
+    turn = turn_of(image)
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA")
     mode = {**_GREY, **_COLOUR, **_CLEAR}.get(image.mode)
@@ -158,9 +167,7 @@ def _pixels(image: Any, image_shape: Shape) -> NDArray:
 
 def _pixels_of_picture(image: Any, channels: int) -> NDArray:
     """Pixels (H, W) or (H, W, C) of an image of Pillow."""
-    if image.mode == "CMYK" and channels == 4:
-        return np.asarray(upright(image))
-    image = upright(plain(image))
+    image = plain(image)
     if image.mode.endswith("A") and channels != len(image.getbands()):
         if not is_opaque(image):
             raise ValueError(

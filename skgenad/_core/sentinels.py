@@ -19,6 +19,8 @@ from .units import ColumnMoments
 
 # Sentinels of a column are at most this share of its rows, or a single one.
 _MOST = 0.02
+# Among fewer rows any two may happen to be close.
+_FEWEST_ROWS = 10
 # They lie so many times farther from the middle than all others: more times, the more there are.
 _GAP, _GAP_SHARE = 15, 0.01
 # At least this share of the others is not in the middle itself: a column that hardly ever leaves
@@ -157,7 +159,7 @@ def _suspects(n: int, moments: ColumnMoments) -> list[int]:
 def _rest(column: NDArray) -> tuple[float, float, float] | None:
     """Range of the values of a column that are no sentinels, and their factor; None if all are."""
     n, most = len(column), _most(len(column))
-    if most + 1 >= n:
+    if n < _FEWEST_ROWS:
         return None
     unit = np.ldexp(1.0, np.frexp(float(np.abs(column).max()))[1])
     x = np.divide(column, unit, dtype=np.float64)

@@ -9,7 +9,7 @@ threads would see it: there every tensor that is made without a type or a device
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 # Types of devices that have an autocast of their own.
 _AUTOCASTS = ("cpu", "cuda", "mps", "xpu")
 _TYPE = torch.float32
+_NUMPY: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 # Functions that make tensors of the default type, and those that do so for Python's floats.
 _OF_FLOATS = {torch.empty, torch.empty_permuted, torch.empty_strided, torch.zeros, torch.ones}
 _OF_FLOATS |= {torch.eye, torch.linspace, torch.logspace, torch.rand, torch.randn}
@@ -35,19 +36,32 @@ def own_settings() -> Iterator[None]:
     Gradients are on, inference mode and autocasting off; floats are float32 and on the CPU unless
     the code says otherwise; numpy's errors are its own warnings.
     """
-    with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for kind in _AUTOCASTS:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        if torch.get_default_dtype() is not _TYPE:
-            stack.enter_context(_OwnType())
-        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+    changes = list(_changes())
+    if not changes:  # as it is nearly always: a request of one row takes little longer than this
         yield
+        return
+    with ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(change)
+        yield
+
+
+def _changes() -> Iterator[AbstractContextManager]:
+    """Yield contexts that undo what the caller has set."""
+    if torch.is_inference_mode_enabled():
+        yield torch.inference_mode(False)
+    if not torch.is_grad_enabled():
+        yield torch.enable_grad()
+    for kind in _AUTOCASTS:
+        if torch.is_autocast_enabled(kind):
+            yield torch.autocast(kind, enabled=False)
+    made = torch.empty(0)
+    if made.device.type != "cpu":
+        yield torch.device("cpu")
+    if made.dtype is not _TYPE:
+        yield _OwnType()
+    if np.geterr() != _NUMPY:
+        yield np.errstate(**_NUMPY)
 
 
 class _OwnType(TorchFunctionMode):

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,7 @@ from sklearn.utils import Bunch
 from skgenad._extras import require
 
 from ._image_bunch import parts_of
-
-GOOD = "good"
-_GREY_MODES, _COLOUR_MODES = {"1", "L"}, {"LA", "P", "RGB", "RGBA"}
+from ._image_files import GOOD, MASKS, ImageReader, Listing, mask_of, warn_of
 
 
 def load_mvtec(
@@ -31,11 +28,11 @@ def load_mvtec(
 ) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load one category of MVTec AD, or of a data set in the same folders.
 
-    Below `folder` there are ``<category>/train/good/*.png``, ``<category>/test/good/*.png``,
-    ``<category>/test/<defect>/*.png`` and, for each defective image ``000.png``, the mask
-    ``<category>/ground_truth/<defect>/000_mask.png``. MVTec wants its terms accepted before a
-    download, so get the archive from its page and unpack it; `make_textures` writes a small set of
-    this kind.
+    Below `folder` there are ``<category>/train/good/000.png`` and so on, ``<category>/test/good``,
+    ``<category>/test/<defect>`` and, if there are masks, for each defective image ``000.png`` one
+    that is called ``<category>/ground_truth/<defect>/000_mask.png`` or ``000.png``. MVTec wants its
+    terms accepted before a download, so get the archive from its page and unpack it;
+    `make_textures` writes a small set of this kind.
 
     Parameters
     ----------
@@ -52,28 +49,35 @@ def load_mvtec(
     grey : bool, default=False
         Convert colours to one channel. Files that are grey have one channel anyway.
     return_X_y : bool, default=False
-        If True, return ``(data, target)`` alone.
+        If True, return ``(data, target)`` alone, and look for no masks.
 
     Returns
     -------
     sklearn.utils.Bunch or tuple
         ``data``, uint8 of shape (n, C, H, W); ``target``, int64 of shape (n,), 1 = anomaly;
         ``defects``, str of shape (n,), ``"good"`` or the name of the defect; ``masks``, bool of
-        shape (n, H, W), True on defects and nowhere on good images; ``name``, the category;
-        ``filenames``; ``DESCR``. With `return_X_y`, ``(data, target)``.
+        shape (n, H, W), True on defects and nowhere on good images, or None if the category has no
+        folder ``ground_truth`` with images; ``name``, the category; ``filenames``; ``DESCR``. With
+        `return_X_y`, ``(data, target)``.
 
     Raises
     ------
     ValueError
         If `subset` is none of the three, `size` no size, or if files do not fit together: images
         of different sizes without `size`, a mask that is not as large as its image, grey images
-        among colours, a file that is no image of 8 bits.
+        among colours, a file that cannot be read as an image.
     NotADirectoryError
         If `folder` is not a folder.
     FileNotFoundError
-        If the category, its images, or a mask is missing.
+        If the category, its images, or some of its masks are missing.
     ImportError
         If the extra ``images`` is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If a file or a folder is left out that is not hidden, such as one that is no image; if bits
+        of images with 16 bits a channel, or the opacity of images with transparent pixels, are.
 
     See Also
     --------
@@ -81,8 +85,13 @@ def load_mvtec(
 
     Notes
     -----
+    Images are PNG, JPEG, BMP, TIFF or WebP files by their suffixes, in capitals or not. Hidden
+    files and folders are skipped, and what macOS, Windows and Jupyter leave behind. Photos are
+    turned upright as their EXIF orientation says, as viewers show them; a mask belongs to the
+    upright image unless only the photo as it is stored has its size.
+
     Images are resized with bilinear interpolation over all the pixels that a new one covers, masks
-    take the nearest pixel.
+    take the nearest pixel. Of 16 bits the upper 8 are kept.
 
     References
     ----------
@@ -103,15 +112,20 @@ def load_mvtec(
     ['good', 'good', 'good', 'blob', 'missing', 'scratch']
     """
     parts, size = parts_of(subset), _check_size(size)
-    files = [file for part in parts for file in _list_images(Path(folder), category, part)]
-    reader = _Reader(require("PIL.Image", extra="images"), size, grey)
-    data = reader.read_all([path for path, _, _ in files])
-    masks = np.zeros((len(data), *data.shape[2:]), dtype=bool)
-    for k, (path, _, mask_path) in enumerate(files):
-        if mask_path is not None:
-            masks[k] = reader.read_mask(mask_path, path, masks.shape[1:])
-    defects = np.array([defect for _, defect, _ in files])
-    paths = [str(path) for path, _, _ in files]
+    listing = Listing(Path(folder), category)
+    files = [file for part in parts for file in listing.images(part)]
+    reader = ImageReader(require("PIL.Image", extra="images"), size, grey)
+    data = reader.read_all([path for path, _ in files])
+    masks = None
+    if not return_X_y and (of_kinds := listing.masks([kind for _, kind in files])) is not None:
+        masks = np.zeros((len(data), *data.shape[2:]), dtype=bool)
+        for k, (path, kind) in enumerate(files):
+            if kind != GOOD:
+                mask = mask_of(path, of_kinds[kind], listing.root / MASKS / kind)
+                masks[k] = reader.read_mask(mask, path, masks.shape[1:])
+    warn_of([*listing.left_out, *reader.lost])
+    defects = np.array([kind for _, kind in files])
+    paths = [str(path) for path, _ in files]
     bunch = make_mvtec_bunch(category, subset, data, defects, masks, paths, f"'{folder}'")
     return (bunch.data, bunch.target) if return_X_y else bunch
 
@@ -121,7 +135,7 @@ def make_mvtec_bunch(
     subset: str,
     data: np.ndarray,
     defects: np.ndarray,
-    masks: np.ndarray,
+    masks: np.ndarray | None,
     filenames: Sequence[str],
     source: str,
 ) -> Bunch:
@@ -155,87 +169,3 @@ def _check_size(size: Any) -> tuple[int, int] | None:
     ):
         raise ValueError(f"size must be a positive int, (height, width) or None, got {size!r}.")
     return int(sides[0]), int(sides[1])
-
-
-def _list_images(folder: Path, category: str, part: str) -> list[tuple[Path, str, Path | None]]:
-    """List image, defect and mask of a part: good images first, then the defects by name."""
-    root = folder / category
-    if not folder.is_dir():
-        raise NotADirectoryError(f"'{folder}' is not a folder. Name the one with the categories.")
-    if not (root / part).is_dir():
-        there = sorted(path.parent.name for path in folder.glob(f"*/{part}"))
-        raise FileNotFoundError(
-            f"'{root / part}' is not a folder. Categories with {part}/ in '{folder}': "
-            f"{', '.join(there) or 'none'}."
-        )
-    kinds = sorted(path.name for path in (root / part).iterdir() if path.is_dir())
-    if part == "train":
-        kinds = [kind for kind in kinds if kind == GOOD]
-    files: list[tuple[Path, str, Path | None]] = []
-    for kind in sorted(kinds, key=lambda kind: (kind != GOOD, kind)):
-        for path in sorted((root / part / kind).glob("*.png")):
-            mask = root / "ground_truth" / kind / f"{path.stem}_mask.png"
-            files.append((path, kind, None if kind == GOOD else mask))
-    if not files:
-        wanted = GOOD if part == "train" else "*"
-        raise FileNotFoundError(f"There is no image '{root / part / wanted / '*.png'}'.")
-    return files
-
-
-class _Reader:
-    """Reads images and masks of one set with Pillow, as large and as colourful as asked for."""
-
-    def __init__(self, pillow: ModuleType, size: tuple[int, int] | None, grey: bool) -> None:
-        self.pillow, self.size, self.grey = pillow, size, grey
-
-    def read_all(self, paths: Sequence[Path]) -> np.ndarray:
-        """Read images of the same shape as uint8 of shape (n, C, H, W)."""
-        first = self.read(paths[0])
-        images = np.empty((len(paths), *first.shape), dtype=np.uint8)
-        for k, path in enumerate(paths):
-            image = self.read(path)
-            if image.shape != first.shape:
-                raise ValueError(
-                    f"'{path}' has (channels, height, width) = {image.shape}, but '{paths[0]}' has "
-                    f"{first.shape}. Pass size= for one size, grey=True for one channel."
-                )
-            images[k] = image
-        return images
-
-    def read(self, path: Path) -> np.ndarray:
-        """Read an image as uint8 of shape (C, H, W)."""
-        image = self._open(path)
-        if image.mode not in _GREY_MODES | _COLOUR_MODES:
-            raise ValueError(
-                f"'{path}' has Pillow's mode {image.mode!r}; images must have 8 bits a channel, "
-                "grey or RGB. Convert it first."
-            )
-        is_grey = self.grey or image.mode in _GREY_MODES
-        image = image.convert("L" if is_grey else "RGB")
-        if self.size is not None:
-            image = image.resize(self.size[::-1], self.pillow.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-        return pixels[None] if is_grey else pixels.transpose(2, 0, 1)
-
-    def read_mask(self, path: Path, image_path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        """Read the mask of an image, which has the given shape (H, W) if it is not resized."""
-        if not path.is_file():
-            raise FileNotFoundError(f"'{image_path}' has no mask: '{path}' is missing.")
-        mask = self._open(path).convert("L")
-        with self.pillow.open(image_path) as image:
-            if mask.size != image.size:
-                raise ValueError(
-                    f"'{path}' is {mask.height}x{mask.width}, but its image is "
-                    f"{image.height}x{image.width}."
-                )
-        if self.size is not None:
-            mask = mask.resize(self.size[::-1], self.pillow.Resampling.NEAREST)
-        return np.asarray(mask).reshape(shape) > 0
-
-    def _open(self, path: Path) -> Any:  # noqa: ANN401 (Pillow is optional)
-        try:
-            with self.pillow.open(path) as image:
-                image.load()
-                return image
-        except OSError as error:
-            raise ValueError(f"'{path}' cannot be read as an image: {error}") from error

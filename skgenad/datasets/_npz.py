@@ -154,7 +154,7 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
     Parameters
     ----------
     path : path-like
-        A folder. Folders in it are not searched.
+        A folder. Folders in it are not searched, and hidden files are skipped.
 
     Returns
     -------
@@ -182,9 +182,11 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
     path = Path(path)
     if not path.is_dir():
         raise NotADirectoryError(f"'{path}' is not a folder. Name one that holds .npz files.")
-    names = sorted(file.stem for file in path.glob("*.npz"))
+    names = sorted(file.stem for file in path.glob("*.npz") if not file.name.startswith("."))
     if not names:
-        inside = sorted({str(file.parent) for file in path.glob("*/*.npz")})
+        inside = sorted(
+            {str(f.parent) for f in path.glob("*/*.npz") if not f.parent.name.startswith(".")}
+        )
         hint = f" There are some in: {', '.join(inside)}." if inside else ""
         raise FileNotFoundError(f"'{path}' holds no .npz file.{hint}")
     return names

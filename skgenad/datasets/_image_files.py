@@ -1,0 +1,217 @@
+"""Image files in folders as people have them: which there are, and what is in them."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skgenad._core.pictures import is_opaque, plain, turn_of, upright_size
+
+GOOD, MASKS = "good", "ground_truth"
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
+_LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
+# What systems leave behind beside hidden files.
+_JUNK = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"}
+# What Pillow raises for files that are no images, or half of one.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError)
+# Files that a warning lists.
+_LISTED = 3
+
+
+def seen(folder: Path) -> list[Path]:
+    """List what a folder shows, by name: nothing hidden, and not what systems leave behind."""
+    paths = sorted(folder.iterdir())
+    return [p for p in paths if not p.name.startswith(".") and p.name.lower() not in _JUNK]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix."""
+    return path.suffix.lower() in _SUFFIXES and not path.is_dir()
+
+
+def warn_of(lost: Sequence[tuple[str, Path]]) -> None:
+    """Warn of what was lost and of which file or folder, kind by kind."""
+    for what in dict.fromkeys(what for what, _ in lost):
+        paths = [path for other, path in lost if other == what]
+        more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+        listed = ", ".join(f"'{path}'" for path in paths[:_LISTED])
+        warnings.warn(f"{what}: {listed}{more}.", UserWarning, stacklevel=3)
+
+
+class Listing:
+    """Images and masks of a category in the folders of MVTec AD.
+
+    Attributes
+    ----------
+    root : Path
+        Folder of the category.
+    left_out : list of (str, Path)
+        Why something that is not hidden is left out, and what.
+    """
+
+    def __init__(self, folder: Path, category: str) -> None:
+        self.folder, self.root = folder, folder / category
+        self.left_out: list[tuple[str, Path]] = []
+        if not folder.is_dir():
+            raise NotADirectoryError(
+                f"'{folder}' is not a folder. Name the one with the categories."
+            )
+
+    def images(self, part: str) -> list[tuple[Path, str]]:
+        """Images of a part and their kinds: good images first, then the defects by name."""
+        place = self.root / part
+        if not place.is_dir():
+            raise FileNotFoundError(f"'{place}' is not a folder. {self._hint(part)}")
+        kinds = {path.name: path for path in self._folders(place)}
+        good = [name for name in kinds if name.lower() == GOOD]
+        files = [(path, GOOD) for name in good for path in self._images(kinds.pop(name))]
+        if part == "train":
+            why = "Not read, since only good images are trained on"
+            self.left_out += [(why, path) for path in kinds.values()]
+        else:
+            files += [(path, name) for name in kinds for path in self._images(kinds[name])]
+        if not files:
+            wanted = GOOD if part == "train" else "*"
+            raise FileNotFoundError(f"There is no image '{place / wanted / '*.png'}'.")
+        return files
+
+    def masks(self, kinds: Sequence[str]) -> dict[str, dict[str, Path]] | None:
+        """Masks by kind and by the names of their images; None if there are none at all."""
+        place = self.root / MASKS
+        folders = {path.name: path for path in self._folders(place)} if place.is_dir() else {}
+        if not any(is_image(path) for folder in folders.values() for path in seen(folder)):
+            return None
+        found: dict[str, dict[str, Path]] = {kind: {} for kind in kinds if kind != GOOD}
+        for kind in found:
+            for path in self._images(folders[kind]) if kind in folders else ():
+                name = path.stem
+                short = name[: -len("_mask")] if name.lower().endswith("_mask") else name
+                # A file that says that it is the mask comes before one that may be a copy.
+                if short != name or short not in found[kind]:
+                    found[kind][short] = path
+        return found
+
+    def _hint(self, part: str) -> str:
+        if (self.folder / part).is_dir():
+            return f"'{self.folder}' looks like a category itself: name the folder around it."
+        there = sorted(path.parent.name for path in self.folder.glob(f"*/{part}"))
+        listed = ", ".join(name for name in there if not name.startswith("."))
+        return f"Categories with {part}/ in '{self.folder}': {listed or 'none'}."
+
+    def _folders(self, place: Path) -> Iterator[Path]:
+        for path in seen(place):
+            if path.is_dir():
+                yield path
+            else:
+                self.left_out.append(("Not read, since it is in no folder of a kind", path))
+
+    def _images(self, folder: Path) -> Iterator[Path]:
+        for path in seen(folder):
+            if is_image(path):
+                yield path
+            else:
+                self.left_out.append(("Not read, since it is no image by its name", path))
+
+
+def mask_of(image: Path, masks: Mapping[str, Path], folder: Path) -> Path:
+    """Find the mask of an image among those of its kind, by the names of their images."""
+    if image.stem not in masks:
+        raise FileNotFoundError(
+            f"'{image}' has no mask: '{folder / image.stem}_mask.png' is missing, and so is "
+            f"'{image.stem}.png' there. With return_X_y=True no masks are looked for."
+        )
+    return masks[image.stem]
+
+
+class ImageReader:
+    """Reads images and masks of one set with Pillow, as large and as colourful as asked for.
+
+    Attributes
+    ----------
+    lost : list of (str, Path)
+        What was lost of which file.
+    """
+
+    def __init__(self, pillow: ModuleType, size: tuple[int, int] | None, grey: bool) -> None:
+        self.pillow, self.size, self.grey = pillow, size, grey
+        self.lost: list[tuple[str, Path]] = []
+
+    def read_all(self, paths: Sequence[Path]) -> NDArray:
+        """Read images of the same shape as uint8 of shape (n, C, H, W)."""
+        first = self.read(paths[0])
+        images = np.empty((len(paths), *first.shape), dtype=np.uint8)
+        images[0] = first
+        for k, path in enumerate(paths[1:], start=1):
+            image = self.read(path)
+            if image.shape != first.shape:
+                raise ValueError(
+                    f"'{path}' has (channels, height, width) = {image.shape}, but '{paths[0]}' has "
+                    f"{first.shape}. Pass size= for one size, grey=True for one channel."
+                )
+            images[k] = image
+        return images
+
+    def read(self, path: Path) -> NDArray:
+        """Read an image as uint8 of shape (C, H, W)."""
+        image = self._opened(path)
+        if not is_opaque(image):
+            self.lost.append(("The opacity of transparent pixels is left out", path))
+        is_grey = self.grey or image.mode in ("L", "LA", "I;16")
+        if image.mode == "I;16":
+            self.lost.append(("Of 16 bits a pixel the upper 8 are kept", path))
+            image = self.pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = image.convert("L" if is_grey else "RGB")
+        if self.size is not None:
+            image = image.resize(self.size[::-1], self.pillow.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        return pixels[None] if is_grey else pixels.transpose(2, 0, 1)
+
+    def read_mask(self, path: Path, image_path: Path, shape: tuple[int, ...]) -> NDArray:
+        """Read the mask of an image, which has the given shape (H, W) if it is not resized."""
+        mask = self._opened(path)
+        with self._open(image_path) as image:
+            size = upright_size(image)
+            if mask.size != size and mask.size == image.size:
+                mask = mask.transpose(turn_of(image))
+        if mask.size != size:
+            raise ValueError(
+                f"'{path}' is {mask.height}x{mask.width}, but its image is {size[1]}x{size[0]}."
+            )
+        levels = mask.convert(mask.mode[:-1]) if mask.mode.endswith("A") else mask
+        # Around edges lossy files hold what is neither 0 nor 255.
+        is_marked = np.asarray(levels) > (127 if path.suffix.lower() in _LOSSY else 0)
+        marked = np.atleast_3d(is_marked).any(axis=2)
+        if self.size is not None:
+            drawn = self.pillow.fromarray(marked.astype(np.uint8))
+            return np.asarray(drawn.resize(self.size[::-1], self.pillow.Resampling.NEAREST)) > 0
+        return marked.reshape(shape)
+
+    def _open(self, path: Path) -> Any:  # noqa: ANN401 (Pillow is optional)
+        try:
+            if path.stat().st_size == 0:
+                raise ValueError("it is empty")
+            return self.pillow.open(path)
+        except (*_BROKEN, self.pillow.DecompressionBombError) as error:
+            raise ValueError(f"'{path}' cannot be read as an image: {error}") from error
+
+    def _opened(self, path: Path) -> Any:  # noqa: ANN401 (Pillow is optional)
+        """Read an image whole, upright and in one of the modes of :func:`plain` but for F."""
+        with self._open(path) as image:
+            try:
+                image.load()
+            except _BROKEN as error:
+                raise ValueError(f"'{path}' cannot be read as an image: {error}") from error
+            try:
+                image = plain(image)
+            except ValueError as error:
+                raise ValueError(f"'{path}' {error}.") from None
+        if image.mode == "F":
+            raise ValueError(f"'{path}' holds floats; save it with 8 bits a channel.")
+        return image
