@@ -8,13 +8,17 @@ the same estimator with more methods, each of which is there if the last step ha
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, Self
 
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
+
+from skgenad._core.saving import save
 
 __all__ = ["Pipeline", "make_pipeline"]
 
@@ -26,7 +30,9 @@ def _last_has(name: str, *, inverted: bool = False) -> Callable[[Any], bool]:
     """
 
     def check(self: Any) -> bool:
-        getattr(self.steps[-1][1], name)
+        last = self.steps[-1][1]
+        if not inspect.ismethod(getattr(last, name)):  # MPDR's `energy` is a parameter
+            raise AttributeError(f"{name} of {type(last).__name__} is no method")
         for step in _transformers(self) if inverted else ():
             step.inverse_transform  # noqa: B018
         return True
@@ -68,6 +74,8 @@ class Pipeline(pipeline.Pipeline):
     ----------
     named_steps : Bunch
         Steps by name.
+    offset_ : float
+        Threshold of the last step, which may be set.
 
     See Also
     --------
@@ -75,7 +83,7 @@ class Pipeline(pipeline.Pipeline):
 
     Notes
     -----
-    The last step's attributes, such as `offset_` and `history_`, are those of ``pipeline[-1]``.
+    The last step's other attributes, such as `history_`, are those of ``pipeline[-1]``.
 
     Examples
     --------
@@ -145,6 +153,15 @@ class Pipeline(pipeline.Pipeline):
         return self
 
     # ---- scores -----------------------------------------------------------------------------
+
+    @property
+    def offset_(self) -> float:
+        """Threshold of the last step, which may be set."""
+        return self.steps[-1][1].offset_
+
+    @offset_.setter
+    def offset_(self, value: float) -> None:
+        self.steps[-1][1].offset_ = value
 
     @available_if(_last_has("anomaly_score"))
     def anomaly_score(self, X: ArrayLike) -> NDArray:
@@ -309,6 +326,23 @@ class Pipeline(pipeline.Pipeline):
             In the units of the rows of `fit`.
         """
         return self._back(self.steps[-1][1].sample(*args, **kwargs))
+
+    # ---- files ------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted pipeline to one file that holds no code; `skgenad.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; an existing one is replaced.
+
+        Raises
+        ------
+        TypeError
+            If a step is of a class that files do not hold; see `skgenad.save`.
+        """
+        save(self, path)
 
 
 def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> Pipeline:

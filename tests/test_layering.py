@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "inspection": {"_core", "_extras"},
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
-    "pipeline": set(),
+    "pipeline": {"_core"},
     "metrics": {"_extras", "pipeline"},
     "datasets": {"_core", "_extras", "_tensors", "_writing", "metrics"},
     "benchmark": {"__init__", "_extras", "_writing", "compat", "datasets", "metrics"},
