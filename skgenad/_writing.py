@@ -91,7 +91,8 @@ def _stat_before(given: Path, target: Path) -> os.stat_result | None:
         raise OSError(
             f"{given} is {kind_of(before.st_mode)}, which a save cannot replace; name a file."
         )
-    if not os.access(target, os.W_OK):
+    # A file may be replaced by whoever may write to its folder; `open` would ask the file.
+    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(f"{given} may not be written; name another file, or change its mode.")
     return before
 

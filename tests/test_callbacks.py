@@ -256,6 +256,25 @@ def test_a_freezer_freezes_for_the_stage():
     assert all(p.requires_grad for p in fitted.module_.parameters())
 
 
+def test_what_a_callback_draws_is_repeatable_and_moves_nothing(global_rng_untouched):
+    X, drawn = normal_rows(), []
+
+    class Draw(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            drawn.append(float(torch.rand(())))
+
+    plain = tiny("Autoencoder").fit(X).score_samples(X)
+    for _ in range(2):
+        scores = tiny("Autoencoder", callbacks=[Draw()]).fit(X).score_samples(X)
+        np.testing.assert_array_equal(scores, plain)
+    half = len(drawn) // 2
+    assert drawn[:half] == drawn[half:] and len(set(drawn)) == half
+    noise = Initializer("*.weight", fn=torch.nn.init.uniform_)
+    first, second = (tiny("Autoencoder", callbacks=[noise]).fit(X) for _ in range(2))
+    np.testing.assert_array_equal(first.score_samples(X), second.score_samples(X))
+    assert not np.array_equal(first.score_samples(X), plain)
+
+
 def test_a_learning_rate_scheduler_takes_the_schedules_place():
     rates = []
 
@@ -374,16 +393,9 @@ def with_locks():
     return [Odd(), ("board", TensorBoard(Writer())), EarlyStopping("train_loss"), EpochTimer]
 
 
-@trained_detectors
-@pytest.mark.parametrize("is_fitted", [False, True])
-@pytest.mark.parametrize("copies", [clone, copy.deepcopy])
-def test_copies_have_callbacks_of_their_own_that_share_what_cannot_be_copied(
-    detector, is_fitted, copies
-):
-    given = with_locks()
-    made = tiny(detector, callbacks=given)
-    if is_fitted:
-        made.fit(normal_rows())
+def copied_in_part(made, copies):
+    """Copy a detector that has `with_locks`, and look at what the copy has."""
+    given = made.callbacks
     twin = copies(made)
     assert made.callbacks is given and type(twin.callbacks) is list
     odd, (name, board), stopper, timer = twin.callbacks
@@ -391,10 +403,24 @@ def test_copies_have_callbacks_of_their_own_that_share_what_cannot_be_copied(
     assert odd.lines == given[0].lines and odd.lines is not given[0].lines
     assert name == "board" and board is not given[1][1] and board.writer is given[1][1].writer
     assert stopper is not given[2] and timer is EpochTimer
-    assert hasattr(twin, "module_") == (is_fitted and copies is copy.deepcopy)
+    return twin
+
+
+@trained_detectors
+@pytest.mark.parametrize("copies", [clone, copy.deepcopy])
+def test_copies_have_callbacks_of_their_own_that_share_what_cannot_be_copied(detector, copies):
+    copied_in_part(tiny(detector, callbacks=with_locks()), copies)
+
+
+@pytest.mark.parametrize("copies", [clone, copy.deepcopy])
+def test_copies_of_a_fitted_detector_train_with_their_own_callbacks(copies):
+    given = with_locks()
+    made = tiny("Autoencoder", callbacks=given).fit(normal_rows())
+    twin = copied_in_part(made, copies)
+    assert made.callbacks is given and hasattr(twin, "module_") == (copies is copy.deepcopy)
     n = len(given[0].lines)
     twin.fit(normal_rows())
-    assert len(given[0].lines) == n < len(odd.lines)
+    assert len(given[0].lines) == n < len(twin.callbacks[0].lines)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])

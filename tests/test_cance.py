@@ -423,7 +423,9 @@ def test_error_of_principal_components_learns_by_its_first_fit_alone():
     before = detector.score_samples(X)
     detector.partial_fit(X[:50])
     np.testing.assert_array_equal(detector.score_samples(X), before)
-    assert detector.offset_ == np.percentile(before[:50], 10)
+    rows = np.concatenate([part.rows for part in detector._stream.learnt()])
+    assert len(rows) == len(X) + 50
+    assert detector.offset_ == np.percentile(detector.score_samples(rows), 10)
 
 
 # ---- features of others ---------------------------------------------------------------------

@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "inspection": {"_core", "_extras"},
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
-    "metrics": {"_extras"},
+    "pipeline": set(),
+    "metrics": {"_extras", "pipeline"},
     "datasets": {"_core", "_extras", "_tensors", "_writing", "metrics"},
     "benchmark": {"__init__", "_extras", "_writing", "compat", "datasets", "metrics"},
     "__init__": FAMILIES | {"_core", "_version", "committee"},

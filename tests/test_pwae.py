@@ -250,14 +250,20 @@ def test_units_come_from_the_rows_held_out_if_there_are_enough(n, fraction, seen
     assert len(center) == 5 and (spread > 0).all()
 
 
-def test_a_continuation_on_few_rows_keeps_the_units():
+def test_a_continuation_takes_the_units_from_all_rows_that_were_kept(tmp_path):
     detector = Spy(**TINY["PWAE"]).fit(normal_rows(60))
     before = detector.module_.spread.clone()
-    detector.partial_fit(normal_rows(1, seed=1))
-    assert torch.equal(detector.module_.spread, before)
     detector.partial_fit(normal_rows(60, seed=1))
-    assert detector.rows_seen == (48, 12, 12)
+    assert detector.rows_seen == (96, 24, 24)
     assert not torch.equal(detector.module_.spread, before)
+    # A file has no rows: units stay until there are enough.
+    detector.save(tmp_path / "detector")
+    loaded = Spy.load(tmp_path / "detector")
+    before = loaded.module_.spread.clone()
+    loaded.partial_fit(normal_rows(20, seed=2))
+    assert torch.equal(loaded.module_.spread, before)
+    loaded.partial_fit(normal_rows(100, seed=3))
+    assert not torch.equal(loaded.module_.spread, before)
 
 
 def test_units_are_moments_over_the_rows(fitted):

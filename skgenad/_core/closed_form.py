@@ -15,6 +15,7 @@ class ClosedFormDetector(BaseGenerativeDetector):
     """Base of detectors that have no stages, nor the constructor parameters of them."""
 
     trained_by_gradients: ClassVar[bool] = False
+    _outlives_units: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict] = {
         name: allowed
         for name, allowed in BaseGenerativeDetector._parameter_constraints.items()

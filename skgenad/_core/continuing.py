@@ -41,6 +41,8 @@ class ContinuingMixin(BaseDetector):
     _stream: Stream
     _moments: dict[str, dict[str, Any]]
     _n_fits: int
+    # Whether what was learnt in some units is of use in others.
+    _outlives_units: ClassVar[bool] = True
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
@@ -174,7 +176,7 @@ class ContinuingMixin(BaseDetector):
         module = self._module_to_continue()
         before, self.units_ = self.units_, self._units_after(X, stream, n)
         moved = self.units_ is not before
-        anew = moved and self._begins_anew(before)
+        anew = self._begins_anew(module, X, stream, moved)
         kept = stream.learnt() if anew or self.trained_by_gradients else []
         tables = [self.units_.to_standard(part) for part in (X, *(part.rows for part in kept))]
         rows = torch.from_numpy(np.concatenate(tables)).to(self.device_)
@@ -239,9 +241,14 @@ class ContinuingMixin(BaseDetector):
         """Whether the units of columns follow the rows of later calls."""
         return bool(self.standardize) and self.standardize != "frozen" and self.image_shape is None
 
-    def _begins_anew(self, before: StandardUnits) -> bool:
-        """Whether what was learnt in other units is of no use, and the kept rows are learnt."""
-        return not self.trained_by_gradients
+    def _begins_anew(self, module: Model, X: NDArray, stream: Stream, moved: bool) -> bool:
+        """Whether what was learnt is of no use, and all that was kept must be learnt anew."""
+        if moved and not self._outlives_units:
+            return True
+        if self.standardize == "frozen" or not stream.is_complete:
+            return False
+        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
+        return module.outgrown_by(rows)
 
     @property
     def _room(self) -> int:

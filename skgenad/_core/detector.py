@@ -37,7 +37,7 @@ from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
 from .training_rows import rows_and_units
 from .units import PixelUnits, StandardUnits
-from .users_callbacks import WithCallbacks, callbacks_may_draw, check_callbacks
+from .users_callbacks import WithCallbacks, check_callbacks
 
 # Rows in a forward pass at scoring. The number is fixed, but for small requests whose passes give
 # the same bits, so that a row's float32 score does not depend on the rows that came with it.
@@ -302,7 +302,6 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         """
         objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
         is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
-        is_foreign |= callbacks_may_draw(self.callbacks)
         # Draws of code that may be a user's are our own as well.
         with own_draws() if is_foreign else nullcontext():
             self._run_stages(module, stages, rows, labels, split, anew, finish)

@@ -35,7 +35,7 @@ from .versions import version_of
 FORMAT, OLDEST = 3, 2
 # Bounds of what stands in a file beside arrays: bytes, and brackets, commas and colons, each of
 # which becomes some 60 bytes of Python's at most. A history of 20,000 epochs has 300,000.
-MOST_BYTES, MOST_PARTS = 2**24, 2**20
+MOST_BYTES, MOST_PARTS = 2**24, 2**19
 # Types of arrays by their names in safetensors; those that numpy does not have are in no file.
 _TYPES = {
     **{"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "U32": "u4", "I32": "i4"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +28,12 @@ from torch import Tensor, nn
 
 from skgenad._tensors import draws
 from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.foreign import own_draws
+from skgenad._tensors.seeds import derived_seed, generator_on, seeded
 
 from .cuda_graphs import Stepper
 from .schedules import Schedule, cosine
-from .users_callbacks import missing_column
+from .users_callbacks import may_draw, missing_column
 
 STEPS_PER_EPOCH = 50
 
@@ -357,7 +360,11 @@ class StageNet(NeuralNet):
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
             try:
-                getattr(callback, method_name)(self, **cb_kwargs)
+                if id(callback) in self._drawing and _overrides(callback, method_name):
+                    with self._draws_of_a_call():
+                        getattr(callback, method_name)(self, **cb_kwargs)
+                else:
+                    getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt:
                 is_stopper = isinstance(callback, EarlyStopping)
                 if is_stopper and callback.misses_ == callback.patience:
@@ -369,10 +376,19 @@ class StageNet(NeuralNet):
                     raise
                 raise ValueError(problem) from error
 
+    @contextmanager
+    def _draws_of_a_call(self) -> Iterator[None]:
+        """Let a user's callback draw from generators of its own, so that training does not move."""
+        self._n_calls += 1
+        seed = derived_seed(generator_on("cpu").initial_seed(), self._n_calls)
+        with seeded(seed, self.device), own_draws():
+            yield
+
     def run(self, rows: Tensor) -> None:
         """Run the stage on `rows`; unlike ``fit``, let KeyboardInterrupt pass."""
         self.initialize()
         users = [callback for _, callback in self.callbacks_ if callback not in self.own]
+        self._drawing, self._n_calls = {id(c) for c in users if may_draw(c)}, 0
         self._is_watched = any(_overrides(callback, "on_batch_end") for callback in users)
         if any(isinstance(callback, PrintLog) for callback in users):
             self.set_params(verbose=1)  # who adds it wants to see it

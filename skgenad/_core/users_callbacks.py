@@ -66,10 +66,10 @@ def check_callbacks(
             raise ValueError(f"{place}, {_shown(callback)}: {problem}")
 
 
-def callbacks_may_draw(callbacks: Sequence[Any] | None) -> bool:
-    """Whether training with these callbacks may draw from torch's default generators."""
-    kinds = [type(callback) for _, callback in _named(callbacks or ()) if callback is not None]
-    return any(issubclass(k, ParamMapper) or not k.__module__.startswith("skorch.") for k in kinds)
+def may_draw(callback: Callback) -> bool:
+    """Whether a callback may draw from torch's default generators."""
+    is_stock = type(callback).__module__.startswith("skorch.")
+    return not is_stock or isinstance(callback, ParamMapper)
 
 
 def _named(callbacks: Sequence[Any]) -> Iterator[tuple[str, Callback | None]]:

@@ -54,6 +54,13 @@ class Model(nn.Module):
             Float64, at least 0 the first.
         """
 
+    def outgrown_by(self, rows: Tensor) -> bool:
+        """Whether rows (n, d) vary in a column for which the model, made when none did, lacks room.
+
+        Then training begins anew, on the rows that were kept.
+        """
+        return False
+
     def resume(self, rows: Tensor) -> None:
         """Take what bounds rows (n, d), those so far and new ones, before training goes on."""
 

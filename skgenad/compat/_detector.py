@@ -232,6 +232,21 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
             scores = self.detector_.decision_function(rows)
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
 
+    def anomaly_score(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Negative of :meth:`score_samples`, which is pyod's score: higher is more anomalous.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to score.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), float64
+            In the unit of pyod's detector.
+        """
+        return -self.score_samples(X)
+
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``: negative for anomalies.
 

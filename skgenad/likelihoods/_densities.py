@@ -127,6 +127,10 @@ class ColumnDensity(FlowDensity):
         if self.flow is not None:
             self.flow.initialize(self._varying(_some(rows)))
 
+    def outgrown_by(self, rows: Tensor) -> bool:
+        """Whether rows (n, d) vary in a column that the flow is not one of."""
+        return bool(((rows != self.constants) & ~self.varies).any())
+
     def _build(self, varies: Tensor) -> None:
         self.varies.copy_(varies)
         self.n_varying = n = int(varies.sum())

@@ -13,7 +13,6 @@ from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, is_steady
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._core.schedules import SCHEDULES
-from skgenad._core.units import StandardUnits
 
 from ._densities import FlowDensity
 
@@ -48,10 +47,6 @@ class FlowDetector(PriorSamplingMixin, BaseGenerativeDetector):
                 is_steady=is_steady,
             )
         ]
-
-    def _begins_anew(self, before: StandardUnits) -> bool:
-        # A flow of columns is one of those that vary, and cannot take in another one.
-        return bool(((before.scale == 0) & (self.units_.scale > 0)).any())
 
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows.

@@ -238,6 +238,10 @@ class GaussianMixturesModel(PreciseModule, Model):
         if self.rest is not None:
             self.rest.add(others, n)
 
+    def outgrown_by(self, rows: Tensor) -> bool:
+        """Whether rows (n, d) vary in a column that is kept at its constant."""
+        return bool(((rows != self.levels.to(rows)) & ~self.varies).any())
+
     @torch.no_grad()
     def weigh(self, factor: float) -> None:
         """Let the rows so far count as `factor` times as many."""

@@ -210,7 +210,7 @@ class GaussianMixtures(PriorSamplingMixin, ClosedFormDetector):
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows: of the mean of the mixtures.
 
-        Columns that are constant in the first training rows have no density and are left out.
+        Columns that are constant in all training rows have no density and are left out.
 
         Parameters
         ----------

@@ -28,7 +28,6 @@ from torch import Tensor
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
-from skgenad._core.units import StandardUnits
 from skgenad._tensors import draws
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
@@ -331,8 +330,8 @@ class Mahalanobis(ClosedFormDetector):
         self.device = device
         self.random_state = random_state
 
-    def _begins_anew(self, before: StandardUnits) -> bool:
-        return False  # sums are brought to other units
+    # Sums are brought to other units.
+    _outlives_units: ClassVar[bool] = True
 
     def _make_module(self, n_features: int) -> MahalanobisModel:
         n_classes = len(self.classes_) if self.use_labels else 1
@@ -376,7 +375,7 @@ class Mahalanobis(ClosedFormDetector):
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows: a Gaussian, or a mixture of one per class with one covariance.
 
-        The classes weigh as much as they have rows. Columns that are constant in the first
+        The classes weigh as much as they have rows. Columns that are constant in all
         training rows have no density and are left out.
 
         Parameters

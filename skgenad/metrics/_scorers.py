@@ -11,6 +11,8 @@ from sklearn.base import is_outlier_detector
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from skgenad.pipeline import rows_for_last
+
 from ._labels import check_both_labels
 
 
@@ -263,11 +265,7 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     >>> search = GridSearchCV(MPDR(random_state=0), grid, scoring=on_manifold_scorer)
     """
     if isinstance(estimator, Pipeline):
-        # estimator[:-1].transform would take a stateless last transformer for an unfitted one.
-        for _, step in estimator.steps[:-1]:
-            if step not in (None, "passthrough"):
-                X = step.transform(X)
-        return on_manifold_scorer(estimator.steps[-1][1], X)
+        return on_manifold_scorer(estimator.steps[-1][1], rows_for_last(estimator, X))
     if not hasattr(estimator, "on_manifold_score"):
         raise TypeError(
             f"{type(estimator).__name__} has no on_manifold_score: the label-free score needs a "

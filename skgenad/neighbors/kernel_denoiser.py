@@ -92,6 +92,10 @@ class KernelModel(PreciseModule, Model):
         for tail, column in zip(self.tails, errors.T, strict=True):
             tail.learn(column)  # type: ignore[operator]
 
+    def outgrown_by(self, rows: Tensor) -> bool:
+        """Whether rows (n, d) vary in a column that the density leaves out."""
+        return bool(((rows != self.anchors.rows[0]) & ~self.varies).any())
+
     def weigh(self, factor: float) -> None:
         """Let the rows so far count as `factor` times as many."""
         self.anchors.weigh(factor)
@@ -331,7 +335,7 @@ class KernelDenoiser(ReconstructionMixin, PriorSamplingMixin, ClosedFormDetector
     def log_density(self, X: ArrayLike) -> NDArray:
         """Log density of rows: that of Gaussian kernels of width h around the anchors.
 
-        Columns that are constant in the first training rows have no density and are left out.
+        Columns that are constant in all training rows have no density and are left out.
 
         Parameters
         ----------

@@ -1,0 +1,349 @@
+"""Pipelines whose last step, a detector, reaches the user: p-values, densities, samples, batches.
+
+scikit-learn's `Pipeline` hands on ``predict`` and ``score_samples`` and no more. The one here is
+the same estimator with more methods, each of which is there if the last step has it::
+
+    make_pipeline(OneHotEncoder(), Mahalanobis(calibration_fraction=0.2)).fit(X).p_value(X_new)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn import pipeline
+from sklearn.utils.metaestimators import available_if
+
+__all__ = ["Pipeline", "make_pipeline"]
+
+
+def _last_has(name: str, *, inverted: bool = False) -> Callable[[Any], bool]:
+    """Make a check that the last step has a method, and the others an inverse where it is needed.
+
+    A check raises the AttributeError of the step that lacks something.
+    """
+
+    def check(self: Any) -> bool:
+        getattr(self.steps[-1][1], name)
+        for step in _transformers(self) if inverted else ():
+            step.inverse_transform  # noqa: B018
+        return True
+
+    return check
+
+
+def _transformers(estimator: pipeline.Pipeline) -> list[Any]:
+    return [step for _, step in estimator.steps[:-1] if step not in (None, "passthrough")]
+
+
+def rows_for_last(estimator: pipeline.Pipeline, X: Any) -> Any:
+    """Take rows through all steps of a fitted pipeline but the last."""
+    # estimator[:-1].transform would take a stateless last transformer for an unfitted one.
+    for step in _transformers(estimator):
+        X = step.transform(X)
+    return X
+
+
+class Pipeline(pipeline.Pipeline):
+    """scikit-learn's pipeline, whose last step's own methods can be called as well.
+
+    Rows go through the earlier steps first. What a method returns is in the units of what the last
+    step is given, but for `sample` and `reconstruct`, which go back through the inverses of the
+    steps: a `log_density` is that of the transformed rows.
+
+    Parameters
+    ----------
+    steps : list of tuples
+        Pairs (name, estimator), all but the last transformers.
+    transform_input : list of str, default=None
+        Names of metadata that earlier steps transform; see scikit-learn's class.
+    memory : str or object with the joblib.Memory interface, default=None
+        Keeps fitted transformers.
+    verbose : bool, default=False
+        Whether to print how long each step takes to fit.
+
+    Attributes
+    ----------
+    named_steps : Bunch
+        Steps by name.
+
+    See Also
+    --------
+    make_pipeline : Names the steps by their classes.
+
+    Notes
+    -----
+    The last step's attributes, such as `offset_` and `history_`, are those of ``pipeline[-1]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import RobustScaler
+    >>> from skgenad import Mahalanobis
+    >>> from skgenad.pipeline import Pipeline
+    >>> X = np.random.RandomState(0).randn(200, 3) * [1, 10, 100]
+    >>> detector = Mahalanobis(calibration_fraction=0.5, random_state=0)
+    >>> pipe = Pipeline([("scale", RobustScaler()), ("detect", detector)]).fit(X)
+    >>> pipe.p_value([[0, 0, 900]]).round(2)
+    array([0.01])
+    >>> pipe.sample(2, random_state=0).shape
+    (2, 3)
+    """
+
+    def _ask(self, name: str, X: ArrayLike) -> Any:
+        """Call a method of the last step with rows that went through the others."""
+        return getattr(self.steps[-1][1], name)(rows_for_last(self, X))
+
+    def _back(self, rows: Any) -> Any:
+        """Take rows of the last step back through the inverses of the others."""
+        for step in reversed(_transformers(self)):
+            rows = step.inverse_transform(rows)
+        return rows
+
+    # ---- training that goes on --------------------------------------------------------------
+
+    @available_if(_last_has("partial_fit"))
+    def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Let the last step learn from one more batch of rows; the first call is a `fit`.
+
+        The other steps stay as the first batch made them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            What the last step wants of it.
+
+        Returns
+        -------
+        self : Pipeline
+            The fitted pipeline.
+        """
+        if not self.__sklearn_is_fitted__():
+            return self.fit(X, y)
+        self.steps[-1][1].partial_fit(rows_for_last(self, X), y)
+        return self
+
+    @available_if(_last_has("calibrate"))
+    def calibrate(self, X: ArrayLike) -> Self:
+        """Take the last step's threshold and p-values from fresh normal rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Normal rows that nothing was fitted on.
+
+        Returns
+        -------
+        self : Pipeline
+            The pipeline. Its scores are what they were.
+        """
+        self._ask("calibrate", X)
+        return self
+
+    # ---- scores -----------------------------------------------------------------------------
+
+    @available_if(_last_has("anomaly_score"))
+    def anomaly_score(self, X: ArrayLike) -> NDArray:
+        """Negative of `score_samples`: higher is more anomalous.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Float64.
+        """
+        return self._ask("anomaly_score", X)
+
+    @available_if(_last_has("p_value"))
+    def p_value(self, X: ArrayLike) -> NDArray:
+        """P-values of the hypothesis that a row is normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            In (0, 1].
+        """
+        return self._ask("p_value", X)
+
+    @available_if(_last_has("log_density"))
+    def log_density(self, X: ArrayLike) -> NDArray:
+        """Log density of the rows that the last step is given.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_densities : ndarray of shape (n_samples,)
+            In the units of what the last step is given, whose volume the other steps may change.
+        """
+        return self._ask("log_density", X)
+
+    @available_if(_last_has("energy"))
+    def energy(self, X: ArrayLike) -> NDArray:
+        """Energies of rows: low is normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        energies : ndarray of shape (n_samples,)
+            Float64.
+        """
+        return self._ask("energy", X)
+
+    @available_if(_last_has("member_scores"))
+    def member_scores(self, X: ArrayLike) -> pd.DataFrame:
+        """Scores of the members of a committee.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : DataFrame of shape (n_samples, n_members)
+            A column per member.
+        """
+        return self._ask("member_scores", X)
+
+    @available_if(_last_has("scale_contributions"))
+    def scale_contributions(self, X: ArrayLike) -> NDArray:
+        """Return what each scale of a flow adds to the score.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_scales)
+            Float64.
+        """
+        return self._ask("scale_contributions", X)
+
+    @available_if(_last_has("on_manifold_score"))
+    def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
+        """Score without labels, for searches; `skgenad.metrics.on_manifold_scorer` is a scorer.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Held-out rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        score : float
+            In [0, 1], higher is better.
+        """
+        return self._ask("on_manifold_score", X)
+
+    @available_if(_last_has("anomaly_map"))
+    def anomaly_map(self, X: ArrayLike) -> NDArray:
+        """Where the reconstruction of images fails.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, height, width)
+            Float64.
+        """
+        return self._ask("anomaly_map", X)
+
+    # ---- rows -------------------------------------------------------------------------------
+
+    @available_if(_last_has("reconstruct", inverted=True))
+    def reconstruct(self, X: ArrayLike) -> Any:
+        """Reconstruct rows, only if all other steps have an inverse.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        rows : array-like of shape (n_samples, n_features)
+            In the units of `X`.
+        """
+        return self._back(self._ask("reconstruct", X))
+
+    @available_if(_last_has("sample", inverted=True))
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw rows, only if all other steps have an inverse.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Those of the last step: ``n_samples`` and ``random_state``.
+
+        Returns
+        -------
+        rows : array-like of shape (n_samples, n_features)
+            In the units of the rows of `fit`.
+        """
+        return self._back(self.steps[-1][1].sample(*args, **kwargs))
+
+
+def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> Pipeline:
+    """Make a pipeline of steps that are named by their classes.
+
+    Parameters
+    ----------
+    *steps : estimators
+        Transformers, and a detector as the last one.
+    memory : str or object with the joblib.Memory interface, default=None
+        Keeps fitted transformers.
+    verbose : bool, default=False
+        Whether to print how long each step takes to fit.
+
+    Returns
+    -------
+    pipeline : Pipeline
+        With the methods of its last step.
+
+    Examples
+    --------
+    A table with a column of categories.
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn.compose import make_column_transformer
+    >>> from sklearn.preprocessing import OneHotEncoder
+    >>> from skgenad import Mahalanobis
+    >>> from skgenad.pipeline import make_pipeline
+    >>> rng = np.random.RandomState(0)
+    >>> X = pd.DataFrame({"size": rng.randn(200), "colour": rng.choice(["red", "blue"], 200)})
+    >>> encode = make_column_transformer((OneHotEncoder(), ["colour"]), remainder="passthrough")
+    >>> detector = Mahalanobis(shrinkage=0.1, random_state=0)
+    >>> pipe = make_pipeline(encode, detector).fit(X[:100]).calibrate(X[100:])
+    >>> pipe.p_value(pd.DataFrame({"size": [0.0, 9.0], "colour": ["red", "red"]})).round(2)[1]
+    np.float64(0.01)
+    """
+    return Pipeline(pipeline.make_pipeline(*steps).steps, memory=memory, verbose=verbose)
