@@ -52,11 +52,11 @@ def assert_alone(function, X, sizes=SIZES):
 @every
 def test_a_rows_bits_depend_on_neither_company_nor_threads(name, extra):
     detector = tiny(name, **extra).fit(normal_rows(60, 5))
-    X = normal_rows(2100, 5, seed=1)
+    X = normal_rows(1100, 5, seed=1)
     X[-2] = normal_rows(60, 5)[3]  # one of the training rows, which some detectors leave out
     before, values = torch.get_num_threads(), {}
     try:
-        for threads, sizes in ((1, SIZES), (2, (1, 17, 1023))):
+        for threads, sizes in ((1, SIZES), (2, (1, 17))):
             torch.set_num_threads(threads)
             for method in methods_of(detector):
                 found = assert_alone(getattr(detector, method), X, sizes)
@@ -68,7 +68,6 @@ def test_a_rows_bits_depend_on_neither_company_nor_threads(name, extra):
 WIDE = ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanobis", "Neighbors"]
 
 
-@pytest.mark.parametrize("d", [130, 800])
 @pytest.mark.parametrize(
     "name",
     ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanobis", "Neighbors"],
@@ -259,9 +258,10 @@ def test_what_was_derived_is_of_the_rows_so_far(name):
     for after, expected, earlier in zip(values(used), values(unused), before, strict=True):
         np.testing.assert_array_equal(after, expected)
         assert not np.array_equal(after, earlier)
-    # A state that is loaded into the same module.
-    values(used)
-    used.module_.load_state_dict(clone(used).fit(first).module_.state_dict())
+    # A state that is loaded into a module that has scored.
+    again = clone(used).fit(first)
+    used.module_.load_state_dict(again.module_.state_dict())
+    used.units_ = again.units_
     for after, earlier in zip(values(used), before, strict=True):
         np.testing.assert_array_equal(after, earlier)
 

@@ -91,6 +91,7 @@ class MahalanobisModel(DerivingModule, PreciseModule, Model):
         factor, shift = precise(factor), precise(shift)
         self.means.copy_((self.counts > 0)[:, None] * (precise(self.means) * factor + shift))
         self.scatter.copy_(precise(self.scatter) * torch.outer(factor, factor))
+        self.forget()
 
     @torch.no_grad()
     def finish(self, rows: Tensor, labels: Tensor | None) -> None:
