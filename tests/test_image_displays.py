@@ -208,13 +208,19 @@ def test_what_the_detector_does_not_take_is_not_drawn_as_if_it_did(display):
     images = pixels(shape=(3, 6, 9))
     fitted = on_images(Autoencoder, (3, 6, 9)).fit(images)
     # As many numbers, which a reshape would scramble.
-    with pytest.raises(ValueError, match="channels are last"):
-        display.from_estimator(fitted, images.transpose(0, 2, 3, 1))
+    name = "images" if display is AnomalyMapDisplay else "originals"
+    first, last = (
+        getattr(display.from_estimator(fitted, X), name)
+        for X in (images, images.transpose(0, 2, 3, 1))
+    )
+    np.testing.assert_array_equal(last, first)
+    with pytest.raises(ValueError, match="wants"):
+        display.from_estimator(fitted, images.transpose(0, 1, 3, 2))
     with pytest.raises(ValueError, match="single image"):
         display.from_estimator(fitted, images[0])
     with pytest.raises(ValueError, match="Resize the images"):
         display.from_estimator(fitted, images[:, :, :5])
-    with pytest.raises(ValueError, match="2 different shapes"):
+    with pytest.raises(ValueError, match="Image 1 of X has the shape"):
         display.from_estimator(fitted, [images[0], images[1, :, :5]])
 
 

@@ -63,7 +63,7 @@ def validate_rows(
             if (better := explained(error, X)) is error:
                 raise
             raise better from error
-    rows = _flat_rows(X, image_shape)
+    rows = flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
     checked = validate_data(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
     rows = checked[0] if arrays else checked
@@ -125,7 +125,7 @@ def _refuse_images(X: Any) -> None:
         )
 
 
-def _flat_rows(X: Any, image_shape: Shape) -> Any:
+def flat_rows(X: Any, image_shape: Shape) -> Any:
     """Bring images (n, C, H, W) to rows, without a copy if they are in this order.
 
     Arrays of other than three or four dimensions are left to scikit-learn's checks.

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 
+from skgenad._core.rows import flat_rows
+
 from ._common import divided, new_axes
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def first_of(X: Any, most: int | None, name: str) -> Any:
 
 def pixels_of(X: Any, shape: tuple[int, int, int]) -> NDArray:
     """Bring what a detector of images has accepted to images (n, C, H, W) in [0, 1]."""
-    return _unit(_stacked(X)).reshape(-1, *shape)
+    return _unit(np.asarray(flat_rows(X, shape))).reshape(-1, *shape)
 
 
 def as_images(X: Any) -> NDArray:
