@@ -139,7 +139,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
     refused("/dev/zero", "a device")
     with pytest.raises(FileNotFoundError):
         skgenad.load(tmp_path / "none")
-    with pytest.raises(OSError, match="ymbolic"):
+    with pytest.raises(OSError, match="of symbolic links"):
         (tmp_path / "loop").symlink_to("loop")
         skgenad.load(tmp_path / "loop")
 
