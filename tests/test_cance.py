@@ -27,6 +27,8 @@ from skgenad.preprocessing import LatentFeatures
 
 from ._settings import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK_FEATURES = {"network": (32,), "latent_dim": 2, "encoder_steps": 50, "decoder_steps": 50}
 QUICK = {
     **ALL_ROWS,

@@ -18,6 +18,8 @@ from skgenad.autoencoders._composite import (
     squared_covariance,
 )
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def rows(n=200, d=5, seed=0):
     rng = np.random.default_rng(seed)

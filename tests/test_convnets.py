@@ -19,6 +19,8 @@ from skgenad._tensors.blocks import (
 from skgenad._tensors.maps import SpectralWeight
 from skgenad._tensors.networks import Networks
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 KINDS = (FCRes, Conv, Conv28, Conv32, Conv32Big, Conv64, Cifar1)
 ARCHITECTURES = {kind.name: kind for kind in KINDS}
 PAPER_SHAPES = {

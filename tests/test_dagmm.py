@@ -16,6 +16,8 @@ from skgenad.autoencoders.dagmm import mixture_energy, regularized
 
 from ._settings import ALL_ROWS
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {**ALL_ROWS, "max_steps": 60, "batch_size": 64, "random_state": 0, "device": "cpu"}
 
 

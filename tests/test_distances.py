@@ -8,6 +8,8 @@ from skgenad import MPDR, NAE, Autoencoder
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad.energies import Reconstruction
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 SHAPE = (3, 13, 17)
 
 

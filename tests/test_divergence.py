@@ -17,6 +17,8 @@ from skgenad.energies._langevin import ReplayBuffer
 
 from ._settings import normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 class Toy(nn.Module):
     """A weight, a buffer that is saved and one that is not."""

@@ -22,6 +22,8 @@ from skgenad.preprocessing import LatentFeatures
 
 from ._settings import TINY, normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def rows(n=200, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(n, 4))).float()

@@ -8,6 +8,8 @@ import torch
 
 from skgenad.autoencoders._hsic import centred_gram, hsic, normalized_hsic
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 def pairs(n=40, seed=0):
     """Rows x (n, 3), and z (n, 2) that depend on them."""

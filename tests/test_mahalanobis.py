@@ -18,6 +18,8 @@ from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
 from ._settings import ALL_ROWS, normal_rows
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 CPU = {**ALL_ROWS, "device": "cpu", "random_state": 0}
 RAW = {**CPU, "standardize": False}
 

@@ -16,6 +16,8 @@ from skgenad.networks import MLP, Conv, FCRes, Network, networks_for, read_netwo
 
 from ._settings import having, normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 NAMED = {
     name.lower(): getattr(public, name) for name in public.__all__ if name not in ("MLP", "Network")
 }

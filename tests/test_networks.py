@@ -22,6 +22,8 @@ from skgenad._tensors.maps import (
 
 from ._settings import mlp_autoencoder
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 activations = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 

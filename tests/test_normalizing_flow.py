@@ -12,6 +12,8 @@ from skgenad.likelihoods.normalizing_flow import SplineFlow
 from ._settings import normal_rows, tiny
 from .test_glow import mass_on_a_grid, ring
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 
 @pytest.fixture(scope="module")
 def on_ring():

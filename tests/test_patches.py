@@ -13,6 +13,8 @@ from skgenad.autoencoders import _patches
 from skgenad.autoencoders._patch_networks import PatchDecoder, SteadyBatchNorm2d
 from skgenad.autoencoders._patches import PatchGrid, distant_permutations, grid_for, shuffled, tiled
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 SIDES = [(9, 9), (8, 8), (7, 5), (3, 3), (4, 11), (64, 64), (10, 3)]
 
 

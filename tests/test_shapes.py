@@ -15,6 +15,8 @@ from jaxtyping import TypeCheckError, install_import_hook
 
 import skgenad._tensors
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 FOLDER = Path(skgenad._tensors.__file__).parent
 ANNOTATED = ("distances", "maps", "moments")
 

@@ -12,6 +12,8 @@ from hypothesis.extra.numpy import arrays
 from skgenad._tensors import tails
 from skgenad._tensors.tails import Tail
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 examples = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 sizes = st.integers(1, 30)
 values = arrays(np.float64, sizes, elements=st.integers(-5, 5).map(float))
