@@ -17,7 +17,7 @@ from skgenad.autoencoders import PCAFeatures
 from skgenad.energies import Reconstruction
 from skgenad.preprocessing import LatentFeatures
 
-from ._settings import DETECTORS, VARIANTS, normal_rows, takes, tiny
+from ._settings import ALL_ROWS, DETECTORS, VARIANTS, normal_rows, takes, tiny
 from .test_images import SCALED, on_images, pixels
 
 
@@ -150,7 +150,7 @@ def test_a_vae_reconstructs_by_the_mean_of_its_posterior():
 
 def test_principal_components_are_projected_on():
     X = normal_rows(200)
-    detector = CANCE(features=PCAFeatures(2), max_steps=5, random_state=0).fit(X)
+    detector = CANCE(features=PCAFeatures(2), max_steps=5, random_state=0, **ALL_ROWS).fit(X)
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
     leading = np.linalg.svd(Z, full_matrices=False)[2][:2]
     expected = Z @ leading.T @ leading * X.std(axis=0) + X.mean(axis=0)
@@ -282,8 +282,8 @@ def test_what_cannot_be_is_refused(method):
     with pytest.raises(NotFittedError):
         getattr(Autoencoder(), method)(normal_rows())
     call = getattr(on_images(Autoencoder).fit(pixels()), method)
-    with pytest.raises(ValueError, match="channels are last"):
-        call(pixels().transpose(0, 2, 3, 1))
+    with pytest.raises(ValueError, match="wants"):
+        call(pixels(shape=(1, 8, 7)))
     with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
         call(2 + pixels() / 255)
     with pytest.raises(ValueError, match="NaN"):

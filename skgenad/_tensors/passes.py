@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Function = Callable[[Tensor], Tensor]
@@ -30,6 +30,8 @@ _OF_ROWS, _OF_IMAGES = (16, 32, 64, 128, 256, 512), (1, 4, 16, 32)
 _AT_ONCE = 128
 # Operations that make tensors without saying what is in them.
 _UNDEFINED = ("empty", "new_empty", "resize")
+# Key of whether a module may be given rows that are made for a comparison.
+_MADE = ("made rows",)
 
 # For what a function is bound to: whether a pass of a function, size and number of threads gives
 # the same bits; None: not checked yet.
@@ -96,6 +98,10 @@ class Passes:
             return self.whole
         bound = getattr(function, "__wrapped__", function)
         known = _holds.setdefault(getattr(bound, "__self__", owner), {})
+        if _MADE not in known:
+            known[_MADE] = _takes_made_rows(owner)
+        if not known[_MADE]:
+            return self.whole
         threads = torch.get_num_threads()
         for size in _OF_IMAGES if self.of_images else _OF_ROWS:
             if n <= size <= self.whole // 2:
@@ -113,6 +119,12 @@ class Passes:
         draw = torch.rand if self.of_images else torch.randn
         own = torch.Generator("cpu").manual_seed(0)
         return draw(self.whole, d, generator=own, dtype=torch.float32, device="cpu")
+
+
+def _takes_made_rows(owner: Any) -> bool:
+    """Whether no part of a module is for rows of the data alone."""
+    parts = owner.modules() if isinstance(owner, nn.Module) else ()
+    return all(getattr(part, "takes_made_rows", True) for part in parts)
 
 
 def _filled(rows: NDArray, size: int) -> NDArray:

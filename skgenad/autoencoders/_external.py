@@ -33,6 +33,8 @@ class ExternalFeatures(nn.Module):
 
     units: StandardUnits
     names: NDArray | None
+    # An object may remember what it is given, and knows rows of the data alone.
+    takes_made_rows = False
 
     def __init__(self, features: Any) -> None:
         super().__init__()
