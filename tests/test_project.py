@@ -55,7 +55,8 @@ def test_the_citation_is_of_this_version():
 
 def test_the_oldest_pins_are_the_lower_bounds_that_are_promised():
     promised = lower_bounds(PROJECT["dependencies"])
-    promised |= lower_bounds(PROJECT["optional-dependencies"]["flows"])
+    for extra in ("flows", "images"):
+        promised |= lower_bounds(PROJECT["optional-dependencies"][extra])
     oldest = pins("constraints-oldest.txt")
     assert promised.keys() <= oldest.keys()
     for name, bound in promised.items():
