@@ -20,6 +20,8 @@ from skgenad.energies import Chain, Manifold, Replay
 from ._files import read_metadata, rewrite, write_text
 from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
 
 IN_ANOTHER_PROCESS = """

@@ -23,6 +23,8 @@ from skgenad.preprocessing import LatentFeatures
 from ._settings import TINY, having, normal_rows, takes
 from .test_files import rewrite
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 DETECTORS = having("image_shape")
 all_detectors = pytest.mark.parametrize("detector", DETECTORS, ids=lambda cls: cls.__name__)
 with_networks = pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from skgenad._tensors.model import Model
 from ._settings import ALL_ROWS, normal_rows
 from .test_files import rewrite
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 QUICK = {**ALL_ROWS, "use_labels": True, "device": "cpu", "random_state": 0}
 
 

@@ -40,6 +40,8 @@ from skgenad.likelihoods._png import PNGModel
 
 from ._settings import ALL_ROWS, TINY, normal_rows
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 # Closed forms, and what trains which model, are those of all rows.
 ratio_of = partial(LikelihoodRatio, **ALL_ROWS)
 gaussian = partial(Mahalanobis, **ALL_ROWS)

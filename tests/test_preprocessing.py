@@ -15,6 +15,8 @@ from skgenad.preprocessing import LatentFeatures
 
 from ._settings import normal_rows, tiny
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 # Where the dimension of the latent space is a parameter of an object.
 DIMENSIONS = {"CANCE": "features__latent_dim", "MPDR": "energy__latent_dim"}
 NAMES = ("Autoencoder", "DAGMM", "NAE", "VAE", "WAE", "CANCE", "MPDR")

@@ -18,6 +18,8 @@ from skgenad._core.units import PixelUnits, StandardUnits
 from skgenad.benchmark import make_fixed_split, make_split, split_rows
 from skgenad.metrics import NormalOnlyCV
 
+pytestmark = pytest.mark.usefixtures("drawing")
+
 # The same examples on every machine: a change is green or red by itself.
 examples = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 

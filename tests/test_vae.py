@@ -378,8 +378,8 @@ def test_columns_that_are_constant_have_no_part_in_a_density():
     np.testing.assert_allclose(density, scores - detector.units_.log_scale)
     off = wide + [0, 0, 0, 0, 0, 0, 5.0, 0]
     np.testing.assert_array_equal(detector.log_density(off), density)
-    # Off the constant is 1 in standard units, and counts as an error of 1.
-    cost = 1 / (2 * detector.sigma_**2)
+    # Off the constant is more than 1 in standard units, and counts as an error of that.
+    cost = (1 + np.log1p(5 / 7)) ** 2 / (2 * detector.sigma_**2)
     np.testing.assert_allclose(scores - detector.score_samples(off), cost, rtol=1e-6)
     assert cost > 0.5
     assert (detector.sample(20)[:, 6:] == [7.0, 0.0]).all()
