@@ -13,12 +13,11 @@ from sklearn.model_selection import KFold
 
 from skgenad import Mahalanobis
 from skgenad._core.loop import RowBatches
-from skgenad._core.rows import _flat_rows, validate_rows
+from skgenad._core.rows import flat_rows, validate_rows
 from skgenad._core.units import PixelUnits, StandardUnits
+from skgenad._tensors.seeds import seeded
 from skgenad.benchmark import make_fixed_split, make_split, split_rows
 from skgenad.metrics import NormalOnlyCV
-
-pytestmark = pytest.mark.usefixtures("drawing")
 
 # The same examples on every machine: a change is green or red by itself.
 examples = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -91,8 +90,9 @@ def test_uint8_counts_255ths(X):
 def test_batches_are_full_and_every_pass_has_each_row_once(n, batch_size, n_steps):
     batches = RowBatches(torch.arange(n)[:, None], batch_size, n_steps)
     drawn = []
-    while batches.left:
-        drawn += list(batches)
+    with seeded(0):
+        while batches.left:
+            drawn += list(batches)
     assert [len(batch) for batch in drawn] == [batch_size] * n_steps
     order = torch.cat(drawn).ravel()
     for one_pass in order.split(n):
@@ -165,10 +165,10 @@ def test_a_fixed_split_is_finite_and_of_the_training_rows_units(rows):
 def test_images_lists_of_images_and_flat_rows_are_the_same(images):
     shape, rows = images.shape[1:], images.reshape(len(images), -1)
     for given_as in (images, list(images), rows):
-        np.testing.assert_array_equal(_flat_rows(given_as, shape), rows)
+        np.testing.assert_array_equal(flat_rows(given_as, shape), rows)
         checked = validate_rows(Mahalanobis(), given_as, image_shape=shape, reset=True)
         np.testing.assert_array_equal(checked, rows)
-    assert np.shares_memory(_flat_rows(images, shape), images)
+    assert np.shares_memory(flat_rows(images, shape), images)
 
 
 # ---- files ----------------------------------------------------------------------------------
