@@ -320,6 +320,7 @@ def test_chunks_of_one_call_add_up_too(monkeypatch):
     np.testing.assert_allclose(Mahalanobis(**CPU).fit(X).covariance_, expected, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::skgenad.DataWarning")
 def test_a_class_of_which_all_rows_are_held_out_is_no_place_to_be_near():
     X = np.vstack([normal_rows(59), np.full((1, 4), 8.0)])
     y = np.repeat(["many", "one"], [59, 1])
