@@ -57,5 +57,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def oldest(session: nox.Session) -> None:
     """Run the short suite with the oldest releases that pyproject.toml promises."""
-    session.install("-c", "constraints-oldest.txt", "-e", ".[flows,images]", "pytest", "pytest-xdist")
+    session.install(
+        "-c", "constraints-oldest.txt", "-e", ".[flows,images]", "pytest", "pytest-xdist"
+    )
     session.run("pytest", "@tests/short_suite.txt", *session.posargs)
