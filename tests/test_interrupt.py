@@ -62,24 +62,14 @@ def everything_imported():
 def interrupt(function, *arguments, seconds):
     """Call a function that never ends, and end it with a SIGINT, as Ctrl-C would."""
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    ended = threading.Event()
-
-    def press() -> None:
-        # Python loses an interrupt that falls into a destructor; who sees nothing presses again.
-        while not ended.wait(seconds if not pressed else 10):
-            pressed.append(True)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    pressed: list[bool] = []
-    timer = threading.Thread(target=press, daemon=True)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     try:
         # Started inside: on a busy machine the signal may come before the call.
         with pytest.raises(KeyboardInterrupt):
             timer.start()
             function(*arguments)
     finally:
-        ended.set()
-        timer.join()
+        timer.cancel()
         signal.signal(signal.SIGINT, handler)
 
 

@@ -1,5 +1,8 @@
 """A row's bits in any company, and what a small request costs."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -202,17 +205,25 @@ def test_another_number_of_threads_is_checked_anew():
             Passes(1024, CPU).run(owner.forward, X, np.asarray, np.asarray, owner=owner)
     finally:
         torch.set_num_threads(before)
-    assert {key[-1] for key in passes._holds[owner]} == {1, 2}
+    sizes = (key for key in passes.found_in(owner) if key != passes._MADE)
+    assert {key[-1] for key in sizes} == {1, 2}
 
 
 def test_the_check_draws_nothing_and_is_kept_by_no_copy(global_rng_untouched):
     detector = tiny("Autoencoder").fit(normal_rows(60, 5))
     detector.score_samples(normal_rows(1, 5))
     module = detector.module_
-    assert passes._holds[module]
+    assert passes.found_in(module)
     detector.partial_fit(normal_rows(20, 5, seed=2))
     assert detector.module_ is not module
-    assert ("ReconstructionEnergy.energy", 16, 1024, 1) not in passes._holds[detector.module_]
+    assert ("ReconstructionEnergy.energy", 16, 1024, 1) not in passes.found_in(detector.module_)
+
+
+def test_what_was_found_is_in_no_copy_and_no_pickle():
+    module = torch.nn.Linear(4, 4)
+    passes.found_in(module)["a",] = True
+    assert not passes.found_in(copy.deepcopy(module))
+    assert not passes.found_in(pickle.loads(pickle.dumps(module)))
 
 
 # ---- what depends on the fit alone ----------------------------------------------------------

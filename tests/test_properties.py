@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -163,7 +162,6 @@ def test_a_fixed_split_is_finite_and_of_the_training_rows_units(rows):
 # ---- images ---------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="images of one pixel a side may be read in several ways", strict=False)
 @examples
 @given(arrays(np.uint8, array_shapes(min_dims=4, max_dims=4, max_side=5)))
 def test_images_lists_of_images_and_flat_rows_are_the_same(images):

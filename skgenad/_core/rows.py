@@ -141,7 +141,8 @@ def flat_rows(X: Any, image_shape: Shape) -> Any:
     if isinstance(X, (list, tuple)):
         X = stacked(X, image_shape)
     shape = tuple(getattr(X, "shape", ()))
-    if shape == image_shape[1:] and image_shape[0] == 1:
+    is_grey = shape == image_shape[1:] and image_shape[0] == 1
+    if is_grey and shape[1] != math.prod(image_shape):  # else it is a row of an image of one line
         raise ValueError(_mismatch(shape, image_shape))
     if len(shape) not in (3, 4):
         return X

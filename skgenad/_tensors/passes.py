@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -32,10 +31,27 @@ _AT_ONCE = 128
 _UNDEFINED = ("empty", "new_empty", "resize")
 # Key of whether a module may be given rows that are made for a comparison.
 _MADE = ("made rows",)
+# Attribute in which a function's owner keeps what was found.
+_FOUND = "_passes_found"
 
-# For what a function is bound to: whether a pass of a function, size and number of threads gives
-# the same bits; None: not checked yet.
-_holds: WeakKeyDictionary[Any, dict[tuple, bool | None]] = WeakKeyDictionary()
+
+class _Found(dict[tuple, bool | None]):
+    """Whether a pass of a function, size and number of threads gives the same bits.
+
+    None: not checked yet. It is of this process, so copies and pickles of it are empty.
+    """
+
+    def __reduce__(self) -> tuple[type, tuple]:
+        return type(self), ()
+
+
+def found_in(owner: Any) -> dict[tuple, bool | None]:
+    """Return what was found of functions that are bound to an object.
+
+    The object keeps it, and no table of weak references does: Python loses an interrupt that falls
+    into the code which clears such a table.
+    """
+    return vars(owner).setdefault(_FOUND, _Found())
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ class Passes:
         if n >= self.whole or self.device.type != "cpu":
             return self.whole
         bound = getattr(function, "__wrapped__", function)
-        known = _holds.setdefault(getattr(bound, "__self__", owner), {})
+        known = found_in(getattr(bound, "__self__", owner))
         if _MADE not in known:
             known[_MADE] = _takes_made_rows(owner)
         if not known[_MADE]:
