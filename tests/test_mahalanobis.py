@@ -320,9 +320,9 @@ def test_chunks_of_one_call_add_up_too(monkeypatch):
     np.testing.assert_allclose(Mahalanobis(**CPU).fit(X).covariance_, expected, rtol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore::skgenad.DataWarning")
 def test_a_class_of_which_all_rows_are_held_out_is_no_place_to_be_near():
-    X = np.vstack([normal_rows(59), np.full((1, 4), 8.0)])
+    many = normal_rows(59)  # the other row is far from them, but no sentinel
+    X = np.vstack([many, many.mean(axis=0) + 6 * many.std(axis=0)])
     y = np.repeat(["many", "one"], [59, 1])
     for seed in range(30):
         detector = Mahalanobis(use_labels=True, calibration_fraction=0.3, device="cpu")

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from .derived import DerivingModule
 from .device import precise
 
 
@@ -21,34 +22,26 @@ def still(module: Any) -> Any:
     return _copied(module, lambda tensor: tensor)
 
 
-class PreciselyScored(nn.Module):
+class PreciselyScored(DerivingModule):
     """Base of modules with a copy of themselves in float64, where the device has that, to score by.
 
     It is made when it is first asked for, and again after a training, of which every one calls
-    ``train``. Copies and pickles are without it.
+    ``train``: versions of tensors do not tell, since fused optimisers leave them as they are.
     """
-
-    _twin: tuple[Any, Any] | None = None
 
     @property
     def precise_twin(self) -> Any:
         """The copy."""
-        state = _state_of(self)
-        # It is read and set once: another thread may make the same twin meanwhile.
-        kept = self._twin
-        if kept is None or kept[0] != state:
-            twin = _copied(self, lambda t: precise(t) if t.is_floating_point() else t)
-            self._twin = kept = (state, twin)
-        return kept[1]
+        return self.derived("twin", lambda: _copied(self, _precise))
 
     def train(self, mode: bool = True) -> Self:
-        """Go to training or evaluation; what weights are next is not known."""
-        # Versions of tensors do not tell: fused optimisers leave them as they are.
-        self._twin = None
+        """Go to training or evaluation; what the weights are next is not known."""
+        self.forget()
         return super().train(mode)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_twin"}
+
+def _precise(tensor: Tensor) -> Tensor:
+    return precise(tensor) if tensor.is_floating_point() else tensor
 
 
 def _copied(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -57,9 +50,3 @@ def _copied(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
     # Gradients with respect to rows may be asked of it, which tensors of inference mode refuse.
     with torch.inference_mode(False), torch.no_grad():
         return copy.deepcopy(module, {id(tensor): change(tensor.detach()) for tensor in tensors})
-
-
-def _state_of(module: nn.Module) -> Any:
-    """Return what changes when a module is moved, or when its tensors are filled."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]

@@ -181,6 +181,7 @@ class DAGMMModel(PreciselyScored, Model):
         self.phi.copy_(mixture.weights)
         self.mu.copy_(mixture.means)
         self.factors.copy_(torch.linalg.cholesky(regularized(mixture.covariances)))
+        self.forget()
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d_x) under the mixture that was kept.
