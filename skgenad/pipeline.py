@@ -13,8 +13,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, Self
 
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
 
@@ -50,6 +49,31 @@ def rows_for_last(estimator: pipeline.Pipeline, X: Any) -> Any:
     for step in _transformers(estimator):
         X = step.transform(X)
     return X
+
+
+def _asks(name: str, does: str, returns: str, what: str) -> Any:
+    """Make a method that asks the last step, which has one of this name, about rows.
+
+    `does`, `returns` and `what` are its docstring's first line and what stands below "Returns".
+    """
+
+    def ask(self: Pipeline, X: ArrayLike) -> Any:
+        return self._ask(name, X)
+
+    ask.__name__, ask.__qualname__ = name, f"Pipeline.{name}"
+    ask.__doc__ = f"""{does}
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        {returns}
+            {what}
+        """
+    return available_if(_last_has(name))(ask)
 
 
 class Pipeline(pipeline.Pipeline):
@@ -163,101 +187,48 @@ class Pipeline(pipeline.Pipeline):
     def offset_(self, value: float) -> None:
         self.steps[-1][1].offset_ = value
 
-    @available_if(_last_has("anomaly_score"))
-    def anomaly_score(self, X: ArrayLike) -> NDArray:
-        """Negative of `score_samples`: higher is more anomalous.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Float64.
-        """
-        return self._ask("anomaly_score", X)
-
-    @available_if(_last_has("p_value"))
-    def p_value(self, X: ArrayLike) -> NDArray:
-        """P-values of the hypothesis that a row is normal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n_samples,)
-            In (0, 1].
-        """
-        return self._ask("p_value", X)
-
-    @available_if(_last_has("log_density"))
-    def log_density(self, X: ArrayLike) -> NDArray:
-        """Log density of the rows that the last step is given.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        log_densities : ndarray of shape (n_samples,)
-            In the units of what the last step is given, whose volume the other steps may change.
-        """
-        return self._ask("log_density", X)
-
-    @available_if(_last_has("energy"))
-    def energy(self, X: ArrayLike) -> NDArray:
-        """Energies of rows: low is normal.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        energies : ndarray of shape (n_samples,)
-            Float64.
-        """
-        return self._ask("energy", X)
-
-    @available_if(_last_has("member_scores"))
-    def member_scores(self, X: ArrayLike) -> pd.DataFrame:
-        """Scores of the members of a committee.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : DataFrame of shape (n_samples, n_members)
-            A column per member.
-        """
-        return self._ask("member_scores", X)
-
-    @available_if(_last_has("scale_contributions"))
-    def scale_contributions(self, X: ArrayLike) -> NDArray:
-        """Return what each scale of a flow adds to the score.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        contributions : ndarray of shape (n_samples, n_scales)
-            Float64.
-        """
-        return self._ask("scale_contributions", X)
+    anomaly_score = _asks(
+        "anomaly_score",
+        "Negative of `score_samples`: higher is more anomalous.",
+        "scores : ndarray of shape (n_samples,)",
+        "Float64.",
+    )
+    p_value = _asks(
+        "p_value",
+        "P-values of the hypothesis that a row is normal.",
+        "p_values : ndarray of shape (n_samples,)",
+        "In (0, 1].",
+    )
+    log_density = _asks(
+        "log_density",
+        "Log density of the rows that the last step is given.",
+        "log_densities : ndarray of shape (n_samples,)",
+        "In the units of what the last step is given, whose volume the other steps may change.",
+    )
+    energy = _asks(
+        "energy",
+        "Energies of rows: low is normal.",
+        "energies : ndarray of shape (n_samples,)",
+        "Float64.",
+    )
+    member_scores = _asks(
+        "member_scores",
+        "Scores of the members of a committee.",
+        "scores : DataFrame of shape (n_samples, n_members)",
+        "A column per member.",
+    )
+    scale_contributions = _asks(
+        "scale_contributions",
+        "Return what each scale of a flow adds to the score.",
+        "contributions : ndarray of shape (n_samples, n_scales)",
+        "Float64.",
+    )
+    anomaly_map = _asks(
+        "anomaly_map",
+        "Where the reconstruction of images fails.",
+        "maps : ndarray of shape (n_samples, height, width)",
+        "Float64.",
+    )
 
     @available_if(_last_has("on_manifold_score"))
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
@@ -276,22 +247,6 @@ class Pipeline(pipeline.Pipeline):
             In [0, 1], higher is better.
         """
         return self._ask("on_manifold_score", X)
-
-    @available_if(_last_has("anomaly_map"))
-    def anomaly_map(self, X: ArrayLike) -> NDArray:
-        """Where the reconstruction of images fails.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Images.
-
-        Returns
-        -------
-        maps : ndarray of shape (n_samples, height, width)
-            Float64.
-        """
-        return self._ask("anomaly_map", X)
 
     # ---- rows -------------------------------------------------------------------------------
 

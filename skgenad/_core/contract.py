@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -36,7 +36,59 @@ from .rows import Shape, validate_rows
 MOST_THRESHOLD_ROWS = 100_000
 
 
-class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
+class JudgesRows(OutlierMixin):
+    """What follows from scores of rows and a threshold, whoever made them."""
+
+    score_samples: Callable[[ArrayLike], NDArray]
+    offset_: float
+
+    def anomaly_score(self, X: ArrayLike) -> NDArray:
+        """Negative of :meth:`score_samples`: higher is more anomalous.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Float64.
+        """
+        return -self.score_samples(X)
+
+    def decision_function(self, X: ArrayLike) -> NDArray:
+        """Scores shifted so that 0 is the threshold: ``score_samples(X) - offset_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            Negative for rows that `predict` calls anomalies.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Label rows as normal (+1) or anomaly (-1).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            1 for normal rows and -1 for anomalies, of type int.
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+
+class BaseDetector(JudgesRows, BaseEstimator, metaclass=ABCMeta):
     """Base of detectors, of one model or of several; not to be instantiated.
 
     `fit` is the subclass's own. It validates rows, trains, and sets `calibration_scores_` and the
@@ -324,51 +376,6 @@ class BaseDetector(OutlierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         return self._score(self._validate(X, reset=False))
-
-    def anomaly_score(self, X: ArrayLike) -> NDArray:
-        """Negative of :meth:`score_samples`: higher is more anomalous.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Float64.
-        """
-        return -self.score_samples(X)
-
-    def decision_function(self, X: ArrayLike) -> NDArray:
-        """Scores shifted so that 0 is the threshold: ``score_samples(X) - offset_``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Negative for rows that `predict` calls anomalies.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: ArrayLike) -> NDArray:
-        """Label rows as normal (+1) or anomaly (-1).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            1 for normal rows and -1 for anomalies, of type int.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def p_value(self, X: ArrayLike) -> NDArray:
         """Split-conformal p-values of the hypothesis that a row is normal.

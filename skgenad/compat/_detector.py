@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.contract import JudgesRows
 from skgenad._core.rows import validate_rows
 from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
+class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -231,52 +232,6 @@ class PyODDetector(SavingMixin, OutlierMixin, BaseEstimator):
         with without_chance(self._draws_from):
             scores = self.detector_.decision_function(rows)
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
-
-    def anomaly_score(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Negative of :meth:`score_samples`, which is pyod's score: higher is more anomalous.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,), float64
-            In the unit of pyod's detector.
-        """
-        return -self.score_samples(X)
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return ``score_samples(X) - offset_``: negative for anomalies.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to score.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,), float64
-            Below zero for rows that pyod's threshold makes anomalies.
-        """
-        scores = self.score_samples(X)
-        return scores - self.offset_
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Return +1 for normal rows and -1 for anomalies.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows to judge.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,), int
-            +1 or -1.
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
 
 
 def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
