@@ -286,9 +286,8 @@ class StageNet(NeuralNet):
         if not training:
             return  # the guard looks at the epoch first, and then `BestEpoch` calls `validate`
         self._set_training(True)
-        count = 0
+        count = n_steps = 0
         sums: dict[str, Tensor] = {}
-        losses: list[Tensor] = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=(batch, None), training=True)
             if not self.module_.training:  # a user's callback has predicted
@@ -296,18 +295,16 @@ class StageNet(NeuralNet):
             step = step_fn(batch)
             for name, value in step["parts"].items():
                 sums[name] = sums[name] + value if name in sums else value
-            losses += [step["loss"]] if step["parts"] else []
+            n_steps += bool(step["parts"])
             count += 1
             if self.has_users_callbacks:
                 self._record_batch(len(batch), step)
             self.notify("on_batch_end", batch=(batch, None), training=True, **step)
-        self.batch_losses = torch.stack(losses).tolist() if losses else []
-        for row, loss in zip(self._rows_with_losses(), self.batch_losses, strict=False):
-            row["train_loss"] = loss
+        self._read_losses()
         # If all batches were skipped there is no loss; the divergence guard stops at NaN.
         for name, value in (sums or {"loss": torch.tensor(math.nan)}).items():
             name = "train_loss" if name == "loss" else name
-            self.record(name, float(value) / max(1, len(losses)))
+            self.record(name, float(value) / max(1, n_steps))
         self.history.record("train_batch_count", count)
 
     def _record_batch(self, n_rows: int, step: Mapping[str, Any]) -> None:
@@ -318,8 +315,14 @@ class StageNet(NeuralNet):
             loss = float(step["loss"]) if self._is_watched else step["loss"]
             self.history.record_batch("train_loss", loss)
 
-    def _rows_with_losses(self) -> list[dict[str, Any]]:
-        return [row for row in self.history[-1]["batches"] if "train_loss" in row]
+    def _read_losses(self) -> None:
+        """Read the losses that were left on the device, all at once."""
+        batches = self.history[-1]["batches"]
+        rows = [row for row in batches if isinstance(row.get("train_loss"), Tensor)]
+        if rows:
+            losses = torch.stack([row["train_loss"] for row in rows]).tolist()
+            for row, loss in zip(rows, losses, strict=True):
+                row["train_loss"] = loss
 
     def validate(self, rows: Tensor) -> float:
         """Mean loss of rows (m, d) that were held out, in evaluation mode."""
