@@ -1,12 +1,20 @@
 """Settings shared by the tests and by the doctests of the package."""
 
 import os
+import signal
+import threading
 import zlib
 
 # scikit-learn skips one of its estimator checks unless this is set before scipy is imported.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Examples that draw open no window.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Whoever starts the tests in the background has Ctrl-C ignored, which processes inherit: tests of
+# interrupts, and the processes that they start, need it.
+if threading.current_thread() is threading.main_thread():
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest
