@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pytest
 from sklearn.base import clone
 from sklearn.mixture import GaussianMixture
 
@@ -225,7 +226,24 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
     ("WAE", {"kernel": "imq"}),
 ]
-VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]
+
+
+def over_variants(*more, slowly=False):
+    """Mark a test to run with every (name, extra) of VARIANTS, and with these names besides.
+
+    If `slowly`, settings that are not the default ones are left to the slow tests: each detector
+    is seen, and what costs many fits stays quick.
+    """
+    cases = [
+        pytest.param(
+            name,
+            extra,
+            id="-".join([name, *map(str, extra.values())]),
+            marks=[pytest.mark.slow] if slowly and extra else [],
+        )
+        for name, extra in [*VARIANTS, *((name, {}) for name in more)]
+    ]
+    return pytest.mark.parametrize(("name", "extra"), cases)
 
 
 def takes(detector, *names):
