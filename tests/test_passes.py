@@ -69,10 +69,8 @@ def test_a_rows_bits_depend_on_neither_company_nor_threads(name, extra):
 WIDE = ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanobis", "Neighbors"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanobis", "Neighbors"],
-)
+@pytest.mark.parametrize("threads", [2], indirect=True)
+@pytest.mark.parametrize("name", WIDE)
 def test_so_it_is_with_many_columns(name, threads):
     wide = {"network": (64, 16)} if name in ("Autoencoder", "DAGMM") else {}
     wide |= {"max_anchors": 300} if name in ("KernelDenoiser", "Neighbors") else {}
