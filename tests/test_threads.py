@@ -279,6 +279,12 @@ def assert_threads_do_not_meet(detector, path, n_calls=200):
         assert_same(before, numbers_of(detector))
 
 
+def test_the_warning_filters_of_the_process_are_left_alone(tmp_path, monkeypatch):
+    detector = PyODDetector(IForest(n_estimators=5), random_state=0).fit(X)
+    monkeypatch.setattr(IForest, "get_params", None)  # which changes them for a while
+    detector.save(tmp_path / "file")
+
+
 # scikit-learn itself sets filters of warnings in threads, which are the process's.
 @pytest.mark.filterwarnings("ignore:`sklearn.utils.parallel.delayed`:UserWarning")
 @all_detectors

@@ -7,6 +7,7 @@ checked here or, as trees of neighbours, built anew from the rows.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
+from sklearn.base import BaseEstimator, clone
 from sklearn.neighbors import BallTree, KDTree
 
 from .checks import Tree
 from .registry import brief
 
+# Held by those who copy estimators.
+_lock = threading.RLock()
 # Metrics of trees of neighbours, by the names of their compiled classes.
 _METRICS = {
     "ChebyshevDistance64": "chebyshev",
@@ -30,8 +34,25 @@ _METRICS = {
 
 def state_of(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters of an estimator, and its other attributes."""
-    parameters = value.get_params(deep=False) if hasattr(value, "get_params") else {}
+    parameters = parameters_of(value)
     return parameters, {n: v for n, v in vars(value).items() if n not in parameters}
+
+
+def parameters_of(value: Any) -> dict[str, Any]:
+    """Parameters of an estimator, those of its parts not included; {} of anything else.
+
+    The ``get_params`` of pyod's detectors is not asked: it changes the warning filters of the
+    process meanwhile, at which threads meet.
+    """
+    if hasattr(type(value), "_get_param_names"):
+        return BaseEstimator.get_params(value, deep=False)
+    return value.get_params(deep=False) if hasattr(value, "get_params") else {}
+
+
+def cloned(estimator: Any, *, safe: bool = True) -> Any:
+    """Copy an estimator, unfitted, one at a time: ``get_params`` of pyod's, as above."""
+    with _lock:
+        return clone(estimator, safe=safe)
 
 
 def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[str, Any]) -> Any:

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from torch import Tensor
 
 from skgenad._tensors.device import resolve_device
 
 from .files import Stored
+from .foreign import cloned
 from .parts import copied
 from .registry import brief, name_of
 from .streams import Stream
@@ -257,7 +257,7 @@ def clone_of_parameters(detector: Any) -> dict[str, Any]:
     """Parameters of a fit and copies of the models among them, safe from what is set later."""
     values = detector.get_params(deep=False)
     return {
-        name: clone(value, safe=False) for name, value in values.items() if name not in NOT_KEPT
+        name: cloned(value, safe=False) for name, value in values.items() if name not in NOT_KEPT
     }
 
 

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
 from skgenad._core.contract import JudgesRows
+from skgenad._core.foreign import cloned, parameters_of
 from skgenad._core.rows import validate_rows
 from skgenad._core.saving import SavingMixin
 from skgenad._extras import require
@@ -105,7 +106,7 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         with ExitStack() as stack:
             if uses_globals(self.detector):  # clone calls a constructor, which may seed generators
                 stack.enter_context(own_globals(None))
-            detector = clone(self.detector, safe=False)
+            detector = cloned(self.detector, safe=False)
         return type(self)(detector, random_state=clone(self.random_state, safe=False))
 
     def fit(self, X: ArrayLike, y: object = None) -> PyODDetector:
@@ -140,8 +141,8 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
             stack.enter_context(own_settings())
             if draws_globally:
                 stack.enter_context(own_globals(seed))
-            detector = clone(self.detector)
-            own = detector.get_params(deep=False)
+            detector = cloned(self.detector)
+            own = parameters_of(detector)
             if "n_features" in own:
                 detector.set_params(n_features=rows.shape[1])
             if seed is not None:

@@ -14,13 +14,14 @@ import random
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
+from skgenad._core.foreign import parameters_of
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import derived_seed, seed_unseeded, seeded
 from skgenad._tensors.settings import own_settings
@@ -52,7 +53,7 @@ def seed_parts(estimator: Any, seed: int) -> None:
         own = derived_seed(seed, number)
         seed_unseeded(part, own)
         # scikit-learn's support vector machines have one that is no parameter.
-        if getattr(part, "random_state", own) is None and "random_state" not in part.get_params():
+        if getattr(part, "random_state", own) is None and "random_state" not in parameters_of(part):
             part.random_state = own
 
 
@@ -123,7 +124,7 @@ def _parts(thing: Any) -> list[Any]:
         return [part for item in thing for part in _parts(item)]
     if not hasattr(thing, "get_params") or isinstance(thing, type):
         return [thing] if inspect.isfunction(thing) else []
-    values: Iterable[Any] = thing.get_params(deep=False).values()
+    values = parameters_of(thing).values()
     return [thing, *(part for value in values for part in _parts(value))]
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
-from sklearn.base import clone
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
+from skgenad._core.foreign import cloned
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -187,7 +187,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
                 ". Pass for example GaussianMixture(); LocalOutlierFactor has scores of new rows "
                 "with novelty=True, and a detector of pyod with a PyODDetector around it."
             )
-        model = clone(given)
+        model = cloned(given)
         hold_out_nothing(model)
         return model
 

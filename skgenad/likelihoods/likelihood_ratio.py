@@ -153,7 +153,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     >>> from skgenad import LikelihoodRatio, Mahalanobis
     >>> rng = np.random.RandomState(0)
     >>> of_all_kinds = rng.randn(2000, 5) * [1, 1, 1, 1, 9]
-    >>> normal = rng.randn(200, 5) + [0, 0, 0, 2, 0]
+    >>> normal = rng.randn(200, 5) + [0, 0, 0, 1.5, 0]
     >>> smooth = 0.1 * rng.randn(5, 5)
     >>> alone = Mahalanobis().fit(normal)
     >>> ratio = LikelihoodRatio(Mahalanobis()).fit(normal, X_general=of_all_kinds)
