@@ -161,6 +161,13 @@ def _check_forest(forest: Any) -> None:
             and ((places >= 0) & (places < n)).all()
         )
         require(fits, "trees of other columns than the forest's")
+    # What a row gets of the leaf it comes to: the answer for one row does not show the others.
+    for name in ("_average_path_length_per_tree", "_decision_path_lengths"):
+        lengths = getattr(forest, name)
+        require(len(lengths) == len(trees), "a forest whose trees have no lengths of paths")
+        for tree, length in zip(trees, lengths, strict=True):
+            fits = _has_shape(length, tree.tree_.node_count) and length.dtype.kind in "fi"
+            require(fits, "lengths of paths of another tree")
 
 
 def _check_tree(tree: Any) -> None:
