@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import parallel_config
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -79,7 +80,8 @@ def _answer(estimator: Any, name: str, row: Mapping[str, Any]) -> Any:
     ValueError
         If it is not finite.
     """
-    with np.errstate(all="ignore"):  # numbers that are not finite are looked for below
+    # No processes for one row; numbers that are not finite are looked for below.
+    with parallel_config(backend="sequential"), np.errstate(all="ignore"):
         given = getattr(estimator, name)(_table(row))
     return [_described(part) for part in given] if isinstance(given, tuple) else _described(given)
 

@@ -3,8 +3,8 @@
 JSON has numbers, strings, lists and dicts with names for keys. All else is a dict with one key that
 says what it is, such as ``{"tuple": [1, 2]}``. Large numbers of numbers are arrays beside the JSON.
 
-Numbers are finite, but where a file says that one is not, or that an array has some: parameters such
-as ``SimpleImputer(missing_values=nan)`` are NaN by right, and damage or malice is not.
+Numbers are finite, but where a file says that one is not, or that an array has some: parameters
+such as ``SimpleImputer(missing_values=nan)`` are NaN by right, and damage or malice is not.
 """
 
 from __future__ import annotations
