@@ -425,6 +425,7 @@ def hostile_document(folder, change):
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
+@pytest.mark.filterwarnings("ignore:.* holds estimators of ")
 @given(change=changes())
 @settings(max_examples=150, **SETTINGS)
 def test_any_value_in_any_place_is_refused_or_sound(change, folder):
@@ -432,6 +433,7 @@ def test_any_value_in_any_place_is_refused_or_sound(change, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* holds estimators of ")
 @given(change=changes())
 @settings(max_examples=5000, **SETTINGS)
 def test_any_value_in_any_place_is_refused_or_sound_for_long(change, folder):
