@@ -220,6 +220,8 @@ def _check_forest(forest: Any) -> None:
             and ((places >= 0) & (places < n)).all()
         )
         require(fits, "trees of other columns than the forest's")
+    sizes = (forest._max_features, forest._max_samples)
+    require(all(_is_whole(size, 1) for size in sizes) and sizes[0] <= n, "a forest of no size")
     # What a row gets of the leaf it comes to: the answer for one row does not show the others.
     for name in ("_average_path_length_per_tree", "_decision_path_lengths"):
         lengths = getattr(forest, name)

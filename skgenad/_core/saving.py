@@ -20,7 +20,7 @@ from .forks import leave_parents_threads
 from .registry import DISTRIBUTIONS, brief, class_of, is_foreign, is_users, own_names, register
 from .state import STATE, Fitted, dismantle, put_on_device, rebuild, state_on_cpu
 from .values import Packer, Unpacker
-from .versions import VersionedPickle, version_of, warn_of
+from .versions import InconsistentVersionWarning, VersionedPickle, version_of, warn_of
 
 # The most characters of an error about a file's content, which may quote it.
 _LONGEST = 500
@@ -151,8 +151,8 @@ def _load(path: str | PathLike[str], device: str | None, wanted: Any) -> Any:
                 _compare_versions(path, package, document.get("versions"))
             if packages and document.get("answers") is not None:
                 check_answers(found, document["answers"])
-        except (DeviceError, ImportError, OSError, Warning):
-            raise  # what the machine lacks, or the user wants to know, is no fault of the file
+        except (DeviceError, ImportError, OSError, InconsistentVersionWarning):
+            raise  # what the machine lacks, or is an error by choice, is no fault of the file
         except Exception as error:
             raise ValueError(
                 f"{path} does not describe a {kind.__name__}: {_shortened(error)}"
