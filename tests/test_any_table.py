@@ -269,9 +269,9 @@ def run(name, extra, n_examples, number):
     example()
 
 
-@pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)
-def test_any_table_is_scored_or_refused_in_words(name, extra):
-    run(name, extra, 3, zlib.crc32(name.encode()))
+@pytest.mark.parametrize("name", [name for name, extra in CASES if not extra])
+def test_any_table_is_scored_or_refused_in_words(name):
+    run(name, {}, 3, zlib.crc32(name.encode()))
 
 
 @pytest.mark.slow
