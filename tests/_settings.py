@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pytest
 from sklearn.base import clone
 from sklearn.mixture import GaussianMixture
 
@@ -17,20 +18,20 @@ from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 # What a method computes is that of all rows: the default, which holds some of them out of training
 # for the threshold, is what tests of thresholds are about.
 ALL_ROWS = {"calibration_fraction": 0.0}
-# Class name -> parameters with which a fit takes about a tenth of a second.
+# Class name -> parameters with which a fit takes some 30 milliseconds.
 TINY = {
     "Autoencoder": {
         "network": (16, 16),
-        "max_steps": 30,
+        "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
         **ALL_ROWS,
     },
     "CANCE": {
-        "features": AutoencoderFeatures((16,), latent_dim=2, encoder_steps=20, decoder_steps=10),
+        "features": AutoencoderFeatures((16,), latent_dim=2, encoder_steps=8, decoder_steps=4),
         "density_network": (16, 16),
-        "max_steps": 30,
+        "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -40,7 +41,7 @@ TINY = {
         "network": (16,),
         "latent_dim": 2,
         "n_components": 2,
-        "max_steps": 30,
+        "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -50,7 +51,7 @@ TINY = {
         "network": (16, 16),
         "visible_chain": Chain(5),
         "replay": Replay(50),
-        "max_steps": 60,
+        "max_steps": 15,
         "learning_rate": 1e-2,
         "batch_size": 32,
         "random_state": 0,
@@ -68,7 +69,7 @@ TINY = {
     "Glow": {
         "n_couplings": 2,
         "hidden": 16,
-        "max_steps": 20,
+        "max_steps": 6,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -134,7 +135,7 @@ TINY = {
         "n_transforms": 2,
         "n_bins": 4,
         "hidden_sizes": (16,),
-        "max_steps": 20,
+        "max_steps": 6,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -143,7 +144,7 @@ TINY = {
     "PixelCNN": {
         "hidden": 4,
         "n_components": 2,
-        "max_steps": 30,
+        "max_steps": 8,
         "learning_rate": 1e-2,
         "batch_size": 16,
         "random_state": 0,
@@ -159,7 +160,7 @@ TINY = {
         "network": (16, 16),
         "n_permutations": 20,
         "n_projections": 5,
-        "max_steps": 30,
+        "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -168,7 +169,7 @@ TINY = {
     "VAE": {
         "network": (16, 16),
         "latent_dim": 2,
-        "max_steps": 30,
+        "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -177,7 +178,7 @@ TINY = {
     "WAE": {
         "network": (16, 16),
         "latent_dim": 2,
-        "max_steps": 30,
+        "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
@@ -208,7 +209,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"features": "pca"}),
     ("CANCE", {"score_type": "cnce", "noise_learning_rate": 0, "validation_fraction": 0}),
     ("CANCE", {"score_type": "latent"}),
-    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
+    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 100}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("GaussianMixtures", {"n_components": 4}),
@@ -225,7 +226,24 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
     ("WAE", {"kernel": "imq"}),
 ]
-VARIANT_IDS = ["-".join([name, *map(str, extra.values())]) for name, extra in VARIANTS]
+
+
+def over_variants(*more, slowly=False):
+    """Mark a test to run with every (name, extra) of VARIANTS, and with these names besides.
+
+    If `slowly`, settings that are not the default ones are left to the slow tests: each detector
+    is seen, and what costs many fits stays quick.
+    """
+    cases = [
+        pytest.param(
+            name,
+            extra,
+            id="-".join([name, *map(str, extra.values())]),
+            marks=[pytest.mark.slow] if slowly and extra else [],
+        )
+        for name, extra in [*VARIANTS, *((name, {}) for name in more)]
+    ]
+    return pytest.mark.parametrize(("name", "extra"), cases)
 
 
 def takes(detector, *names):

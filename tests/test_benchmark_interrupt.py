@@ -124,7 +124,7 @@ def check_kept(path, before, all_of=None):
 
 
 def test_killed_benchmark_goes_on_where_it_was(folder, undisturbed, tmp_path):
-    kill_at_random_moments(folder, undisturbed, tmp_path, times=3, seed=0)
+    kill_at_random_moments(folder, undisturbed, tmp_path, times=2, seed=0)
 
 
 @pytest.mark.slow

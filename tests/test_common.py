@@ -70,11 +70,12 @@ def _check_without_arguments(detector, shape):
 
 
 @all_detectors
-@pytest.mark.parametrize("shape", [(9, 30), (200, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 1), (9, 30), (200, 3)], ids=str)
 def test_works_without_arguments(detector, shape, short_stages):
     _check_without_arguments(detector, shape)
 
 
+@pytest.mark.slow
 @all_detectors
 def test_all_default_steps_on_two_rows_stay_finite(detector):
     _check_without_arguments(detector, (2, 1))

@@ -10,10 +10,10 @@ from skorch.callbacks import Callback
 
 from skgenad.energies import Manifold, Replay
 
-from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import DETECTORS, normal_rows, over_variants, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants(slowly=True)
 
 
 class Rates(Callback):

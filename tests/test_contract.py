@@ -16,11 +16,11 @@ from skgenad._core import calibration, contract, streams
 from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
 from skgenad.energies import Masked
 
-from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, takes, tiny
+from ._settings import DETECTORS, EVERY, VARIANTS, normal_rows, over_variants, takes, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 every_detector = pytest.mark.parametrize("detector", EVERY)
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants()
 
 
 # ---- scores ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from skgenad.networks import Cifar1, Conv, Conv28, Conv32, FCRes
 from ._settings import DETECTORS, TINY
 
 # Enough steps for the buffer of the latest negatives to fill up.
-CHAINS = {"max_steps": 100, "batch_size": 16}
+CHAINS = {"max_steps": 20, "batch_size": 16}
 SHORT = {"max_steps": 3, "batch_size": 4}
 IMAGES = {"image_shape": (1, 16, 16), "batch_size": 16}
 # NormalizingFlow is of an extra, and for tables alone; the others are not trained by gradients.
@@ -38,7 +38,7 @@ CASES = [
         {
             **IMAGES,
             "network": Conv28(width=0.1),
-            "max_steps": 100,
+            "max_steps": 20,
             "image_shape": (1, 28, 28),
         },
     ),
@@ -82,7 +82,9 @@ def recorded(monkeypatch):
 
 
 def _made(name, device, **parameters):
-    return getattr(skgenad, name)(**{**TINY[name], "device": str(device), **parameters})
+    longer = {"max_steps": 60} if name == "EBM" else {}  # its buffer fills up in 30 steps
+    settings = {**TINY[name], **longer, "device": str(device), **parameters}
+    return getattr(skgenad, name)(**settings)
 
 
 def _rows(parameters, n=200):

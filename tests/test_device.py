@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from skgenad.energies import Replay
 
-from ._settings import VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import normal_rows, over_variants, tiny
 
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants(slowly=True)
 
 
 @all_variants

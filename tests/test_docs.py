@@ -55,6 +55,8 @@ def snippets_of(page: str) -> Iterator[Snippet]:
 
 
 WITH_CODE = [name for name, page in PAGES.items() if list(snippets_of(page))]
+# These are run where the documentation is built.
+AT_LENGTH = {"guide/benchmark.rst", "guide/flows.rst", "guide/likelihood_ratio.rst"}
 
 
 @pytest.fixture
@@ -74,7 +76,10 @@ def _no_figure_stays():
     plt.close("all")
 
 
-@pytest.mark.parametrize("name", WITH_CODE)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in AT_LENGTH else []) for n in WITH_CODE],
+)
 def test_the_snippets_of_a_page_run_one_after_the_other(
     name, short_stages, tmp_path, monkeypatch, _no_figure_stays
 ):

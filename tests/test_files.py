@@ -18,11 +18,11 @@ from skgenad._core.state import STATE
 from skgenad.energies import Chain, Manifold, Replay
 
 from ._files import read_metadata, rewrite, write_text
-from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import DETECTORS, normal_rows, over_variants, tiny
 
 pytestmark = pytest.mark.usefixtures("drawing")
 
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants()
 
 IN_ANOTHER_PROCESS = """
 import sys

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, make_constrain
 from skgenad import Mahalanobis
 from skgenad.networks import Conv
 
-from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import DETECTORS, normal_rows, over_variants, tiny
 
 # They do not change what is learnt, by their nature: where it is computed, what is shown or called
 # on the way, and what a second fit starts from.
@@ -50,9 +50,6 @@ VALUES = {
     "input_noise": 0.3,
 }
 
-# LikelihoodRatio, a detector of two models, is not in VARIANTS.
-CASES = [*VARIANTS, *[(d.__name__, {}) for d in EVERY if d.__name__ == "LikelihoodRatio"]]
-CASE_IDS = [*VARIANT_IDS, *[name for name, _ in CASES[len(VARIANTS) :]]]
 # Settings on images, where more parameters act.
 IMAGES = {"image_shape": (1, 12, 12)}
 IMAGE_CASES = {
@@ -69,6 +66,7 @@ IMAGE_CASES = {
     "PWAE-mlp": ("PWAE", {**IMAGES, "decoder_channels": 8}),
     "PixelCNN": ("PixelCNN", {"image_shape": (1, 6, 6), "hidden": 2}),
 }
+AT_LENGTH = {"Glow-patch", "MPDR-conv", "PixelCNN"}
 
 
 def constraints_of(detector, name):
@@ -163,12 +161,18 @@ def has_no_effect(name, extra, parameter, value, X, before):
         return False
 
 
-@pytest.mark.parametrize(("name", "extra"), CASES, ids=CASE_IDS)
+@over_variants("LikelihoodRatio", slowly=True)
 def test_no_option_is_accepted_and_ignored(name, extra):
     assert ignored(name, extra) == []
 
 
-@pytest.mark.parametrize(("name", "extra"), IMAGE_CASES.values(), ids=IMAGE_CASES)
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        pytest.param(*case, id=i, marks=[pytest.mark.slow] if i in AT_LENGTH else [])
+        for i, case in IMAGE_CASES.items()
+    ],
+)
 def test_no_option_of_images_is_accepted_and_ignored(name, extra):
     assert ignored(name, extra) == []
 

@@ -13,14 +13,12 @@ from skgenad._tensors import passes
 from skgenad._tensors.passes import Passes
 from skgenad.preprocessing import LatentFeatures
 
-from ._settings import EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import EVERY, VARIANTS, normal_rows, over_variants, tiny
 
 SIZES = (1, 2, 3, 7, 16, 17, 100, 1023, 1024, 1025)
 CPU = torch.device("cpu")
 
-CASES = [*VARIANTS, ("Committee", {}), ("LikelihoodRatio", {})]
-IDS = [*VARIANT_IDS, "Committee", "LikelihoodRatio"]
-every = pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)
+every = over_variants("Committee", "LikelihoodRatio", slowly=True)
 
 
 @pytest.fixture(params=[1, 2])
@@ -71,10 +69,8 @@ def test_a_rows_bits_depend_on_neither_company_nor_threads(name, extra):
 WIDE = ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanobis", "Neighbors"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanobis", "Neighbors"],
-)
+@pytest.mark.parametrize("threads", [2], indirect=True)
+@pytest.mark.parametrize("name", WIDE)
 def test_so_it_is_with_many_columns(name, threads):
     wide = {"network": (64, 16)} if name in ("Autoencoder", "DAGMM") else {}
     wide |= {"max_anchors": 300} if name in ("KernelDenoiser", "Neighbors") else {}

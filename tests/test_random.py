@@ -12,9 +12,9 @@ from skgenad._tensors import draws
 from skgenad._tensors.foreign import _on_default_generator, _with_generator, may_draw, own_draws
 from skgenad._tensors.seeds import derived_seed, draw_seed, seeded
 
-from ._settings import VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import normal_rows, over_variants, tiny
 
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants(slowly=True)
 
 
 def test_a_seed_decides_what_a_block_draws(global_rng_untouched):

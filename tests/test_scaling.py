@@ -6,13 +6,13 @@ import pytest
 from skgenad import DataWarning, KernelDenoiser, LocalGaussian, Mahalanobis
 from skgenad._core.units import StandardUnits
 
-from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import DETECTORS, normal_rows, over_variants, tiny
 
 # Their scores are pure numbers, whatever the units of the rows.
 UNITLESS = {KernelDenoiser, LocalGaussian, Mahalanobis}
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants()
 
 
 def with_constants(n=60, d=4):

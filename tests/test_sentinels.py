@@ -12,7 +12,7 @@ from skgenad._core.sentinels import Sentinels, without_sentinels
 from skgenad._core.units import ColumnMoments
 from skgenad.compat import ScoreDetector
 
-from ._settings import DETECTORS, EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import DETECTORS, EVERY, normal_rows, over_variants, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 
@@ -135,7 +135,7 @@ def test_many_columns_and_values_make_no_long_warning():
 # ---- what it means for detectors ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+@over_variants(slowly=True)
 def test_a_fit_is_that_of_the_rows_without_it(name, extra):
     X, clipped = with_values(CODES["a 1e30 beside it"])
     with pytest.warns(DataWarning) as caught:

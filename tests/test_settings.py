@@ -9,11 +9,9 @@ import torch
 
 from skgenad._tensors.settings import own_settings
 
-from ._settings import EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import EVERY, normal_rows, over_variants, tiny
 
 X = normal_rows()
-SEVERAL = [("Committee", {}), ("LikelihoodRatio", {})]
-IDS = [*VARIANT_IDS, "Committee", "LikelihoodRatio"]
 
 
 @contextmanager
@@ -110,7 +108,7 @@ def assert_no_bit_differs(name, extra, path, names):
         np.testing.assert_array_equal(got[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize(("name", "extra"), [*VARIANTS, *SEVERAL], ids=IDS)
+@over_variants("Committee", "LikelihoodRatio", slowly=True)
 def test_the_callers_settings_change_no_bit(name, extra, tmp_path):
     names = ["default float64", "default meta", "gradients off", "autocast", "numpy raises"]
     assert_no_bit_differs(name, extra, tmp_path / "detector", names)

@@ -14,10 +14,10 @@ from skgenad._core import streams
 from skgenad._core.streams import Batch, Reservoir, Stream
 from skgenad._core.units import PixelUnits, StandardUnits
 
-from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, tiny
+from ._settings import DETECTORS, over_variants, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
-all_variants = pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+all_variants = over_variants(slowly=True)
 whole_family = pytest.mark.parametrize(
     "detector", [d for d in DETECTORS if not d.trained_by_gradients and d is not Mahalanobis]
 )

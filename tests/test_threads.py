@@ -24,7 +24,7 @@ from torch import nn
 from skgenad.compat import PyODDetector, ScoreDetector
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
-from ._settings import EVERY, VARIANT_IDS, VARIANTS, normal_rows, tiny
+from ._settings import EVERY, normal_rows, over_variants, tiny
 
 X = normal_rows()
 # Detectors of others that draw from no global generator.
@@ -136,7 +136,7 @@ def test_scores_of_a_network_that_seeds_the_process_change_nobodys_draws():
             wrapped.predict(X)
 
 
-@pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+@over_variants(slowly=True)
 def test_fits_in_threads_are_those_of_one_after_another(name, extra, global_rng_untouched):
     def scores(seed):
         detector = tiny(name, **extra, random_state=seed).fit(X)
