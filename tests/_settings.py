@@ -260,13 +260,14 @@ def having(*names):
 
 def tiny(detector, **parameters):
     """Make a detector (class or name) with its quick settings, some of them replaced."""
-    name = detector if isinstance(detector, str) else detector.__name__
+    kind = getattr(skgenad, detector) if isinstance(detector, str) else detector
+    name = kind.__name__
     settings = {**TINY[name], **parameters}
     if name == "Committee" and "members" not in settings:
         settings["members"] = [("mpdr", tiny("MPDR")), ("kernel", tiny("KernelDenoiser"))]
     # Copies, since set_params of a nested name changes the object that was given.
     copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
-    return getattr(skgenad, name)(**copies)
+    return kind(**copies)
 
 
 def normal_rows(n=60, d=4, seed=0):

@@ -41,11 +41,34 @@ def forest_pipeline():
     return make_pipeline(steps, IsolationForest(n_estimators=3, random_state=0))
 
 
+def others_committee():
+    """Make a committee of estimators of others of many kinds."""
+    from sklearn.covariance import EllipticEnvelope
+    from sklearn.decomposition import PCA
+    from sklearn.impute import KNNImputer
+    from sklearn.mixture import GaussianMixture
+    from sklearn.neighbors import LocalOutlierFactor
+    from sklearn.pipeline import make_pipeline, make_union
+    from sklearn.preprocessing import PolynomialFeatures, QuantileTransformer, SplineTransformer
+    from sklearn.svm import OneClassSVM
+
+    quantiles = QuantileTransformer(n_quantiles=9)
+    union = make_union(SplineTransformer(4), PolynomialFeatures(2), KNNImputer(n_neighbors=2))
+    members = [
+        ("mixture", ScoreDetector(make_pipeline(quantiles, PCA(2), GaussianMixture(2)))),
+        ("outliers", make_pipeline(union, LocalOutlierFactor(novelty=True))),
+        ("ellipse", EllipticEnvelope()),
+        ("machine", OneClassSVM()),
+    ]
+    return skgenad.Committee(members, random_state=0)
+
+
 MAKERS = {detector.__name__: lambda d=detector: tiny(d) for detector in DETECTORS} | {
     "Committee": lambda: tiny("Committee"),
     "LikelihoodRatio": lambda: LikelihoodRatio(random_state=0),
     "ScoreDetector": lambda: ScoreDetector(skgenad.Mahalanobis(), random_state=0),
     "pipeline": forest_pipeline,
+    "others": others_committee,
 }
 
 
@@ -402,6 +425,7 @@ def hostile_document(folder, change):
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 
+@pytest.mark.filterwarnings("ignore:.* holds estimators of ")
 @given(change=changes())
 @settings(max_examples=150, **SETTINGS)
 def test_any_value_in_any_place_is_refused_or_sound(change, folder):
@@ -409,6 +433,7 @@ def test_any_value_in_any_place_is_refused_or_sound(change, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* holds estimators of ")
 @given(change=changes())
 @settings(max_examples=5000, **SETTINGS)
 def test_any_value_in_any_place_is_refused_or_sound_for_long(change, folder):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.covariance import EllipticEnvelope
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -614,3 +614,86 @@ def test_names_of_classes_in_files_are_unique():
     for kind in EVERY:
         assert key_of(kind) == kind.__name__
     assert key_of(PCAOfMine) is None and key_of(dict) is None
+
+
+# ---- answers for one row --------------------------------------------------------------------
+
+
+def test_every_estimator_of_the_list_has_a_row_that_it_answers(tmp_path):
+    for module, name in NAMES:
+        kind = getattr(importlib.import_module(module), name)
+        if name in ("make_column_selector", "FrozenEstimator", "ExtraTreeRegressor"):
+            continue
+        fitted = kind(**SETTINGS.get(name, {})).fit(rows_for(name))
+        skgenad.save(fitted, tmp_path / "file")
+        answers = json.loads(read_metadata(tmp_path / "file")["skgenad"])["answers"]
+        asked = {n for n in ("transform", "decision_function", "predict") if hasattr(fitted, n)}
+        assert answers and asked <= set(answers["gives"]), name
+
+
+# Attributes of a wrong kind, which failed in scikit-learn's words at the first score.
+WRONG = {
+    "no threshold": (IsolationForest(n_estimators=2), "offset_", None),
+    "a list of thresholds": (IsolationForest(n_estimators=2), "offset_", [0.0, 1.0]),
+    "an infinite threshold": (IsolationForest(n_estimators=2), "offset_", float("inf")),
+    "text": (StandardScaler(), "mean_", "x"),
+    "another length": (StandardScaler(), "scale_", [1.0, 2.0]),
+    "no weights": (GaussianMixture(2), "weights_", []),
+    "no parts": (PCA(2), "components_", None),
+    "NaN": (StandardScaler(), "scale_", [1.0, 1.0, 1.0, float("nan")]),
+    "large": (OneClassSVM(), "offset_", 10**400),
+    "another step": (make_pipeline(PCA(2), StandardScaler()), "steps", [["a", 3]]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_attributes_of_a_wrong_kind_are_refused(name, tmp_path):
+    estimator, attribute, value = WRONG[name]
+    key = "parameters" if attribute == "steps" else "attributes"
+    path = changed_file(tmp_path, estimator.fit(X), lambda d: d[key].update({attribute: value}))
+    with pytest.raises(ValueError, match="does not describe a"):
+        skgenad.load(path)
+
+
+def test_answers_that_are_none_are_refused(tmp_path):
+    for change in (
+        lambda a: a["gives"].update(fit=["f", [1]]),
+        lambda a: a["gives"].update(transform=["f", [1, 5]]),
+        lambda a: a["gives"].update(transform=["i", [1, 4]]),
+        lambda a: a.update(row=[1.0]),
+        lambda a: a.update(columns=[1, 2, 3, 4]),
+        lambda a: a.pop("gives"),
+    ):
+        path = changed_file(tmp_path, StandardScaler().fit(X), lambda d, c=change: c(d["answers"]))
+        with pytest.raises(ValueError, match="does not describe a"):
+            skgenad.load(path)
+
+
+def test_what_no_made_up_row_fits_is_a_file_all_the_same(tmp_path):
+    estimator = make_pipeline(FunctionTransformer(np.arccosh), StandardScaler())
+    fitted = estimator.fit(2 + np.abs(X))
+    check_same(fitted, saved_and_loaded(fitted, tmp_path), 2 + np.abs(X))
+    rows = np.abs(X) + 1000
+    shifted = make_pipeline(
+        ColumnTransformer([("s", FunctionTransformer(np.log), [0]), ("p", "passthrough", [1])]),
+        FunctionTransformer(np.log),
+        Mahalanobis(device="cpu"),
+    ).fit(rows)
+    skgenad.save(shifted, tmp_path / "file")
+    document = json.loads(read_metadata(tmp_path / "file")["skgenad"])
+    assert document["answers"] is None
+    check_same(shifted, skgenad.load(tmp_path / "file"), rows)
+
+
+def test_a_row_starts_no_processes(tmp_path, monkeypatch):
+    from pyod.models.copod import COPOD
+
+    fitted = COPOD(n_jobs=2)
+    fitted.n_jobs = 1
+    fitted.fit(X)
+    fitted.n_jobs = 2
+    monkeypatch.setattr("joblib._parallel_backends.LokyBackend.configure", None)
+    assert saved_and_loaded(fitted, tmp_path).n_jobs == 2
+    path = changed_file(tmp_path, fitted, lambda d: d["parameters"].update(n_jobs=10**6))
+    with pytest.raises(ValueError, match="n_jobs=1000000"):
+        skgenad.load(path)

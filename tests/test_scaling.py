@@ -155,6 +155,14 @@ def test_far_rows_stay_finite():
     assert (np.sign(Z[0, :3]) == [1, -1, 1]).all()
 
 
+def test_units_at_both_ends_of_float64_see_each_other():
+    largest = np.finfo(np.float64).max
+    units = [StandardUnits.of(np.array([[end], [end / 2]])) for end in (largest, -largest)]
+    for one, other in (units, units[::-1]):
+        factor, shift = one.seen_from(other)
+        assert factor == 1 and abs(abs(shift[0]) - 6) < 1e-6
+
+
 def test_training_rows_are_not_written_to():
     X = normal_rows()
     X.setflags(write=False)

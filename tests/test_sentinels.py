@@ -37,6 +37,7 @@ CODES = {
     "two sides": [-9999.0, 99999.0],
     "a 1e30 beside it": [1e30, -9999.0],
     "beyond float64's squares": [1e300, -1e300],
+    "float64's largest": [np.finfo(np.float64).max],
     "in 2 % of the rows": [-9999.0] * 4,
     "four values": [-9999.0, -9998.0, 9998.0, 9999.0],
 }

@@ -30,6 +30,8 @@ _METRICS = {
     "ManhattanDistance64": "manhattan",
     "MinkowskiDistance64": "minkowski",
 }
+# The most numbers that are made of one row, and the most processes; what is no rounding of a zero.
+_MOST_COLUMNS, _MOST_JOBS, _ROUNDING = 2**24, 2**10, 1e-9
 
 
 def state_of(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,6 +65,9 @@ def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[st
     ValueError
         If parameters or attributes cannot be those of such an estimator.
     """
+    n_jobs = parameters.get("n_jobs")
+    fits = n_jobs is None or (_is_whole(n_jobs, -_MOST_JOBS) and n_jobs <= _MOST_JOBS)
+    require(fits, f"{kind.__name__} with n_jobs={brief(n_jobs)}")
     value = kind(**parameters)
     if hasattr(value, "_validate_params") and hasattr(kind, "_parameter_constraints"):
         value._validate_params()
@@ -138,6 +143,60 @@ def _check_one_hot(encoder: Any) -> None:
         require(encoder._n_features_outs[j] == len(found), "categories without a column")
 
 
+def _check_categories(encoder: Any) -> None:
+    """Categories of a column are of one kind, missing ones aside: they are sorted and compared."""
+    for categories in vars(encoder).get("categories_", ()):
+        require(_has_shape(categories, None), "categories that are no list")
+        kinds = {type(v) for v in categories.tolist() if v is not None and v == v}
+        require(kinds in ({str}, set()) or kinds <= {bool, int, float}, "categories of two kinds")
+
+
+def _check_imputer(imputer: Any) -> None:
+    _check_rows(imputer)
+    rows, masked = vars(imputer).get("_fit_X"), vars(imputer).get("_mask_fit_X")
+    if rows is None:
+        return
+    fits = len(rows) and _has_shape(masked, *rows.shape) and masked.dtype == np.bool_
+    require(fits and np.isfinite(rows[~masked]).all(), "rows with other gaps than are noted")
+
+
+def _check_splines(transformer: Any) -> None:
+    for spline in vars(transformer).get("bsplines_", ()):
+        fits = (
+            isinstance(spline, BSpline) and np.ndim(spline.c) == 2 and np.isfinite(spline.c).all()
+        )
+        require(fits, "splines that are none")
+
+
+def _check_polynomials(transformer: Any) -> None:
+    """All that a fit leaves follows from the parameters, and says how much memory a row takes."""
+    if "n_features_in_" not in vars(transformer):
+        return
+    fresh = type(transformer)(**transformer.get_params())
+    fresh.fit(np.zeros((1, transformer.n_features_in_)))
+    left = {n: v for n, v in vars(transformer).items() if n != "feature_names_in_"}
+    require(left == vars(fresh), "polynomials of other columns or degrees")
+    require(fresh._n_out_full <= _MOST_COLUMNS, f"more than {_MOST_COLUMNS} columns")
+
+
+def _check_precision(value: Any) -> None:
+    """Squares of distances are not negative."""
+    precision = vars(value).get("precision_")
+    if precision is None:
+        return
+    n = value.n_features_in_
+    fits = _has_shape(precision, n, n) and precision.dtype.kind == "f"
+    require(fits, "a precision of other columns")
+    values = np.linalg.eigvalsh(precision)
+    require(values[0] >= -_ROUNDING * values[-1], "a precision that gives negative distances")
+
+
+def _check_isolation(detector: Any) -> None:
+    centroids = vars(detector).get("_centroids")
+    fits = centroids is None or np.shape(centroids)[:1] == (detector.n_estimators,)
+    require(fits, "as many sets of centres as the parameters ask for")
+
+
 def _check_rows(value: Any) -> None:
     """Rows that others are compared with are those of as many columns."""
     rows = vars(value).get("_fit_X")
@@ -182,6 +241,15 @@ def _check_forest(forest: Any) -> None:
             and ((places >= 0) & (places < n)).all()
         )
         require(fits, "trees of other columns than the forest's")
+    sizes = (forest._max_features, forest._max_samples)
+    require(all(_is_whole(size, 1) for size in sizes) and sizes[0] <= n, "a forest of no size")
+    # What a row gets of the leaf it comes to: the answer for one row does not show the others.
+    for name in ("_average_path_length_per_tree", "_decision_path_lengths"):
+        lengths = getattr(forest, name)
+        require(len(lengths) == len(trees), "a forest whose trees have no lengths of paths")
+        for tree, length in zip(trees, lengths, strict=True):
+            fits = _has_shape(length, tree.tree_.node_count) and length.dtype.kind in "fi"
+            require(fits, "lengths of paths of another tree")
 
 
 def _check_tree(tree: Any) -> None:
@@ -199,6 +267,8 @@ def _check_vocabulary(vectorizer: Any) -> None:
     fits = isinstance(words, dict) and all(isinstance(word, str) for word in words)
     places = sorted(words.values()) if fits and all(map(_is_whole, words.values())) else None
     require(places == list(range(len(words))), "words without places of their own")
+    weights = getattr(getattr(vectorizer, "_tfidf", None), "idf_", None)
+    require(weights is None or _has_shape(weights, len(words)), "words without weights")
 
 
 # By the names of classes, those of bases included.
@@ -206,10 +276,15 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "BaseLibSVM": _check_support,
     "CountVectorizer": _check_vocabulary,
     "ExtraTreeRegressor": _check_tree,
+    "INNE": _check_isolation,
     "IsolationForest": _check_forest,
-    "KNNImputer": _check_rows,
+    "KNNImputer": _check_imputer,
+    "MinCovDet": _check_precision,
     "NeighborsBase": _check_rows,
     "OneHotEncoder": _check_one_hot,
+    "PolynomialFeatures": _check_polynomials,
+    "SplineTransformer": _check_splines,
+    "_BaseEncoder": _check_categories,
 }
 
 

@@ -58,14 +58,14 @@ def validate_rows(
         _refuse_images(X)
         types: list[type] = [np.float64, np.float32]
         try:
-            return validate_data(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+            return _validated(estimator, X, *arrays, dtype=types, reset=reset, **checks)
         except (TypeError, ValueError, OverflowError) as error:
             if (better := explained(error, X)) is error:
                 raise
             raise better from error
     rows = flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
-    checked = validate_data(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
+    checked = _validated(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
     rows = checked[0] if arrays else checked
     if rows.shape[1] != math.prod(image_shape):
         raise ValueError(
@@ -74,6 +74,12 @@ def validate_rows(
         )
     _check_pixels(rows, getattr(X, "dtype", None))
     return checked
+
+
+def _validated(*arguments: Any, **checks: Any) -> Any:
+    # scikit-learn looks for infinity in a sum, which numpy warns of where it overflows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return validate_data(*arguments, **checks)
 
 
 def _is_sound(estimator: Any, X: Any) -> bool:

@@ -14,12 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from skgenad._tensors.device import DeviceError, resolve_device
 from skgenad._tensors.settings import own_settings
 
+from .answers import answers_of, check_answers
 from .files import Stored, open_file, write_file
 from .forks import leave_parents_threads
 from .registry import DISTRIBUTIONS, brief, class_of, is_foreign, is_users, own_names, register
 from .state import STATE, Fitted, dismantle, put_on_device, rebuild, state_on_cpu
 from .values import Packer, Unpacker
-from .versions import VersionedPickle, version_of, warn_of
+from .versions import InconsistentVersionWarning, VersionedPickle, version_of, warn_of
 
 # The most characters of an error about a file's content, which may quote it.
 _LONGEST = 500
@@ -77,7 +78,10 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
     document = packer.pack("", estimator)
     if not isinstance(document, dict) or "class" not in document:
         raise TypeError(f"{brief(estimator)} is no estimator; pass a fitted detector or pipeline.")
-    write_file(Path(path), document, packer.arrays, sorted(_packages_in(document)))
+    packages = _packages_in(document)
+    if packages:
+        document["answers"] = answers_of(estimator, packer.arrays.values())
+    write_file(Path(path), document, packer.arrays, sorted(packages))
 
 
 def load(path: str | PathLike[str], *, device: str | None = None) -> Any:
@@ -143,14 +147,16 @@ def _load(path: str | PathLike[str], device: str | None, wanted: Any) -> Any:
             check_is_fitted(found)
             if unpacker.arrays:
                 raise ValueError(f"Unexpected key {brief(min(unpacker.arrays))}")
-        except (DeviceError, ImportError, OSError):
-            raise  # what the machine lacks is no fault of the file
+            for package in packages:
+                _compare_versions(path, package, document.get("versions"))
+            if packages and document.get("answers") is not None:
+                check_answers(found, document["answers"])
+        except (DeviceError, ImportError, OSError, InconsistentVersionWarning):
+            raise  # what the machine lacks, or is an error by choice, is no fault of the file
         except Exception as error:
             raise ValueError(
                 f"{path} does not describe a {kind.__name__}: {_shortened(error)}"
             ) from error
-    for package in packages:
-        _compare_versions(path, package, document.get("versions"))
     return found
 
 

@@ -161,7 +161,7 @@ def _rest(column: NDArray) -> tuple[float, float, float] | None:
     n, most = len(column), _most(len(column))
     if n < _FEWEST_ROWS:
         return None
-    unit = np.ldexp(1.0, np.frexp(float(np.abs(column).max()))[1])
+    unit = np.ldexp(1.0, np.frexp(float(np.abs(column).max()))[1] - 1)
     x = np.divide(column, unit, dtype=np.float64)
     distance = np.abs(x - np.median(x[:: max(1, n // _FOR_MIDDLE)]))
     farthest = -np.sort(-np.partition(distance, n - 1 - most)[n - 1 - most :])

@@ -29,7 +29,7 @@ from .registry import brief, name_of
 from .streams import Stream
 from .training import empty_history
 from .units import StandardUnits
-from .values import NOT_KEPT, Packer, make, packed, packed_parameters, unpacked
+from .values import NOT_KEPT, Packer, Unpacker, make, packed, packed_parameters, unpacked
 from .weights import module_of_weights, weights_of
 
 # Kinds of numpy types that labels may have, and what their values are in JSON.
@@ -118,19 +118,20 @@ def finite(kept: Any, detector: Any) -> float:
     return float(kept)
 
 
-def _threshold_to_file(value: float) -> float:
+def _threshold_to_file(value: float) -> Any:
     if math.isnan(value):
         raise ValueError(
             "offset_ is NaN, so that every row would be normal: nothing was saved. Look at the "
             "training rows and at history_, and fit again."
         )
-    return float(value)
+    return Packer(models=False).pack("offset_", float(value))  # a user may have set infinity
 
 
 def _threshold(kept: Any, detector: Any) -> float:
-    if type(kept) not in (int, float) or math.isnan(kept):
+    value = Unpacker({}).unpack(kept)
+    if type(value) not in (int, float) or math.isnan(value):
         raise ValueError(f"the threshold {brief(kept)}")
-    return float(kept)
+    return float(value)
 
 
 def _stream(kept: Any, detector: Any) -> Stream:

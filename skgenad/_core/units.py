@@ -147,7 +147,10 @@ class StandardUnits:
         varies = other.scale > 0
         unit = np.where(varies, other.scale, 1.0)
         factor = np.where(varies, self.scale / unit, 1.0)
-        return factor, np.where(varies, (self.mean - other.mean) / unit, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = (self.mean - other.mean) / unit
+            apart = self.mean / unit - other.mean / unit  # of means near the ends of float64
+        return factor, np.where(varies, np.where(np.isfinite(shift), shift, apart), 0.0)
 
     def _departures(self, off: NDArray, size: NDArray, kind: np.dtype) -> NDArray:
         """Map distances (n, c) from constants of sizes (c,), in a type, to standard units."""

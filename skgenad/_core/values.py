@@ -2,10 +2,14 @@
 
 JSON has numbers, strings, lists and dicts with names for keys. All else is a dict with one key that
 says what it is, such as ``{"tuple": [1, 2]}``. Large numbers of numbers are arrays beside the JSON.
+
+Numbers are finite, but where a file says that one is not, or that an array has some: parameters
+such as ``SimpleImputer(missing_values=nan)`` are NaN by right, and damage or malice is not.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -18,7 +22,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .files import Stored
-from .foreign import COMPILED, rebuild_estimator, state_of
+from .foreign import COMPILED, rebuild_estimator, require, state_of
 from .parts import Part
 from .registry import brief, class_of, key_of, name_of
 
@@ -69,7 +73,7 @@ class Packer:
         if isinstance(value, np.bool_):
             return bool(value)
         if isinstance(value, Integral | Real) and not isinstance(value, bool):
-            return int(value) if isinstance(value, Integral) else float(value)
+            value = int(value) if isinstance(value, Integral) else float(value)
         return self.pack(place, value)
 
     def pack(self, place: str, value: Any) -> Any:
@@ -81,7 +85,9 @@ class Packer:
             If it is none that files hold.
         """
         kind = type(value)
-        if value is None or kind in (bool, int, float, str):
+        if kind is float:
+            return value if math.isfinite(value) else {"float": str(value)}
+        if value is None or kind in (bool, int, str):
             return value
         if kind is list:
             return [self.pack(at, item) for at, item in _places(place, value)]
@@ -134,7 +140,8 @@ class Packer:
         turned = value.flags.f_contiguous and not value.flags.c_contiguous
         native = value.astype(value.dtype.newbyteorder("="), copy=False)
         self.arrays[place] = np.ascontiguousarray(native.T if turned else native)
-        return {"name": place, "turned": True} if turned else {"name": place}
+        kept = {"name": place, "turned": True} if turned else {"name": place}
+        return kept if kind != "f" or np.isfinite(value).all() else {**kept, "finite": False}
 
     def _sparse(self, place: str, value: Any) -> Any:
         kind = type(value).__name__
@@ -199,7 +206,8 @@ def _scalar(packer: Packer, place: str, value: np.generic) -> Any:
         return ["U", str(value)]
     if value.dtype.kind not in NUMBERS or value.dtype.itemsize > 8:
         return None
-    return [value.dtype.str, value.item()]
+    item = value.item()
+    return [value.dtype.str, item if math.isfinite(item) else str(item)]
 
 
 def _type(packer: Packer, place: str, value: type) -> str | None:
@@ -263,6 +271,8 @@ class Unpacker:
         """
         if isinstance(kept, list):
             return [self.unpack(item) for item in kept]
+        if isinstance(kept, float):
+            require(math.isfinite(kept), f"the number {kept}")
         if not isinstance(kept, dict):
             return kept
         if "part" in kept:
@@ -303,7 +313,7 @@ class Unpacker:
 
     def _array(self, kept: dict[str, Any]) -> NDArray:
         if "name" in kept:
-            array = self.arrays.pop(kept["name"]).read(finite=False)
+            array = self.arrays.pop(kept["name"]).read(finite=kept.get("finite") is not False)
             return array.T if kept.get("turned") is True else array
         shape, items = kept["shape"], [self.unpack(item) for item in kept["items"]]
         if kept["text"] is not True:
@@ -346,9 +356,20 @@ def _number(unpacker: Unpacker, kept: list[Any]) -> Any:
     if code == "U" and isinstance(value, str):
         return np.str_(value)
     kind = np.dtype(code) if isinstance(code, str) and len(code) <= 4 else np.dtype("O")
+    if kind.kind == "f" and isinstance(value, str):
+        return kind.type(_not_finite(unpacker, value))
     if kind.kind not in NUMBERS or not isinstance(value, bool | int | float):
         raise ValueError(f"there is no number {brief(kept)}")
-    return kind.type(value)
+    with np.errstate(over="ignore"):  # 1e300 in single precision
+        number = kind.type(value)
+    require(np.isfinite(number), f"the number {brief(kept)}")
+    return number
+
+
+def _not_finite(unpacker: Unpacker, kept: Any) -> float:
+    """Read a number whose being NaN or infinity is said in as many letters."""
+    require(kept in ("nan", "inf", "-inf"), f"there is no number {brief(kept)}")
+    return float(kept)
 
 
 def _read_dtype(unpacker: Unpacker, kept: str) -> np.dtype:
@@ -368,6 +389,7 @@ def _read_ufunc(unpacker: Unpacker, kept: str) -> np.ufunc:
 _READERS: dict[str, Callable[[Unpacker, Any], Any]] = {
     "tuple": lambda u, kept: tuple(u.unpack(item) for item in kept),
     "array": Unpacker._array,
+    "float": _not_finite,
     "number": _number,
     "dict": Unpacker._dict,
     "slice": lambda u, kept: slice(*u.unpack(kept)),
