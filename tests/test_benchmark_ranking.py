@@ -307,7 +307,7 @@ def test_sources_of_the_suites():
     assert builtin == {"breast_cancer", "wine", "iris", "digits"}
     networks = [f"CV_by_{name}/CIFAR10_{k}" for name in ("ViT", "ResNet18") for k in "01"]
     assert {source_of("adbench", name) for name in networks} == {"CIFAR10"}
-    assert len({source_of("adbench", name) for name in list_adbench("Classical")}) == 41
+    assert len({source_of("adbench", name) for name in list_adbench("Classical")}) == 47
     for group, count in (("CV_by_ViT", 19), ("NLP_by_BERT", 5)):
         names = list_adbench(group)
         assert len(names) > len({source_of("adbench", name) for name in names}) == count
