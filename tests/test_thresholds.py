@@ -15,7 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgenad import Autoencoder, Committee, KernelDenoiser, LikelihoodRatio, Mahalanobis, Neighbors
-from skgenad._core.calibration import rows_held_out, threshold_in_sample, threshold_of
+from skgenad._core.calibration import (
+    rows_held_out,
+    threshold_in_sample,
+    threshold_of,
+    warn_if_unresolved,
+)
 from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
 from skgenad.preprocessing import LatentFeatures
 
@@ -89,7 +94,7 @@ def test_a_place_that_is_whole_is_that_of_a_score():
 
 
 def test_thresholds_rise_with_the_share_and_are_finite_everywhere():
-    shares = [0, 1e-9, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.5]
+    shares = [0, 5e-324, 1e-46, 1e-9, 1e-3, 0.01, 0.05, 0.1, 0.2, 0.5]
     # 0 is no rate, but a place: just below all scores.
     for scores in ([-1e308, 1e308], [3.0], [0.0, 0.0], [1e-300] * 5, list(range(30))):
         found = [threshold_of(np.array(scores, dtype=float), share) for share in shares]
@@ -250,6 +255,12 @@ def test_too_few_rows_for_a_number_are_warned_of(detector):
     with pytest.warns(UserWarning, match="there are 5"):
         fitted.calibrate(X[:5])
     made(detector).fit(X[:8])  # "auto" asks for no more than there is
+
+
+@pytest.mark.parametrize("share, needed", [(0.07, "14"), (1e-46, "about 1e"), (5e-324, "about inf")])
+def test_any_share_may_be_asked_for(share, needed):
+    with pytest.warns(UserWarning, match=f"needs {needed}"):
+        warn_if_unresolved(3, share)
 
 
 def test_rows_that_are_too_few_to_hold_out_any():

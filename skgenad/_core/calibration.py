@@ -81,8 +81,9 @@ def share_of(contamination: Any) -> float:
 
 
 def _place(n: int, contamination: float) -> float:
-    # Rounded, so that 0.07 * 100 is 7 and not a little more, which would flag the 7th score, too.
-    return round(contamination * (n + 1), 9)
+    # 0.07 * 100 is 7 and not a little more, which would flag the 7th score, too.
+    place = contamination * (n + 1)
+    return round(place) if abs(place - max(1, round(place))) < 1e-9 else place
 
 
 def _finite(value: float) -> float:
@@ -94,7 +95,8 @@ def warn_if_unresolved(n: int, contamination: Any, *, stacklevel: int = 3) -> No
     share = float(contamination) if isinstance(contamination, Real) else 0.0
     if share == 0 or _place(n, share) >= 1:
         return
-    needed = ceil(round(1 / share, 9)) - 1
+    wanted = 1 / share  # infinite where this is more than any number
+    needed = f"{ceil(round(wanted, 9)) - 1}" if wanted < 1e12 else f"about {wanted:.0e}"
     warnings.warn(
         f"contamination={share:g} needs {needed} rows that were not trained on, and there "
         f"are {n}: the threshold is a guess, and more new normal rows may be flagged. Fit more "
