@@ -257,7 +257,9 @@ def test_too_few_rows_for_a_number_are_warned_of(detector):
     made(detector).fit(X[:8])  # "auto" asks for no more than there is
 
 
-@pytest.mark.parametrize("share, needed", [(0.07, "14"), (1e-46, "about 1e"), (5e-324, "about inf")])
+@pytest.mark.parametrize(
+    "share, needed", [(0.07, "14"), (1e-46, "about 1e"), (5e-324, "about inf")]
+)
 def test_any_share_may_be_asked_for(share, needed):
     with pytest.warns(UserWarning, match=f"needs {needed}"):
         warn_if_unresolved(3, share)
