@@ -121,12 +121,12 @@ class MLP(Network):
         factory : Perceptrons
             Makes encoders and decoders.
         """
-        check_sizes("hidden_sizes", () if self.hidden_sizes is None else self.hidden_sizes)
         given: dict[str, Any] = {"hidden_sizes": self.hidden_sizes, "activation": self.activation}
         return Perceptrons(**{name: value for name, value in given.items() if value is not None})
 
     def _validate_params(self) -> None:
         super()._validate_params()
+        check_sizes("hidden_sizes", () if self.hidden_sizes is None else self.hidden_sizes)
         if self.hidden_sizes is not None and not self.hidden_sizes and self.activation is not None:
             raise ValueError(
                 f"activation={self.activation!r} in {self!r} would be ignored: without hidden "

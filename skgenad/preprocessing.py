@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     clone,
@@ -16,7 +15,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing
-from skgenad._core.checks import HasMethods, fit_context
+from skgenad._core.checks import CheckedParameters, HasMethods, fit_context
 from skgenad._core.forks import leave_parents_threads
 from skgenad._core.rows import image_shape_of, validate_rows
 from skgenad._core.versions import VersionedPickle
@@ -26,7 +25,7 @@ __all__ = ["LatentFeatures"]
 
 
 class LatentFeatures(
-    VersionedPickle, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    VersionedPickle, ClassNamePrefixFeaturesOutMixin, TransformerMixin, CheckedParameters
 ):
     """Latent features of a detector's autoencoder, and rows from them.
 

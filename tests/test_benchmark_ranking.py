@@ -5,7 +5,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from skgenad.benchmark import Comparison
+from skgenad.benchmark._suites import source_of
 from skgenad.benchmark.ranking import holm
+from skgenad.datasets import list_adbench, list_builtin, list_oddbench
 
 NAN = float("nan")
 
@@ -227,9 +229,89 @@ def test_paired_differences_repeat_and_leave_global_generators_alone(global_rng_
 
 def test_tests_need_two_detectors_and_two_sets():
     one = make_rows({"a": {"x": 0.9, "y": 0.8}})
-    with pytest.raises(ValueError, match="at least 2 detectors on 2 data sets, got 2 on 1"):
+    with pytest.raises(ValueError, match="2 detectors on data sets of 2 sources, got 2 on 1"):
         _ = Comparison(one).significance
-    with pytest.raises(ValueError, match="at least 2 data sets, got 1"):
+    with pytest.raises(ValueError, match="data sets of at least 2 sources, got 1"):
         Comparison(one).differences("x")
     with pytest.raises(ValueError, match="no rows of detector 'w'; there are x, y, z"):
         Comparison(SMALL).differences("w")
+
+
+# ---- data sets of one source -----------------------------------------------------------------
+
+
+def rows_of_sources(sources, gap=0.02, seed=0):
+    """Rows of data sets called ``source_k``, so many of each; x is better than y by `gap`."""
+    rng = np.random.default_rng(seed)
+    scores = {}
+    for source, count in sources.items():
+        shared = gap + rng.normal(0, 0.01)
+        for k in range(count):
+            x, y, z = np.array([0.8 + shared, 0.8, 0.7]) + rng.normal(0, 0.001, 3)
+            scores[f"{source}_{k}"] = {"x": x, "y": y, "z": z}
+    return make_rows(scores)
+
+
+def test_copies_of_a_data_set_prove_nothing():
+    """Sets of one source count as one case: 40 of them are no stronger than the sources are."""
+    few = {"digits": 10, "wine": 3, "iris": 3, "breast": 1}
+    rows = rows_of_sources(few).assign(suite="builtin")
+    rows["dataset"] = rows["dataset"].replace("breast_0", "breast_cancer")
+    comparison = Comparison(rows)
+    assert comparison.scores.n_sources == 4 and len(comparison.scores.values) == 17
+    alone = Comparison(rows, sources={})
+    assert alone.scores.n_sources == 17
+    assert alone.differences("x").loc["y", "p_value"] < 0.001
+    assert alone.significance.p_values.loc["x", "y"] < 0.01
+    assert comparison.differences("x").loc["y", "p_value"] == 2 * 0.5**4
+    assert comparison.significance.p_values.min(axis=None) >= 0.125
+    assert comparison.significance.smallest == pytest.approx(3 * 2 * 0.5**4)
+    assert comparison.significance.friedman_p > 10 * alone.significance.friedman_p
+    # Wins are counted per data set, they are no test.
+    assert comparison.differences("x").loc["y", ["wins", "ties", "losses"]].tolist() == [17, 0, 0]
+
+
+def test_numbers_by_source_are_those_of_the_means_within_sources():
+    rows = rows_of_sources({"a": 4, "b": 1, "c": 2, "d": 1, "e": 1, "f": 3})
+    sources = {name: name[0] for name in rows["dataset"].unique()}
+    found = Comparison(rows, sources=sources)
+    means = rows.assign(dataset=rows["dataset"].str[0])
+    means = means.groupby(["dataset", "detector"])[["auroc", "average_precision"]].mean()
+    of_means = {source: means.loc[source, "auroc"].to_dict() for source in means.index.levels[0]}
+    expected = Comparison(make_rows(of_means))
+    pd.testing.assert_frame_equal(
+        found.significance.p_values, expected.significance.p_values, check_names=False
+    )
+    same = ["difference", "low", "high", "p_value", "p_holm"]
+    pd.testing.assert_frame_equal(
+        found.differences("x")[same], expected.differences("x")[same], rtol=1e-9
+    )
+    columns = ["auroc", "rank", "rank_error"]
+    assert found.ranks[columns].to_numpy() == pytest.approx(expected.ranks[columns].to_numpy())
+
+
+def test_a_source_counts_once_however_often_its_sets_are_repeated():
+    def mean_rank(copies):
+        lines = {f"a_{k}": {"x": 0.9, "y": 0.8} for k in range(copies)}
+        lines |= {"b": {"x": 0.7, "y": 0.8}, "c": {"x": 0.6, "y": 0.9}}
+        rows = make_rows(lines)
+        sources = {f"a_{k}": "a" for k in range(copies)}
+        ranks = Comparison(rows, sources=sources).ranks
+        return ranks[["rank", "rank_error", "auroc"]].loc[["x", "y"]].to_numpy()
+
+    np.testing.assert_allclose(mean_rank(1), mean_rank(20), rtol=1e-12)
+
+
+def test_sources_of_the_suites():
+    builtin = {source_of("builtin", name) for name in list_builtin()}
+    assert builtin == {"breast_cancer", "wine", "iris", "digits"}
+    networks = [f"CV_by_{name}/CIFAR10_{k}" for name in ("ViT", "ResNet18") for k in "01"]
+    assert {source_of("adbench", name) for name in networks} == {"CIFAR10"}
+    assert len({source_of("adbench", name) for name in list_adbench("Classical")}) == 47
+    for group, count in (("CV_by_ViT", 19), ("NLP_by_BERT", 5)):
+        names = list_adbench(group)
+        assert len(names) > len({source_of("adbench", name) for name in names}) == count
+    names = list_oddbench()
+    assert [source_of("oddbench", name) for name in names] == names
+    # A folder's sets are what their names say, even where the names look like these.
+    assert source_of("mine", "digits_1") == "digits_1"

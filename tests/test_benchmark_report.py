@@ -53,9 +53,9 @@ def test_report_has_every_part_and_every_file(results, tmp_path):
 def test_report_ranks_once_for_each_section(results, tmp_path, monkeypatch):
     asked, make = [], ranking._score_table
 
-    def count(rows, metric):
+    def count(rows, metric, sources):
         asked.append((rows["protocol"].iloc[0], metric))
-        return make(rows, metric)
+        return make(rows, metric, sources)
 
     monkeypatch.setattr(ranking, "_score_table", count)
     report(results, tmp_path / "out", reference="d0")
@@ -93,7 +93,7 @@ def test_failures_are_listed_with_their_messages(tmp_path):
 def test_one_detector_or_one_set_gives_a_table_without_tests(tmp_path):
     rows = SMALL[SMALL["detector"] == "z"]
     text = report(write_rows(tmp_path / "rows.csv", rows), tmp_path).path.read_text()
-    assert "Too few detectors or data sets for a test." in text
+    assert "Too few detectors, or sources of data sets, for a test." in text
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -224,3 +224,21 @@ def test_without_the_extra_the_command_says_which(module, arguments, tmp_path):
     assert 'pip install "skgenad[bench]"' in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_report_says_how_many_sources_there_are_and_where_they_are_too_few(tmp_path):
+    rows = make_many(13)
+    names = [f"digits_{k}" for k in range(10)] + ["wine_0", "wine_1", "breast_cancer"]
+    rows["dataset"] = rows["dataset"].map({f"set {k}": name for k, name in enumerate(names)})
+    path = write_rows(tmp_path / "rows.csv", rows.assign(suite="builtin"))
+    text = report(path, tmp_path, reference="d0").path.read_text()
+    assert "4 detectors, 13 data sets from 3 sources, seeds 1." in text
+    assert "too few sources for this test" in text and "smallest p possible: 1.000" in text
+    one = rows[rows["dataset"].str.startswith("digits")].assign(suite="builtin")
+    text = report(write_rows(tmp_path / "one.csv", one), tmp_path / "one").path.read_text()
+    assert "10 data sets from 1 source," in text and "Too few detectors, or sources" in text
+
+
+def test_report_says_nothing_of_sources_where_each_set_has_its_own(results, tmp_path):
+    text = report(results, tmp_path / "out").path.read_text().split("## ", 1)[1]
+    assert "source" not in text

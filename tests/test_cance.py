@@ -493,7 +493,10 @@ def test_features_of_others_pickle_go_on_and_are_refused_by_files(tmp_path):
         ({"features": PCAFeatures(0)}, "latent_dim.*Got 0 instead"),
         ({"features": AutoencoderFeatures((8, 0))}, r"hidden_sizes=\(8, 0\) must hold integers"),
         ({"score_type": "density"}, "score_type.*Got 'density' instead"),
-        ({"density_network": (0,)}, r"density_network=\(0,\) must hold integers"),
+        (
+            {"density_network": (0,)},
+            r"density_network=\(0,\): hidden_sizes=\(0,\) must hold integers",
+        ),
         ({"density_network": "conv"}, "density_network.*Got 'conv' instead"),
         ({"noise_scale": 0.5}, "noise_scale.*Got 0.5 instead"),
         ({"noise_ratio": 0}, "noise_ratio.*Got 0 instead"),

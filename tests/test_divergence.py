@@ -1,8 +1,11 @@
 """Training that runs away: noticed, undone, said; and training goes on afterwards."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
@@ -12,10 +15,12 @@ from skgenad._core.loop import STEPS_PER_EPOCH, Stage
 from skgenad._core.optimizers import adam
 from skgenad._core.schedules import constant
 from skgenad._core.training import run_stage
+from skgenad._tensors import draws
+from skgenad._tensors.seeds import seeded
 from skgenad.energies import Chain, Manifold, Reconstruction, Replay
 from skgenad.energies._langevin import ReplayBuffer
 
-from ._settings import normal_rows, tiny
+from ._settings import VARIANTS, normal_rows, tiny
 
 pytestmark = pytest.mark.usefixtures("drawing")
 
@@ -142,3 +147,92 @@ def test_default_settings_do_not_run_away_on_few_columns():
         energy, manifold = Reconstruction(pretrain_steps=60), Manifold(steps=60)
         settings = {"energy": energy, "manifold": manifold, "random_state": 0}
         MPDR(max_steps=60, **settings).fit(normal_rows(100, d))
+
+
+# ---- losses that stay finite ---------------------------------------------------------------------
+
+
+def rates(detector):
+    """Names of the learning rates of a detector's parameters, those of its parts too."""
+    names = [name for name in detector.get_params() if name.endswith("learning_rate")]
+    return [name for name in names if "temperature" not in name]
+
+
+TRAINED = [
+    (name, extra)
+    for name, extra in VARIANTS
+    if rates(tiny(name, **extra)) and extra.get("density_network", 0) is not None
+]
+
+
+def fit_at(rate, name, extra):
+    """Fit at a learning rate; return warnings, scores of new normal rows, and the AUROC."""
+    detector = tiny(name, **extra)
+    detector.set_params(**dict.fromkeys(rates(detector) if rate else [], rate))
+    X, rng = normal_rows(200), np.random.RandomState(5)
+    far = X[rng.permutation(200)[:60]] + 3 * X.std(axis=0) * rng.randn(60, 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        detector.fit(X[:100])
+    n_warnings = sum(issubclass(w.category, DivergenceWarning) for w in caught)
+    normal, anomalous = detector.anomaly_score(X[100:]), detector.anomaly_score(far)
+    truth = np.repeat([0, 1], [100, 60])
+    return n_warnings, normal, roc_auc_score(truth, np.append(normal, anomalous))
+
+
+@pytest.mark.parametrize(("name", "extra"), TRAINED, ids=[f"{n}-{e}" for n, e in TRAINED])
+def test_a_learning_rate_that_is_far_too_high_is_said(name, extra):
+    n_ordinary, ordinary, auroc = fit_at(None, name, extra)
+    assert n_ordinary == 0
+    for rate in (1.0, 1e3):
+        n_warnings, scores, found = fit_at(rate, name, extra)
+        assert np.isfinite(scores).all()
+        if n_warnings:
+            continue
+        # The level of a contrastive energy is free, and a rate that is too high may leave one that
+        # knows nothing: no loss tells.
+        size = 100 if name == "EBM" else 10
+        assert np.median(np.abs(scores)) < size * np.median(np.abs(ordinary))
+        assert name == "EBM" or found > auroc - 0.1
+
+
+@pytest.mark.parametrize("name", ["Autoencoder", "VAE", "PixelCNN"])
+def test_after_a_finite_runaway_the_stage_is_as_it_began(name):
+    class Keep(Callback):
+        def on_train_begin(self, net, **kwargs):
+            first.update({n: v.clone() for n, v in net.module_.named_parameters()})
+
+    first = {}
+    detector = tiny(name, learning_rate=1e3, max_steps=20, callbacks=[Keep()])
+    with pytest.warns(DivergenceWarning, match="stage .* diverged"):
+        detector.fit(normal_rows())
+    for n, v in detector.module_.named_parameters():
+        assert torch.equal(v, first[n])
+
+
+def test_a_loss_that_rises_is_a_divergence_and_one_that_is_noisy_is_none():
+    def stage_of(objective, rate, seed=0):
+        module = nn.Linear(3, 3)
+        optimizer = adam(module.parameters(), rate)
+        stage = Stage(name="toy", objective=objective, optimizers={"main": optimizer}, n_steps=60)
+        with seeded(seed):
+            return run_stage(module, stage, torch.randn(50, 3), batch_size=8)
+
+    with pytest.warns(
+        DivergenceWarning, match=r"'toy' diverged: its loss is .* at the end and was"
+    ):
+        stage_of(lambda module, x: {"loss": module(x).square().mean()}, rate=1e3)
+    for seed in range(5):
+        # A step too long that stays about where it was, and draws that hide what is learned.
+        stage_of(lambda m, x: {"loss": m(x).mean() * 0 + draws.randn(1).square().sum()}, 0.5, seed)
+
+
+def test_a_growing_weight_in_the_loss_is_no_divergence():
+    step = 0
+
+    def objective(module, x):
+        nonlocal step
+        step += 1
+        return {"loss": (1 + step) * (module.weight.square().sum() + 1)}
+
+    run(objective)  # the loss of the last epoch is 100 times the first one's

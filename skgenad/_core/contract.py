@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import OutlierMixin
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
@@ -28,7 +28,14 @@ from .calibration import (
     threshold_of,
     warn_if_unresolved,
 )
-from .checks import Interval, Options, StrOptions, fit_context, validate_parameter_constraints
+from .checks import (
+    CheckedParameters,
+    Interval,
+    Options,
+    StrOptions,
+    fit_context,
+    validate_parameter_constraints,
+)
 from .rows import Shape, validate_rows
 
 # The most training rows that a threshold is taken from: the share of rows that it flags is then as
@@ -88,7 +95,7 @@ class JudgesRows(OutlierMixin):
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
 
-class BaseDetector(JudgesRows, BaseEstimator, metaclass=ABCMeta):
+class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
     """Base of detectors, of one model or of several; not to be instantiated.
 
     `fit` is the subclass's own. It validates rows, trains, and sets `calibration_scores_` and the

@@ -207,6 +207,8 @@ class StageNet(NeuralNet):
             use_caching=False,
         )
 
+    first_loss_: Tensor | None
+
     @property
     def _default_callbacks(self) -> list[Any]:
         return []
@@ -293,6 +295,8 @@ class StageNet(NeuralNet):
             if not self.module_.training:  # a user's callback has predicted
                 self._set_training(True)
             step = step_fn(batch)
+            if step["parts"] and self.first_loss_ is None:
+                self.first_loss_ = step["loss"]
             for name, value in step["parts"].items():
                 sums[name] = sums[name] + value if name in sums else value
             n_steps += bool(step["parts"])
@@ -396,6 +400,7 @@ class StageNet(NeuralNet):
         if any(isinstance(callback, PrintLog) for callback in users):
             self.set_params(verbose=1)  # who adds it wants to see it
         self._best: dict[str, float] = {}
+        self.first_loss_ = None
         # The parameters are listed once: walking the modules in each step costs as much as a layer.
         self._named_parameters = list(self.module_.named_parameters())
         self._stepper = Stepper(self._step, self.stage.optimizers.values(), self._is_steady)

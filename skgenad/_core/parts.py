@@ -20,6 +20,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from .checks import CheckedParameters
+
 __all__ = ["Part", "Slot", "WithParts", "copied", "differs_from_default", "refuse_unused"]
 
 
@@ -46,7 +48,7 @@ class Slot:
     without: tuple[str, ...] = ()
 
 
-class WithParts(BaseEstimator):
+class WithParts(CheckedParameters):
     """Base of what has constructor parameters in objects; `_parts` names them and their slots."""
 
     _parts: ClassVar[dict[str, Slot]] = {}
@@ -90,7 +92,10 @@ class WithParts(BaseEstimator):
             )
         if not isinstance(part, Part):
             return part
-        part._validate_params()
+        try:
+            part._validate_params()
+        except ValueError as error:
+            raise type(error)(f"{name}={getattr(self, name)!r}: {error}") from None
         for field in slot.without:
             if getattr(part, field, None) is not None:
                 raise ValueError(

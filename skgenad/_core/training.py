@@ -72,7 +72,8 @@ def run_stage(
         return pd.DataFrame()
     if stage.validate is None:
         held_out = None
-    own: list[Any] = [DivergenceGuard()]
+    guard = DivergenceGuard()
+    own: list[Any] = [guard]
     if held_out is not None:
         own.append(BestEpoch(held_out))
     if stage.schedule is not constant:
@@ -96,6 +97,7 @@ def run_stage(
     )
     try:
         net.run(rows)
+        guard.judge(net, rows)
     finally:
         module.eval()
         # Gradients are dropped, so that later stages and their callbacks do not see them, and what

@@ -28,7 +28,7 @@ from scipy.linalg import LinAlgWarning
 from torch import Tensor, nn
 
 from skgenad._core.anomaly_maps import AnomalyMapMixin
-from skgenad._core.checks import HasMethods, Interval, StrOptions, check_sizes
+from skgenad._core.checks import HasMethods, Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam, adamw
@@ -355,10 +355,9 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         self.callbacks = callbacks
 
     def _make_module(self, n_features: int) -> CANCEModel:
+        part = self.part("features")  # its fields are looked at once they are checked
         self._refuse_unused()
         network = self.part("density_network")
-        check_sizes("density_network", network.hidden_sizes)
-        part = self.part("features")
         is_ours = isinstance(part, AutoencoderFeatures | PCAFeatures)
         features = part.make(self._row_shape(n_features)) if is_ours else ExternalFeatures(part)
         density = partial(

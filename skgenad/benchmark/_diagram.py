@@ -20,7 +20,7 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
     Parameters
     ----------
     comparison : Comparison
-        Scores or ranks of at least two detectors and two data sets.
+        Scores or ranks of at least two detectors and data sets of two sources.
     path : Path
         Where to draw to, without a suffix: a PNG and an SVG file are written.
     title : str, default=""
@@ -42,7 +42,10 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
     matplotlib = require("matplotlib", extra="bench")
     figure_module = require("matplotlib.figure", extra="bench")
     ranks = comparison.ranks["rank"]
-    n_datasets = len(comparison.scores.values)
+    n_datasets, n_sources = len(comparison.scores.values), comparison.scores.n_sources
+    over = f"{n_datasets} data sets"
+    if n_sources < n_datasets:
+        over += f" from {n_sources} sources"
     # The figure is not made by pyplot, which would open a window and keep global state.
     with matplotlib.rc_context({"svg.hashsalt": "skgenad", "font.size": 11}):
         figure = figure_module.Figure(figsize=(10, 1.9 + 0.24 * len(ranks)), layout="constrained")
@@ -61,7 +64,7 @@ def plot_critical_differences(comparison: Comparison, path: Path, *, title: str 
             crossbar_props={"linewidth": 3.5, "color": "#222222", "marker": None},
         )
         caption = (
-            f"Average rank over {n_datasets} data sets, best on the left. A bar joins detectors "
+            f"Average rank over {over}, best on the left. A bar joins detectors "
             f"that do not differ\n(Wilcoxon's test, Holm's correction, {100 * _ALPHA:.0f} %)"
         )
         axes.set_title(f"{title}\n{caption}".strip(), fontsize=11, loc="left", pad=20)

@@ -13,6 +13,7 @@ from sklearn.utils import Bunch
 
 from skgenad.datasets import (
     _adbench,
+    _builtin,
     _oddbench,
     fetch_adbench,
     fetch_oddbench,
@@ -30,6 +31,14 @@ from .protocols import FIXED, PROTOCOLS
 
 Loader = Callable[[], tuple[ArrayLike, ...]]
 AUTO = "auto"
+# What a data set of these suites was made from; in others each has a source of its own.
+_SOURCES = {"builtin": _builtin.source_of, "adbench": _adbench.source_of}
+
+
+def source_of(suite: str, dataset: str) -> str:
+    """Return the source of a data set: sets of one source are no independent cases."""
+    find = _SOURCES.get(suite)
+    return find(dataset) if find else dataset
 
 
 @dataclass(frozen=True)

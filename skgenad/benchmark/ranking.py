@@ -1,13 +1,16 @@
 """From rows to ranks and tests: which detector is better, and how sure that is.
 
-The unit of every comparison is a data set: scores are first averaged over seeds. A detector that
-failed on a data set with any seed is ranked last on it, ties averaged. Where scores are averaged or
-subtracted, the cell that failed counts as chance: an AUROC of one half, an average precision of the
-share of anomalies. Nothing is dropped, so failing never improves a table.
+The unit of every comparison is a source, of which several data sets may be made: ten digits, each
+an anomaly in its turn, are one. Scores and ranks are averaged over seeds, then over the data sets
+of a source; tests and intervals know of sources alone. A detector that failed on a data set with
+any seed is ranked last on it, ties averaged. Where scores are averaged or subtracted, the cell that
+failed counts as chance: an AUROC of one half, an average precision of the share of anomalies.
+Nothing is dropped, so failing never improves a table.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,8 +22,10 @@ from scipy import stats
 
 from skgenad._extras import require
 
+from ._suites import source_of
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 METRICS = ("auroc", "average_precision")
 GROUP = ("suite", "protocol", "contaminate")
@@ -41,6 +46,8 @@ class ScoreTable:
     unread : dict of str to str, default={}
         Data sets left out because they could not be read or split with any seed, so that no
         detector saw them, with their message.
+    sources : dict of str to str, default={}
+        What a data set was made from, where several share it; others are their own source.
 
     Examples
     --------
@@ -55,6 +62,28 @@ class ScoreTable:
     filled: pd.DataFrame
     incomplete: list[str]
     unread: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+
+    def by_source(self, values: pd.DataFrame) -> pd.DataFrame:
+        """Average a table over the data sets of each source.
+
+        Parameters
+        ----------
+        values : DataFrame of shape (n_datasets, n_detectors)
+            Such as `filled` or `ranks`.
+
+        Returns
+        -------
+        means : DataFrame of shape (n_sources, n_detectors)
+            Sources in the order of their first data sets.
+        """
+        sources = [self.sources.get(name, name) for name in values.index]
+        return values.groupby(sources, sort=False).mean()
+
+    @property
+    def n_sources(self) -> int:
+        """Number of sources: the number of independent cases."""
+        return len({self.sources.get(name, name) for name in self.values.index})
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
@@ -73,6 +102,8 @@ class Significance:
         Friedman's test over all detectors; NaN for fewer than three.
     p_values : DataFrame of shape (n_detectors, n_detectors)
         Wilcoxon's signed-rank test of every pair, adjusted by Holm over all pairs.
+    smallest : float
+        The smallest adjusted p-value of a pair that so many sources can give.
 
     Examples
     --------
@@ -84,6 +115,7 @@ class Significance:
     friedman_statistic: float
     friedman_p: float
     p_values: pd.DataFrame
+    smallest: float = 0.0
 
 
 class Comparison:
@@ -95,12 +127,17 @@ class Comparison:
         Rows of `run_benchmark` or `read_rows`, of one suite, protocol and contamination.
     metric : {"auroc", "average_precision"}, default="auroc"
         Score that is ranked and tested.
+    sources : mapping of str to str, default=None
+        What data sets were made from, where several share it. By default what is known of the
+        suites ``"builtin"`` and ``"adbench"``.
 
     Attributes
     ----------
     rows : DataFrame
         As given.
     metric : str
+        As given.
+    sources : mapping of str to str or None
         As given.
 
     Raises
@@ -130,10 +167,17 @@ class Comparison:
     0.1
     """
 
-    def __init__(self, rows: pd.DataFrame, metric: str = "auroc") -> None:
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        metric: str = "auroc",
+        *,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
         _check_rows(rows, metric)
         self.rows = rows
         self.metric = metric
+        self.sources = sources
         self._tables: dict[str, ScoreTable] = {}
 
     @property
@@ -149,26 +193,28 @@ class Comparison:
 
     def _scores_of(self, metric: str) -> ScoreTable:
         if metric not in self._tables:
-            self._tables[metric] = _score_table(self.rows, metric)
+            self._tables[metric] = _score_table(self.rows, metric, self.sources)
         return self._tables[metric]
 
     @cached_property
     def ranks(self) -> pd.DataFrame:
         """One line per detector, the best average rank first.
 
-        ``auroc`` and ``average_precision`` (means over data sets), ``rank`` and ``rank_error``
-        (mean rank and its standard error over data sets), ``wins`` (data sets with the best score,
+        ``auroc`` and ``average_precision`` (means over sources of means over their data sets),
+        ``rank`` and ``rank_error`` (mean rank of the same kind, and its standard error over
+        sources), ``wins`` (data sets with the best score,
         shared wins count for each), ``failures`` (cells that failed or passed the time limit),
         ``fit_seconds`` and ``score_seconds`` (medians over cells) and ``peak_memory_mb`` (maximum).
         """
         table = self.scores
         cells = self.rows[self.rows["dataset"].isin(table.values.index)].groupby("detector")
         best = table.values.max(axis="columns")
+        ranks = table.by_source(table.ranks)
         summary = pd.DataFrame(
-            {name: self._scores_of(name).filled.mean() for name in METRICS}
+            {name: table.by_source(self._scores_of(name).filled).mean() for name in METRICS}
             | {
-                "rank": table.ranks.mean(),
-                "rank_error": table.ranks.std(ddof=1) / np.sqrt(len(table.ranks)),
+                "rank": ranks.mean(),
+                "rank_error": ranks.std(ddof=1) / np.sqrt(len(ranks)),
                 "wins": table.values.eq(best, axis="index").sum(),
                 "failures": cells["status"].agg(lambda status: int((status != "ok").sum())),
                 "fit_seconds": cells["fit_seconds"].median(),
@@ -185,26 +231,29 @@ class Comparison:
         Raises
         ------
         ValueError
-            If there are fewer than two detectors or two data sets.
+            If there are fewer than two detectors, or data sets of two sources.
         """
         table = self.scores
-        n_datasets, n_detectors = table.values.shape
-        if n_detectors < 2 or n_datasets < 2:
+        # Ranks and not scores, because a failure has a rank but no score.
+        ranks = table.by_source(table.ranks)
+        n_sources, n_detectors = ranks.shape
+        if n_detectors < 2 or n_sources < 2:
             raise ValueError(
-                f"a test needs at least 2 detectors on 2 data sets, got {n_detectors} on "
-                f"{n_datasets}"
+                f"a test needs at least 2 detectors on data sets of 2 sources, got {n_detectors} "
+                f"on {n_sources}"
             )
         statistic = p = np.nan
-        if n_detectors >= 3 and (table.ranks.nunique(axis="columns") > 1).any():
-            # Ranks and not scores, because a failure has a rank but no score.
-            statistic, p = stats.friedmanchisquare(*table.ranks.to_numpy().T)
+        if n_detectors >= 3 and (ranks.nunique(axis="columns") > 1).any():
+            statistic, p = stats.friedmanchisquare(*ranks.to_numpy().T)
         posthocs = require("scikit_posthocs", extra="bench")
-        long = table.filled.melt(var_name="detector", value_name="score")
+        long = table.by_source(table.filled).melt(var_name="detector", value_name="score")
         p_values = posthocs.posthoc_wilcoxon(
             long, val_col="score", group_col="detector", zero_method="zsplit", p_adjust="holm"
         )
         names = table.values.columns
-        return Significance(float(statistic), float(p), p_values.loc[names, names])
+        # All differences of one sign: one of 2^n ways, on either side.
+        smallest = min(1.0, math.comb(n_detectors, 2) * 2.0 ** (1 - n_sources))
+        return Significance(float(statistic), float(p), p_values.loc[names, names], smallest)
 
     def differences(
         self,
@@ -214,7 +263,7 @@ class Comparison:
         n_boot: int = 10_000,
         random_state: int = 0,
     ) -> pd.DataFrame:
-        """Compare one detector with others, data set by data set.
+        """Compare one detector with others, source by source.
 
         Parameters
         ----------
@@ -223,38 +272,46 @@ class Comparison:
         others : sequence of str, default=None
             Detectors to compare it with, all others by default.
         n_boot : int, default=10_000
-            Bootstrap samples of the data sets.
+            Bootstrap samples of the sources.
         random_state : int, default=0
             Seed of the bootstrap.
 
         Returns
         -------
         table : DataFrame
-            One line per other detector: ``difference`` (mean over data sets of detector minus
-            other), ``low`` and ``high`` (95 % percentile bootstrap interval over data sets),
-            ``wins``, ``ties``, ``losses``, ``p_value`` (Wilcoxon's signed-rank test, two-sided, not
-            adjusted) and ``p_holm`` (the same, adjusted by Holm over the lines of this table).
+            One line per other detector: ``difference`` (mean over sources of detector minus
+            other), ``low`` and ``high`` (95 % percentile bootstrap interval over sources),
+            ``wins``, ``ties``, ``losses`` (data sets), ``p_value`` (Wilcoxon's signed-rank test
+            over sources, two-sided, not adjusted) and ``p_holm`` (the same, adjusted by Holm over
+            the lines of this table).
 
         Raises
         ------
         ValueError
-            If a detector is not in the rows, or there are fewer than two data sets.
+            If a detector is not in the rows, or data sets are of fewer than two sources.
         """
-        filled = self.scores.filled
+        table = self.scores
+        filled, by_source = table.filled, table.by_source(table.filled)
         if others is None:
             others = [name for name in filled.columns if name != detector]
         for name in (detector, *others):
             if name not in filled.columns:
                 known = ", ".join(filled.columns)
                 raise ValueError(f"no rows of detector {name!r}; there are {known}")
-        if len(filled) < 2:
-            raise ValueError(f"a comparison needs at least 2 data sets, got {len(filled)}")
+        if len(by_source) < 2:
+            raise ValueError(
+                f"a comparison needs data sets of at least 2 sources, got {len(by_source)}"
+            )
         lines = {
-            other: _paired((filled[detector] - filled[other]).to_numpy(), n_boot, random_state)
+            other: _paired(
+                (by_source[detector] - by_source[other]).to_numpy(), n_boot, random_state
+            )
+            | _counts((filled[detector] - filled[other]).to_numpy())
             for other in others
         }
-        table = pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
-        return table.assign(p_holm=holm(table["p_value"]))
+        found = pd.DataFrame.from_dict(lines, orient="index").rename_axis("other")
+        found = found[["difference", "low", "high", "wins", "ties", "losses", "p_value"]]
+        return found.assign(p_holm=holm(found["p_value"]))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -284,7 +341,9 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def _score_table(rows: pd.DataFrame, metric: str) -> ScoreTable:
+def _score_table(
+    rows: pd.DataFrame, metric: str, sources: Mapping[str, str] | None = None
+) -> ScoreTable:
     """Average the scores of checked rows over seeds."""
     rows, unread = _without_unread(rows)
     datasets, detectors = rows["dataset"].unique(), rows["detector"].unique()
@@ -307,8 +366,15 @@ def _score_table(rows: pd.DataFrame, metric: str) -> ScoreTable:
         )
         return means.unstack("detector").loc[kept, detectors]
 
+    if sources is None:
+        suite = rows["suite"].iloc[0]
+        sources = {dataset: source_of(suite, dataset) for dataset in kept}
     return ScoreTable(
-        tabulate(scores), tabulate(scores.fillna(chance)), list(counts.index[~complete]), unread
+        tabulate(scores),
+        tabulate(scores.fillna(chance)),
+        list(counts.index[~complete]),
+        unread,
+        dict(sources),
     )
 
 
@@ -350,10 +416,15 @@ def _paired(difference: np.ndarray, n_boot: int, random_state: int) -> dict[str,
         "difference": difference.mean(),
         "low": low,
         "high": high,
+        "p_value": float(stats.wilcoxon(difference, zero_method="zsplit").pvalue),
+    }
+
+
+def _counts(difference: np.ndarray) -> dict[str, int]:
+    return {
         "wins": int((difference > 0).sum()),
         "ties": int((difference == 0).sum()),
         "losses": int((difference < 0).sum()),
-        "p_value": float(stats.wilcoxon(difference, zero_method="zsplit").pvalue),
     }
 
 

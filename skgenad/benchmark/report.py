@@ -76,7 +76,7 @@ def report(
         Score that is ranked and tested.
     reference : str, default=None
         A detector; adds its mean paired difference to others, with a 95 % bootstrap interval over
-        data sets.
+        data sets, or over their sources where several have one.
     others : sequence of str, default=None
         Detectors to compare `reference` with, all by default.
 
@@ -163,7 +163,9 @@ def _head(rows: pd.DataFrame, metric: str) -> str:
         "# Benchmark of anomaly detectors\n\n"
         f"{len(rows)} cells. Scores are averaged over seeds, then over data sets; ranks are those "
         f"of the {_METRIC_NAMES[metric]} per data set (1 is best), with the standard error over "
-        "data sets. A detector that failed with any seed is ranked last on that data set; the "
+        "data sets. Where several data sets are made from one source, scores and ranks are first "
+        "averaged within it, and it is a source that is one case for errors, intervals and "
+        "tests. A detector that failed with any seed is ranked last on that data set; the "
         "failed cell counts as chance in means and differences. `adbench` resamples sets of fewer "
         "than 1,000 rows before it splits them, so that copies of training rows are tested; "
         "`clean` does not.\n"
@@ -184,7 +186,7 @@ def _section(
         _scope(comparison.rows, scores),
         _rank_lines(comparison.ranks),
     ]
-    if min(scores.values.shape) >= 2:
+    if scores.n_sources >= 2 and scores.values.shape[1] >= 2:
         plot_critical_differences(comparison, folder / f"critical_differences_{name}", title=title)
         tests = comparison.significance
         write_whole(folder / f"p_values_{name}.csv", tests.p_values.to_csv())
@@ -192,14 +194,17 @@ def _section(
         if reference is not None and reference in scores.values.columns:
             parts.append(_reference_lines(comparison, reference, others))
     else:
-        parts.append("Too few detectors or data sets for a test.\n")
+        parts.append("Too few detectors, or sources of data sets, for a test.\n")
     parts += [_per_set_lines(comparison), _failure_lines(comparison.rows)]
     return "\n".join(part for part in parts if part)
 
 
 def _scope(rows: pd.DataFrame, scores: ScoreTable) -> str:
     seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
-    text = f"{rows['detector'].nunique()} detectors, {len(scores.values)} data sets, seeds {seeds}."
+    sets = f"{len(scores.values)} data sets"
+    if scores.n_sources < len(scores.values):
+        sets += f" from {scores.n_sources} source{'s' * (scores.n_sources > 1)}"
+    text = f"{rows['detector'].nunique()} detectors, {sets}, seeds {seeds}."
     if scores.incomplete:
         text += f" Left out, because cells are missing: {', '.join(scores.incomplete)}."
     if scores.unread:
@@ -249,6 +254,11 @@ def _test_lines(tests: Significance, best: str, name: str) -> str:
         + (f", not from {', '.join(same)}" if same else "")
         + f" ([all p-values](p_values_{name}.csv)).\n"
     )
+    if tests.smallest >= 0.05:
+        text += (
+            "These are too few sources for this test: whatever the scores, it could not find a "
+            f"pair that differs (smallest p possible: {_p(tests.smallest)}).\n"
+        )
     return text + f"\n![critical-difference diagram](critical_differences_{name}.png)\n"
 
 
@@ -274,8 +284,8 @@ def _reference_lines(comparison: Comparison, reference: str, others: Sequence[st
             lines,
         )
         + f"\nPaired differences in {_METRIC_NAMES[comparison.metric]}; percentile bootstrap over "
-        "data sets, Wilcoxon's test alone and with Holm's correction over these lines. Bold where "
-        "the interval leaves out zero.\n"
+        "data sets (sources, where these are fewer), Wilcoxon's test alone and with Holm's "
+        "correction over these lines. Bold where the interval leaves out zero.\n"
     )
 
 

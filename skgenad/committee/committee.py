@@ -235,7 +235,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             by_name = not set(parameters) <= set(self._get_param_names())
             if by_name and (self.members is None or isinstance(self.members, str | tuple)):
                 self.members = list(self._named)
-            self._set_params("_named", **parameters)
+            if by_name:
+                self._set_params("_named", **parameters)
+            else:  # what is no list of pairs is refused in `fit`
+                super().set_params(**parameters)
         except BaseException:
             self.members = before
             raise
@@ -269,7 +272,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             return np.ones(n)
         if self.combine not in ("mean", "cauchy"):
             refuse_unused(self, ("weights",), f"combine={self.combine!r} has no weights")
-        weights = np.asarray(self.weights, dtype=np.float64)
+        try:
+            weights = np.asarray(self.weights, dtype=np.float64)
+        except (TypeError, ValueError):
+            weights = np.empty(0)
         if weights.shape != (n,) or not np.isfinite(weights).all() or (weights < 0).any():
             raise ValueError(
                 f"weights={self.weights!r} must hold a number of at least 0 for each of the {n} "

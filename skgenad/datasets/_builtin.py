@@ -55,6 +55,12 @@ def list_builtin() -> list[str]:
     return list(_problems())
 
 
+def source_of(name: str) -> str:
+    """Return what a problem was made from: ``"digits"`` of ``"digits_4"``."""
+    source = name.partition("_")[0]
+    return source if source in ("wine", "iris", "digits") else name
+
+
 def load_builtin(name: str, *, return_X_y: bool = False) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load an anomaly problem made from a data set that scikit-learn ships.
 

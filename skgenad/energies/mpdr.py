@@ -18,6 +18,7 @@ manifold's own reconstruction error.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -39,6 +40,7 @@ from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
+from skgenad._core.searches import refuse
 from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
 from skgenad._tensors.maps import AutoencoderNet, identity_manifold
 from skgenad._tensors.networks import Networks
@@ -700,8 +702,16 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         ValueError
             If the manifold has no uniform distribution: it is the identity or Euclidean.
         TypeError
-            If it is called, as a scorer, on something that is not an MPDR.
+            If it is called, as a scorer, on something that is not an MPDR. Errors stop a search,
+            whatever its ``error_score``.
         """
+        asker = sys._getframe(1)
+        try:
+            return MPDR._on_manifold_score(self, X)
+        except (TypeError, ValueError) as error:
+            return refuse(error, asker)
+
+    def _on_manifold_score(self, X: ArrayLike) -> float:
         if not isinstance(self, MPDR):  # as a scorer this is called with any estimator
             raise TypeError(
                 f"MPDR.on_manifold_score scores an MPDR, got {type(self).__name__}; for a Pipeline "

@@ -25,7 +25,8 @@ def check_both_labels(y: ArrayLike) -> np.ndarray:
     if labels.min() == labels.max():
         raise ValueError(
             f"All {len(labels)} rows have y = {labels[0]}; a ranking is scored on rows of both "
-            "kinds, 1 = anomaly and 0 = normal. Use stratified folds or fewer of them."
+            "kinds, 1 = anomaly and 0 = normal. Use stratified folds or fewer of them, and in a "
+            "halving search more min_resources."
         )
     return labels
 

@@ -1,8 +1,15 @@
-"""Scorers of detectors for searches and cross-validation, where anomalies have the label 1."""
+"""Scorers of detectors for searches and cross-validation, where anomalies have the label 1.
+
+What a scorer cannot score stops a search: scikit-learn takes errors of scorers for scores of NaN,
+among which the first candidate wins. Rows of training that are all normal are ranked against the
+anomalies of their fold's test part.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -11,9 +18,10 @@ from sklearn.base import is_outlier_detector
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from skgenad._core.searches import refuse, search_asking
 from skgenad.pipeline import rows_for_last
 
-from ._labels import check_both_labels
+from ._labels import check_both_labels, check_labels
 
 
 def anomaly_score(estimator: Any, X: ArrayLike) -> np.ndarray:
@@ -62,10 +70,11 @@ def anomaly_score(estimator: Any, X: ArrayLike) -> np.ndarray:
     )
 
 
-def anomaly_roc_auc(estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
+def anomaly_roc_auc(estimator: Any, X: ArrayLike, y: ArrayLike | None = None) -> float:
     """Area under the ROC curve of a detector, for labels with 1 = anomaly.
 
-    To be passed as ``scoring=`` to `GridSearchCV`, `cross_val_score` and the like.
+    To be passed as ``scoring=`` to `GridSearchCV`, `cross_val_score` and the like. What it cannot
+    score stops them, whatever their ``error_score``; see `make_anomaly_scorer`.
 
     Parameters
     ----------
@@ -74,7 +83,7 @@ def anomaly_roc_auc(estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
     X : array-like of shape (n_samples, n_features)
         Rows to score.
     y : array-like of shape (n_samples,)
-        1 for anomalies, 0 for normal rows; both must occur.
+        1 for anomalies, 0 for normal rows; both must occur, but in a search's training part.
 
     Returns
     -------
@@ -101,13 +110,14 @@ def anomaly_roc_auc(estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
     >>> bool(scores.mean() > 0.9)
     True
     """
-    return float(roc_auc_score(check_both_labels(y), anomaly_score(estimator, X)))
+    return _score(roc_auc_score, estimator, X, y, sys._getframe(1))
 
 
-def anomaly_average_precision(estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
+def anomaly_average_precision(estimator: Any, X: ArrayLike, y: ArrayLike | None = None) -> float:
     """Average precision of a detector, for labels with 1 = anomaly.
 
-    To be passed as ``scoring=`` to `GridSearchCV`, `cross_val_score` and the like.
+    To be passed as ``scoring=`` to `GridSearchCV`, `cross_val_score` and the like. What it cannot
+    score stops them, whatever their ``error_score``; see `make_anomaly_scorer`.
 
     Parameters
     ----------
@@ -116,7 +126,7 @@ def anomaly_average_precision(estimator: Any, X: ArrayLike, y: ArrayLike) -> flo
     X : array-like of shape (n_samples, n_features)
         Rows to score.
     y : array-like of shape (n_samples,)
-        1 for anomalies, 0 for normal rows; both must occur.
+        1 for anomalies, 0 for normal rows; both must occur, but in a search's training part.
 
     Returns
     -------
@@ -141,7 +151,7 @@ def anomaly_average_precision(estimator: Any, X: ArrayLike, y: ArrayLike) -> flo
     >>> anomaly_average_precision(detector, X, y) > 0.5
     True
     """
-    return float(average_precision_score(check_both_labels(y), anomaly_score(estimator, X)))
+    return _score(average_precision_score, estimator, X, y, sys._getframe(1))
 
 
 def make_anomaly_scorer(
@@ -177,6 +187,18 @@ def make_anomaly_scorer(
     --------
     anomaly_roc_auc, anomaly_average_precision : Ready-made scorers.
 
+    Notes
+    -----
+    scikit-learn's searches, curves and cross-validations take an error of a scorer for a score of
+    NaN and go on; where every candidate fails, the first one wins. The scorers of this package stop
+    them: on rows of one kind, labels that are not 0 and 1, an estimator that is no detector, an
+    argument that the metric refuses. Only where a detector gives scores that are not finite it
+    loses, as one does that cannot be fitted.
+
+    In a training part of normal rows alone, as `NormalOnlyCV` makes them, nothing can be ranked. So
+    training scores of searches and curves rank its rows against the anomalies of the same fold's
+    test part: what the test score says of new normal rows, they say of those trained on.
+
     Examples
     --------
     >>> from sklearn.ensemble import IsolationForest
@@ -208,9 +230,11 @@ class _AnomalyScorer:
         self.greater_is_better = greater_is_better
         self.kwargs = kwargs
 
-    def __call__(self, estimator: Any, X: ArrayLike, y: ArrayLike) -> float:
-        labels = check_both_labels(y)
-        value = float(self.metric(labels, anomaly_score(estimator, X), **self.kwargs))
+    def __call__(self, estimator: Any, X: ArrayLike, y: ArrayLike | None = None) -> float:
+        return _score(self._signed, estimator, X, y, sys._getframe(1))
+
+    def _signed(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        value = float(self.metric(labels, scores, **self.kwargs))
         return value if self.greater_is_better else -value
 
     def __repr__(self) -> str:
@@ -254,7 +278,8 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     Raises
     ------
     TypeError
-        If the estimator, or the pipeline's last step, has no ``on_manifold_score``.
+        If the estimator, or the pipeline's last step, has no ``on_manifold_score``. Errors stop a
+        search, whatever its ``error_score``.
 
     Examples
     --------
@@ -264,8 +289,16 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
     >>> grid = {"visible_chain__noise": [0.1, 0.3]}
     >>> search = GridSearchCV(MPDR(random_state=0), grid, scoring=on_manifold_scorer)
     """
+    asker = sys._getframe(1)
+    try:
+        return _on_manifold_score(estimator, X)
+    except (TypeError, ValueError) as error:
+        return refuse(error, asker)
+
+
+def _on_manifold_score(estimator: Any, X: ArrayLike) -> float:
     if isinstance(estimator, Pipeline):
-        return on_manifold_scorer(estimator.steps[-1][1], rows_for_last(estimator, X))
+        return _on_manifold_score(estimator.steps[-1][1], rows_for_last(estimator, X))
     if not hasattr(estimator, "on_manifold_score"):
         raise TypeError(
             f"{type(estimator).__name__} has no on_manifold_score: the label-free score needs a "
@@ -273,6 +306,48 @@ def on_manifold_scorer(estimator: Any, X: ArrayLike, y: ArrayLike | None = None)
             "Pipeline. With labels, anomaly_roc_auc scores any detector."
         )
     return float(estimator.on_manifold_score(X))
+
+
+class _NotFinite(ValueError):
+    """Scores that are no numbers: the fault of one candidate, where other errors are of all."""
+
+
+def _score(
+    metric: Callable[..., float],
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike | None,
+    asker: FrameType,
+) -> Any:
+    """Return a metric of a detector's scores; `asker` is the frame that has called the scorer."""
+    try:
+        if y is None:
+            raise ValueError("This scorer needs y: 1 for anomalies, 0 for normal rows.")
+        labels, scores = _with_anomalies(estimator, X, check_labels(y), asker)
+        labels = check_both_labels(labels)
+        if not np.isfinite(scores).all():
+            raise _NotFinite(f"{type(estimator).__name__} gives scores that are NaN or infinity.")
+        value = float(metric(labels, scores))
+        if np.isnan(value):
+            raise ValueError(f"The metric is NaN for {len(labels)} rows with finite scores.")
+        return value
+    except _NotFinite:
+        raise
+    except (TypeError, ValueError) as error:
+        return refuse(error, asker)
+
+
+def _with_anomalies(
+    estimator: Any, X: ArrayLike, labels: np.ndarray, asker: FrameType
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and scores; where training rows are all normal, of the test part too."""
+    scores = anomaly_score(estimator, X)
+    search = search_asking(asker)
+    if labels.any() or search is None or search.training_rows is not X:
+        return labels, scores
+    test_labels = check_labels(search.test_labels)
+    of_test = anomaly_score(estimator, search.test_rows)[test_labels == 1]
+    return np.append(labels, np.ones_like(of_test, dtype=np.int64)), np.append(scores, of_test)
 
 
 def _is_detector(estimator: Any) -> bool:

@@ -19,7 +19,8 @@ class NormalOnlyCV:
 
     It splits as the cross-validator it wraps and then drops the rows with ``y = 1`` from each
     training part; the test parts keep them. So a detector trains on normal rows alone and is scored
-    on both kinds.
+    on both kinds. Training scores, of the scorers of this package, rank the training rows against
+    the anomalies of the test part.
 
     Parameters
     ----------
