@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from skgenad._tensors.chunks import joined
 from skgenad._tensors.device import on_device
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
@@ -23,7 +24,8 @@ from .contract import BaseDetector
 from .loop import Stage
 from .state import kept_parameters
 from .streams import FEWEST_ROWS, Batch, Reservoir, Stream, together
-from .units import StandardUnits
+from .training_rows import MOST_NUMBERS, in_standard_units, large
+from .units import StandardUnits, pieces_of
 
 # Steps of a later call in those of a fit, for each share that its rows have in all rows so far.
 _WORTH = 0.5
@@ -147,14 +149,17 @@ class ContinuingMixin(BaseDetector):
         n_held_out = math.floor(share * (so_far + len(X))) - math.floor(share * so_far)
         order = np.random.RandomState(derived_seed(self.seed_, self._n_fits)).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        return X[train], None if labels is None else labels[train], X[held_out]
+        return self._rows_at(X, train), None if labels is None else labels[train], X[held_out]
 
     def _without_sentinels(self, X: NDArray, stream: Stream) -> NDArray:
         """Rows (n, d) to train on, in the light of those that were kept, which hold none."""
-        return self._rows_and_units(self._with_kept(X, stream))[0][: len(X)]
+        rows, _ = self._rows_and_units(self._with_kept(X, stream))
+        return rows if len(rows) == len(X) else rows[: len(X)]
 
     @staticmethod
     def _with_kept(X: NDArray, stream: Stream) -> NDArray:
+        if X.size > MOST_NUMBERS:  # those kept are few beside so many
+            return X
         return np.concatenate([X, *(part.rows for part in stream.learnt())])
 
     @property
@@ -178,8 +183,8 @@ class ContinuingMixin(BaseDetector):
         moved = self.units_ is not before
         anew = self._begins_anew(module, X, stream, moved)
         kept = stream.learnt() if anew or self.trained_by_gradients else []
-        tables = [self.units_.to_standard(part) for part in (X, *(part.rows for part in kept))]
-        rows = torch.from_numpy(np.concatenate(tables)).to(self.device_)
+        tables = (large(X), *(part.rows for part in kept))
+        rows = joined([in_standard_units(part, self.units_, self.device_) for part in tables])
         if labels is not None:
             labels = np.concatenate([labels, *(np.asarray(part.labels) for part in kept)])
         codes = self._to_device(labels)
@@ -231,7 +236,9 @@ class ContinuingMixin(BaseDetector):
         if not (self._units_follow and stream.is_complete):
             return now
         constant = now.scale == 0
-        begins = constant.any() and bool(now.to_standard(X)[:, constant].any())
+        begins = constant.any() and any(
+            now.to_standard(piece)[:, constant].any() for piece in pieces_of(X)
+        )
         if not begins and stream.n_rows + n < 2 * stream.n_of_units:
             return now
         return self._rows_and_units(self._with_kept(X, stream))[1].kept_where_lost(now)
@@ -247,8 +254,8 @@ class ContinuingMixin(BaseDetector):
             return True
         if self.standardize == "frozen" or not stream.is_complete:
             return False
-        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-        return module.outgrown_by(rows)
+        pieces = (in_standard_units(x, self.units_, self.device_) for x in pieces_of(X))
+        return any(module.outgrown_by(piece) for piece in pieces)
 
     @property
     def _room(self) -> int:

@@ -218,7 +218,11 @@ class BaseDetector(JudgesRows, BaseEstimator, metaclass=ABCMeta):
                 warn_if_unresolved(0, self.contamination, stacklevel=5)
             return X, labels, X[:0]
         train = np.setdiff1d(np.arange(len(X)), held_out, assume_unique=True)
-        return X[train], None if labels is None else labels[train], X[held_out]
+        return self._rows_at(X, train), None if labels is None else labels[train], X[held_out]
+
+    def _rows_at(self, X: NDArray, places: NDArray) -> Any:
+        """Rows of a table at some places."""
+        return X[places]
 
     def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any) -> NDArray:
         """Fit, and label the training rows themselves as normal (+1) or anomaly (-1).
@@ -262,7 +266,7 @@ class BaseDetector(JudgesRows, BaseEstimator, metaclass=ABCMeta):
         if len(X) <= most:
             return X
         order = np.random.RandomState(self.seed_).permutation(len(X))
-        return X[np.sort(order[:most])]
+        return self._rows_at(X, np.sort(order[:most]))
 
     def _set_threshold(
         self,

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import joined, rows_at
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
@@ -35,7 +36,7 @@ from .saving import ModuleSavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
-from .training_rows import rows_and_units
+from .training_rows import in_standard_units, large, rows_and_units
 from .units import PixelUnits, StandardUnits
 from .users_callbacks import WithCallbacks, check_callbacks
 
@@ -238,7 +239,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
         train, units = self._rows_and_units(X)
         self.units_ = units if start is None else start.units_
-        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
+        rows = in_standard_units(train, self.units_, self.device_)
+        if not is_known(type(self)):  # whose model may want all rows at once
+            rows = rows[:]
         with seeded(self.seed_, self.device_):
             codes = self._to_device(labels)
             module = self._prepared_module(rows, codes, start)
@@ -270,10 +273,13 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 module.start_from(start.module_)
         return module
 
-    def _rows_and_units(self, rows: NDArray) -> tuple[NDArray, StandardUnits]:
+    def _rows_at(self, X: NDArray, places: NDArray) -> Any:
+        return large(X, places)
+
+    def _rows_and_units(self, rows: Any) -> tuple[Any, StandardUnits]:
         """Rows (n, d) to train on, and their units."""
         names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
-        return rows_and_units(rows, self.standardize, names, pixels=pixels)
+        return rows_and_units(large(rows), self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""
@@ -320,15 +326,13 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         train, held_out = split if len(split[1]) else (slice(None), None)
         check_callbacks(self.callbacks, stages, held_out is not None, type(self))
         for stage in stages:
-            inputs, validation = (
-                None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
-                for part in (train, held_out)
-            )
-            assert inputs is not None
+            inputs = inputs_of(module, stage, rows_at(rows, train), _at(labels, train))
+            validation = None
+            if held_out is not None:
+                validation = inputs_of(module, stage, rows[held_out], _at(labels, held_out))
             first = stage.before if anew else stage.resume
             if first is not None and finish:
-                both = inputs if validation is None else torch.cat([inputs, validation])
-                first(module, both)
+                first(module, inputs if validation is None else joined([inputs, validation]))
             tables.append(
                 run_stage(
                     module,
@@ -344,7 +348,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         module.eval()
         if finish:
             module.finish(rows, labels)
-            self._calibrate(module, rows[train], None if held_out is None else rows[held_out])
+            seen = rows_at(rows, train)
+            self._calibrate(module, seen, None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,15 +50,15 @@ class ColumnMoments(NamedTuple):
     high: NDArray
 
     @classmethod
-    def of(cls, X: NDArray) -> Self:
+    def of(cls, X: Any) -> Self:
         """Moments of rows (n, d), which are read in pieces."""
-        ends = [(piece.min(axis=0), piece.max(axis=0)) for piece in _pieces(X)]
+        ends = [(piece.min(axis=0), piece.max(axis=0)) for piece in pieces_of(X)]
         low = np.min([end[0] for end in ends], axis=0).astype(np.float64)
         high = np.max([end[1] for end in ends], axis=0).astype(np.float64)
         unit = np.ldexp(1.0, np.frexp(np.maximum(np.abs(low), np.abs(high)))[1] - 1)
-        mean = sum(_scaled(piece, unit).sum(axis=0) for piece in _pieces(X)) / len(X)
+        mean = sum(_scaled(piece, unit).sum(axis=0) for piece in pieces_of(X)) / len(X)
         squares = 0.0
-        for piece in _pieces(X):
+        for piece in pieces_of(X):
             off = _scaled(piece, unit)
             off -= mean
             off *= off
@@ -66,7 +66,8 @@ class ColumnMoments(NamedTuple):
         return cls(unit, mean, np.sqrt(squares / len(X)), low / unit, high / unit)
 
 
-def _pieces(X: NDArray) -> Iterator[NDArray]:
+def pieces_of(X: Any) -> Iterator[NDArray]:
+    """Split rows (n, d), in their order, into pieces that are not large."""
     size = max(1, _MOST_NUMBERS // X.shape[1])
     return (X[start : start + size] for start in range(0, len(X), size))
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunks_of, mapped
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import mean_squared_error
 from skgenad._tensors.moments import TiedMoments
@@ -59,7 +59,7 @@ def squared_covariance(code: Tensor) -> Tensor:
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / (d * (d - 1))
 
 
-def moments_of(rows: Tensor) -> TiedMoments:
+def moments_of(rows: Rows) -> TiedMoments:
     """Count, mean and scatter of rows (n, d), chunk by chunk and in float64."""
     total: TiedMoments | None = None
     for chunk in chunks_of(rows):
@@ -172,9 +172,9 @@ class TwoStageAutoencoder(nn.Module):
 
     # ---- second stage: the decoder alone --------------------------------------------------
 
-    def with_codes(self, rows: Tensor) -> Tensor:
+    def with_codes(self, rows: Rows) -> Rows:
         """Latent vectors of rows and the rows, (n, d_z + d_x): a frozen encoder is asked once."""
-        return torch.cat([torch.cat([self.encode(x), x], dim=1) for x in chunks_of(rows)])
+        return mapped(rows, lambda x: torch.cat([self.encode(x), x], dim=1))
 
     def decoder_loss(self, codes_and_rows: Tensor) -> Tensor:
         """Mean squared error () of rows from what :meth:`with_codes` made of them."""

@@ -64,7 +64,7 @@ class ExternalFeatures(nn.Module):
         self.units, self.names = units, names
         if hasattr(self.features, "fit"):
             seed_unseeded(self.features, seed)
-            X = self._named(units.from_standard(rows.cpu().numpy()))
+            X = self._named(units.from_standard(rows[:].cpu().numpy()))
             # As in pipelines y is passed where `fit` takes it, since some objects require it.
             self.features.fit(*((X, None) if _takes_two(self.features.fit) else (X,)))
         code, _ = self(rows[:1])

@@ -19,6 +19,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import extremes
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -224,11 +225,12 @@ class GaussianMixturesModel(PreciseModule, Model):
         n, is_first = len(rows), self.mixtures[0].n_present == 0
         if is_first:
             self.levels.copy_(rows[0])
-            self.varies.copy_((rows != rows[0]).any(dim=0))
+            low, high = extremes(rows)
+            self.varies.copy_(high > low)
         if n > self.max_rows:
             rows = rows[draws.randperm(n)[: self.max_rows].to(rows.device)]
         # What was constant in the first rows stays a column of its own.
-        z = self._known(rows).cpu().double()
+        z = self._known(rows[:]).cpu().double()
         if is_first:
             self._learn(z, n)
             return

@@ -47,7 +47,7 @@ class Anchors(DerivingModule):
             rows = torch.cat([self.rows[old], rows[new - len(self.rows)]])
             keys = keys[kept]
         else:
-            rows = torch.cat([self.rows, rows])
+            rows = torch.cat([self.rows, rows[:]])
         self.rows, self.keys = rows, keys
         self.forget()
 
