@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import joined, rows_at
+from skgenad._tensors.chunks import Rows, joined, rows_at
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
@@ -29,6 +29,7 @@ from .checks import Interval, StrOptions, fit_context
 from .continuing import ContinuingMixin, to_continue
 from .contract import BaseDetector
 from .departures import with_departures
+from .large_tables import Table
 from .loop import Objective, Stage
 from .parts import WithParts
 from .rows import Shape, image_shape_of, row_shape
@@ -36,7 +37,7 @@ from .saving import ModuleSavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
-from .training_rows import in_standard_units, large, rows_and_units
+from .training_rows import in_standard_units, rows_and_units
 from .units import PixelUnits, StandardUnits
 from .users_callbacks import WithCallbacks, check_callbacks
 
@@ -79,6 +80,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     validation_fraction: float = 0.0
     # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
+    _reads_lazily: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
@@ -100,7 +102,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     def _stages(self, module: Any) -> list[Stage]:
         """List the stages of training, with fresh optimisers over the module's parameters."""
 
-    def _prepare(self, module: Any, rows: Tensor, labels: Tensor | None) -> None:
+    def _prepare(self, module: Any, rows: Rows, labels: Tensor | None) -> None:
         """Give the module the training rows before training; see :meth:`Model.prepare`.
 
         `labels` (n,) are places in `classes_`, or None without ``use_labels=True``. A detector
@@ -108,7 +110,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         """
         module.prepare(rows, labels)
 
-    def _calibrate(self, module: Any, train: Tensor, held_out: Tensor | None) -> None:
+    def _calibrate(self, module: Any, train: Rows, held_out: Tensor | None) -> None:
         """Let the module take the units of its scores after training; see `Model.calibrate`."""
         module.calibrate(train, held_out)
 
@@ -223,9 +225,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
     def _fit_from_start(
         self,
-        X: NDArray,
+        X: Table,
         labels: NDArray | None,
-        held_out: NDArray | None,
+        held_out: Table | None,
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
     ) -> None:
@@ -240,7 +242,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         train, units = self._rows_and_units(X)
         self.units_ = units if start is None else start.units_
         rows = in_standard_units(train, self.units_, self.device_)
-        if not is_known(type(self)):  # whose model may want all rows at once
+        if self.callbacks or not is_known(type(self)):  # others' code may want all rows at once
             rows = rows[:]
         with seeded(self.seed_, self.device_):
             codes = self._to_device(labels)
@@ -262,7 +264,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self._begin_stream(Batch(train, labels, learnt, validation, kept))
 
     def _prepared_module(
-        self, rows: Tensor, labels: Tensor | None, start: BaseGenerativeDetector | None = None
+        self, rows: Rows, labels: Tensor | None, start: BaseGenerativeDetector | None = None
     ) -> Model:
         """Make a module, with what depends on the rows or with what that of `start` holds."""
         with own_draws():
@@ -273,13 +275,10 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 module.start_from(start.module_)
         return module
 
-    def _rows_at(self, X: NDArray, places: NDArray) -> Any:
-        return large(X, places)
-
-    def _rows_and_units(self, rows: Any) -> tuple[Any, StandardUnits]:
+    def _rows_and_units(self, rows: Table) -> tuple[Table, StandardUnits]:
         """Rows (n, d) to train on, and their units."""
         names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
-        return rows_and_units(large(rows), self.standardize, names, pixels=pixels)
+        return rows_and_units(rows, self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:
         """Kind of units that columns have."""
@@ -294,7 +293,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self,
         module: Model,
         stages: list[Stage],
-        rows: Tensor,
+        rows: Rows,
         labels: Tensor | None,
         split: Sequence[Tensor],
         *,
@@ -316,7 +315,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self,
         module: Model,
         stages: list[Stage],
-        rows: Tensor,
+        rows: Rows,
         labels: Tensor | None,
         split: Sequence[Tensor],
         anew: bool,
@@ -327,7 +326,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         check_callbacks(self.callbacks, stages, held_out is not None, type(self))
         for stage in stages:
             inputs = inputs_of(module, stage, rows_at(rows, train), _at(labels, train))
-            validation = None
+            validation: Any = None
             if held_out is not None:
                 validation = inputs_of(module, stage, rows[held_out], _at(labels, held_out))
             first = stage.before if anew else stage.resume
@@ -382,7 +381,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             return part.energy
         return with_departures(part.energy, self.units_.scale)
 
-    def _score(self, X: NDArray) -> NDArray:
+    def _score(self, X: Table) -> NDArray:
         return -self._by_chunks(X, self._energy_of(self.module_))
 
     @property
@@ -395,7 +394,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     @own_settings()
     def _by_chunks(
         self,
-        X: NDArray,
+        X: Table,
         function: Callable[[Tensor], Tensor],
         finish: Callable[[NDArray], NDArray] = np.asarray,
         begin: Callable[[NDArray], NDArray] | None = None,

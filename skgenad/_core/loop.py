@@ -32,6 +32,7 @@ from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import derived_seed, generator_on, seeded
 
 from .cuda_graphs import Stepper
+from .large_tables import OF_PIECE
 from .schedules import Schedule, cosine
 from .users_callbacks import may_draw, missing_column
 
@@ -99,8 +100,8 @@ class Stage:
     schedule: Schedule = cosine
     clip_norm: float | None = None
     energy_limit: float = float("inf")
-    before: Callable[[Any, Tensor], None] | None = None
-    resume: Callable[[Any, Tensor], None] | None = None
+    before: Callable[[Any, Rows], None] | None = None
+    resume: Callable[[Any, Rows], None] | None = None
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False
@@ -128,6 +129,8 @@ class RowBatches:
     def __init__(self, rows: Rows, batch_size: int, n_steps: int) -> None:
         self.rows, self.batch_size, self.left = rows, batch_size, n_steps
         self._order = torch.empty(0, dtype=torch.long, device=rows.device)
+        # The first rows in this order, where rows are read: of a file many at once are read faster.
+        self._ahead = torch.empty(0)
 
     def __iter__(self) -> Iterator[Tensor]:
         for _ in range(min(STEPS_PER_EPOCH, self.left)):
@@ -139,10 +142,17 @@ class RowBatches:
             passes = -(-self.batch_size // len(self.rows))
             order = [draws.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
             self._order = torch.cat([self._order, *order])
+        if isinstance(self.rows, LazyRows) and len(self._ahead) < self.batch_size:
+            most = OF_PIECE // self.rows.shape[1] // self.batch_size
+            n = self.batch_size * max(1, min(STEPS_PER_EPOCH, self.left + 1, most))
+            self._ahead = self.rows[self._order[:n]]
         index, self._order = self._order.split(
             [self.batch_size, len(self._order) - self.batch_size]
         )
-        return self.rows.index_select(0, index)
+        if isinstance(self.rows, Tensor):
+            return self.rows.index_select(0, index)
+        batch, self._ahead = self._ahead[: self.batch_size], self._ahead[self.batch_size :]
+        return batch
 
 
 class StageNet(NeuralNet):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .large_tables import SameTable, SomeRows, Table
 from .units import ColumnMoments
 
 # Sentinels of a column are at most this share of its rows, or a single one.
@@ -72,7 +73,7 @@ class Sentinels(NamedTuple):
     factor: NDArray
 
     @classmethod
-    def of(cls, X: Any, moments: ColumnMoments) -> Self:
+    def of(cls, X: Table, moments: ColumnMoments) -> Self:
         """Sentinels of rows (n, d) with these moments."""
         suspects = _suspects(len(X), moments)
         found = {j: rest for j in suspects if (rest := _rest(X[:, j])) is not None}
@@ -91,14 +92,14 @@ class Sentinels(NamedTuple):
         bounds = {j: pair for j, pair, is_moved in every if is_moved}
         if not bounds:
             return X
-        if not isinstance(X, np.ndarray):
+        if isinstance(X, SomeRows):
             return X.clipped(bounds)
         X = X.copy()
         for j, (low, high) in bounds.items():
             X[:, j] = np.clip(X[:, j], low, high)
         return X
 
-    def warn(self, X: Any, names: Sequence[str] | None) -> None:
+    def warn(self, X: Table, names: Sequence[str] | None) -> None:
         """Say which values of the training rows (n, d) are taken for sentinels."""
         called = [f"{j}" if names is None else f"{names[j]!r}" for j in self.columns]
         parts = [
@@ -132,8 +133,8 @@ def _listed(column: NDArray, low: float, high: float) -> str:
 
 
 def without_sentinels(
-    X: Any, names: Sequence[str] | None = None
-) -> tuple[Any, ColumnMoments]:
+    X: SameTable, names: Sequence[str] | None = None
+) -> tuple[SameTable, ColumnMoments]:
     """Training rows (n, d) with sentinels at the edge of the others, and their moments.
 
     `names` are those of the columns, for the warning.

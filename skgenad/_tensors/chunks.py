@@ -1,7 +1,8 @@
-"""Rows in chunks, for passes in which all at once would not fit into memory; rows read on demand."""
+"""Rows in chunks, for passes in which all at once would not fit into memory, or read so."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 # The most rows, and the most numbers in them, of a pass without gradients: a row of an image has
 # many numbers, and the maps made of it have more.
 _MOST_ROWS, _MOST_NUMBERS = 4096, 2**20
+# Of rows that are read, what is made of them is kept if it has no more numbers than this.
+MOST_MADE = 2**22
 
 
 class LazyRows:
@@ -23,18 +26,17 @@ class LazyRows:
     ----------
     read : callable
         Maps places (m,) to rows (m, d).
-    n_rows : int
-        Number of rows.
+    shape : (int, int)
+        Numbers of rows and of columns.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, read: Callable[[Tensor], Tensor], n_rows: int) -> None:
-        self._read, self._n_rows = read, n_rows
-        self.shape = (n_rows, *read(torch.zeros(1, dtype=torch.long)).shape[1:])
+    def __init__(self, read: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> None:
+        self._read, self.shape = read, tuple(shape)
 
     def __len__(self) -> int:
-        return self._n_rows
+        return self.shape[0]
 
     def __getitem__(self, key: Any) -> Tensor:
         if isinstance(key, Tensor):
@@ -53,11 +55,18 @@ class LazyRows:
 
     def at(self, places: Tensor) -> LazyRows:
         """Rows at places (m,), read when they are asked for, too."""
-        return LazyRows(lambda index: self._read(places[index]), len(places))
+        return LazyRows(lambda index: self._read(places[index]), (len(places), self.shape[1]))
 
-    def mapped(self, function: Callable[[Tensor], Tensor]) -> LazyRows:
-        """Rows as a function makes them of these, row by row."""
-        return LazyRows(torch.no_grad()(lambda index: function(self._read(index))), len(self))
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Rows:
+        """Rows (n, d') as a function makes them of these, row by row; lazy if they are many."""
+
+        def read(index: Tensor) -> Tensor:
+            return function(self._read(index))
+
+        made = LazyRows(read, (len(self), read(torch.arange(1)).shape[1]))
+        if math.prod(made.shape) > MOST_MADE:
+            return made
+        return torch.cat(list(chunks_of(made)))
 
     def beside(self, columns: Tensor) -> LazyRows:
         """Rows with one more column of values (n,)."""
@@ -66,7 +75,7 @@ class LazyRows:
             rows = self._read(index)
             return torch.column_stack([rows, columns[index].to(rows)])
 
-        return LazyRows(read, len(self))
+        return LazyRows(read, (len(self), self.shape[1] + 1))
 
 
 Rows = Tensor | LazyRows
@@ -91,26 +100,21 @@ def rows_at(rows: Rows, places: Tensor | slice) -> Rows:
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """Rows of all parts, one after another; lazy if a part is."""
-    if all(isinstance(part, Tensor) for part in parts):
-        return torch.cat(list(parts))  # type: ignore[arg-type]
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if len(tensors) == len(parts):
+        return torch.cat(tensors)
     starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
 
     def read(index: Tensor) -> Tensor:
-        rows = torch.empty(len(index), *parts[0].shape[1:])
+        like = parts[0][:1]
+        rows = like.new_empty(len(index), like.shape[1])
         for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
             here = (index >= start) & (index < end)
             if here.any():
                 rows[here] = part.index_select(0, index[here] - start)
         return rows
 
-    return LazyRows(read, int(starts[-1]))
-
-
-def mapped(rows: Rows, function: Callable[[Tensor], Tensor]) -> Rows:
-    """Rows as a function makes them of others, row by row; lazy if these are."""
-    if isinstance(rows, LazyRows):
-        return rows.mapped(function)
-    return torch.cat([function(chunk) for chunk in chunks_of(rows)])
+    return LazyRows(read, (int(starts[-1]), parts[0].shape[1]))
 
 
 def extremes(rows: Rows) -> tuple[Tensor, Tensor]:
@@ -127,4 +131,4 @@ def mean_square(rows: Rows) -> Tensor:
     if isinstance(rows, Tensor):
         return rows.square().mean()
     total = sum(chunk.double().square().sum() for chunk in chunks_of(rows))
-    return (total / (len(rows) * rows.shape[1])).float()  # type: ignore[union-attr]
+    return (total / (len(rows) * rows.shape[1])).float()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skgenad._tensors.chunks import Rows, chunks_of, mapped
+from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import mean_squared_error
 from skgenad._tensors.moments import TiedMoments
@@ -172,9 +172,9 @@ class TwoStageAutoencoder(nn.Module):
 
     # ---- second stage: the decoder alone --------------------------------------------------
 
-    def with_codes(self, rows: Rows) -> Rows:
+    def with_codes(self, rows: Tensor) -> Tensor:
         """Latent vectors of rows and the rows, (n, d_z + d_x): a frozen encoder is asked once."""
-        return mapped(rows, lambda x: torch.cat([self.encode(x), x], dim=1))
+        return torch.cat([torch.cat([self.encode(x), x], dim=1) for x in chunks_of(rows)])
 
     def decoder_loss(self, codes_and_rows: Tensor) -> Tensor:
         """Mean squared error () of rows from what :meth:`with_codes` made of them."""
@@ -200,7 +200,7 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("components", torch.eye(n_features, dtype=torch.float64)[:latent_dim])
 
-    def fit(self, rows: Tensor) -> None:
+    def fit(self, rows: Rows) -> None:
         """Find the components of rows (n, d_x); those beyond the rows' rank are 0."""
         moments = moments_of(rows)
         # The CPU computes them, so that they are the same whatever device the rows are on.

@@ -34,7 +34,7 @@ from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import precise, shortened
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
 from skgenad._tensors.maps import AutoencoderNet
@@ -173,7 +173,7 @@ class DAGMMModel(PreciselyScored, Model):
         }
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Keep the mixture of `rows` (n, d_x), computed by chunks, as the one of :meth:`energy`."""
         parts = (self.mixture(self(chunk)[0]) for chunk in chunks_of(rows))
         mixture = reduce(Mixture.merge, parts)

@@ -35,7 +35,7 @@ from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import extremes
+from skgenad._tensors.chunks import Rows, extremes
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
@@ -118,14 +118,14 @@ class VAEModel(Model):
     # ---- the model ------------------------------------------------------------------------
 
     @torch.no_grad()
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Find the columns of the training rows (n, d) that do not vary."""
         low, high = extremes(rows)
         self.varies.copy_(high > low)
         self.constants.copy_(rows[0])
 
     @torch.no_grad()
-    def resume(self, rows: Tensor) -> None:
+    def resume(self, rows: Rows) -> None:
         """Find the columns of rows (n, d), those so far and new ones, that begin to vary."""
         low, high = extremes(rows)
         self.varies.logical_or_(high > low)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import extremes, mean_square
+from skgenad._tensors.chunks import Rows, extremes, mean_square
 from skgenad._tensors.distances import Distance
 from skgenad._tensors.model import Model, autoencoders_in
 
@@ -146,7 +146,7 @@ class NegativesModule(Model):
         """Autoencoders of the energy; manifolds reconstruct no rows."""
         return autoencoders_in(self.base)
 
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Take the range and the mean square of the training rows (n, d)."""
         low, high = (torch.zeros(()), torch.ones(())) if self.pixels else extremes(rows)
         self.low.copy_(low)
@@ -159,7 +159,7 @@ class NegativesModule(Model):
             for bound in (self.low, self.high):
                 bound.copy_(bound * factor.to(bound) + shift.to(bound))
 
-    def resume(self, rows: Tensor) -> None:
+    def resume(self, rows: Rows) -> None:
         """Widen the range of training rows to that of further ones (n, d)."""
         if not self.pixels:
             low, high = extremes(rows)

@@ -120,7 +120,7 @@ class ColumnDensity(FlowDensity):
         self.register_buffer("constants", torch.zeros(n_features))
 
     @torch.no_grad()
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Find the columns that vary in training rows (n, d), and make the flow of them."""
         self.constants.copy_(rows[0])
         low, high = extremes(rows)
@@ -229,7 +229,7 @@ class PixelDensity(FlowDensity):
         u = draws.rand_like(x) if self.training else 0.5
         return ((self.n_levels - 1) * x + u) / self.n_levels - 0.5
 
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Set what depends on data from training rows (n, d)."""
         self.flow.initialize(self.dequantized(_some(rows)))
 
