@@ -32,7 +32,7 @@ from .departures import with_departures
 from .large_tables import Table
 from .loop import Objective, Stage
 from .parts import WithParts
-from .rows import Shape, image_shape_of, row_shape
+from .rows import Shape, check_same_columns, image_shape_of, row_shape
 from .saving import ModuleSavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
@@ -196,7 +196,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         Raises
         ------
         ValueError
-            If the detector is not trained by gradients, or `start` is of another architecture.
+            If the detector is not trained by gradients, or `start` is of another architecture, or
+            was fitted on other columns or on the same in another order.
         """
         name = type(self).__name__
         if not self.trained_by_gradients:
@@ -205,10 +206,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             raise ValueError(f"start is a {type(start).__name__}; pass a fitted {name}.")
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
-            if start is not None and start.n_features_in_ != X.shape[1]:
-                raise ValueError(
-                    f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
-                )
+            if start is not None:
+                check_same_columns("start", start, self)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, labels)
             self._fit_from_start(train, codes, held_out, start, extra_objective)

@@ -84,12 +84,42 @@ def validate_rows(
     return checked
 
 
+def check_same_columns(name: str, other: Any, estimator: Any) -> None:
+    """Raise ValueError unless another estimator was fitted on the columns that this one validated.
+
+    Names are compared where both have them.
+    """
+    n, n_other = estimator.n_features_in_, other.n_features_in_
+    if n_other != n:
+        raise ValueError(f"{name} was fitted on {n_other} columns, but X has {n}.")
+    ours, theirs = (getattr(e, "feature_names_in_", None) for e in (estimator, other))
+    if ours is None or theirs is None or list(ours) == list(theirs):
+        return
+    place = next(j for j in range(n) if ours[j] != theirs[j])
+    said = (
+        f"Column {place} of X is {ours[place]!r}, but that of the rows that {name} was fitted on "
+        f"is {theirs[place]!r}"
+    )
+    if set(ours) == set(theirs):
+        raise ValueError(
+            f"{said}: X has its columns in another order. Pass X[{name}.feature_names_in_]."
+        )
+    missing = [column for column in theirs.tolist() if column not in set(ours)]
+    raise ValueError(
+        f"{said}. X lacks {', '.join(map(repr, missing[:3]))}"
+        f"{' and more' if len(missing) > 3 else ''}, which {name} knows: rename its "
+        f"columns if they mean the same, or leave {name} out."
+    )
+
+
 def _checked(
     estimator: Any, X: Any, arrays: Any, types: list[type], lazily: bool, **checks: Any
 ) -> Any:
     """Return what ``validate_data`` does, or :class:`SomeRows` in place of a large table."""
     if not (lazily and is_large(X)):
-        return validate_data(estimator, X, *arrays, dtype=types, **checks)
+        # It adds up all values, of which some may be as far above 0 as others below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return validate_data(estimator, X, *arrays, dtype=types, **checks)
     checked = validate_data(estimator, X, *arrays, dtype=None, ensure_all_finite=False, **checks)
     table, *others = checked if arrays else (checked,)
     rows = SomeRows(table, dtype=table.dtype if table.dtype in types else types[0])
