@@ -5,6 +5,7 @@
     python benchmarks/speed.py score             # a million rows: share of a GEMM's rate, memory
     python benchmarks/speed.py fit --data-home DIR    # MPDR().fit against pyod's AutoEncoder().fit
     python benchmarks/speed.py detectors         # fit and score of every detector at its defaults
+    python benchmarks/speed.py requests          # of one row, a thousand and many, by detector
     python benchmarks/speed.py conv              # one MPDR-R step on 28x28 images; scoring them
     python benchmarks/speed.py flows             # one step of Glow against normflows'
 
@@ -26,6 +27,7 @@ from _conv_step import ConvStep, MultiplyAdds, PlainConvStep
 from _flow_step import FlowStep, NormflowsStep
 from _measure import Section, interleaved, origin, save, write_report
 from _mpdr_step import Ours, step_rows, trick_rows
+from _requests import request_rows
 from _scoring import image_score, row_score
 from adbench import SETS
 from threadpoolctl import threadpool_limits
@@ -88,6 +90,25 @@ _SECTIONS = {
         {"detector": str},
         ("fit (s)", "fit / Autoencoder", "score (us a row)"),
         lambda _: "Fit and score on 5,000 rows of 21 columns.",
+    ),
+    "requests": Section(
+        "Requests of one row, of a thousand and of many",
+        {"detector": str},
+        (
+            "module alone (us)",
+            "one row (us)",
+            "times the module",
+            "1,000 rows (us a row)",
+            "many rows (us a row)",
+            "before: module alone (us)",
+            "before: one row (us)",
+            "before: 1,000 rows (us a row)",
+            "before: many rows (us a row)",
+        ),
+        lambda _: (
+            "Rows of 21 columns, detectors at their defaults but for the length of training. The "
+            "module alone is its energy of one row, without checks, units or a pass's other rows."
+        ),
     ),
     "conv": Section(
         "One MPDR-R training step on images",
@@ -243,6 +264,21 @@ def detectors(quick: Quick = False) -> None:
             for name in classes
         ],
     )
+    _report()
+
+
+@app.command()
+def requests(
+    against: Annotated[Path | None, typer.Option(help="Another checkout to compare with.")] = None,
+    quick: Quick = False,
+) -> None:
+    """Time requests of all sizes to every public detector, and to those of another checkout."""
+    names = [
+        name
+        for name in skgenad.__all__
+        if isinstance(cls := getattr(skgenad, name), type) and hasattr(cls, "score_samples")
+    ]
+    _save("requests", request_rows(names, rounds=1 if quick else 3, against=against))
     _report()
 
 
