@@ -5,6 +5,8 @@
     python benchmarks/speed.py score             # a million rows: share of a GEMM's rate, memory
     python benchmarks/speed.py fit --data-home DIR    # MPDR().fit against pyod's AutoEncoder().fit
     python benchmarks/speed.py detectors         # fit and score of every detector at its defaults
+    python benchmarks/speed.py requests          # of one row, a thousand and many, by detector
+    python benchmarks/speed.py fits --against DIR     # fits beside those of another checkout
     python benchmarks/speed.py conv              # one MPDR-R step on 28x28 images; scoring them
     python benchmarks/speed.py flows             # one step of Glow against normflows'
 
@@ -26,12 +28,14 @@ from _conv_step import ConvStep, MultiplyAdds, PlainConvStep
 from _flow_step import FlowStep, NormflowsStep
 from _measure import Section, interleaved, origin, save, write_report
 from _mpdr_step import Ours, step_rows, trick_rows
+from _requests import fit_rows, request_rows
 from _scoring import image_score, row_score
 from adbench import SETS
 from threadpoolctl import threadpool_limits
 
 import skgenad
 from skgenad import MPDR
+from skgenad._core.detector import BaseGenerativeDetector
 from skgenad.benchmark import run_cells
 from skgenad.benchmark.protocols import make_split
 from skgenad.datasets import fetch_adbench
@@ -88,6 +92,34 @@ _SECTIONS = {
         {"detector": str},
         ("fit (s)", "fit / Autoencoder", "score (us a row)"),
         lambda _: "Fit and score on 5,000 rows of 21 columns.",
+    ),
+    "requests": Section(
+        "Requests of one row, of a thousand and of many",
+        {"detector": str},
+        (
+            "module alone (us)",
+            "one row (us)",
+            "times the module",
+            "1,000 rows (us a row)",
+            "many rows (us a row)",
+            "before: module alone (us)",
+            "before: one row (us)",
+            "before: 1,000 rows (us a row)",
+            "before: many rows (us a row)",
+        ),
+        lambda _: (
+            "Rows of 21 columns, detectors at their defaults but for the length of training. The "
+            "module alone is its energy of one row, without checks, units or a pass's other rows."
+        ),
+    ),
+    "fits": Section(
+        "Fits, beside those of another checkout",
+        {"detector": str, "rows": int},
+        ("before (s)", "fit (s)", "fit / before"),
+        lambda rows: (
+            f"CPU seconds, medians of turns; 10 columns, defaults but for 100 steps in each stage. "
+            f"Median ratio {rows['fit / before'].median():.2f}."
+        ),
     ),
     "conv": Section(
         "One MPDR-R training step on images",
@@ -244,6 +276,36 @@ def detectors(quick: Quick = False) -> None:
         ],
     )
     _report()
+
+
+@app.command()
+def requests(
+    against: Annotated[Path | None, typer.Option(help="Another checkout to compare with.")] = None,
+    quick: Quick = False,
+) -> None:
+    """Time requests of all sizes to every public detector, and to those of another checkout."""
+    _save("requests", request_rows(_names(), rounds=1 if quick else 3, against=against))
+    _report()
+
+
+@app.command()
+def fits(
+    against: Annotated[Path, typer.Option(help="Another checkout to compare with.")],
+    quick: Quick = False,
+) -> None:
+    """Time fits of all public detectors of one model, in turns with those of another checkout."""
+    _save("fits", fit_rows(_names(), rounds=1 if quick else 5, against=against))
+    _report()
+
+
+def _names() -> list[str]:
+    """List the public detectors of one model that need no parameter."""
+    return [
+        name
+        for name in skgenad.__all__
+        if isinstance(cls := getattr(skgenad, name), type)
+        and issubclass(cls, BaseGenerativeDetector)
+    ]
 
 
 @app.command()

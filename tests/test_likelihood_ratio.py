@@ -449,6 +449,19 @@ def test_fit_from_says_what_it_cannot_start_from():
             vae(**other).fit_from(X, start=fitted)
 
 
+def test_fit_from_wants_the_columns_of_the_start():
+    X = pd.DataFrame(normal_rows(), columns=list("abcd"))
+    start = vae().fit(X)
+    vae().fit_from(X, start=start)
+    vae().fit_from(X.to_numpy(), start=start)  # without names there is nothing to compare
+    with pytest.raises(
+        ValueError, match=r"Column 1 of X is 'c'.*is 'b'.*Pass X\[start.feature_nam"
+    ):
+        vae().fit_from(X[list("acbd")], start=start)
+    with pytest.raises(ValueError, match="Column 3 of X is 'e'.*is 'd'. X lacks 'd', which start"):
+        vae().fit_from(X.rename(columns={"d": "e"}), start=start)
+
+
 def test_fit_from_with_nothing_more_is_fit():
     X = normal_rows()
     np.testing.assert_array_equal(

@@ -149,6 +149,25 @@ def test_any_size_of_numbers_has_units(size):
     np.testing.assert_allclose(standard(pattern * size), standard(pattern), rtol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1e-20, 1e20, 1e30, "largest"])
+@all_detectors
+def test_columns_of_any_size_are_scored_without_a_word(detector, factor):
+    if detector.__name__ in ("PWAE", "PixelCNN"):
+        pytest.skip("takes images")
+    X = np.random.RandomState(0).randn(40, 4).astype(np.float32)
+    new = 4 * X[:8]
+    if factor == "largest":  # the sum of all values is infinity less infinity
+        X[:2, 0] = np.finfo(np.float32).max * np.array([1, -1])
+        X[2:, 0] *= np.finfo(np.float32).max / 20
+        new[:2, 0] = X[:2, 0]
+        new[2:, 0] = 0
+    else:
+        X, new = X * np.float32(factor), new * np.float32(factor)
+    model = tiny(detector).fit(X)
+    assert np.isfinite(model.score_samples(new)).all()
+    assert np.isfinite(model.partial_fit(new).score_samples(new)).all()
+
+
 def test_far_rows_stay_finite():
     Z = standard(normal_rows(), like=np.array([[1e300, -1e300, np.finfo(float).max, 0]]))
     assert np.isfinite(np.square(Z)).all()

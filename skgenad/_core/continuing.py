@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from skgenad._tensors.chunks import joined
 from skgenad._tensors.device import on_device
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
@@ -20,9 +21,11 @@ from skgenad._tensors.seeds import derived_seed, seeded
 from .calibration import AUTO_SHARE
 from .checks import fit_context
 from .contract import BaseDetector
+from .large_tables import SameTable, SomeRows, Table, pieces_of, rows_at
 from .loop import Stage
 from .state import kept_parameters
 from .streams import FEWEST_ROWS, Batch, Reservoir, Stream, together
+from .training_rows import in_standard_units
 from .units import StandardUnits
 
 # Steps of a later call in those of a fit, for each share that its rows have in all rows so far.
@@ -86,7 +89,7 @@ class ContinuingMixin(BaseDetector):
             self._go_on(X, labels, self._stream)
         return self
 
-    def _go_on(self, X: NDArray, labels: NDArray | None, stream: Stream, **split: Any) -> None:
+    def _go_on(self, X: Table, labels: NDArray | None, stream: Stream, **split: Any) -> None:
         """Learn from rows after those of a stream, all at once for who scores meanwhile."""
         # What is scored by meanwhile, module and units, must go together.
         twin = object.__new__(type(self))
@@ -106,7 +109,7 @@ class ContinuingMixin(BaseDetector):
 
     def _learn(
         self,
-        X: NDArray,
+        X: Table,
         labels: NDArray | None,
         stream: Stream,
         groups: ArrayLike | None = None,
@@ -132,12 +135,12 @@ class ContinuingMixin(BaseDetector):
 
     def _split_batch(
         self,
-        X: NDArray,
+        X: SameTable,
         labels: NDArray | None,
         stream: Stream,
         groups: ArrayLike | None,
         calibration: Any,
-    ) -> tuple[NDArray, NDArray | None, NDArray | None]:
+    ) -> tuple[SameTable, NDArray | None, SameTable | None]:
         """Return rows to train on, their labels, and the rows held out."""
         is_left_to_us = groups is None and isinstance(calibration, str) and calibration == "random"
         if not (stream.n_rows and is_left_to_us):
@@ -147,14 +150,17 @@ class ContinuingMixin(BaseDetector):
         n_held_out = math.floor(share * (so_far + len(X))) - math.floor(share * so_far)
         order = np.random.RandomState(derived_seed(self.seed_, self._n_fits)).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        return X[train], None if labels is None else labels[train], X[held_out]
+        return rows_at(X, train), None if labels is None else labels[train], rows_at(X, held_out)
 
-    def _without_sentinels(self, X: NDArray, stream: Stream) -> NDArray:
+    def _without_sentinels(self, X: Table, stream: Stream) -> Table:
         """Rows (n, d) to train on, in the light of those that were kept, which hold none."""
-        return self._rows_and_units(self._with_kept(X, stream))[0][: len(X)]
+        rows, _ = self._rows_and_units(self._with_kept(X, stream))
+        return rows if len(rows) == len(X) else rows[: len(X)]
 
     @staticmethod
-    def _with_kept(X: NDArray, stream: Stream) -> NDArray:
+    def _with_kept(X: Table, stream: Stream) -> Table:
+        if isinstance(X, SomeRows):  # those kept are few beside so many
+            return X
         return np.concatenate([X, *(part.rows for part in stream.learnt())])
 
     @property
@@ -165,7 +171,7 @@ class ContinuingMixin(BaseDetector):
         return 0.0 if self._scores_training_rows else AUTO_SHARE
 
     def _train_on(
-        self, X: NDArray, labels: NDArray | None, stream: Stream, n: int, seed: int
+        self, X: Table, labels: NDArray | None, stream: Stream, n: int, seed: int
     ) -> tuple[NDArray, NDArray, bool]:
         """Go on from what was learnt before a batch of `n` rows, of which `X` are trained on.
 
@@ -178,8 +184,8 @@ class ContinuingMixin(BaseDetector):
         moved = self.units_ is not before
         anew = self._begins_anew(module, X, stream, moved)
         kept = stream.learnt() if anew or self.trained_by_gradients else []
-        tables = [self.units_.to_standard(part) for part in (X, *(part.rows for part in kept))]
-        rows = torch.from_numpy(np.concatenate(tables)).to(self.device_)
+        tables = (X, *(part.rows for part in kept))
+        rows = joined([in_standard_units(part, self.units_, self.device_) for part in tables])
         if labels is not None:
             labels = np.concatenate([labels, *(np.asarray(part.labels) for part in kept)])
         codes = self._to_device(labels)
@@ -221,7 +227,7 @@ class ContinuingMixin(BaseDetector):
         factor, shift = before.seen_from(self.units_)
         module.change_units(on_device(factor, self.device_), on_device(shift, self.device_))
 
-    def _units_after(self, X: NDArray, stream: Stream, n: int) -> StandardUnits:
+    def _units_after(self, X: Table, stream: Stream, n: int) -> StandardUnits:
         """Units of columns after a batch of `n` rows, of which `X` are trained on.
 
         They are taken anew, from the rows that were kept, when those so far have doubled since they
@@ -231,7 +237,9 @@ class ContinuingMixin(BaseDetector):
         if not (self._units_follow and stream.is_complete):
             return now
         constant = now.scale == 0
-        begins = constant.any() and bool(now.to_standard(X)[:, constant].any())
+        begins = constant.any() and any(
+            now.to_standard(piece)[:, constant].any() for piece in pieces_of(X)
+        )
         if not begins and stream.n_rows + n < 2 * stream.n_of_units:
             return now
         return self._rows_and_units(self._with_kept(X, stream))[1].kept_where_lost(now)
@@ -241,14 +249,14 @@ class ContinuingMixin(BaseDetector):
         """Whether the units of columns follow the rows of later calls."""
         return bool(self.standardize) and self.standardize != "frozen" and self.image_shape is None
 
-    def _begins_anew(self, module: Model, X: NDArray, stream: Stream, moved: bool) -> bool:
+    def _begins_anew(self, module: Model, X: Table, stream: Stream, moved: bool) -> bool:
         """Whether what was learnt is of no use, and all that was kept must be learnt anew."""
         if moved and not self._outlives_units:
             return True
         if self.standardize == "frozen" or not stream.is_complete:
             return False
-        rows = torch.from_numpy(self.units_.to_standard(X)).to(self.device_)
-        return module.outgrown_by(rows)
+        pieces = map(self.units_.to_standard, pieces_of(X))
+        return any(module.outgrown_by(torch.from_numpy(z).to(self.device_)) for z in pieces)
 
     @property
     def _room(self) -> int:

@@ -36,6 +36,7 @@ from .checks import (
     fit_context,
     validate_parameter_constraints,
 )
+from .large_tables import SameTable, Table, rows_at
 from .rows import Shape, validate_rows
 
 # The most training rows that a threshold is taken from: the share of rows that it flags is then as
@@ -113,6 +114,8 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
     __metadata_request__fit: ClassVar[dict] = {"groups": True, "calibration": True}
     # Whether a training row gets the score that it would have if it had not been trained on.
     scores_leave_one_out: ClassVar[bool] = False
+    # Whether `fit` takes large tables as `SomeRows`.
+    _reads_lazily: ClassVar[bool] = False
 
     _parameter_constraints: ClassVar[dict] = {
         "contamination": [
@@ -127,8 +130,8 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
     # ---- fit ------------------------------------------------------------------------------
 
     @abstractmethod
-    def _score(self, X: NDArray) -> NDArray:
-        """Scores (n,) of validated rows (n, d)."""
+    def _score(self, X: Any) -> NDArray:
+        """Scores (n,) of validated rows (n, d), a `Table` where those of a fit are one."""
 
     @property
     def _uses_labels(self) -> bool:
@@ -169,7 +172,8 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         if not uses_labels:
             if reset:
                 self.__dict__.pop("classes_", None)
-            return self._validate(X, reset=reset, ensure_min_samples=ensure_min_samples), None
+            checks = {"ensure_min_samples": ensure_min_samples, "lazily": self._reads_lazily}
+            return self._validate(X, reset=reset, **checks), None
         if y is None:
             raise ValueError(
                 f"{name} with use_labels=True requires y to be passed, but the target y is None. "
@@ -181,6 +185,7 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
             y,
             image_shape=self._shape(reset),
             reset=reset,
+            lazily=self._reads_lazily,
             ensure_min_samples=ensure_min_samples,
         )
         check_classification_targets(classes)
@@ -204,11 +209,11 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
 
     def _split_calibration(
         self,
-        X: NDArray,
+        X: SameTable,
         labels: NDArray | None,
         groups: ArrayLike | None = None,
         calibration: Any = "random",
-    ) -> tuple[NDArray, NDArray | None, NDArray | None]:
+    ) -> tuple[SameTable, NDArray | None, SameTable | None]:
         """Return rows to train on, their labels, and the rows held out.
 
         Those held out are None if training rows have scores out of sample, and need not be.
@@ -223,9 +228,11 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         if not len(held_out):
             if fraction == "auto" and calibration != "none":
                 warn_if_unresolved(0, self.contamination, stacklevel=5)
-            return X, labels, X[:0]
-        train = np.setdiff1d(np.arange(len(X)), held_out, assume_unique=True)
-        return X[train], None if labels is None else labels[train], X[held_out]
+            return X, labels, rows_at(X, held_out)
+        is_trained_on = np.ones(len(X), dtype=bool)
+        is_trained_on[held_out] = False
+        train = np.flatnonzero(is_trained_on)
+        return rows_at(X, train), None if labels is None else labels[train], rows_at(X, held_out)
 
     def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any) -> NDArray:
         """Fit, and label the training rows themselves as normal (+1) or anomaly (-1).
@@ -265,16 +272,16 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         """Whether training rows get scores as new rows do, so that none need be held out."""
         return self.scores_leave_one_out
 
-    def _some(self, X: NDArray, most: int) -> NDArray:
+    def _some(self, X: SameTable, most: int) -> SameTable:
         if len(X) <= most:
             return X
         order = np.random.RandomState(self.seed_).permutation(len(X))
-        return X[np.sort(order[:most])]
+        return rows_at(X, np.sort(order[:most]))
 
     def _set_threshold(
         self,
-        X: NDArray,
-        held_out: NDArray | None,
+        X: Table,
+        held_out: Table | None,
         scores: NDArray | None = None,
         *,
         stacklevel: int = 6,
@@ -302,7 +309,7 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         warn_if_unresolved(len(self.calibration_scores_), self.contamination, stacklevel=stacklevel)
         self.offset_ = threshold_of(self.calibration_scores_, self.contamination)
 
-    def _set_offset_in_sample(self, X: NDArray) -> None:
+    def _set_offset_in_sample(self, X: Table) -> None:
         """Flag the share `contamination` of rows that were trained on."""
         scores = self._score(self._some(X, MOST_THRESHOLD_ROWS))
         self.offset_ = threshold_in_sample(scores, self.contamination)

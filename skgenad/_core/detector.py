@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows, joined, rows_at
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.foreign import is_known, may_draw, own_draws
 from skgenad._tensors.model import Model
@@ -28,14 +29,15 @@ from .checks import Interval, StrOptions, fit_context
 from .continuing import ContinuingMixin, to_continue
 from .contract import BaseDetector
 from .departures import with_departures
+from .large_tables import Table
 from .loop import Objective, Stage
 from .parts import WithParts
-from .rows import Shape, image_shape_of, row_shape
+from .rows import Shape, check_same_columns, image_shape_of, row_shape
 from .saving import ModuleSavingMixin
 from .state import kept_parameters
 from .streams import Batch, Stream
 from .training import empty_history, inputs_of, run_stage
-from .training_rows import rows_and_units
+from .training_rows import in_standard_units, rows_and_units
 from .units import PixelUnits, StandardUnits
 from .users_callbacks import WithCallbacks, check_callbacks
 
@@ -78,6 +80,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     validation_fraction: float = 0.0
     # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
+    _reads_lazily: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseDetector._parameter_constraints,
@@ -99,7 +102,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     def _stages(self, module: Any) -> list[Stage]:
         """List the stages of training, with fresh optimisers over the module's parameters."""
 
-    def _prepare(self, module: Any, rows: Tensor, labels: Tensor | None) -> None:
+    def _prepare(self, module: Any, rows: Rows, labels: Tensor | None) -> None:
         """Give the module the training rows before training; see :meth:`Model.prepare`.
 
         `labels` (n,) are places in `classes_`, or None without ``use_labels=True``. A detector
@@ -107,7 +110,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         """
         module.prepare(rows, labels)
 
-    def _calibrate(self, module: Any, train: Tensor, held_out: Tensor | None) -> None:
+    def _calibrate(self, module: Any, train: Rows, held_out: Tensor | None) -> None:
         """Let the module take the units of its scores after training; see `Model.calibrate`."""
         module.calibrate(train, held_out)
 
@@ -193,7 +196,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         Raises
         ------
         ValueError
-            If the detector is not trained by gradients, or `start` is of another architecture.
+            If the detector is not trained by gradients, or `start` is of another architecture, or
+            was fitted on other columns or on the same in another order.
         """
         name = type(self).__name__
         if not self.trained_by_gradients:
@@ -202,10 +206,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             raise ValueError(f"start is a {type(start).__name__}; pass a fitted {name}.")
         with self._all_or_nothing():
             X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
-            if start is not None and start.n_features_in_ != X.shape[1]:
-                raise ValueError(
-                    f"start was fitted on {start.n_features_in_} columns, but X has {X.shape[1]}."
-                )
+            if start is not None:
+                check_same_columns("start", start, self)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out = self._split_calibration(X, labels)
             self._fit_from_start(train, codes, held_out, start, extra_objective)
@@ -222,9 +224,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
     def _fit_from_start(
         self,
-        X: NDArray,
+        X: Table,
         labels: NDArray | None,
-        held_out: NDArray | None,
+        held_out: Table | None,
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
     ) -> None:
@@ -238,7 +240,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self._fitted_parameters = kept_parameters(self.get_params(deep=False))
         train, units = self._rows_and_units(X)
         self.units_ = units if start is None else start.units_
-        rows = torch.from_numpy(self.units_.to_standard(train)).to(self.device_)
+        rows = in_standard_units(train, self.units_, self.device_)
+        if self.callbacks or not is_known(type(self)):  # others' code may want all rows at once
+            rows = rows[:]
         with seeded(self.seed_, self.device_):
             codes = self._to_device(labels)
             module = self._prepared_module(rows, codes, start)
@@ -259,7 +263,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self._begin_stream(Batch(train, labels, learnt, validation, kept))
 
     def _prepared_module(
-        self, rows: Tensor, labels: Tensor | None, start: BaseGenerativeDetector | None = None
+        self, rows: Rows, labels: Tensor | None, start: BaseGenerativeDetector | None = None
     ) -> Model:
         """Make a module, with what depends on the rows or with what that of `start` holds."""
         with own_draws():
@@ -270,7 +274,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 module.start_from(start.module_)
         return module
 
-    def _rows_and_units(self, rows: NDArray) -> tuple[NDArray, StandardUnits]:
+    def _rows_and_units(self, rows: Table) -> tuple[Table, StandardUnits]:
         """Rows (n, d) to train on, and their units."""
         names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
         return rows_and_units(rows, self.standardize, names, pixels=pixels)
@@ -288,7 +292,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self,
         module: Model,
         stages: list[Stage],
-        rows: Tensor,
+        rows: Rows,
         labels: Tensor | None,
         split: Sequence[Tensor],
         *,
@@ -310,7 +314,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         self,
         module: Model,
         stages: list[Stage],
-        rows: Tensor,
+        rows: Rows,
         labels: Tensor | None,
         split: Sequence[Tensor],
         anew: bool,
@@ -320,15 +324,13 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         train, held_out = split if len(split[1]) else (slice(None), None)
         check_callbacks(self.callbacks, stages, held_out is not None, type(self))
         for stage in stages:
-            inputs, validation = (
-                None if part is None else inputs_of(module, stage, rows[part], _at(labels, part))
-                for part in (train, held_out)
-            )
-            assert inputs is not None
+            inputs = inputs_of(module, stage, rows_at(rows, train), _at(labels, train))
+            validation: Any = None
+            if held_out is not None:
+                validation = inputs_of(module, stage, rows[held_out], _at(labels, held_out))
             first = stage.before if anew else stage.resume
             if first is not None and finish:
-                both = inputs if validation is None else torch.cat([inputs, validation])
-                first(module, both)
+                first(module, inputs if validation is None else joined([inputs, validation]))
             tables.append(
                 run_stage(
                     module,
@@ -344,7 +346,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         module.eval()
         if finish:
             module.finish(rows, labels)
-            self._calibrate(module, rows[train], None if held_out is None else rows[held_out])
+            seen = rows_at(rows, train)
+            self._calibrate(module, seen, None if held_out is None else rows[held_out])
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
@@ -377,7 +380,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             return part.energy
         return with_departures(part.energy, self.units_.scale)
 
-    def _score(self, X: NDArray) -> NDArray:
+    def _score(self, X: Table) -> NDArray:
         return -self._by_chunks(X, self._energy_of(self.module_))
 
     @property
@@ -390,7 +393,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     @own_settings()
     def _by_chunks(
         self,
-        X: NDArray,
+        X: Table,
         function: Callable[[Tensor], Tensor],
         finish: Callable[[NDArray], NDArray] = np.asarray,
         begin: Callable[[NDArray], NDArray] | None = None,

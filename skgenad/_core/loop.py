@@ -27,11 +27,12 @@ from skorch.exceptions import SkorchException
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import LazyRows, Rows, chunks_of
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import derived_seed, generator_on, seeded
 
 from .cuda_graphs import Stepper
+from .large_tables import OF_PIECE
 from .schedules import Schedule, cosine
 from .users_callbacks import may_draw, missing_column
 
@@ -99,8 +100,8 @@ class Stage:
     schedule: Schedule = cosine
     clip_norm: float | None = None
     energy_limit: float = float("inf")
-    before: Callable[[Any, Tensor], None] | None = None
-    resume: Callable[[Any, Tensor], None] | None = None
+    before: Callable[[Any, Rows], None] | None = None
+    resume: Callable[[Any, Rows], None] | None = None
     inputs: Callable[[Any, Tensor], Tensor] | None = None
     validate: Callable[[Any, Tensor], Tensor] | None = None
     labelled: bool = False
@@ -125,9 +126,11 @@ class RowBatches:
     stage has left.
     """
 
-    def __init__(self, rows: Tensor, batch_size: int, n_steps: int) -> None:
+    def __init__(self, rows: Rows, batch_size: int, n_steps: int) -> None:
         self.rows, self.batch_size, self.left = rows, batch_size, n_steps
         self._order = torch.empty(0, dtype=torch.long, device=rows.device)
+        # The first rows in this order, where rows are read: of a file many at once are read faster.
+        self._ahead = torch.empty(0)
 
     def __iter__(self) -> Iterator[Tensor]:
         for _ in range(min(STEPS_PER_EPOCH, self.left)):
@@ -139,10 +142,17 @@ class RowBatches:
             passes = -(-self.batch_size // len(self.rows))
             order = [draws.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
             self._order = torch.cat([self._order, *order])
+        if isinstance(self.rows, LazyRows) and len(self._ahead) < self.batch_size:
+            most = OF_PIECE // self.rows.shape[1] // self.batch_size
+            n = self.batch_size * max(1, min(STEPS_PER_EPOCH, self.left + 1, most))
+            self._ahead = self.rows[self._order[:n]]
         index, self._order = self._order.split(
             [self.batch_size, len(self._order) - self.batch_size]
         )
-        return self.rows.index_select(0, index)
+        if isinstance(self.rows, Tensor):
+            return self.rows.index_select(0, index)
+        batch, self._ahead = self._ahead[: self.batch_size], self._ahead[self.batch_size :]
+        return batch
 
 
 class StageNet(NeuralNet):
@@ -220,19 +230,19 @@ class StageNet(NeuralNet):
 
     # ---- rows -----------------------------------------------------------------------------
 
-    def get_dataset(self, X: Any, y: None = None) -> Tensor:
+    def get_dataset(self, X: Any, y: None = None) -> Rows:
         """Return the rows, which are a tensor already unless a user's callback brings its own."""
-        if isinstance(X, Tensor):
+        if isinstance(X, Tensor | LazyRows):
             return X
         return torch.as_tensor(X, dtype=torch.float32, device=self.device)
 
     def get_split_datasets(
-        self, X: Tensor, y: None = None, **fit_params: Any
-    ) -> tuple[Tensor, Tensor | None]:
+        self, X: Rows, y: None = None, **fit_params: Any
+    ) -> tuple[Rows, Tensor | None]:
         """Return the rows to train on, and those held out."""
         return self.get_dataset(X), self.held_out
 
-    def get_iterator(self, dataset: Tensor, training: bool = False) -> Any:
+    def get_iterator(self, dataset: Rows, training: bool = False) -> Any:
         """Batches by indexing, a fixed number per epoch; to predict, each row once."""
         if training:
             return RowBatches(dataset, self.batch_size, self.stage.n_steps)
@@ -391,7 +401,7 @@ class StageNet(NeuralNet):
         with seeded(seed, self.device), own_draws():
             yield
 
-    def run(self, rows: Tensor) -> None:
+    def run(self, rows: Rows) -> None:
         """Run the stage on `rows`; unlike ``fit``, let KeyboardInterrupt pass."""
         self.initialize()
         users = [callback for _, callback in self.callbacks_ if callback not in self.own]
@@ -414,7 +424,7 @@ class StageNet(NeuralNet):
             pass
         self.notify("on_train_end", X=rows, y=None)
 
-    def _show_batches(self, rows: Tensor) -> None:
+    def _show_batches(self, rows: Rows) -> None:
         """Let skorch's progress bar, which divides rows by these numbers, count our batches."""
         steps = min(STEPS_PER_EPOCH, self.stage.n_steps)
         self.iterator_train__batch_size = len(rows) * (1 + 1e-9) / steps

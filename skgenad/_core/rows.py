@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from .columns import explained, of_numbers
 from .forks import leave_parents_threads
+from .large_tables import SomeRows, Table, is_large, pieces_of
 from .pictures import Shape, channels_first, is_picture, stacked
 from .units import PIXEL_TOLERANCE
 
@@ -43,11 +44,18 @@ def image_shape_of(parameters: Mapping[str, Any]) -> Shape | None:
 
 
 def validate_rows(
-    estimator: Any, X: Any, *arrays: Any, image_shape: Shape | None, reset: bool, **checks: Any
+    estimator: Any,
+    X: Any,
+    *arrays: Any,
+    image_shape: Shape | None,
+    reset: bool,
+    lazily: bool = False,
+    **checks: Any,
 ) -> Any:
     """Check rows, or images that are brought to rows, and `arrays`, as scikit-learn does.
 
     Pixels come back in the type they have; those of type uint8 are converted chunk by chunk later.
+    A large table comes back as :class:`SomeRows` if it may be read `lazily`.
     """
     leave_parents_threads()  # whatever is computed begins here
     if image_shape is None:
@@ -58,14 +66,22 @@ def validate_rows(
         _refuse_images(X)
         types: list[type] = [np.float64, np.float32]
         try:
+<<<<<<< HEAD
             return _validated(estimator, X, *arrays, dtype=types, reset=reset, **checks)
+=======
+            return _checked(estimator, X, arrays, types, lazily, reset=reset, **checks)
+>>>>>>> memory
         except (TypeError, ValueError, OverflowError) as error:
             if (better := explained(error, X)) is error:
                 raise
             raise better from error
     rows = flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
+<<<<<<< HEAD
     checked = _validated(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
+=======
+    checked = _checked(estimator, rows, arrays, types, lazily, reset=reset, **checks)
+>>>>>>> memory
     rows = checked[0] if arrays else checked
     if rows.shape[1] != math.prod(image_shape):
         raise ValueError(
@@ -76,10 +92,55 @@ def validate_rows(
     return checked
 
 
+<<<<<<< HEAD
 def _validated(*arguments: Any, **checks: Any) -> Any:
     # scikit-learn looks for infinity in a sum, which numpy warns of where it overflows.
     with np.errstate(over="ignore", invalid="ignore"):
         return validate_data(*arguments, **checks)
+=======
+def check_same_columns(name: str, other: Any, estimator: Any) -> None:
+    """Raise ValueError unless another estimator was fitted on the columns that this one validated.
+
+    Names are compared where both have them.
+    """
+    n, n_other = estimator.n_features_in_, other.n_features_in_
+    if n_other != n:
+        raise ValueError(f"{name} was fitted on {n_other} columns, but X has {n}.")
+    ours, theirs = (getattr(e, "feature_names_in_", None) for e in (estimator, other))
+    if ours is None or theirs is None or list(ours) == list(theirs):
+        return
+    place = next(j for j in range(n) if ours[j] != theirs[j])
+    said = (
+        f"Column {place} of X is {ours[place]!r}, but that of the rows that {name} was fitted on "
+        f"is {theirs[place]!r}"
+    )
+    if set(ours) == set(theirs):
+        raise ValueError(
+            f"{said}: X has its columns in another order. Pass X[{name}.feature_names_in_]."
+        )
+    missing = [column for column in theirs.tolist() if column not in set(ours)]
+    raise ValueError(
+        f"{said}. X lacks {', '.join(map(repr, missing[:3]))}"
+        f"{' and more' if len(missing) > 3 else ''}, which {name} knows: rename its "
+        f"columns if they mean the same, or leave {name} out."
+    )
+
+
+def _checked(
+    estimator: Any, X: Any, arrays: Any, types: list[type], lazily: bool, **checks: Any
+) -> Any:
+    """Return what ``validate_data`` does, or :class:`SomeRows` in place of a large table."""
+    if not (lazily and is_large(X)):
+        # It adds up all values, of which some may be as far above 0 as others below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return validate_data(estimator, X, *arrays, dtype=types, **checks)
+    checked = validate_data(estimator, X, *arrays, dtype=None, ensure_all_finite=False, **checks)
+    table, *others = checked if arrays else (checked,)
+    rows = SomeRows(table, dtype=table.dtype if table.dtype in types else types[0])
+    if not all(_has_finite_sum(piece) or np.isfinite(piece).all() for piece in pieces_of(rows)):
+        return validate_data(estimator, X, *arrays, dtype=types, **checks)  # says what is wrong
+    return (rows, *others) if arrays else rows
+>>>>>>> memory
 
 
 def _is_sound(estimator: Any, X: Any) -> bool:
@@ -182,14 +243,15 @@ def _mismatch(shape: tuple[int, ...], image_shape: Shape) -> str:
     return f"{got} or flat rows (n, {math.prod(image_shape)})."
 
 
-def _check_pixels(X: NDArray, kind: np.dtype | None) -> None:
+def _check_pixels(X: Table, kind: np.dtype | None) -> None:
     """Raise ValueError unless pixels lie in [0, 1] or are uint8, whose scale is known.
 
     `kind` is the type that the values had before they were converted, if it is known.
     """
     if X.dtype == np.uint8:
         return
-    low, high = float(X.min()), float(X.max())
+    ends = [(float(piece.min()), float(piece.max())) for piece in pieces_of(X)]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     if -PIXEL_TOLERANCE <= low and high <= 1 + PIXEL_TOLERANCE:
         return
     got = f"X holds values from {low:.6g} to {high:.6g}"

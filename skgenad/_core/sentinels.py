@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .large_tables import SameTable, SomeRows, Table
 from .units import ColumnMoments
 
 # Sentinels of a column are at most this share of its rows, or a single one.
@@ -72,7 +73,7 @@ class Sentinels(NamedTuple):
     factor: NDArray
 
     @classmethod
-    def of(cls, X: NDArray, moments: ColumnMoments) -> Self:
+    def of(cls, X: Table, moments: ColumnMoments) -> Self:
         """Sentinels of rows (n, d) with these moments."""
         suspects = _suspects(len(X), moments)
         found = {j: rest for j in suspects if (rest := _rest(X[:, j])) is not None}
@@ -84,17 +85,21 @@ class Sentinels(NamedTuple):
         """Which of the columns (k,) would lose their units to them."""
         return self.factor > _RUINED
 
-    def clipped(self, X: NDArray) -> NDArray:
+    def clipped(self, X: Any) -> Any:
         """Rows (n, d) with sentinels at the edge of the others where they are ruinous."""
-        if not self.ruinous.any():
+        ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
+        every = zip(self.columns.tolist(), ends, self.ruinous, strict=True)
+        bounds = {j: pair for j, pair, is_moved in every if is_moved}
+        if not bounds:
             return X
-        X, these = X.copy(), self.ruinous
-        X[:, self.columns[these]] = np.clip(
-            X[:, self.columns[these]], self.low[these], self.high[these]
-        )
+        if isinstance(X, SomeRows):
+            return X.clipped(bounds)
+        X = X.copy()
+        for j, (low, high) in bounds.items():
+            X[:, j] = np.clip(X[:, j], low, high)
         return X
 
-    def warn(self, X: NDArray, names: Sequence[str] | None) -> None:
+    def warn(self, X: Table, names: Sequence[str] | None) -> None:
         """Say which values of the training rows (n, d) are taken for sentinels."""
         called = [f"{j}" if names is None else f"{names[j]!r}" for j in self.columns]
         parts = [
@@ -128,8 +133,8 @@ def _listed(column: NDArray, low: float, high: float) -> str:
 
 
 def without_sentinels(
-    X: NDArray, names: Sequence[str] | None = None
-) -> tuple[NDArray, ColumnMoments]:
+    X: SameTable, names: Sequence[str] | None = None
+) -> tuple[SameTable, ColumnMoments]:
     """Training rows (n, d) with sentinels at the edge of the others, and their moments.
 
     `names` are those of the columns, for the warning.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .large_tables import Table
 from .units import PixelUnits
 
 # The most rows, and the most numbers in them, that are kept of one kind: a threshold is then as
@@ -44,7 +45,7 @@ class Reservoir:
     def take(
         self,
         rng: np.random.Generator,
-        rows: NDArray,
+        rows: Table,
         places: NDArray,
         labels: NDArray | None = None,
         *,
@@ -95,11 +96,11 @@ class Batch(NamedTuple):
         Rows that thresholds come from.
     """
 
-    rows: NDArray
+    rows: Table
     labels: NDArray | None
     train: NDArray
     validation: NDArray
-    held_out: NDArray
+    held_out: Table
 
 
 @dataclass(frozen=True, eq=False)

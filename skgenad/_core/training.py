@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,29 +11,45 @@ from skorch.callbacks import GradientNormClipping
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skgenad._tensors.chunks import LazyRows, Rows
+
 from .callbacks import BestEpoch, DivergenceGuard, FallingRates, ProgressBar
 from .loop import Stage, StageNet
 from .schedules import constant
 
 
-def inputs_of(
-    module: nn.Module, stage: Stage, rows: Tensor, labels: Tensor | None = None
-) -> Tensor:
+def inputs_of(module: nn.Module, stage: Stage, rows: Rows, labels: Tensor | None = None) -> Rows:
     """Map rows (n, d_x) with `labels` (n,) to what a stage is trained on, (n, d)."""
     if stage.inputs is not None:
         module.eval()
-        with torch.no_grad():
-            rows = stage.inputs(module, rows)
+        rows = _made_by(module, stage.inputs, rows)
     if not stage.labelled:
         return rows
     assert labels is not None
+    if isinstance(rows, LazyRows):
+        return rows.beside(labels)
     return torch.column_stack([rows, labels.to(rows)])
+
+
+def _made_by(module: nn.Module, inputs: Callable[[Any, Tensor], Tensor], rows: Rows) -> Rows:
+    """Let a stage's `inputs` make of rows what it does, in evaluation mode, now or on reading."""
+
+    @torch.no_grad()
+    def made(x: Tensor) -> Tensor:
+        was_training = module.training
+        module.eval()
+        try:
+            return inputs(module, x)
+        finally:
+            module.train(was_training)
+
+    return rows.mapped(made) if isinstance(rows, LazyRows) else made(rows)
 
 
 def run_stage(
     module: nn.Module,
     stage: Stage,
-    rows: Tensor,
+    rows: Rows,
     *,
     held_out: Tensor | None = None,
     batch_size: int,
@@ -49,7 +65,7 @@ def run_stage(
         What the objective is given.
     stage : Stage
         What to do.
-    rows : Tensor of shape (n, d)
+    rows : Tensor or LazyRows of shape (n, d)
         The stage's inputs of the training rows, on the module's device.
     held_out : Tensor of shape (m, d), optional
         Those of the rows that choose the epoch, if the stage validates.

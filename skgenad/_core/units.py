@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .large_tables import Table, pieces_of
 
 # A column counts as constant if its standard deviation is below so many roundings of its mean: all
 # that varies in it then is rounding.
@@ -17,8 +18,6 @@ _FLOAT64 = np.dtype(np.float64)
 _UNIFORM = np.sqrt(12)
 # Pixels may leave [0, 1] by so much, which is taken for rounding and cut off.
 PIXEL_TOLERANCE = 1e-5
-# Numbers of a table that are looked at at once: larger ones are read in pieces.
-_MOST_NUMBERS = 2**22
 # Rows are clipped at this many standard units: no score tells rows apart out there, and the square
 # is still far below float32's overflow.
 _FARTHEST = 1e12
@@ -50,25 +49,20 @@ class ColumnMoments(NamedTuple):
     high: NDArray
 
     @classmethod
-    def of(cls, X: NDArray) -> Self:
+    def of(cls, X: Table) -> Self:
         """Moments of rows (n, d), which are read in pieces."""
-        ends = [(piece.min(axis=0), piece.max(axis=0)) for piece in _pieces(X)]
+        ends = [(piece.min(axis=0), piece.max(axis=0)) for piece in pieces_of(X)]
         low = np.min([end[0] for end in ends], axis=0).astype(np.float64)
         high = np.max([end[1] for end in ends], axis=0).astype(np.float64)
         unit = np.ldexp(1.0, np.frexp(np.maximum(np.abs(low), np.abs(high)))[1] - 1)
-        mean = sum(_scaled(piece, unit).sum(axis=0) for piece in _pieces(X)) / len(X)
+        mean = sum(_scaled(piece, unit).sum(axis=0) for piece in pieces_of(X)) / len(X)
         squares = 0.0
-        for piece in _pieces(X):
+        for piece in pieces_of(X):
             off = _scaled(piece, unit)
             off -= mean
             off *= off
             squares = squares + off.sum(axis=0)
         return cls(unit, mean, np.sqrt(squares / len(X)), low / unit, high / unit)
-
-
-def _pieces(X: NDArray) -> Iterator[NDArray]:
-    size = max(1, _MOST_NUMBERS // X.shape[1])
-    return (X[start : start + size] for start in range(0, len(X), size))
 
 
 def _scaled(X: NDArray, unit: NDArray) -> NDArray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .chunks import Rows
+
 
 def autoencoders_in(module: nn.Module) -> list[nn.Module]:
     """List the parts of a module, itself among them, that have ``encode`` and ``decode``."""
@@ -36,7 +38,7 @@ class Model(nn.Module):
         """
         return x
 
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Take what depends on the training rows (n, d), before training.
 
         `labels` (n,) are places of the rows' classes among the classes, or None without them.
@@ -61,10 +63,10 @@ class Model(nn.Module):
         """
         return False
 
-    def resume(self, rows: Tensor) -> None:
+    def resume(self, rows: Rows) -> None:
         """Take what bounds rows (n, d), those so far and new ones, before training goes on."""
 
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Take what depends on the trained weights and `rows` (n, d).
 
         Called in evaluation mode after every training, continued ones included.
@@ -73,7 +75,7 @@ class Model(nn.Module):
     def weigh(self, factor: float) -> None:
         """Let the rows of the last :meth:`finish`, a sample, count as `factor` times as many."""
 
-    def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
+    def calibrate(self, train: Rows, held_out: Tensor | None) -> None:
         """Take the units of what is scored by, after every training.
 
         `train` are the rows that were trained on, `held_out` those that were kept from training

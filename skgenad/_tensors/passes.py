@@ -75,7 +75,7 @@ class Passes:
     def run(
         self,
         function: Function,
-        X: NDArray,
+        X: Any,
         begin: Callable[[NDArray], NDArray],
         finish: Callable[[NDArray], NDArray],
         owner: Any,
@@ -86,7 +86,7 @@ class Passes:
         ----------
         function : callable
             Maps float32 rows (m, d) to (m, ...) on the device.
-        X : ndarray of shape (n, d)
+        X : ndarray of shape (n, d), or what has its slices
             Rows.
         begin, finish : callable
             Bring parts of `X` to the function's float32 rows, and arrays of its values to what is

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import mean_squared_error
 from skgenad._tensors.moments import TiedMoments
@@ -59,7 +59,7 @@ def squared_covariance(code: Tensor) -> Tensor:
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / (d * (d - 1))
 
 
-def moments_of(rows: Tensor) -> TiedMoments:
+def moments_of(rows: Rows) -> TiedMoments:
     """Count, mean and scatter of rows (n, d), chunk by chunk and in float64."""
     total: TiedMoments | None = None
     for chunk in chunks_of(rows):
@@ -200,7 +200,7 @@ class PrincipalComponents(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("components", torch.eye(n_features, dtype=torch.float64)[:latent_dim])
 
-    def fit(self, rows: Tensor) -> None:
+    def fit(self, rows: Rows) -> None:
         """Find the components of rows (n, d_x); those beyond the rows' rank are 0."""
         moments = moments_of(rows)
         # The CPU computes them, so that they are the same whatever device the rows are on.

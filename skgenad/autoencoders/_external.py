@@ -18,6 +18,7 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from skgenad._core.units import StandardUnits
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.device import on_device
 from skgenad._tensors.seeds import seed_unseeded
 
@@ -46,7 +47,7 @@ class ExternalFeatures(nn.Module):
         self.features, self.latent_dim = clone(features, safe=False), 0
 
     def fit(
-        self, rows: Tensor, units: StandardUnits, *, seed: int, names: NDArray | None = None
+        self, rows: Rows, units: StandardUnits, *, seed: int, names: NDArray | None = None
     ) -> None:
         """Fit the object, if it can be.
 
@@ -64,7 +65,7 @@ class ExternalFeatures(nn.Module):
         self.units, self.names = units, names
         if hasattr(self.features, "fit"):
             seed_unseeded(self.features, seed)
-            X = self._named(units.from_standard(rows.cpu().numpy()))
+            X = self._named(units.from_standard(rows[:].cpu().numpy()))
             # As in pipelines y is passed where `fit` takes it, since some objects require it.
             self.features.fit(*((X, None) if _takes_two(self.features.fit) else (X,)))
         code, _ = self(rows[:1])

@@ -34,7 +34,7 @@ from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam, adamw
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.units import StandardUnits
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
@@ -79,7 +79,7 @@ class CANCEModel(PreciseModule, Model):
             self.density = self.make_density(latent_dim + 2 * (self.score_type != "latent"))
 
     def fit_features(
-        self, rows: Tensor, units: StandardUnits, *, seed: int, names: NDArray | None
+        self, rows: Rows, units: StandardUnits, *, seed: int, names: NDArray | None
     ) -> None:
         """Fit features that are not trained by gradients to rows (n, d_x) in standard units.
 
@@ -401,7 +401,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     def _sees_constants(self) -> bool:
         return self._fitted_parameters["score_type"] == "error"
 
-    def _prepare(self, module: CANCEModel, rows: Tensor, labels: Tensor | None) -> None:
+    def _prepare(self, module: CANCEModel, rows: Rows, labels: Tensor | None) -> None:
         names = getattr(self, "feature_names_in_", None)
         module.fit_features(rows, self.units_, seed=self.seed_, names=names)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import precise, shortened
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
 from skgenad._tensors.maps import AutoencoderNet
@@ -172,12 +173,10 @@ class DAGMMModel(PreciselyScored, Model):
         }
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Keep the mixture of `rows` (n, d_x), computed by chunks, as the one of :meth:`energy`."""
-        first, *rest = chunks_of(rows)
-        mixture = self.mixture(self(first)[0])
-        for chunk in rest:
-            mixture = mixture.merge(self.mixture(self(chunk)[0]))
+        parts = (self.mixture(self(chunk)[0]) for chunk in chunks_of(rows))
+        mixture = reduce(Mixture.merge, parts)
         self.phi.copy_(mixture.weights)
         self.mu.copy_(mixture.means)
         self.factors.copy_(torch.linalg.cholesky(regularized(mixture.covariances)))

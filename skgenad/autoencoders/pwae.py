@@ -37,7 +37,7 @@ from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.schedules import cosine
 from skgenad._tensors import draws
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunks_of, joined
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
 from skgenad._tensors.maps import Map, steady_linear
@@ -213,7 +213,7 @@ class PWAEModel(Model):
         return torch.cat([flat.mean(dim=1, keepdim=True), of_patches], dim=1).sqrt()
 
     @torch.no_grad()
-    def set_units(self, rows: Tensor) -> None:
+    def set_units(self, rows: Rows) -> None:
         """Take mean and standard deviation of the errors of `rows` (n, d) as their units."""
         errors = precise(torch.cat([self.errors(chunk) for chunk in chunks_of(rows)]))
         center = errors.mean(dim=0)
@@ -221,7 +221,7 @@ class PWAEModel(Model):
         self.center = center.float()
         self.spread = errors.std(dim=0, correction=0).maximum(least).float()
 
-    def calibrate(self, train: Tensor, held_out: Tensor | None) -> None:
+    def calibrate(self, train: Rows, held_out: Tensor | None) -> None:
         """Take the units of errors from the rows held out, or from all rows if those are few."""
         self.set_units(rows_of_units(train, held_out))
 
@@ -231,11 +231,11 @@ class PWAEModel(Model):
         return excess.amax(dim=1) if self.combine == "max" else excess.sum(dim=1)
 
 
-def rows_of_units(train: Tensor, held_out: Tensor | None) -> Tensor:
+def rows_of_units(train: Rows, held_out: Tensor | None) -> Rows:
     """Choose the rows (n, d) whose errors are the units of scores."""
     if held_out is None:
         return train
-    return held_out if len(held_out) >= _FEWEST_HELD_OUT else torch.cat([train, held_out])
+    return held_out if len(held_out) >= _FEWEST_HELD_OUT else joined([train, held_out])
 
 
 class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):

@@ -35,6 +35,7 @@ from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows, extremes
 from skgenad._tensors.device import precise
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
@@ -117,15 +118,17 @@ class VAEModel(Model):
     # ---- the model ------------------------------------------------------------------------
 
     @torch.no_grad()
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Find the columns of the training rows (n, d) that do not vary."""
-        self.varies.copy_(rows.amax(dim=0) > rows.amin(dim=0))
+        low, high = extremes(rows)
+        self.varies.copy_(high > low)
         self.constants.copy_(rows[0])
 
     @torch.no_grad()
-    def resume(self, rows: Tensor) -> None:
+    def resume(self, rows: Rows) -> None:
         """Find the columns of rows (n, d), those so far and new ones, that begin to vary."""
-        self.varies.logical_or_(rows.amax(dim=0) > rows.amin(dim=0))
+        low, high = extremes(rows)
+        self.varies.logical_or_(high > low)
 
     def settled(self, x: Tensor) -> Tensor:
         """Rows (n, d) with the constants where training rows had them."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows, extremes, mean_square
 from skgenad._tensors.distances import Distance
 from skgenad._tensors.model import Model, autoencoders_in
 
@@ -145,11 +146,12 @@ class NegativesModule(Model):
         """Autoencoders of the energy; manifolds reconstruct no rows."""
         return autoencoders_in(self.base)
 
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Take the range and the mean square of the training rows (n, d)."""
-        self.low.copy_(torch.zeros(()) if self.pixels else rows.min(dim=0).values)
-        self.high.copy_(torch.ones(()) if self.pixels else rows.max(dim=0).values)
-        self.mean_square.copy_(rows.square().mean())
+        low, high = (torch.zeros(()), torch.ones(())) if self.pixels else extremes(rows)
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self.mean_square.copy_(mean_square(rows))
 
     def change_units(self, factor: Tensor, shift: Tensor) -> None:
         """Bring the range of training rows to other units."""
@@ -157,12 +159,13 @@ class NegativesModule(Model):
             for bound in (self.low, self.high):
                 bound.copy_(bound * factor.to(bound) + shift.to(bound))
 
-    def resume(self, rows: Tensor) -> None:
+    def resume(self, rows: Rows) -> None:
         """Widen the range of training rows to that of further ones (n, d)."""
         if not self.pixels:
-            self.low.copy_(torch.minimum(self.low, rows.min(dim=0).values))
-            self.high.copy_(torch.maximum(self.high, rows.max(dim=0).values))
-        self.mean_square.copy_(torch.maximum(self.mean_square, rows.square().mean()))
+            low, high = extremes(rows)
+            self.low.copy_(torch.minimum(self.low, low))
+            self.high.copy_(torch.maximum(self.high, high))
+        self.mean_square.copy_(torch.maximum(self.mean_square, mean_square(rows)))
 
     def is_steady_when_full(self) -> bool:
         """Whether a step does the same from now on: buffers grow until they are full."""

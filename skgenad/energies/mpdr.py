@@ -42,6 +42,7 @@ from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
 from skgenad._core.searches import refuse
 from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.maps import AutoencoderNet, identity_manifold
 from skgenad._tensors.networks import Networks
 from skgenad._tensors.noise import Noise, noisy
@@ -129,7 +130,7 @@ class MPDRModel(RecoveryModule):
     def _noisy(self, x: Tensor) -> Tensor:
         return noisy(x, self.settings.input_noise)
 
-    def copy_manifold(self, inputs: Tensor) -> None:
+    def copy_manifold(self, inputs: Rows) -> None:
         """Start the energy from the first manifold's weights, whatever the inputs are."""
         self.base.net.load_state_dict(self.manifolds[0].state_dict())
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from skgenad._core.departures import cost_of
 from skgenad._tensors import draws
 from skgenad._tensors.augmentation import augmented
-from skgenad._tensors.chunks import chunks_of
+from skgenad._tensors.chunks import Rows, chunk_length, extremes
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import seeded
@@ -31,9 +31,9 @@ from skgenad._tensors.seeds import seeded
 _SAMPLE_CHUNK = 256
 
 
-def _some(rows: Tensor) -> Tensor:
+def _some(rows: Rows) -> Tensor:
     """Draw as many random rows as a pass that needs no gradient takes."""
-    chosen = draws.randperm(len(rows), device=rows.device)[: len(chunks_of(rows)[0])]
+    chosen = draws.randperm(len(rows), device=rows.device)[: chunk_length(rows)]
     return rows[chosen]
 
 
@@ -120,10 +120,11 @@ class ColumnDensity(FlowDensity):
         self.register_buffer("constants", torch.zeros(n_features))
 
     @torch.no_grad()
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Find the columns that vary in training rows (n, d), and make the flow of them."""
         self.constants.copy_(rows[0])
-        self._build(rows.amax(dim=0) > rows.amin(dim=0))
+        low, high = extremes(rows)
+        self._build(high > low)
         if self.flow is not None:
             self.flow.initialize(self._varying(_some(rows)))
 
@@ -228,7 +229,7 @@ class PixelDensity(FlowDensity):
         u = draws.rand_like(x) if self.training else 0.5
         return ((self.n_levels - 1) * x + u) / self.n_levels - 0.5
 
-    def prepare(self, rows: Tensor, labels: Tensor | None) -> None:
+    def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Set what depends on data from training rows (n, d)."""
         self.flow.initialize(self.dequantized(_some(rows)))
 

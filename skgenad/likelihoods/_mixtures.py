@@ -19,6 +19,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows, extremes
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -219,16 +220,17 @@ class GaussianMixturesModel(PreciseModule, Model):
             self.register_buffer("rotation", rotation)
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Learn rows (n, d), the first ones or more; a part of them if there are too many."""
         n, is_first = len(rows), self.mixtures[0].n_present == 0
         if is_first:
             self.levels.copy_(rows[0])
-            self.varies.copy_((rows != rows[0]).any(dim=0))
+            low, high = extremes(rows)
+            self.varies.copy_(high > low)
         if n > self.max_rows:
             rows = rows[draws.randperm(n)[: self.max_rows].to(rows.device)]
         # What was constant in the first rows stays a column of its own.
-        z = self._known(rows).cpu().double()
+        z = self._known(rows[:]).cpu().double()
         if is_first:
             self._learn(z, n)
             return

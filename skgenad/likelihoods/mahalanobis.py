@@ -29,6 +29,7 @@ from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import draw_rows
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import PreciseModule, precise
 from skgenad._tensors.model import Model
@@ -94,7 +95,7 @@ class MahalanobisModel(DerivingModule, PreciseModule, Model):
         self.forget()
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Add rows (n, d) with `labels` (n,) to those so far, and compute the matrices anew."""
         moments, n_classes = self.moments, len(self.counts)
         if labels is None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.derived import DerivingModule
 from skgenad._tensors.device import precise
 from skgenad._tensors.kernels import Copies
@@ -38,7 +39,7 @@ class Anchors(DerivingModule):
         return len(self.rows)
 
     @torch.no_grad()
-    def take(self, rows: Tensor) -> None:
+    def take(self, rows: Rows) -> None:
         """Add rows (n, d) to those so far, and keep a sample."""
         keys = torch.cat([self.keys, draws.rand(len(rows), device=rows.device)])
         if len(keys) > self.most:
@@ -47,7 +48,7 @@ class Anchors(DerivingModule):
             rows = torch.cat([self.rows[old], rows[new - len(self.rows)]])
             keys = keys[kept]
         else:
-            rows = torch.cat([self.rows, rows])
+            rows = torch.cat([self.rows, rows[:]])
         self.rows, self.keys = rows, keys
         self.forget()
 

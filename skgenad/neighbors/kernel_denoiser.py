@@ -27,6 +27,7 @@ from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows, extremes
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.kernels import (
     kernel_log_density,
@@ -80,10 +81,11 @@ class KernelModel(PreciseModule, Model):
         self.register_buffer("varies", torch.zeros(n_features, dtype=torch.bool))
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Add rows (n, d) to those so far, choose the width, and score anchors left out."""
         if not len(self.anchors):
-            self.varies = (rows != rows[0]).any(dim=0)
+            low, high = extremes(rows)
+            self.varies = high > low
         self.anchors.take(rows)
         anchors = self.anchors.rows
         width = self.bandwidth if isinstance(self.bandwidth, float) else self._best_width()

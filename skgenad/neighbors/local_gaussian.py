@@ -18,6 +18,7 @@ from torch import Tensor
 
 from skgenad._core.checks import Interval
 from skgenad._core.closed_form import ClosedFormDetector
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.model import Model
 
@@ -55,7 +56,7 @@ class LocalGaussianModel(PreciseModule, Model):
         self.register_buffer("floor", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Add rows (n, d) to those so far."""
         self.anchors.take(rows)
         anchors = self.anchors.rows

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.closed_form import ClosedFormDetector
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.model import Model
 from skgenad._tensors.tails import resize_buffers
@@ -65,7 +66,7 @@ class NeighborsModel(PreciseModule, Model):
             self.register_buffer("floor", torch.ones((), dtype=torch.float64))
 
     @torch.no_grad()
-    def finish(self, rows: Tensor, labels: Tensor | None) -> None:
+    def finish(self, rows: Rows, labels: Tensor | None) -> None:
         """Add rows (n, d) to those so far, and find the anchors' own neighbours."""
         self.anchors.take(rows)
         if not self.local:
