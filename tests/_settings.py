@@ -209,7 +209,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"features": "pca"}),
     ("CANCE", {"score_type": "cnce", "noise_learning_rate": 0, "validation_fraction": 0}),
     ("CANCE", {"score_type": "latent"}),
-    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 100}),
+    ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("DAGMM", {"errors": "mean"}),
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("GaussianMixtures", {"n_components": 4}),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from skgenad._tensors import draws
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.seeds import seeded
 
 from .loop import RowBatches, StageNet, StopStage
@@ -75,7 +76,7 @@ class DivergenceGuard(Callback):
         )
         raise StopStage
 
-    def judge(self, net: StageNet, rows: Tensor) -> None:
+    def judge(self, net: StageNet, rows: Rows) -> None:
         """Compare the loss at a stage's end with that of its first weights; restore these if worse.
 
         Losses that stay finite tell a runaway apart from a fit by nothing but this. Both are of the
@@ -178,7 +179,7 @@ class BestEpoch(Callback):
             _restore(net, self.state_)
 
 
-def _losses(net: StageNet, rows: Tensor, weights: dict[str, Tensor] | None) -> list[float]:
+def _losses(net: StageNet, rows: Rows, weights: dict[str, Tensor] | None) -> list[float]:
     """Losses of a few batches by a copy of the module, with other weights where they are given."""
     module = copy.deepcopy(net.module_)
     module.train()

@@ -66,22 +66,14 @@ def validate_rows(
         _refuse_images(X)
         types: list[type] = [np.float64, np.float32]
         try:
-<<<<<<< HEAD
-            return _validated(estimator, X, *arrays, dtype=types, reset=reset, **checks)
-=======
             return _checked(estimator, X, arrays, types, lazily, reset=reset, **checks)
->>>>>>> memory
         except (TypeError, ValueError, OverflowError) as error:
             if (better := explained(error, X)) is error:
                 raise
             raise better from error
     rows = flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
-<<<<<<< HEAD
-    checked = _validated(estimator, rows, *arrays, dtype=types, reset=reset, **checks)
-=======
     checked = _checked(estimator, rows, arrays, types, lazily, reset=reset, **checks)
->>>>>>> memory
     rows = checked[0] if arrays else checked
     if rows.shape[1] != math.prod(image_shape):
         raise ValueError(
@@ -92,12 +84,6 @@ def validate_rows(
     return checked
 
 
-<<<<<<< HEAD
-def _validated(*arguments: Any, **checks: Any) -> Any:
-    # scikit-learn looks for infinity in a sum, which numpy warns of where it overflows.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return validate_data(*arguments, **checks)
-=======
 def check_same_columns(name: str, other: Any, estimator: Any) -> None:
     """Raise ValueError unless another estimator was fitted on the columns that this one validated.
 
@@ -126,21 +112,20 @@ def check_same_columns(name: str, other: Any, estimator: Any) -> None:
     )
 
 
+# scikit-learn adds up all values, of which some may be as far above 0 as others below.
+@np.errstate(over="ignore", invalid="ignore")
 def _checked(
     estimator: Any, X: Any, arrays: Any, types: list[type], lazily: bool, **checks: Any
 ) -> Any:
     """Return what ``validate_data`` does, or :class:`SomeRows` in place of a large table."""
     if not (lazily and is_large(X)):
-        # It adds up all values, of which some may be as far above 0 as others below.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return validate_data(estimator, X, *arrays, dtype=types, **checks)
+        return validate_data(estimator, X, *arrays, dtype=types, **checks)
     checked = validate_data(estimator, X, *arrays, dtype=None, ensure_all_finite=False, **checks)
     table, *others = checked if arrays else (checked,)
     rows = SomeRows(table, dtype=table.dtype if table.dtype in types else types[0])
     if not all(_has_finite_sum(piece) or np.isfinite(piece).all() for piece in pieces_of(rows)):
         return validate_data(estimator, X, *arrays, dtype=types, **checks)  # says what is wrong
     return (rows, *others) if arrays else rows
->>>>>>> memory
 
 
 def _is_sound(estimator: Any, X: Any) -> bool:
