@@ -83,6 +83,16 @@ def test_so_it_is_with_many_columns(name, threads):
     np.testing.assert_array_equal(detector.score_samples(rows), scores)
 
 
+@pytest.mark.parametrize("name", ["KernelDenoiser", "LocalGaussian", "Neighbors"])
+def test_equally_near_rows_are_chosen_alike_in_any_company(name):
+    rng = np.random.RandomState(16)
+    train, X = (rng.randint(2, size=(n, 16)).astype(float) for n in (300, 200))
+    detector = tiny(name, max_anchors=300).fit(train)
+    assert_alone(detector.score_samples, X, sizes=(1, 16))
+    alone = [detector.score_samples(row[None]) for row in X]
+    np.testing.assert_array_equal(np.concatenate(alone), detector.score_samples(X))
+
+
 def test_latent_features_of_a_row_depend_on_it_alone(threads):
     X = normal_rows(2100, 5, seed=1)
     features = LatentFeatures(tiny("Autoencoder")).fit(normal_rows(60, 5))

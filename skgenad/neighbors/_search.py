@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from skgenad._tensors.device import on_device
 
 from ._anchors import Anchors
+
+# With more columns, or fewer anchors, a tree looks at all anchors, and is slower than without one.
+_MOST_OF_A_TREE, _FEWEST_OF_A_TREE = 15, 12
+# Squared distances by products of matrices are wrong by less than this share of squared lengths.
+_ROUNDING = 1e-12
 
 
 class _Found(NamedTuple):
@@ -55,12 +62,33 @@ class Search(Anchors):
     def _query(self, x: Tensor, k: int) -> _Found:
         wanted = min(k + 1, len(self))
         rows = x.detach().cpu().numpy().astype(np.float64)
-        found = self.derived("tree", self._fitted_tree).kneighbors(rows, n_neighbors=wanted)
+        found = self._found_by_tree(rows, wanted)
         distances, places = on_device(found[0], x.device), torch.from_numpy(found[1]).to(x.device)
         if wanted > k:
             kept = _all_but(self._column_of_itself(x, places), wanted)
             distances, places = distances.gather(1, kept), places.gather(1, kept)
         return _Found(x, distances, places)
+
+    def _found_by_tree(self, rows: NDArray, k: int) -> tuple[NDArray, NDArray]:
+        """Distances and places, (n, k), of the k nearest anchors; of equally near ones the first.
+
+        Without a tree scikit-learn multiplies matrices, whose rounding depends on the rows beside
+        one. It has no say here: where it could choose other neighbours, differences are taken.
+        """
+        tree = self.derived("tree", self._fitted_tree)
+        if tree.algorithm != "brute" or k == len(self):
+            return tree.kneighbors(rows, n_neighbors=k)
+        distances, places = tree.kneighbors(rows, n_neighbors=k + 1)
+        order = np.lexsort((places, distances), axis=1)
+        distances, places = (np.take_along_axis(a, order, axis=1) for a in (distances, places))
+        anchors = self.rows.cpu().numpy().astype(np.float64)
+        size = np.square(rows).sum(axis=1) + np.square(anchors).sum(axis=1).max()
+        unsure = distances[:, k] ** 2 - distances[:, k - 1] ** 2 <= _ROUNDING * size
+        if unsure.any():
+            all_distances = cdist(rows[unsure], anchors)
+            places[unsure, :k] = np.argsort(all_distances, axis=1, kind="stable")[:, :k]
+            distances[unsure, :k] = np.take_along_axis(all_distances, places[unsure, :k], axis=1)
+        return distances[:, :k], places[:, :k]
 
     def _column_of_itself(self, x: Tensor, places: Tensor) -> Tensor:
         """Columns (n,) of `places` (n, k + 1) to leave out: the row itself, or else the last."""
@@ -71,7 +99,10 @@ class Search(Anchors):
         return column.where(itself >= 0, places.shape[1] - 1)
 
     def _fitted_tree(self) -> NearestNeighbors:
-        return NearestNeighbors().fit(self.rows.cpu().numpy().astype(np.float64))
+        n, d = self.rows.shape
+        algorithm = "brute" if d > _MOST_OF_A_TREE or n < _FEWEST_OF_A_TREE else "kd_tree"
+        rows = self.rows.cpu().numpy().astype(np.float64)
+        return NearestNeighbors(algorithm=algorithm).fit(rows)
 
     def forget(self) -> None:
         """Search anew from now on."""
