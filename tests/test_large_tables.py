@@ -11,7 +11,7 @@ from skgenad._core import large_tables
 from skgenad._core.large_tables import SomeRows
 from skgenad._tensors import chunks
 
-from ._settings import DETECTORS, VARIANT_IDS, VARIANTS, having, normal_rows, takes, tiny
+from ._settings import DETECTORS, having, normal_rows, over_variants, takes, tiny
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel for its peak")
 # Detectors of images, and one of whose passes takes more than the table of the test.
@@ -43,7 +43,7 @@ def states(name, parameters, X):
 
 
 @pytest.mark.filterwarnings("ignore::skgenad.DataWarning", "ignore:contamination")
-@pytest.mark.parametrize(("name", "extra"), VARIANTS, ids=VARIANT_IDS)
+@over_variants(slowly=True)
 def test_rows_that_are_read_make_the_same_detector(name, extra, request):
     X, shape = rows_of(name)
     parameters = {**extra, **shape, **some_held_out}
