@@ -18,7 +18,7 @@ from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 # What a method computes is that of all rows: the default, which holds some of them out of training
 # for the threshold, is what tests of thresholds are about.
 ALL_ROWS = {"calibration_fraction": 0.0}
-# Class name -> parameters with which a fit takes some 30 milliseconds.
+# Class name -> parameters with which a fit takes some 30 milliseconds, and learns a little.
 TINY = {
     "Autoencoder": {
         "network": (16, 16),
@@ -51,7 +51,7 @@ TINY = {
         "network": (16, 16),
         "visible_chain": Chain(5),
         "replay": Replay(50),
-        "max_steps": 15,
+        "max_steps": 60,
         "learning_rate": 1e-2,
         "batch_size": 32,
         "random_state": 0,
