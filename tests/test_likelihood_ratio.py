@@ -478,7 +478,8 @@ def test_an_extra_objective_is_called_in_place_of_the_last_stages():
         return {**parts, "loss": 2 * parts["loss"], "more": parts["loss"]}
 
     detector = vae(max_steps=30).fit_from(X, extra_objective=extra)
-    assert calls == [(16, 4)] * 30
+    # A loss that has risen is looked at in four batches, before and after.
+    assert set(calls) == {(16, 4)} and len(calls) in (30, 38)
     row = detector.history_.iloc[-1]
     assert row["loss"] == pytest.approx(2 * row["more"])
 
