@@ -25,10 +25,9 @@ from sklearn.utils.validation import check_is_fitted
 import skgenad
 from skgenad.compat import ScoreDetector
 
-from ._settings import VARIANT_IDS, VARIANTS, takes, tiny
+from ._settings import VARIANTS, over_variants, takes, tiny
 
-CASES = [*VARIANTS, ("Committee", {}), ("LikelihoodRatio", {}), ("ScoreDetector", {})]
-IDS = [*VARIANT_IDS, "Committee", "LikelihoodRatio", "ScoreDetector"]
+BESIDES = ("Committee", "LikelihoodRatio", "ScoreDetector")
 SEED = int(os.environ.get("SKGENAD_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
 LONG = int(os.environ.get("SKGENAD_FUZZ", 10_000))
 
@@ -270,13 +269,13 @@ def run(name, extra, n_examples, number):
     example()
 
 
-@pytest.mark.parametrize("name", [name for name, extra in CASES if not extra])
+@pytest.mark.parametrize("name", [*(name for name, extra in VARIANTS if not extra), *BESIDES])
 def test_any_table_is_scored_or_refused_in_words(name):
     run(name, {}, 3, zlib.crc32(name.encode()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "extra"), CASES, ids=IDS)
+@over_variants(*BESIDES)
 def test_any_table_is_scored_or_refused_in_words_for_long(name, extra):
     print(f"SKGENAD_FUZZ_SEED={SEED}")
-    run(name, extra, -(-LONG // len(CASES)), SEED)
+    run(name, extra, -(-LONG // (len(VARIANTS) + len(BESIDES))), SEED)

@@ -26,6 +26,7 @@ def test_local_cluster_of_its_own_finds_the_same(tmp_path, expected):
     assert rows["status"].value_counts().to_dict() == {"ok": 4, "failed": 4}
 
 
+@pytest.mark.slow
 def test_workers_of_a_running_cluster_do_the_work(tmp_path, expected):
     # Its workers are daemonic processes, which may not have children by multiprocessing.
     with distributed.LocalCluster(
@@ -51,6 +52,7 @@ def test_workers_of_a_running_cluster_do_the_work(tmp_path, expected):
     assert wait_until(lambda: not any(map(is_alive, pids)))
 
 
+@pytest.mark.slow
 def test_finished_rows_are_shared_between_backends(tmp_path, expected):
     first = run(tmp_path, backend="dask", jobs=1, seeds=[1])
     rows = run(tmp_path, backend="loky")

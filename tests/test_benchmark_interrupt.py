@@ -124,7 +124,7 @@ def check_kept(path, before, all_of=None):
 
 
 def test_killed_benchmark_goes_on_where_it_was(folder, undisturbed, tmp_path):
-    kill_at_random_moments(folder, undisturbed, tmp_path, times=2, seed=0)
+    kill_at_random_moments(folder, undisturbed, tmp_path, times=1, seed=0)
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_benchmark_killed_twenty_times_goes_on(folder, undisturbed, tmp_path):
     kill_at_random_moments(folder, undisturbed, tmp_path, times=20, seed=1)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_ends_everything_and_keeps_rows(folder, tmp_path, jobs):
     process = start(folder, tmp_path, jobs=jobs, detectors="DeepSVDD", seeds="1-9")
     path = tmp_path / "rows.csv"

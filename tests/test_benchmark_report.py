@@ -208,8 +208,8 @@ def test_version_and_names_are_shown():
     [
         ("typer", ["--version"]),
         ("pyod", ["benchmark"]),
-        ("scikit_posthocs", ["benchmark"]),
-        ("matplotlib", ["benchmark"]),
+        pytest.param("scikit_posthocs", ["benchmark"], marks=pytest.mark.slow),
+        pytest.param("matplotlib", ["benchmark"], marks=pytest.mark.slow),
     ],
 )
 def test_without_the_extra_the_command_says_which(module, arguments, tmp_path):

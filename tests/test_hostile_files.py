@@ -293,7 +293,7 @@ def test_no_parameter_asks_for_more_than_the_file_holds(name, folder, tmp_path):
     for place in places_of(parameters(document)):
         if type(value_at(parameters(document), place)) is not int:
             continue
-        for large in (10**6, 10**12, 2**63 - 1, 10**40):
+        for large in (10**6, 2**63 - 1):
             path.write_bytes((folder / name).read_bytes())
             rewrite(path, lambda d, p=place, v=large: put(parameters(d), p, v))
             refused_or_sound(path)

@@ -54,7 +54,7 @@ def module(sampling="omi", *, replay=(1000, 0.95), space="sphere", **settings):
 # ---- the linear case is a Gaussian (appendix A.2) ---------------------------------------------
 
 
-@pytest.mark.parametrize("d", [2, 3, 5])
+@pytest.mark.parametrize("d", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 5))])
 def test_a_linear_overcomplete_nae_is_the_gaussian_of_maximum_likelihood(d):
     """Sigma^-1 = 2 (I - BA)^T (I - BA) / (T D) for encoder A and decoder B.
 

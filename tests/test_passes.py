@@ -74,7 +74,7 @@ WIDE = ["Autoencoder", "DAGMM", "GaussianMixtures", "KernelDenoiser", "Mahalanob
 def test_so_it_is_with_many_columns(name, threads):
     wide = {"network": (64, 16)} if name in ("Autoencoder", "DAGMM") else {}
     wide |= {"max_anchors": 300} if name in ("KernelDenoiser", "Neighbors") else {}
-    rows = np.random.RandomState(0).randn(1400, 800).astype(np.float32)
+    rows = np.random.RandomState(0).randn(1100, 400).astype(np.float32)
     detector = tiny(name, **wide).fit(rows[:400])
     scores = detector.score_samples(rows)
     for size in (1, 16, 100):

@@ -281,8 +281,11 @@ def assert_threads_do_not_meet(detector, path, n_calls=200):
 
 def test_the_warning_filters_of_the_process_are_left_alone(tmp_path, monkeypatch):
     detector = PyODDetector(IForest(n_estimators=5), random_state=0).fit(X)
-    monkeypatch.setattr(IForest, "get_params", None)  # which changes them for a while
+    monkeypatch.setattr("pyod.models.base.warnings", None)  # its `get_params` sets filters
     detector.save(tmp_path / "file")
+    loaded = PyODDetector.load(tmp_path / "file")
+    for copy in (loaded, clone(loaded)):
+        assert copy.detector.n_estimators == 5
 
 
 # scikit-learn itself sets filters of warnings in threads, which are the process's.

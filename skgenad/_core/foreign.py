@@ -7,7 +7,6 @@ checked here or, as trees of neighbours, built anew from the rows.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +20,6 @@ from sklearn.neighbors import BallTree, KDTree
 from .checks import Tree
 from .registry import brief
 
-# Held by those who copy estimators.
-_lock = threading.RLock()
 # Metrics of trees of neighbours, by the names of their compiled classes.
 _METRICS = {
     "ChebyshevDistance64": "chebyshev",
@@ -51,10 +48,14 @@ def parameters_of(value: Any) -> dict[str, Any]:
     return value.get_params(deep=False) if hasattr(value, "get_params") else {}
 
 
-def cloned(estimator: Any, *, safe: bool = True) -> Any:
-    """Copy an estimator, unfitted, one at a time: ``get_params`` of pyod's, as above."""
-    with _lock:
-        return clone(estimator, safe=safe)
+def cloned(value: Any, *, safe: bool = True) -> Any:
+    """Copy an estimator, unfitted, as scikit-learn's ``clone``, but pyod's as said above."""
+    if isinstance(value, list | tuple):
+        return type(value)([cloned(item, safe=safe) for item in value])
+    get_params = getattr(type(value), "get_params", None)
+    if getattr(get_params, "__module__", "").partition(".")[0] == "pyod":
+        return type(value)(**{n: cloned(v, safe=False) for n, v in parameters_of(value).items()})
+    return clone(value, safe=safe)
 
 
 def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[str, Any]) -> Any:
