@@ -294,7 +294,7 @@ def fits(
     quick: Quick = False,
 ) -> None:
     """Time fits of all public detectors of one model, in turns with those of another checkout."""
-    _save("fits", fit_rows(_names(), rounds=1 if quick else 5, against=against))
+    _save("fits", fit_rows(_names(), rounds=1 if quick else 3, against=against))
     _report()
 
 
