@@ -315,3 +315,10 @@ def test_sources_of_the_suites():
     assert [source_of("oddbench", name) for name in names] == names
     # A folder's sets are what their names say, even where the names look like these.
     assert source_of("mine", "digits_1") == "digits_1"
+
+
+def test_sources_may_be_called_like_detectors():
+    names = ["x", "y"]
+    table = pd.DataFrame([[0.1, 0.2], [0.3, 0.4]], index=names, columns=names)
+    scores = Comparison(make_rows(table)).scores
+    pd.testing.assert_frame_equal(scores.by_source(table), table)

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from skgenad import MPDR
+from skgenad import MPDR, Autoencoder
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._core.loop import STEPS_PER_EPOCH, Stage
 from skgenad._core.optimizers import adam
@@ -236,3 +236,48 @@ def test_a_growing_weight_in_the_loss_is_no_divergence():
         return {"loss": (1 + step) * (module.weight.square().sum() + 1)}
 
     run(objective)  # the loss of the last epoch is 100 times the first one's
+
+
+class Keeping(nn.Module):
+    """A network of a user's own that keeps what it computed last."""
+
+    def __init__(self, n_outputs, in_list):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, n_outputs)
+        self.in_list, self.kept = in_list, []
+
+    def forward(self, x):
+        hidden = torch.relu(self.first(x))
+        self.kept = [hidden] if self.in_list else hidden
+        return self.last(hidden)
+
+
+class Factory:
+    def __init__(self, in_list=False):
+        self.in_list = in_list
+
+    def make_encoder(self, shape, latent_dim):
+        return Keeping(latent_dim, self.in_list)
+
+    def make_decoder(self, latent_dim, shape):
+        return nn.Linear(latent_dim, *shape)
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+def test_a_network_may_keep_what_it_computed(in_list):
+    X = np.random.RandomState(0).randn(200, 4)
+    settings = {"network": Factory(in_list), "max_steps": 20, "random_state": 0, "device": "cpu"}
+    Autoencoder(**settings).fit(X)
+    if not in_list:
+        with pytest.warns(DivergenceWarning):
+            Autoencoder(**settings, learning_rate=30.0).fit(X)
+
+
+@pytest.mark.parametrize("name", ["PWAE", "VAE"])
+def test_losses_near_0_that_rise_a_little_are_no_divergence(name):
+    rng = np.random.RandomState(0)
+    X = rng.randn(390, 2) @ rng.randn(2, 4)
+    detector = tiny(name, max_steps=300).partial_fit(X[:300])
+    for k in range(6):
+        batch = X[300 + 15 * k : 315 + 15 * k]
+        detector.partial_fit(0.2 * batch + 3 * (k + 1) if name == "PWAE" else batch)

@@ -132,7 +132,9 @@ def test_a_wrong_field_of_a_part_is_named(detector, name, part):
         ("KernelDenoiser", "factors", 1.5, "factors=(1.5,)"),
         ("MPDR", "visible_chain", Chain(noise="x"), None),
         ("Autoencoder", "network", MLP(8), "hidden_sizes=(8,)"),
-        ("GaussianMixtures", "n_components", True, "n_components=1"),
+        ("GaussianMixtures", "n_components", True, None),
+        ("NormalizingFlow", "hidden_sizes", -1, None),
+        ("NormalizingFlow", "hidden_sizes", 10**400, None),
     ],
 )
 def test_what_to_write_is_what_was_meant(detector, name, value, advice):

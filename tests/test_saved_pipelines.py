@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     OneHotEncoder,
     OrdinalEncoder,
+    PolynomialFeatures,
     PowerTransformer,
     QuantileTransformer,
     SplineTransformer,
@@ -47,7 +49,7 @@ from skgenad import (
     Mahalanobis,
     Neighbors,
 )
-from skgenad._core.foreign import _METRICS
+from skgenad._core.foreign import _METRICS, cloned
 from skgenad._core.registry import FOREIGN, key_of
 from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
 from skgenad.likelihoods._png import PNGModel
@@ -697,3 +699,20 @@ def test_a_row_starts_no_processes(tmp_path, monkeypatch):
     path = changed_file(tmp_path, fitted, lambda d: d["parameters"].update(n_jobs=10**6))
     with pytest.raises(ValueError, match="n_jobs=1000000"):
         skgenad.load(path)
+
+
+def test_polynomials_may_be_set_otherwise_since(tmp_path):
+    X = normal_rows()
+    polynomials = PolynomialFeatures(2).set_output(transform="pandas")
+    pipe = make_pipeline(polynomials, Mahalanobis(random_state=0)).fit(X)
+    skgenad.save(pipe, tmp_path / "file")
+    loaded = skgenad.load(tmp_path / "file")
+    np.testing.assert_array_equal(loaded.score_samples(X), pipe.score_samples(X))
+
+
+def test_copies_of_parameters_keep_their_types():
+    class Size(NamedTuple):
+        width: int
+        height: int
+
+    assert cloned(Size(8, 8), safe=False) == Size(8, 8)

@@ -22,7 +22,7 @@ from sklearn.model_selection import (
     validation_curve,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skgenad.pipeline
 from skgenad import MPDR, Mahalanobis
@@ -228,3 +228,19 @@ def test_errors_are_raised_to_everybody_else(data):
             fitted, X, np.sort(y), scoring=lambda *rows: anomaly_roc_auc(*rows), cv=KFold(2)
         )
     assert np.isnan(scores).tolist() == [True, False]
+
+
+def test_a_candidate_that_fails_in_scoring_loses():
+    rng = np.random.RandomState(0)
+    kinds = rng.choice(list("abc"), 80).astype(object)
+    kinds[70] = "rare"
+    X, y = pd.DataFrame({"kind": kinds}), np.repeat([0, 1], [60, 20])
+    forest = IsolationForest(n_estimators=5, random_state=0)
+    pipe = make_pipeline(OneHotEncoder(handle_unknown="ignore"), forest)
+    grid = {"onehotencoder__handle_unknown": ["error", "ignore"]}
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    search = GridSearchCV(pipe, grid, scoring=anomaly_roc_auc, cv=folds, refit=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, of the one that failed
+        search.fit(X, y)
+    assert search.best_params_ == {"onehotencoder__handle_unknown": "ignore"}

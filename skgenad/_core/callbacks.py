@@ -84,7 +84,8 @@ class DivergenceGuard(Callback):
         in the loss that grows with the steps. What was minimised is then lower than it was, so this
         cannot happen to a training that trains; batches differ, and a training that goes on may
         lose a little, so every batch has to be worse than it was, and half of them by half of the
-        loss. The loss of chains against rows is no function that falls, and has its limit.
+        loss and by half a unit. The loss of chains against rows is no function that falls, and has
+        its limit.
         """
         row = net.history[-1]
         if "negative_energy" in row:
@@ -94,6 +95,8 @@ class DivergenceGuard(Callback):
             return
         assert self.first_ is not None
         after, before = (_losses(net, rows, state) for state in (None, self.first_[0]))
+        if after is None or before is None:
+            return
         # NaN is worse than anything; a batch that has no loss at the start tells nothing.
         worse = [
             math.inf if math.isnan(a) else a - b
@@ -104,7 +107,8 @@ class DivergenceGuard(Callback):
             return
         start = statistics.median(loss for loss in before if math.isfinite(loss))
         rise = statistics.median(worse)
-        if min(worse) <= 0 or rise <= abs(start) / 2:
+        # A loss near 0 is no unit: they are in nats, or of columns of variance 1.
+        if min(worse) <= 0 or rise <= max(1.0, abs(start)) / 2:
             return
         _restore(net, self.first_)
         warnings.warn(
@@ -179,9 +183,17 @@ class BestEpoch(Callback):
             _restore(net, self.state_)
 
 
-def _losses(net: StageNet, rows: Rows, weights: dict[str, Tensor] | None) -> list[float]:
-    """Losses of a few batches by a copy of the module, with other weights where they are given."""
-    module = copy.deepcopy(net.module_)
+def _losses(net: StageNet, rows: Rows, weights: dict[str, Tensor] | None) -> list[float] | None:
+    """Losses of a few batches by a copy of the module, with other weights where they are given.
+
+    None if it cannot be copied, as one that keeps what it computed last in a list.
+    """
+    # What a network of a user's own keeps in an attribute is copied without its graph.
+    kept = [v for m in net.module_.modules() for v in vars(m).values() if isinstance(v, Tensor)]
+    try:
+        module = copy.deepcopy(net.module_, {id(v): v.detach().clone() for v in kept})
+    except RuntimeError:
+        return None
     module.train()
     if weights is not None:
         with torch.no_grad():
@@ -189,9 +201,12 @@ def _losses(net: StageNet, rows: Rows, weights: dict[str, Tensor] | None) -> lis
                 p.copy_(weights[name])
     with seeded(0, rows.device):
         batches = RowBatches(rows, net.batch_size, _JUDGED_BATCHES)
-        losses = [net.stage.objective(module, batch)["loss"] for batch in batches]
+        return [_number_of(net.stage.objective(module, batch)["loss"]) for batch in batches]
+
+
+def _number_of(loss: Tensor) -> float:
     # A batch that would be skipped has no loss.
-    return [float(loss.detach()) if loss.requires_grad else math.nan for loss in losses]
+    return float(loss.detach()) if loss.requires_grad else math.nan
 
 
 def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:

@@ -117,11 +117,13 @@ def _forms(value: Any, allowed: Any) -> Iterator[Any]:
         yield tuple(value)
         if len(value) == 1:
             yield value[0]
-    elif isinstance(value, Real) and math.isfinite(value):
-        whole = int(float(value))
-        if value == whole:
-            yield from (whole, (whole,))
-        yield (value,)
+    elif isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError, ValueError):  # of infinity, and of NaN
+            whole = int(float(value))
+            if value == whole:
+                yield whole
+            if value != whole or whole >= 1:
+                yield (whole if value == whole else value,)
     for kind in kinds:
         with suppress(TypeError):
             yield kind()

@@ -43,17 +43,21 @@ def parameters_of(value: Any) -> dict[str, Any]:
     The ``get_params`` of pyod's detectors is not asked: it changes the warning filters of the
     process meanwhile, at which threads meet.
     """
-    if hasattr(type(value), "_get_param_names"):
+    if _is_of_pyod(value):
         return BaseEstimator.get_params(value, deep=False)
     return value.get_params(deep=False) if hasattr(value, "get_params") else {}
 
 
+def _is_of_pyod(value: Any) -> bool:
+    module = getattr(getattr(type(value), "get_params", None), "__module__", "")
+    return module.partition(".")[0] == "pyod"
+
+
 def cloned(value: Any, *, safe: bool = True) -> Any:
     """Copy an estimator, unfitted, as scikit-learn's ``clone``, but pyod's as said above."""
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)([cloned(item, safe=safe) for item in value])
-    get_params = getattr(type(value), "get_params", None)
-    if getattr(get_params, "__module__", "").partition(".")[0] == "pyod":
+    if _is_of_pyod(value):
         return type(value)(**{n: cloned(v, safe=False) for n, v in parameters_of(value).items()})
     return clone(value, safe=safe)
 
@@ -169,14 +173,18 @@ def _check_splines(transformer: Any) -> None:
         require(fits, "splines that are none")
 
 
+# `include_bias` may have been changed since, which the next fit looks at.
+_OF_POLYNOMIALS = ("_max_degree", "_min_degree", "n_features_in_")
+
+
 def _check_polynomials(transformer: Any) -> None:
     """All that a fit leaves follows from the parameters, and says how much memory a row takes."""
     if "n_features_in_" not in vars(transformer):
         return
     fresh = type(transformer)(**transformer.get_params())
     fresh.fit(np.zeros((1, transformer.n_features_in_)))
-    left = {n: v for n, v in vars(transformer).items() if n != "feature_names_in_"}
-    require(left == vars(fresh), "polynomials of other columns or degrees")
+    same = all(vars(transformer).get(n) == getattr(fresh, n) for n in _OF_POLYNOMIALS)
+    require(same, "polynomials of other columns or degrees")
     require(fresh._n_out_full <= _MOST_COLUMNS, f"more than {_MOST_COLUMNS} columns")
 
 

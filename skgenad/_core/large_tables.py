@@ -72,8 +72,11 @@ class SomeRows:
 
     def _read(self, rows: Any, columns: slice) -> NDArray:
         if self._file is not None:
-            places = np.arange(len(self.table)) if self.places is None else self.places
-            return _read_from_file(self._file, self.table, places[rows], columns, self.dtype)
+            if isinstance(rows, slice) and self.places is None:  # all places may be very many
+                rows = np.arange(*rows.indices(len(self.table)))
+            else:
+                rows = (np.arange(len(self)) if self.places is None else self.places)[rows]
+            return _read_from_file(self._file, self.table, rows, columns, self.dtype)
         part = self.table[rows if self.places is None else self.places[rows], columns]
         return part if part.dtype == self.dtype and not self.bounds else part.astype(self.dtype)
 

@@ -42,7 +42,7 @@ class LazyRows:
         if isinstance(key, Tensor):
             return self._read(key)
         if isinstance(key, slice):
-            return self._read(torch.arange(len(self))[key])
+            return self._read(torch.arange(*key.indices(len(self))))
         return self._read(torch.tensor([key]))[0]
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ def joined(parts: Sequence[Rows]) -> Rows:
     if len(tensors) == len(parts):
         return torch.cat(tensors)
     starts = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0)
+    like = parts[0][:1]
 
     def read(index: Tensor) -> Tensor:
-        like = parts[0][:1]
         rows = like.new_empty(len(index), like.shape[1])
         for part, start, end in zip(parts, starts[:-1], starts[1:], strict=True):
             here = (index >= start) & (index < end)

@@ -78,7 +78,7 @@ class ScoreTable:
             Sources in the order of their first data sets.
         """
         sources = [self.sources.get(name, name) for name in values.index]
-        return values.groupby(sources, sort=False).mean()
+        return values.groupby(np.array(sources, dtype=object), sort=False).mean()
 
     @property
     def n_sources(self) -> int:

@@ -192,8 +192,8 @@ def make_anomaly_scorer(
     scikit-learn's searches, curves and cross-validations take an error of a scorer for a score of
     NaN and go on; where every candidate fails, the first one wins. The scorers of this package stop
     them: on rows of one kind, labels that are not 0 and 1, an estimator that is no detector, an
-    argument that the metric refuses. Only where a detector gives scores that are not finite it
-    loses, as one does that cannot be fitted.
+    argument that the metric refuses. A detector that fails in scoring, or gives scores that are not
+    finite, loses, as one does that cannot be fitted.
 
     In a training part of normal rows alone, as `NormalOnlyCV` makes them, nothing can be ranked. So
     training scores of searches and curves rank its rows against the anomalies of the same fold's
@@ -308,8 +308,8 @@ def _on_manifold_score(estimator: Any, X: ArrayLike) -> float:
     return float(estimator.on_manifold_score(X))
 
 
-class _NotFinite(ValueError):
-    """Scores that are no numbers: the fault of one candidate, where other errors are of all."""
+class _OfCandidate(Exception):
+    """Holds an error in scoring that is of one candidate, where others are of all."""
 
 
 def _score(
@@ -326,13 +326,14 @@ def _score(
         labels, scores = _with_anomalies(estimator, X, check_labels(y), asker)
         labels = check_both_labels(labels)
         if not np.isfinite(scores).all():
-            raise _NotFinite(f"{type(estimator).__name__} gives scores that are NaN or infinity.")
+            name = type(estimator).__name__
+            raise _OfCandidate(ValueError(f"{name} gives scores that are NaN or infinity."))
         value = float(metric(labels, scores))
         if np.isnan(value):
             raise ValueError(f"The metric is NaN for {len(labels)} rows with finite scores.")
         return value
-    except _NotFinite:
-        raise
+    except _OfCandidate as held:
+        raise held.args[0] from None
     except (TypeError, ValueError) as error:
         return refuse(error, asker)
 
@@ -341,13 +342,28 @@ def _with_anomalies(
     estimator: Any, X: ArrayLike, labels: np.ndarray, asker: FrameType
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return labels and scores; where training rows are all normal, of the test part too."""
-    scores = anomaly_score(estimator, X)
+    scores = _scores_of(estimator, X)
     search = search_asking(asker)
     if labels.any() or search is None or search.training_rows is not X:
         return labels, scores
     test_labels = check_labels(search.test_labels)
-    of_test = anomaly_score(estimator, search.test_rows)[test_labels == 1]
+    of_test = _scores_of(estimator, search.test_rows)[test_labels == 1]
     return np.append(labels, np.ones_like(of_test, dtype=np.int64)), np.append(scores, of_test)
+
+
+def _scores_of(estimator: Any, X: ArrayLike) -> np.ndarray:
+    if not _has_scores(estimator):
+        return anomaly_score(estimator, X)  # says so
+    try:
+        return anomaly_score(estimator, X)
+    except (TypeError, ValueError) as error:
+        raise _OfCandidate(error) from error
+
+
+def _has_scores(estimator: Any) -> bool:
+    return hasattr(estimator, "score_samples") or (
+        hasattr(estimator, "decision_function") and _is_detector(estimator)
+    )
 
 
 def _is_detector(estimator: Any) -> bool:

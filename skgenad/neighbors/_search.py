@@ -85,9 +85,9 @@ class Search(Anchors):
         size = np.square(rows).sum(axis=1) + np.square(anchors).sum(axis=1).max()
         unsure = distances[:, k] ** 2 - distances[:, k - 1] ** 2 <= _ROUNDING * size
         if unsure.any():
-            all_distances = cdist(rows[unsure], anchors)
-            places[unsure, :k] = np.argsort(all_distances, axis=1, kind="stable")[:, :k]
-            distances[unsure, :k] = np.take_along_axis(all_distances, places[unsure, :k], axis=1)
+            distances[unsure, :k], places[unsure, :k] = _nearest_by_differences(
+                rows[unsure], anchors, k
+            )
         return distances[:, :k], places[:, :k]
 
     def _column_of_itself(self, x: Tensor, places: Tensor) -> Tensor:
@@ -111,6 +111,20 @@ class Search(Anchors):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_last": None}
+
+
+def _nearest_by_differences(rows: NDArray, anchors: NDArray, k: int) -> tuple[NDArray, NDArray]:
+    """Distances and places, (n, k), of the nearest anchors; of equally near ones the first."""
+    # Where many distances are the same, so are many rows.
+    rows, which = np.unique(rows, axis=0, return_inverse=True)
+    distances, places = np.empty((len(rows), k)), np.empty((len(rows), k), dtype=np.int64)
+    for i in range(len(rows)):
+        of_row = cdist(rows[i : i + 1], anchors)[0]
+        near = np.flatnonzero(of_row <= np.partition(of_row, k - 1)[k - 1])
+        places[i] = near[np.argsort(of_row[near], kind="stable")[:k]]
+        distances[i] = of_row[places[i]]
+    which = which.reshape(-1)
+    return distances[which], places[which]
 
 
 def _all_but(column: Tensor, n: int) -> Tensor:
