@@ -51,21 +51,25 @@ class DivergenceGuard(Callback):
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Forget what an earlier stage left."""
         self.first_: tuple[dict, dict, list[dict]] | None = None
+        self.good_: tuple[dict, dict, list[dict]] | None = None
 
     def on_batch_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Keep the state before the first step, which users' callbacks may have made."""
-        if self.first_ is None and kwargs["training"]:
+        if self.good_ is None and kwargs["training"]:
             self.first_ = self.good_ = _training_state(net)
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
         row = net.history[-1]
         loss, level = row["train_loss"], row.get("negative_energy", 0.0)
+        if "negative_energy" in row:
+            self.first_ = None  # of what is not judged by its loss there need be no second copy
         # The losses are older than the epoch's last update, so the weights are looked at, too.
         finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
         if finite and abs(level) <= net.stage.energy_limit:
             self.good_ = _training_state(net)
             return
+        assert self.good_ is not None
         _restore(net, self.good_)
         warnings.warn(
             f"stage {net.stage.name!r} diverged in epoch {len(net.history)} (loss {loss:.3g}, "

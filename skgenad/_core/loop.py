@@ -306,7 +306,7 @@ class StageNet(NeuralNet):
                 self._set_training(True)
             step = step_fn(batch)
             if step["parts"] and self.first_loss_ is None:
-                self.first_loss_ = step["loss"]
+                self.first_loss_ = step["loss"].detach().clone()  # a recording writes there anew
             for name, value in step["parts"].items():
                 sums[name] = sums[name] + value if name in sums else value
             n_steps += bool(step["parts"])

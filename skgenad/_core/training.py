@@ -89,15 +89,7 @@ def run_stage(
     if stage.validate is None:
         held_out = None
     guard = DivergenceGuard()
-    own: list[Any] = [guard]
-    if held_out is not None:
-        own.append(BestEpoch(held_out))
-    if stage.schedule is not constant:
-        own.append(FallingRates())
-    if stage.clip_norm is not None:
-        own.append(GradientNormClipping(stage.clip_norm))
-    if verbose:
-        own.append(ProgressBar())
+    own = [guard, *_helpers(stage, held_out, verbose)]
     module.train()
     free = [p for p in module.parameters() if p.requires_grad]
     net = StageNet(
@@ -124,6 +116,20 @@ def run_stage(
         for callback in own:
             getattr(callback, "bar_", tqdm(disable=True)).close()
     return _history_table(stage.name, net)
+
+
+def _helpers(stage: Stage, held_out: Tensor | None, verbose: int) -> list[Any]:
+    """Callbacks of ours that a stage asks for."""
+    found: list[Any] = []
+    if held_out is not None:
+        found.append(BestEpoch(held_out))
+    if stage.schedule is not constant:
+        found.append(FallingRates())
+    if stage.clip_norm is not None:
+        found.append(GradientNormClipping(stage.clip_norm))
+    if verbose:
+        found.append(ProgressBar())
+    return found
 
 
 def empty_history() -> pd.DataFrame:
