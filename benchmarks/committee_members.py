@@ -28,6 +28,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from skgenad import CANCE, MPDR, NAE, Committee, GaussianMixtures, LocalGaussian
 from skgenad.benchmark import Comparison, make_split, open_suite, run_cells
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark.protocols import make_fixed_split
 from skgenad.committee._combine import COMBINE
 from skgenad.committee.committee import default_members
@@ -89,7 +90,7 @@ def _compute(
     members = default_members()
     if added != NOTHING:
         members.append((added, ADDED[added]()))
-    committee = Committee(members, random_state=SEED).fit(split.X_train)
+    committee = Committee(members, random_state=SEED, **ALL_ROWS).fit(split.X_train)
     tails = -committee.member_scores(split.X_test)
     return [
         {
@@ -105,13 +106,16 @@ def _compute(
 def run(
     data_home: Annotated[Path | None, typer.Option(help="Folder with both suites.")] = None,
     suites: Annotated[str, typer.Option(help="One or both.")] = "adbench,oddbench",
+    added: Annotated[str, typer.Option(help="Some of what is added.")] = ",".join(
+        (NOTHING, *ADDED)
+    ),
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 2,
 ) -> None:
     """Compute what is missing of the results."""
     compute = partial(stamped, partial(_compute, data_home=data_home))
     cells = [
-        (suite, name, added)
-        for added in (NOTHING, *ADDED)
+        (suite, name, one)
+        for one in added.split(",")
         for suite in suites.split(",")
         for name in open_suite(suite, SETS if suite == "adbench" else None).loaders
         if short(name) not in tuned_on(suite)
