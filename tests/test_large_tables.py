@@ -1,12 +1,16 @@
 """Fits read of a large table what they use, and copy nothing of it."""
 
+import pickle
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skgenad import Autoencoder, Mahalanobis
+from skgenad import Autoencoder, Committee, Mahalanobis, Neighbors
 from skgenad._core import large_tables
 from skgenad._core.large_tables import SomeRows
 from skgenad._tensors import chunks
@@ -51,6 +55,36 @@ def test_rows_that_are_read_make_the_same_detector(name, extra, request):
     request.getfixturevalue("everything_is_large")
     for ours, theirs in zip(states(name, parameters, X), whole, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def committee_of(kind):
+    """A committee of the default members, or of what is fitted in folds and in other ways."""
+    if kind == "default":
+        return Committee(random_state=0)
+    members = [("ae", tiny(Autoencoder)), ("distance", Mahalanobis(device="cpu"))]
+    inner = Committee([("near", Neighbors(device="cpu"))])
+    others = [("forest", IsolationForest(n_estimators=3)), ("inner", inner)]
+    piped = ("piped", make_pipeline(StandardScaler(), Mahalanobis(device="cpu")))
+    return Committee([*members, *others, piped], random_state=0, contamination=0)
+
+
+@pytest.mark.filterwarnings("ignore::skgenad.DataWarning", "ignore:contamination")
+@pytest.mark.parametrize("kind", ["default", "of all kinds"])
+@pytest.mark.parametrize("named", [False, True])
+def test_members_of_a_committee_read_them_too(kind, named, request):
+    X, _ = rows_of("Committee")
+    if named:
+        X = pd.DataFrame(X, columns=list("abcd"))
+    whole = committee_of(kind).fit(X)
+    request.getfixturevalue("everything_is_large")
+    read = committee_of(kind).fit(X)
+    np.testing.assert_allclose(read.score_samples(X), whole.score_samples(X), rtol=1e-4)
+    assert read.offset_ == pytest.approx(whole.offset_)
+
+
+def test_rows_that_are_read_are_sent_to_other_processes():
+    rows = SomeRows(np.arange(60.0).reshape(20, 3)).at(np.array([2, 5])).clipped({1: (7, 9)})
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(rows)), rows)
 
 
 @pytest.mark.filterwarnings("ignore::skgenad.DataWarning")
@@ -112,6 +146,15 @@ def test_a_fit_holds_a_part_of_a_table_in_a_file(detector, small_pieces, tmp_pat
     of_batches = megabytes_added_by(lambda: model.fit(X[:9000]).score_samples(X[:9000]))
     assert megabytes_added_by(lambda: model.fit(X)) < of_batches + 25
     assert megabytes_added_by(lambda: model.partial_fit(X)) < of_batches + 25
+
+
+@on_linux
+def test_a_committee_holds_what_its_members_hold(small_pieces, tmp_path):
+    X = table_in_a_file(tmp_path / "X.npy")
+    members = [("ae", tiny(Autoencoder)), ("distance", Mahalanobis(device="cpu"))]
+    model = Committee(members, calibration_fraction=0.02)
+    of_batches = megabytes_added_by(lambda: model.fit(X[:9000]).score_samples(X[:9000]))
+    assert megabytes_added_by(lambda: model.fit(X)) < of_batches + 25
 
 
 @on_linux

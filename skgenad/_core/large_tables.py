@@ -83,6 +83,14 @@ class SomeRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
         return np.asarray(self[:], dtype=dtype)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SomeRows, (self.table, self.places, self.bounds, self.dtype)
+
+    def as_array(self) -> NDArray:
+        """All rows, not to be written to: the table itself if nothing of it is changed."""
+        as_it_is = self.places is None and not self.bounds and self.dtype == self.table.dtype
+        return self.table if as_it_is else self[:]
+
     def at(self, places: NDArray) -> SomeRows:
         """Rows at some places among these."""
         places = places if self.places is None else self.places[places]

@@ -58,6 +58,11 @@ def validate_rows(
     A large table comes back as :class:`SomeRows` if it may be read `lazily`.
     """
     leave_parents_threads()  # whatever is computed begins here
+    if isinstance(X, SomeRows):  # those of a detector of several, which has checked them
+        if lazily and image_shape is None and not arrays:
+            validate_data(estimator, X[:2], reset=reset, **checks)  # as many columns, unnamed
+            return X
+        X = X.as_array()
     if image_shape is None:
         if not (reset or arrays or checks) and _is_sound(estimator, X):
             return X

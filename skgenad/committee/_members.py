@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.contract import BaseDetector
+from skgenad._core.large_tables import SomeRows, rows_at
 from skgenad._core.rows import Shape
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
 from skgenad._tensors.tails import MOST_REFERENCES, Tail
@@ -121,9 +122,11 @@ def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Ta
     if task.train is None:
         model.fit(_taken_by(model, X), labels)
     else:
-        rows = _taken_by(model, _rows(X, task.train))
+        train = X.iloc[task.train] if isinstance(X, pd.DataFrame) else rows_at(X, task.train)
+        rows = _taken_by(model, train)
         model.fit(rows, None if labels is None else labels[task.train])
-    tail, known = Tail(), torch.from_numpy(energies(model, _rows(X, task.reference)))
+    some = X.iloc[task.reference] if isinstance(X, pd.DataFrame) else X[task.reference]
+    tail, known = Tail(), torch.from_numpy(energies(model, some))
     tail.learn(known)
     return model, tail, tail(known).numpy()
 
@@ -132,10 +135,9 @@ def _taken_by(model: Any, X: Any) -> Any:
     """Rows as a model gets them: float64 in a pipeline.
 
     In float32 a step such as PCA may make other digits of a row in `fit` than it does later, and
-    its last one would not know the row again that it must leave out.
+    its last one would not know the row again that it must leave out. Detectors of this package
+    know how to read a large table.
     """
+    if isinstance(X, SomeRows) and not isinstance(model, BaseDetector):
+        X = X.as_array()
     return X.astype(np.float64) if isinstance(model, Pipeline) else X
-
-
-def _rows(X: Any, places: Any) -> Any:
-    return X.iloc[places] if isinstance(X, pd.DataFrame) else X[places]

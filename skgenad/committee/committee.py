@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import BaseComposition, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
+from skgenad._core.large_tables import SomeRows, Table
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
@@ -151,6 +152,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     """
 
     _table = TABLE
+    _reads_lazily = True
     _parameter_constraints: ClassVar[dict] = {
         "members": [list, tuple, StrOptions({"robust"}), None],
         "combine": [StrOptions(set(COMBINE))],
@@ -340,7 +342,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         return self
 
     def _learn(
-        self, voters: Named, train: NDArray, labels: NDArray | None, codes: NDArray | None
+        self, voters: Named, train: Table, labels: NDArray | None, codes: NDArray | None
     ) -> tuple[list[Member], NDArray | None]:
         """Fit members, and give tails (n, members) of training rows by models without them."""
         tasks = tasks_of(voters, len(train), self.folds, self.seed_, codes)
@@ -360,8 +362,12 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         out_of_sample = all(t.train is not None or leaves_out(voters[t.member][1]) for t in tasks)
         return members, tails if out_of_sample else None
 
-    def _for_members(self, X: NDArray) -> Any:
+    def _for_members(self, X: Table) -> Any:
         """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
+        if isinstance(X, SomeRows):
+            if self._image_shape is None and not hasattr(self, "feature_names_in_"):
+                return X
+            X = X.as_array()
         if self._image_shape is not None:  # members for tables know nothing of uint8
             X = PixelUnits.identity(X.shape[1]).to_standard(X)
         if hasattr(self, "feature_names_in_"):
