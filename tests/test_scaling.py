@@ -1,5 +1,8 @@
 """Standard units: scores do not depend on the units of columns, whatever the columns are."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -260,3 +263,12 @@ def test_standardize_false_scores_in_the_units_of_the_rows(detector):
         assert not np.array_equal(again.score_samples(2 * X), fitted.score_samples(X))
     for value in (True, "auto"):
         assert (tiny(detector, standardize=value).fit(X).units_.scale != 1).all()
+
+
+def test_units_are_what_they_were_in_pickles_of_any_version():
+    units = StandardUnits(np.array([1.0, 2.0]), np.array([0.0, 4.0]), 1e-9)
+    older = StandardUnits.__new__(StandardUnits)
+    older.__setstate__({"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance})
+    X = np.array([[1.0, 2.0], [3.0, 6.0]])
+    for other in (older, pickle.loads(pickle.dumps(units)), copy.deepcopy(units)):
+        np.testing.assert_array_equal(other.to_standard(X), units.to_standard(X))

@@ -388,7 +388,8 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
             Float64, in the unit that the detector's notes name. A row's score depends on that row
             alone.
         """
-        check_is_fitted(self)
+        if "offset_" not in self.__dict__:  # the check alone takes as long as a small network
+            check_is_fitted(self)
         return self._score(self._validate(X, reset=False))
 
     def p_value(self, X: ArrayLike) -> NDArray:

@@ -144,7 +144,7 @@ def _is_sound(estimator: Any, X: Any) -> bool:
         and X.ndim == 2
         and len(X) > 0
         and X.shape[1] == estimator.n_features_in_
-        and not hasattr(estimator, "feature_names_in_")
+        and "feature_names_in_" not in vars(estimator)
         and not get_config()["array_api_dispatch"]
         and _has_finite_sum(X)
     )

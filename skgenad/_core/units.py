@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +86,15 @@ class StandardUnits:
 
     def __init__(self, mean: NDArray, scale: NDArray, tolerance: float = 0.0) -> None:
         self.mean, self.scale, self.tolerance = mean, scale, tolerance
+        # What every request divides by, and where it is nothing to divide by.
+        self._constant = np.flatnonzero(scale == 0)
+        self._divisor = np.where(scale == 0, 1.0, scale)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.mean, self.scale, self.tolerance)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # of pickles of before
+        StandardUnits.__init__(self, state["mean"], state["scale"], state.get("tolerance", 0.0))
 
     @classmethod
     def identity(cls, n_features: int) -> Self:
@@ -117,11 +125,11 @@ class StandardUnits:
 
     def to_standard(self, X: NDArray) -> NDArray:
         """Rows (n, d) in standard units, float32."""
-        constant = self.scale == 0
+        constant = self._constant
         with np.errstate(over="ignore"):
             Z = np.subtract(X, self.mean, dtype=np.float64)
-            Z /= np.where(constant, 1.0, self.scale)
-        if constant.any():
+            Z /= self._divisor
+        if len(constant):
             Z[:, constant] = self._departures(Z[:, constant], np.abs(self.mean[constant]), X.dtype)
         return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
 
@@ -131,10 +139,8 @@ class StandardUnits:
         A sample of rows may hold none of the few in which a column is not the same.
         """
         lost = (self.scale == 0) & (other.scale > 0)
-        units = copy.copy(self)
-        units.mean = np.where(lost, other.mean, self.mean)
-        units.scale = np.where(lost, other.scale, self.scale)
-        return units
+        mean = np.where(lost, other.mean, self.mean)
+        return type(self)(mean, np.where(lost, other.scale, self.scale), self.tolerance)
 
     def seen_from(self, other: StandardUnits) -> tuple[NDArray, NDArray]:
         """Factors and shifts (d,) that take rows from these units to others: factor * z + shift."""
