@@ -325,24 +325,27 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             X, codes = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
             self._image_shape = shape_of(voters)
             self.seed_ = draw_seed(self.random_state)
-            train, codes, held_out = self._split_calibration(X, codes, groups, calibration)
+            train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
             if self._image_shape is None:
                 train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
             labels = None if codes is None else self.classes_[codes]
-            self._members, tails = self._learn(voters, train, labels, codes)
+            self._members, tails, seen = self._learn(voters, train, labels, codes)
             self._share_searches()
             self._weights = weights
             # What the members were made from: `set_params` may change them before a `save`.
             self._fitted_parameters = clone_of_parameters(self)
             tables = [table for member in self._members for table in member.history]
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-            self._set_threshold(X, held_out, None if tails is None else self._combined(tails))
+            if held_out is None and codes is not None:
+                known = codes[seen]
+            scores = None if tails is None else self._combined(tails)
+            self._set_threshold(X, held_out, scores, labels=known)
         return self
 
     def _learn(
         self, voters: Named, train: NDArray, labels: NDArray | None, codes: NDArray | None
-    ) -> tuple[list[Member], NDArray | None]:
-        """Fit members, and give tails (n, members) of training rows by models without them."""
+    ) -> tuple[list[Member], NDArray | None, NDArray]:
+        """Fit members; give tails (n, members) of rows by models without them, and their places."""
         tasks = tasks_of(voters, len(train), self.folds, self.seed_, codes)
         rows = self._for_members(train)
         calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
@@ -358,7 +361,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
                 members[task.member].tails.append(tail)
                 tails[np.searchsorted(seen, task.reference), task.member] = known
         out_of_sample = all(t.train is not None or leaves_out(voters[t.member][1]) for t in tasks)
-        return members, tails if out_of_sample else None
+        return members, tails if out_of_sample else None, seen
 
     def _for_members(self, X: NDArray) -> Any:
         """Rows with the names of columns, if they have names, and pixels in [0, 1]."""

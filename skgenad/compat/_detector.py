@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.calibration import threshold_of, warn_if_unresolved
 from skgenad._core.contract import JudgesRows
+from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.foreign import cloned, parameters_of
 from skgenad._core.rows import validate_rows
 from skgenad._core.saving import SavingMixin
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
+class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -164,7 +165,7 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         self.__dict__.pop("calibration_scores_", None)
         return self
 
-    def calibrate(self, X: ArrayLike) -> PyODDetector:
+    def calibrate(self, X: ArrayLike, y: object = None) -> PyODDetector:
         """Take the threshold and the p-values from fresh normal rows.
 
         Parameters
@@ -172,6 +173,8 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Normal rows that the detector was not trained on. `predict` then flags the share
             `contamination` of such rows; 0.1 where pyod's parameter is no number.
+        y : object
+            Ignored.
 
         Returns
         -------
@@ -184,31 +187,18 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         self.calibration_scores_, self.offset_ = scores, threshold_of(scores, contamination)
         return self
 
-    def p_value(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Split-conformal p-values of the hypothesis that a row is normal.
+    @property
+    def _how_to_hold_out(self) -> str:
+        return (
+            "pyod's detectors hold none out: call calibrate(X) with fresh normal rows, or use "
+            "ScoreDetector(PyODDetector(...)), which holds rows out"
+        )
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n_samples,), float64
-            In (0, 1].
-
-        Raises
-        ------
-        ValueError
-            Before :meth:`calibrate`: pyod's detectors hold no rows out.
-        """
-        check_is_fitted(self)
-        if not hasattr(self, "calibration_scores_"):
-            raise ValueError(
-                "p_value needs rows that were not trained on: call calibrate(X) with fresh normal "
-                "rows, or use ScoreDetector(PyODDetector(...)), which holds rows out."
-            )
-        return p_values_of(self.score_samples(X), self.calibration_scores_)
+    def _take_rate(self, fpr: float, X: ArrayLike | None, y: ArrayLike | None) -> None:
+        scores = self.calibration_scores_ if X is None else np.sort(self.score_samples(X))
+        assert scores is not None
+        warn_if_unresolved(len(scores), fpr, name="fpr", stacklevel=4)
+        self.calibration_scores_, self.offset_ = scores, threshold_of(scores, fpr)
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
         rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)

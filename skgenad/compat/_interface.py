@@ -11,10 +11,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing, threshold_of, warn_if_unresolved
+from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.versions import VersionedPickle
 
 
-class PyODInterface(VersionedPickle, BaseDetector):
+class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
     """Give an outlier detector of scikit-learn, or one of ours, the interface of pyod.
 
     Made by `as_pyod`, which returns an instance that is also a ``pyod`` ``BaseDetector``. Only the
@@ -38,6 +39,9 @@ class PyODInterface(VersionedPickle, BaseDetector):
         Rows that score higher are anomalies.
     labels_ : ndarray of shape (n_samples,)
         0 for normal training rows, 1 for anomalies.
+    calibration_scores_ : ndarray
+        Sorted ``score_samples``, high for normal rows, of the rows given to :meth:`calibrate`, that
+        p-values come from. There only after it.
 
     Raises
     ------
@@ -88,6 +92,7 @@ class PyODInterface(VersionedPickle, BaseDetector):
         self.detector_.fit(X)
         self.decision_scores_ = self.decision_function(X)
         self._process_decision_scores()
+        self.__dict__.pop("calibration_scores_", None)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -106,24 +111,67 @@ class PyODInterface(VersionedPickle, BaseDetector):
         check_is_fitted(self, ["detector_"])
         return -np.asarray(self.detector_.score_samples(X), dtype=np.float64)
 
-    def calibrate(self, X: ArrayLike) -> PyODInterface:
-        """Take the threshold from fresh normal rows.
+    def calibrate(self, X: ArrayLike, y: object = None) -> PyODInterface:
+        """Take the threshold and the p-values from fresh normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Normal rows that the detector was not trained on.
+        y : object
+            Ignored.
 
         Returns
         -------
         self : PyODInterface
             The detector. `threshold_` and `labels_` are set anew, the scores are what they were.
         """
-        scores = np.sort(-self.decision_function(X))
-        warn_if_unresolved(len(scores), self.contamination)
-        self.threshold_ = -threshold_of(scores, self.contamination)
-        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
+        self._cut(np.sort(self._normality(X)), self.contamination, "contamination")
         return self
+
+    def threshold(self, fpr: float) -> float:
+        """Threshold above which pyod's score of a new normal row lies with a given probability.
+
+        Parameters
+        ----------
+        fpr : float
+            False positive rate in [0, 0.5]; 0: above all rows of :meth:`calibrate`.
+
+        Returns
+        -------
+        threshold : float
+            In the unit of ``decision_function``.
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`calibrate`.
+
+        Warns
+        -----
+        UserWarning
+            If those rows are too few for the rate.
+        """
+        return -super().threshold(fpr)
+
+    def _normality(self, X: ArrayLike) -> NDArray:
+        return -self.decision_function(X)
+
+    @property
+    def _how_to_hold_out(self) -> str:
+        return "Call calibrate(X) with fresh normal rows"
+
+    def _take_rate(self, fpr: float, X: ArrayLike | None, y: object) -> None:
+        scores = self.calibration_scores_ if X is None else np.sort(self._normality(X))
+        self._cut(scores, fpr, "fpr")
+
+    def _cut(self, scores: NDArray | None, rate: Any, name: str) -> None:
+        """Set the threshold for a rate by sorted scores of normal rows, high for normal ones."""
+        assert scores is not None
+        warn_if_unresolved(len(scores), rate, name=name, stacklevel=4)
+        self.calibration_scores_ = scores
+        self.threshold_ = -threshold_of(scores, rate)
+        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
 
     def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
         """Fit and return the labels of the training rows.
