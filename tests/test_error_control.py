@@ -264,7 +264,7 @@ def test_a_threshold_is_set_for_a_rate(detector):
     )
     twin = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(twin.predict(others), fitted.predict(others))
-    rate = "fpr" if detector in (_pyod, _as_pyod) else "contamination"
+    rate = "fpr" if detector is _pyod else "contamination"
     with pytest.warns(UserWarning, match=f"{rate}=0.01 needs 99 rows .* there are 60"):
         fitted.set_threshold(fpr=0.01)
     with pytest.warns(UserWarning, match=f"{rate}=0.01 needs 99 rows .* there are 60"):

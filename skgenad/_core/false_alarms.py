@@ -247,8 +247,8 @@ class BoundsFalseAlarms:
         """Let `predict` flag another share of new normal rows, without another fit.
 
         This sets the parameter `contamination`, so that copies, files and later training keep the
-        rate, and with `X` it does what :meth:`calibrate` does. What is made of or for pyod keeps
-        the rate until the next `calibrate` or `fit`.
+        rate, and with `X` it does what :meth:`calibrate` does. A `PyODDetector`, which has no such
+        parameter, keeps the rate until it is fitted or calibrated again.
 
         Parameters
         ----------

@@ -8,6 +8,7 @@ first out of the second, `PyODInterface` the second out of the first.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -68,7 +69,8 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
     offset_ : float
         Minus pyod's threshold: ``decision_function = score_samples - offset_``. pyod takes it from
         the scores of the training rows, for neighbour methods with each row left out; `predict`
-        on the training rows can therefore flag another share than ``contamination``.
+        on the training rows can therefore flag another share than ``contamination``. With a
+        thresholder of PyThresh for that, minus the largest score that it takes for normal.
     calibration_scores_ : ndarray
         Sorted scores of the rows given to :meth:`calibrate`. There only after it.
     n_features_in_ : int
@@ -161,7 +163,7 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
         self._draws_from = draws_from
         self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
-        self.offset_ = -float(detector.threshold_)
+        self.offset_ = -_threshold_of(detector)
         self.__dict__.pop("calibration_scores_", None)
         return self
 
@@ -225,7 +227,16 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
 
 
-def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
+def _threshold_of(detector: Any) -> float:
+    """Score above which a fitted detector of pyod takes a row for an anomaly."""
+    if isinstance(detector.contamination, Real):
+        return float(detector.threshold_)
+    # A thresholder of PyThresh, whose threshold is one of scores that it has scaled, if it has any.
+    normal = np.asarray(detector.labels_) == 0
+    return float(np.max(np.asarray(detector.decision_scores_)[normal], initial=-np.inf))
+
+
+def as_pyod(detector: Any, *, contamination: Any = 0.1) -> PyODInterface:
     """Hand a detector with scikit-learn's signs to code that wants one of pyod's.
 
     Parameters
@@ -233,8 +244,8 @@ def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
     detector : estimator
         Unfitted outlier detector with ``fit`` and ``score_samples``: one of ours, one of
         scikit-learn's, or a pipeline that ends in one.
-    contamination : float in (0, 0.5], default=0.1
-        Share of the training rows to label as anomalies.
+    contamination : float in (0, 0.5] or thresholder, default=0.1
+        Share of the training rows to label as anomalies, or a thresholder of PyThresh.
 
     Returns
     -------

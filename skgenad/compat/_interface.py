@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
     ----------
     detector : estimator
         Unfitted outlier detector with ``fit`` and ``score_samples``.
-    contamination : float in (0, 0.5], default=0.1
+    contamination : float in (0, 0.5] or thresholder, default=0.1
         Share of the training rows to label as anomalies. It sets `threshold_`; a parameter of the
-        same name of `detector` has no influence on anything here.
+        same name of `detector` has no influence on anything here. A thresholder of PyThresh, which
+        pyod fits to the scores of the training rows, labels rows itself.
 
     Attributes
     ----------
@@ -124,9 +126,13 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
         Returns
         -------
         self : PyODInterface
-            The detector. `threshold_` and `labels_` are set anew, the scores are what they were.
+            The detector. `threshold_` and `labels_` are set anew, unless `contamination` is a
+            thresholder; the scores are what they were.
         """
-        self._cut(np.sort(self._normality(X)), self.contamination, "contamination")
+        scores = np.sort(self._normality(X))
+        if isinstance(self.contamination, Real):
+            self._cut(scores, self.contamination)
+        self.calibration_scores_ = scores
         return self
 
     def threshold(self, fpr: float) -> float:
@@ -162,14 +168,16 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
         return "Call calibrate(X) with fresh normal rows"
 
     def _take_rate(self, fpr: float, X: ArrayLike | None, y: object) -> None:
+        if fpr == 0:
+            raise ValueError("fpr=0 cannot be the contamination of pyod, which is above 0.")
         scores = self.calibration_scores_ if X is None else np.sort(self._normality(X))
-        self._cut(scores, fpr, "fpr")
-
-    def _cut(self, scores: NDArray | None, rate: Any, name: str) -> None:
-        """Set the threshold for a rate by sorted scores of normal rows, high for normal ones."""
         assert scores is not None
-        warn_if_unresolved(len(scores), rate, name=name, stacklevel=4)
-        self.calibration_scores_ = scores
+        self._cut(scores, fpr)
+        self.calibration_scores_, self.contamination = scores, fpr
+
+    def _cut(self, scores: NDArray, rate: Any) -> None:
+        """Set the threshold for a rate by sorted scores of normal rows, high for normal ones."""
+        warn_if_unresolved(len(scores), rate, stacklevel=4)
         self.threshold_ = -threshold_of(scores, rate)
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
 
