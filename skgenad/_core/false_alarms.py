@@ -77,10 +77,16 @@ class BoundsFalseAlarms:
         """P-values of rows, and how many scores the least of them may come from."""
         held_out = self._scores_held_out(wanted, by_class=by_class, **values)
         if not by_class:
-            return p_values_of(self._normality(X), held_out), len(held_out)
+            return self._p_values_among(X, held_out, None), len(held_out)
         codes = self._codes_held_out()
-        p_values = p_values_by_class(self._normality(X), held_out, codes)
+        p_values = self._p_values_among(X, held_out, codes)
         return p_values.max(axis=1), int(np.bincount(codes).min())
+
+    def _p_values_among(self, X: ArrayLike, held_out: NDArray, codes: NDArray | None) -> NDArray:
+        """P-values (n,) of rows by sorted scores, or (n, classes) by those of each class."""
+        if codes is None:
+            return p_values_of(self._normality(X), held_out)
+        return p_values_by_class(self._normality(X), held_out, codes)
 
     # ---- rows one by one ------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class BoundsFalseAlarms:
             If the detector does not use labels, or has no held-out rows of one of the classes.
         """
         held_out = self._scores_held_out("class_p_values")
-        return p_values_by_class(self._normality(X), held_out, self._codes_held_out())
+        return self._p_values_among(X, held_out, self._codes_held_out())
 
     # ---- rows together --------------------------------------------------------------------
 

@@ -31,14 +31,13 @@ from skgenad._core.saving import SavingMixin
 from skgenad._core.sentinels import without_sentinels
 from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
-from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import draw_seed
 from skgenad.neighbors._search import share
 
 from ._combine import COMBINE
 from ._defaults import default_members, robust_members
 from ._files import TABLE
-from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
+from ._members import Member, Named, learned, leaves_out, rows_for_models, shape_of, tasks_of
 
 
 def _is_pair(pair: Any) -> bool:
@@ -365,11 +364,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     def _for_members(self, X: NDArray) -> Any:
         """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
-        if self._image_shape is not None:  # members for tables know nothing of uint8
-            X = PixelUnits.identity(X.shape[1]).to_standard(X)
-        if hasattr(self, "feature_names_in_"):
-            return pd.DataFrame(X, columns=self.feature_names_in_)
-        return X
+        return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
 
     @property
     def _scores_training_rows(self) -> bool:
