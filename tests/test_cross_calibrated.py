@@ -15,6 +15,7 @@ from skgenad._core.calibration import p_values_of
 from skgenad.compat import ScoreDetector
 from skgenad.pipeline import make_pipeline
 
+from ._files import rewrite
 from ._settings import normal_rows, tiny
 
 CPU = {"device": "cpu"}
@@ -126,6 +127,23 @@ def test_files_pickles_and_jobs_change_nothing(cv, tmp_path):
     assert set(fitted.history_["fold"]) == set(range(len(fitted.detectors_)))
     other = clone(fitted).set_params(random_state=1).fit(X)
     assert (other.score_samples(new) != fitted.score_samples(new)).any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"change_document": lambda d: d["state"]["_models"].update(n=5)},
+        {"change_document": lambda d: d["state"]["_models"].update(n=2)},
+        {"change_document": lambda d: d["state"]["_models"].update(n="3")},
+        {"change_arrays": lambda a: a.update(_folds=a["_folds"] + 1)},
+        {"change_arrays": lambda a: a.update(_folds=a["_folds"][1:])},
+    ],
+)
+def test_files_whose_parts_do_not_fit_are_refused(change, tmp_path):
+    CrossCalibrated(Mahalanobis(**CPU), cv=3).fit(normal_rows()).save(tmp_path / "detector")
+    rewrite(tmp_path / "detector", **change)
+    with pytest.raises(ValueError, match="does not describe a CrossCalibrated"):
+        load(tmp_path / "detector")
 
 
 def test_fresh_rows_and_shares_give_split_conformal_p_values():

@@ -17,6 +17,7 @@ from skgenad._core.discoveries import METHODS, q_values_of, share_of_normal_rows
 from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
 from skgenad.pipeline import make_pipeline
 
+from ._files import rewrite
 from ._settings import EVERY, having, normal_rows, takes, tiny
 
 LEVELS = (0.05, 0.1, 0.2)
@@ -405,6 +406,17 @@ def test_rows_of_each_class_are_flagged_as_rarely_as_asked_for():
     together, apart = (np.mean(flagged[key], axis=0) for key in (False, True))
     assert together[1] > 0.2  # of the wide class
     assert (apart <= 0.1 + 3 * error[True]).all() and apart[1] > 0.05
+
+
+@pytest.mark.parametrize("codes", [[0, 2] * 10, [-1, 1] * 10, [0, 1], [0.0, 1.0] * 10])
+def test_a_file_with_codes_of_no_class_is_refused(codes, tmp_path):
+    X, y = two_classes(60, 0)
+    path = tmp_path / "detector"
+    by_labels("Mahalanobis").fit(X, y).calibrate(X[:20], y[:20]).save(path)
+    assert Mahalanobis.load(path).class_p_values(X).shape == (60, 2)
+    rewrite(path, change_arrays=lambda a: a.update(_calibration_codes=np.array(codes)))
+    with pytest.raises(ValueError, match="does not describe a Mahalanobis"):
+        Mahalanobis.load(path)
 
 
 def test_only_those_with_labels_have_classes():
