@@ -12,6 +12,7 @@ from skgenad.autoencoders.pwae import PWAE
 from skgenad.autoencoders.vae import VAE
 from skgenad.autoencoders.wae import WAE
 from skgenad.committee.committee import Committee
+from skgenad.committee.cross_calibrated import CrossCalibrated
 from skgenad.energies.ebm import EBM
 from skgenad.energies.mpdr import MPDR
 from skgenad.energies.nae import NAE
@@ -36,6 +37,7 @@ __all__ = [
     "WAE",
     "Autoencoder",
     "Committee",
+    "CrossCalibrated",
     "DataWarning",
     "DivergenceWarning",
     "GaussianMixtures",

@@ -57,8 +57,8 @@ def _asks(name: str, does: str, returns: str, what: str) -> Any:
     `does`, `returns` and `what` are its docstring's first line and what stands below "Returns".
     """
 
-    def ask(self: Pipeline, X: ArrayLike) -> Any:
-        return self._ask(name, X)
+    def ask(self: Pipeline, X: ArrayLike, **options: Any) -> Any:
+        return self._ask(name, X, **options)
 
     ask.__name__, ask.__qualname__ = name, f"Pipeline.{name}"
     ask.__doc__ = f"""{does}
@@ -67,6 +67,8 @@ def _asks(name: str, does: str, returns: str, what: str) -> Any:
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        **options
+            Keywords of the last step's method, if it has any.
 
         Returns
         -------
@@ -124,9 +126,9 @@ class Pipeline(pipeline.Pipeline):
     (2, 3)
     """
 
-    def _ask(self, name: str, X: ArrayLike) -> Any:
+    def _ask(self, name: str, X: ArrayLike, **options: Any) -> Any:
         """Call a method of the last step with rows that went through the others."""
-        return getattr(self.steps[-1][1], name)(rows_for_last(self, X))
+        return getattr(self.steps[-1][1], name)(rows_for_last(self, X), **options)
 
     def _back(self, rows: Any) -> Any:
         """Take rows of the last step back through the inverses of the others."""
@@ -160,21 +162,63 @@ class Pipeline(pipeline.Pipeline):
         return self
 
     @available_if(_last_has("calibrate"))
-    def calibrate(self, X: ArrayLike) -> Self:
+    def calibrate(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Take the last step's threshold and p-values from fresh normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Normal rows that nothing was fitted on.
+        y : array-like of shape (n_samples,), default=None
+            Their classes, for a detector with ``use_labels=True``; all others ignore it.
 
         Returns
         -------
         self : Pipeline
             The pipeline. Its scores are what they were.
         """
-        self._ask("calibrate", X)
+        self._ask("calibrate", X, y=y)
         return self
+
+    @available_if(_last_has("set_threshold"))
+    def set_threshold(
+        self, *, fpr: float, X: ArrayLike | None = None, y: ArrayLike | None = None
+    ) -> Self:
+        """Let `predict` flag another share of new normal rows, without another fit.
+
+        Parameters
+        ----------
+        fpr : float
+            False positive rate in [0, 0.5]; 0: below all held-out rows.
+        X : array-like of shape (n_samples, n_features), default=None
+            Fresh normal rows, which take the place of those held out; None: those held out.
+        y : array-like of shape (n_samples,), default=None
+            Classes of `X`, for a detector with ``use_labels=True``; all others ignore it.
+
+        Returns
+        -------
+        self : Pipeline
+            The pipeline. Its scores are what they were.
+        """
+        rows = None if X is None else rows_for_last(self, X)
+        self.steps[-1][1].set_threshold(fpr=fpr, X=rows, y=y)
+        return self
+
+    @available_if(_last_has("threshold"))
+    def threshold(self, fpr: float) -> float:
+        """Threshold below which a new normal row scores with a given probability.
+
+        Parameters
+        ----------
+        fpr : float
+            False positive rate in [0, 0.5]; 0: below all held-out rows.
+
+        Returns
+        -------
+        threshold : float
+            In the unit of ``score_samples``.
+        """
+        return self.steps[-1][1].threshold(fpr)
 
     # ---- scores -----------------------------------------------------------------------------
 
@@ -198,6 +242,24 @@ class Pipeline(pipeline.Pipeline):
         "P-values of the hypothesis that a row is normal.",
         "p_values : ndarray of shape (n_samples,)",
         "In (0, 1].",
+    )
+    class_p_values = _asks(
+        "class_p_values",
+        "P-values of the hypotheses that a row is a normal row of each class.",
+        "p_values : ndarray of shape (n_samples, n_classes)",
+        "In (0, 1].",
+    )
+    q_value = _asks(
+        "q_value",
+        "Adjust p-values of rows for their number, by the last step.",
+        "q_values : ndarray of shape (n_samples,)",
+        "In (0, 1].",
+    )
+    select = _asks(
+        "select",
+        "Flag rows so that the false discovery rate is bounded, by the last step.",
+        "selected : ndarray of shape (n_samples,)",
+        "Of type bool.",
     )
     log_density = _asks(
         "log_density",

@@ -80,6 +80,11 @@ TINY = {
         "random_state": 0,
         **ALL_ROWS,
     },
+    "CrossCalibrated": {
+        "cv": 2,
+        "random_state": 0,
+        **ALL_ROWS,
+    },
     "KernelDenoiser": {
         "max_anchors": 30,
         "random_state": 0,
@@ -193,7 +198,7 @@ DETECTORS = [
     and issubclass(thing, BaseGenerativeDetector)
 ]
 
-# EVERY has Committee and LikelihoodRatio as well, which are made of several models.
+# EVERY has those that are made of several models as well.
 EVERY = [
     thing
     for name in skgenad.__all__
@@ -265,6 +270,8 @@ def tiny(detector, **parameters):
     settings = {**TINY[name], **parameters}
     if name == "Committee" and "members" not in settings:
         settings["members"] = [("mpdr", tiny("MPDR")), ("kernel", tiny("KernelDenoiser"))]
+    if name == "CrossCalibrated" and "detector" not in settings:
+        settings["detector"] = tiny("Mahalanobis")
     # Copies, since set_params of a nested name changes the object that was given.
     copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}
     return kind(**copies)

@@ -14,7 +14,7 @@ from pyod.models.lscp import LSCP
 from pyod.models.ocsvm import OCSVM
 from pyod.models.pca import PCA
 from pyod.utils.utility import check_detector, standardizer
-from sklearn.base import clone, is_outlier_detector
+from sklearn.base import BaseEstimator, clone, is_outlier_detector
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
@@ -24,6 +24,7 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skgenad import MPDR, Autoencoder
+from skgenad._core.calibration import p_values_of
 from skgenad.compat import PyODDetector, PyODInterface, as_pyod
 from skgenad.energies import Manifold
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
@@ -220,20 +221,67 @@ def test_bagging_and_combination_of_pyod_take_ours():
         assert roc_auc_score(Y_TEST, combined) > 0.9
 
 
-def test_thresholds_of_pyod_can_replace_the_share():
-    class Threshold:
-        """What pyod expects of an object in place of the share, as PyThresh makes them."""
+class Threshold(BaseEstimator):
+    """What pyod expects of an object in place of the share; scales scores as PyThresh's do."""
 
-        def fit(self, scores):
-            self.thresh_ = float(np.median(scores))
-            self.labels_ = (scores > self.thresh_).astype(int)
+    def fit(self, scores):
+        self.limits_ = scores.min(), scores.max()
+        self.thresh_ = float(np.median(self._scaled(scores)))
+        self.labels_ = self.predict(scores)
+        return self
 
-        def predict(self, scores):
-            return (scores > self.thresh_).astype(int)
+    def predict(self, scores):
+        return (self._scaled(scores) > self.thresh_).astype(int)
 
-    detector = as_pyod(OTHERS["forest"], contamination=Threshold()).fit(X_TRAIN)
-    assert detector.labels_.sum() == 75
-    assert detector.predict(X_TEST)[Y_TEST == 1].all()
+    def _scaled(self, scores):
+        low, high = self.limits_
+        return (scores - low) / (high - low)
+
+
+@pytest.fixture(params=["ours", "IQR", "FILTER", "KARCH"])
+def thresholder(request):
+    if request.param == "ours":
+        return Threshold()
+    module = pytest.importorskip(f"pythresh.thresholds.{request.param.lower()}")
+    return getattr(module, request.param)()
+
+
+def test_thresholds_of_pythresh_can_replace_the_share(thresholder):
+    detector = as_pyod(OTHERS["forest"], contamination=thresholder).fit(X_TRAIN)
+    alone = clone(thresholder).fit(detector.decision_scores_)
+    np.testing.assert_array_equal(detector.labels_, alone.labels_)
+    np.testing.assert_array_equal(
+        detector.predict(X_TEST), alone.predict(detector.decision_function(X_TEST))
+    )
+    # Fresh rows give p-values, and the thresholder goes on with its threshold ...
+    labels = detector.predict(X_TRAIN)
+    assert detector.calibrate(X_TRAIN[:40]).p_value(X_TRAIN[:40]).max() == 1
+    np.testing.assert_array_equal(detector.predict(X_TRAIN), labels)
+    # ... until a rate takes its place.
+    assert detector.set_threshold(fpr=0.25).predict(X_TRAIN[:40]).sum() == 10
+    assert detector.contamination == 0.25
+
+
+def test_thresholds_of_pythresh_in_detectors_of_pyod(thresholder):
+    detector = PyODDetector(KNN(contamination=thresholder)).fit(X_TRAIN)
+    labels = KNN(contamination=clone(thresholder)).fit(X_TRAIN).labels_
+    flagged = detector.detector_.decision_scores_ > -detector.offset_
+    assert 0 < labels.sum() < len(labels)
+    np.testing.assert_array_equal(flagged, labels == 1)
+
+
+@pytest.mark.parametrize("name", ["mpdr", "forest", "pipeline"])
+def test_nonconform_takes_what_as_pyod_makes(name):
+    """It compares scores as we do, and takes high ones for anomalies, as pyod does."""
+    nonconform = pytest.importorskip("nonconform")
+    made = nonconform.ConformalDetector(
+        as_pyod(OTHERS[name]), strategy=nonconform.Split(n_calib=0.4), seed=0
+    ).fit(X_TRAIN)
+    expected = p_values_of(
+        -made.detector_set[0].decision_function(X_TEST), np.sort(-np.asarray(made.calibration_set))
+    )
+    np.testing.assert_allclose(made.compute_p_values(X_TEST), expected)
+    assert (expected[Y_TEST == 1] < 0.1).mean() > (expected[Y_TEST == 0] < 0.1).mean()
 
 
 @pytest.mark.parametrize("detector", [StandardScaler(), object(), KNN()])

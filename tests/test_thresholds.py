@@ -28,7 +28,7 @@ from ._settings import DETECTORS, EVERY, normal_rows, tiny
 
 DEFAULT = {"calibration_fraction": "auto"}
 # Detectors whose training rows have scores out of sample, so that no rows are held out.
-OUT_OF_SAMPLE = {"Committee", "KernelDenoiser", "LocalGaussian", "Neighbors"}
+OUT_OF_SAMPLE = {"Committee", "CrossCalibrated", "KernelDenoiser", "LocalGaussian", "Neighbors"}
 every_detector = pytest.mark.parametrize("detector", EVERY)
 
 

@@ -90,18 +90,20 @@ def _finite(value: float) -> float:
     return float(np.clip(value, np.finfo(np.float64).min, np.finfo(np.float64).max))
 
 
-def warn_if_unresolved(n: int, contamination: Any, *, stacklevel: int = 3) -> None:
-    """Warn if `n` scores out of sample are too few for the rate that is asked for."""
+def warn_if_unresolved(
+    n: int, contamination: Any, *, stacklevel: int = 3, name: str = "contamination"
+) -> None:
+    """Warn if `n` scores out of sample are too few for the rate that is asked for by a name."""
     share = float(contamination) if isinstance(contamination, Real) else 0.0
     if share == 0 or _place(n, share) >= 1:
         return
     wanted = 1 / share  # infinite where this is more than any number
     needed = f"{ceil(round(wanted, 9)) - 1}" if wanted < 1e12 else f"about {wanted:.0e}"
     warnings.warn(
-        f"contamination={share:g} needs {needed} rows that were not trained on, and there "
+        f"{name}={share:g} needs {needed} rows that were not trained on, and there "
         f"are {n}: the threshold is a guess, and more new normal rows may be flagged. Fit more "
         "rows, hold out more of them (calibration_fraction), call calibrate(X) with fresh normal "
-        "rows, or ask for a larger contamination.",
+        f"rows, or ask for a larger {name}.",
         UserWarning,
         stacklevel=stacklevel,
     )
@@ -111,6 +113,15 @@ def p_values_of(scores: NDArray, calibration_scores: NDArray) -> NDArray:
     """Split-conformal p-values of scores (n,), by sorted scores (m,) of normal rows."""
     no_higher = np.searchsorted(calibration_scores, scores, side="right")
     return (1 + no_higher) / (1 + len(calibration_scores))
+
+
+def p_values_by_class(scores: NDArray, calibration_scores: NDArray, codes: NDArray) -> NDArray:
+    """Conformal p-values (n, classes) of scores (n,), by the sorted scores (m,) of each class.
+
+    `codes` (m,) are the places of their classes, each of which has one at least.
+    """
+    own = [calibration_scores[codes == code] for code in range(codes.max() + 1)]
+    return np.column_stack([p_values_of(scores, part) for part in own])
 
 
 # ---- rows held out ------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from skgenad._tensors.seeds import derived_seed, seeded
 
 from .calibration import AUTO_SHARE
 from .checks import fit_context
-from .contract import BaseDetector
-from .large_tables import SameTable, SomeRows, Table, pieces_of, rows_at
+from .contract import BaseDetector, Split
+from .large_tables import SameTable, SomeRows, Table, pieces_of
 from .loop import Stage
 from .state import kept_parameters
 from .streams import FEWEST_ROWS, Batch, Reservoir, Stream, together
@@ -97,9 +97,9 @@ class ContinuingMixin(BaseDetector):
         twin._learn(X, labels, stream, **split)
         self.__dict__.update(twin.__dict__)
 
-    def _keep_held_out(self, X: NDArray) -> None:
+    def _keep_held_out(self, X: Table, labels: NDArray | None) -> None:
         rng = np.random.default_rng(self.seed_)
-        held_out = Reservoir().take(rng, X, np.arange(len(X)))
+        held_out = Reservoir().take(rng, X, np.arange(len(X)), labels)
         self._stream = dataclasses.replace(self._stream, held_out=held_out)
 
     def _begin_stream(self, batch: Batch) -> None:
@@ -118,7 +118,7 @@ class ContinuingMixin(BaseDetector):
         """Learn from rows after those of a stream, and set the threshold."""
         self._n_fits += 1
         seed = derived_seed(self.seed_, self._n_fits)
-        train, codes, held_out = self._split_batch(X, labels, stream, groups, calibration)
+        train, codes, held_out, known = self._split_batch(X, labels, stream, groups, calibration)
         learnt = validation = np.arange(0)
         if len(train):
             train = self._without_sentinels(train, stream)
@@ -126,12 +126,12 @@ class ContinuingMixin(BaseDetector):
             if moved:
                 stream = dataclasses.replace(stream, n_of_units=stream.n_rows + len(X))
         kept = X[:0] if held_out is None else held_out
-        batch = Batch(train, codes, learnt, validation, kept)
+        batch = Batch(train, codes, learnt, validation, kept, known)
         self._stream = stream.take(batch, seed, least=self._room)
         if stream.n_rows:
             self._move_threshold()
         else:
-            self._set_threshold(X, held_out, stacklevel=8)
+            self._set_threshold(X, held_out, labels=known, stacklevel=8)
 
     def _split_batch(
         self,
@@ -140,8 +140,8 @@ class ContinuingMixin(BaseDetector):
         stream: Stream,
         groups: ArrayLike | None,
         calibration: Any,
-    ) -> tuple[SameTable, NDArray | None, SameTable | None]:
-        """Return rows to train on, their labels, and the rows held out."""
+    ) -> Split[SameTable]:
+        """Split a batch into rows to train on and rows to hold out."""
         is_left_to_us = groups is None and isinstance(calibration, str) and calibration == "random"
         if not (stream.n_rows and is_left_to_us):
             return self._split_calibration(X, labels, groups, calibration)
@@ -150,7 +150,7 @@ class ContinuingMixin(BaseDetector):
         n_held_out = math.floor(share * (so_far + len(X))) - math.floor(share * so_far)
         order = np.random.RandomState(derived_seed(self.seed_, self._n_fits)).permutation(len(X))
         train, held_out = np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
-        return rows_at(X, train), None if labels is None else labels[train], rows_at(X, held_out)
+        return Split.at(X, labels, train, held_out)
 
     def _without_sentinels(self, X: Table, stream: Stream) -> Table:
         """Rows (n, d) to train on, in the light of those that were kept, which hold none."""
@@ -304,7 +304,8 @@ class ContinuingMixin(BaseDetector):
         rows = together([part.rows for part in (*stream.learnt(), stream.held_out)])
         learnt = rows[: len(rows) - len(stream.held_out)]
         if len(stream.held_out) >= few:
-            self._set_threshold(rows, stream.held_out.rows, stacklevel=9)
+            known = stream.held_out.labels
+            self._set_threshold(rows, stream.held_out.rows, labels=known, stacklevel=9)
         elif self.calibration_fraction == "auto" and self._scores_training_rows:
             if stream.speaks_with(len(learnt)):
                 self._set_threshold(learnt, None, stacklevel=9)

@@ -7,7 +7,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,6 @@ from skgenad._tensors.settings import own_settings
 
 from .calibration import (
     AUTO_MOST,
-    p_values_of,
     rows_held_out,
     share_of,
     threshold_in_sample,
@@ -36,12 +35,31 @@ from .checks import (
     fit_context,
     validate_parameter_constraints,
 )
+from .false_alarms import BoundsFalseAlarms
 from .large_tables import SameTable, Table, rows_at
 from .rows import Shape, validate_rows
 
 # The most training rows that a threshold is taken from: the share of rows that it flags is then as
 # sharp as a thousandth, and the cost of a fit does not grow with their number.
 MOST_THRESHOLD_ROWS = 100_000
+
+
+class Split(NamedTuple, Generic[SameTable]):
+    """Rows to train on and rows held out, with the places of their classes where they have any."""
+
+    train: SameTable
+    labels: NDArray | None
+    # None: training rows have scores out of sample, and none need be held out.
+    held_out: SameTable | None
+    held_out_labels: NDArray | None = None
+
+    @classmethod
+    def at(
+        cls, X: SameTable, labels: NDArray | None, train: NDArray, held_out: NDArray
+    ) -> Split[SameTable]:
+        """Split rows at places of either kind."""
+        parts = [None if labels is None else labels[places] for places in (train, held_out)]
+        return cls(rows_at(X, train), parts[0], rows_at(X, held_out), parts[1])
 
 
 class JudgesRows(OutlierMixin):
@@ -96,7 +114,7 @@ class JudgesRows(OutlierMixin):
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
 
-class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
+class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=ABCMeta):
     """Base of detectors, of one model or of several; not to be instantiated.
 
     `fit` is the subclass's own. It validates rows, trains, and sets `calibration_scores_` and the
@@ -104,7 +122,8 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
     """
 
     classes_: NDArray
-    calibration_scores_: NDArray | None
+    # Places in `classes_` of the rows that `calibration_scores_` are of, where they are known.
+    _calibration_codes: NDArray | None
     contamination: float | str
     calibration_fraction: float | str
     seed_: int
@@ -213,26 +232,25 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         labels: NDArray | None,
         groups: ArrayLike | None = None,
         calibration: Any = "random",
-    ) -> tuple[SameTable, NDArray | None, SameTable | None]:
-        """Return rows to train on, their labels, and the rows held out.
+    ) -> Split[SameTable]:
+        """Split rows into those to train on and those to hold out.
 
-        Those held out are None if training rows have scores out of sample, and need not be.
+        None are held out if training rows have scores out of sample.
         """
         fraction = self.calibration_fraction
         left_to_us = groups is None and isinstance(calibration, str) and calibration == "random"
         if fraction == "auto" and left_to_us and self._scores_training_rows:
-            return X, labels, None
+            return Split(X, labels, None)
         held_out = rows_held_out(
             len(X), fraction, self.seed_, labels=labels, groups=groups, calibration=calibration
         )
         if not len(held_out):
             if fraction == "auto" and calibration != "none":
                 warn_if_unresolved(0, self.contamination, stacklevel=5)
-            return X, labels, rows_at(X, held_out)
+            return Split(X, labels, rows_at(X, held_out))
         is_trained_on = np.ones(len(X), dtype=bool)
         is_trained_on[held_out] = False
-        train = np.flatnonzero(is_trained_on)
-        return rows_at(X, train), None if labels is None else labels[train], rows_at(X, held_out)
+        return Split.at(X, labels, np.flatnonzero(is_trained_on), held_out)
 
     def fit_predict(self, X: ArrayLike, y: ArrayLike | None = None, **fit_params: Any) -> NDArray:
         """Fit, and label the training rows themselves as normal (+1) or anomaly (-1).
@@ -272,6 +290,14 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         """Whether training rows get scores as new rows do, so that none need be held out."""
         return self.scores_leave_one_out
 
+    @property
+    def _how_to_hold_out(self) -> str:
+        return (
+            f"No rows were held out (calibration_fraction is {self.calibration_fraction!r}). Call "
+            "calibrate(X) with fresh normal rows, or fit with calibration_fraction='auto' or a "
+            "number above 0"
+        )
+
     def _some(self, X: SameTable, most: int) -> SameTable:
         if len(X) <= most:
             return X
@@ -284,24 +310,33 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         held_out: Table | None,
         scores: NDArray | None = None,
         *,
+        labels: NDArray | None = None,
         stacklevel: int = 6,
     ) -> None:
         """Take the threshold from rows held out, from training rows as if they were, or as is.
 
         `X` (n, d) are all rows of a fit, those held out among them, and `scores` those of training
-        rows by models that were not trained on them, where a detector has such.
+        rows by models that were not trained on them, where a detector has such. `labels` are the
+        places of the classes of the rows held out or, if there are none, of `scores`.
         """
         if held_out is not None:
             scores = self._score(held_out) if len(held_out) else None
         elif scores is None and self.scores_leave_one_out:
             scores = self._score(self._some(X, AUTO_MOST))
-        self.calibration_scores_ = None if scores is None else np.sort(scores)
+        self._keep_scores(scores, labels)
         if self.contamination == 0:  # no row that was seen is flagged, be it trained on or not
             self.offset_ = threshold_of(np.sort(self._score(X)), 0)
         elif scores is not None:
             self._set_offset(stacklevel=stacklevel)
         else:
             self._set_offset_in_sample(X)
+
+    def _keep_scores(self, scores: NDArray | None, labels: NDArray | None) -> None:
+        """Keep scores out of sample, in their order, and the places of their classes."""
+        self.calibration_scores_ = None if scores is None else np.sort(scores)
+        self._calibration_codes = None
+        if scores is not None and labels is not None:
+            self._calibration_codes = labels[np.argsort(scores, kind="stable")]
 
     def _set_offset(self, stacklevel: int = 5) -> None:
         """Take the threshold from the scores out of sample."""
@@ -346,7 +381,7 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         self.__dict__.update(offset_=float(value), _offset_is_for=self.contamination)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def calibrate(self, X: ArrayLike) -> Self:
+    def calibrate(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Take the threshold and the p-values from fresh normal rows.
 
         Parameters
@@ -355,6 +390,9 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
             Normal rows that the detector was not trained on, as they come up in use. `predict`
             then flags the share `contamination` of such rows. They take the place of those that
             were held out before, for later calls of ``partial_fit``, too.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+            None: there are no p-values by class.
 
         Returns
         -------
@@ -363,14 +401,25 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         with self._all_or_nothing():
-            X = self._validate(X, reset=False)
-            self.calibration_scores_ = np.sort(self._score(X))
+            if y is None or not self._uses_labels:
+                X, labels = self._validate(X, reset=False), None
+            else:
+                X, labels = self._validate_labelled(X, y, reset=False)
+            self._keep_scores(self._score(X), labels)
             self._set_offset()
-            self._keep_held_out(X)
+            self._keep_held_out(X, labels)
         return self
 
-    def _keep_held_out(self, X: NDArray) -> None:
+    def _keep_held_out(self, X: Table, labels: NDArray | None) -> None:
         """Keep fresh rows, for a detector whose training goes on."""
+
+    def _take_rate(self, fpr: float, X: ArrayLike | None, y: ArrayLike | None) -> None:
+        with self._all_or_nothing():
+            self.contamination = fpr
+            if X is None:
+                self._set_offset()
+            else:
+                self.calibrate(X, y)
 
     # ---- score ----------------------------------------------------------------------------
 
@@ -391,39 +440,6 @@ class BaseDetector(JudgesRows, CheckedParameters, metaclass=ABCMeta):
         if "offset_" not in self.__dict__:  # the check alone takes as long as a small network
             check_is_fitted(self)
         return self._score(self._validate(X, reset=False))
-
-    def p_value(self, X: ArrayLike) -> NDArray:
-        """Split-conformal p-values of the hypothesis that a row is normal.
-
-        The p-value of a row is ``(1 + #{held-out rows that score no higher}) / (n_held_out + 1)``.
-        Flagging rows with a p-value of at most alpha flags a normal row with a probability of at
-        most alpha, whatever the model and its quality.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n_samples,)
-            In (0, 1].
-
-        Raises
-        ------
-        ValueError
-            If there are no scores out of sample, since no rows were held out of training.
-        """
-        check_is_fitted(self)
-        held_out = self.calibration_scores_
-        if held_out is None:
-            raise ValueError(
-                "p_value needs rows that were not trained on, and there are none: no rows were "
-                f"held out (calibration_fraction is {self.calibration_fraction!r}). Call "
-                "calibrate(X) with fresh normal rows, or fit with calibration_fraction='auto' or "
-                "a number above 0."
-            )
-        return p_values_of(self.score_samples(X), held_out)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -27,7 +27,7 @@ from skgenad._tensors.settings import own_settings
 
 from .checks import Interval, StrOptions, fit_context
 from .continuing import ContinuingMixin, to_continue
-from .contract import BaseDetector
+from .contract import BaseDetector, Split
 from .departures import with_departures
 from .large_tables import Table
 from .loop import Objective, Stage
@@ -154,9 +154,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
                 self.seed_ = draw_seed(self.random_state)
-                train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
-                self._fit_from_start(train, codes, held_out)
-                self._set_threshold(X, held_out)
+                parts = self._split_calibration(X, labels, groups, calibration)
+                self._fit_from_start(parts)
+                self._set_threshold(X, parts.held_out, labels=parts.held_out_labels)
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -209,9 +209,9 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             if start is not None:
                 check_same_columns("start", start, self)
             self.seed_ = draw_seed(self.random_state)
-            train, codes, held_out = self._split_calibration(X, labels)
-            self._fit_from_start(train, codes, held_out, start, extra_objective)
-            self._set_threshold(X, held_out)
+            parts = self._split_calibration(X, labels)
+            self._fit_from_start(parts, start, extra_objective)
+            self._set_threshold(X, parts.held_out, labels=parts.held_out_labels)
         return self
 
     def _row_shape(self, n_features: int) -> tuple[int, ...]:
@@ -224,9 +224,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
     def _fit_from_start(
         self,
-        X: Table,
-        labels: NDArray | None,
-        held_out: Table | None,
+        parts: Split[Any],
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
     ) -> None:
@@ -234,6 +232,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
         Rows that were held out are kept for what comes later.
         """
+        X, labels, held_out, known = parts
         self.device_ = resolve_device(self.device)
         self._n_fits = 1
         # What the module was made from: `set_params` may change parameters before a `save`.
@@ -260,7 +259,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             self._run(module, stages, rows, codes, split)
         learnt, validation = (part.cpu().numpy() for part in split)
         kept = X[:0] if held_out is None else held_out
-        self._begin_stream(Batch(train, labels, learnt, validation, kept))
+        self._begin_stream(Batch(train, labels, learnt, validation, kept, known))
 
     def _prepared_module(
         self, rows: Rows, labels: Tensor | None, start: BaseGenerativeDetector | None = None

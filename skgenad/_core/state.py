@@ -150,6 +150,16 @@ def _scores(kept: Any, detector: Any) -> NDArray | None:
     return scores
 
 
+def _codes(kept: Any, detector: Any) -> NDArray | None:
+    if kept is None:
+        return None
+    scores = detector.calibration_scores_
+    codes = kept.read(scores.shape, np.int64)
+    if len(codes) and not 0 <= codes.min() <= codes.max() < len(detector.classes_):
+        raise ValueError("calibration scores of classes that there are not")
+    return codes
+
+
 def _history(text: Any, detector: Any) -> pd.DataFrame:
     if not isinstance(text, str):
         raise ValueError(f"the history {brief(text)}")
@@ -219,6 +229,12 @@ STATE = (
     Fitted("units_", units_to_file, _units),
     Fitted("calibration_scores_", lambda scores: scores, _scores),
     Fitted(
+        "_calibration_codes",
+        lambda codes: None if codes is None else codes.astype(np.int64),
+        _codes,
+        optional=True,
+    ),
+    Fitted(
         "history_",
         lambda table: table.to_json(orient="split", double_precision=15),
         _history,
@@ -243,7 +259,7 @@ SHARED = tuple(
     if field.name
     in (
         *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_", "_offset_is_for"),
-        "calibration_scores_",
+        *("calibration_scores_", "_calibration_codes"),
     )
 )
 # Parameters of a fit, among which there may be other detectors.

@@ -30,7 +30,7 @@ class Reservoir:
     rows : ndarray of shape (n, d)
         As they were given, in the units and the type of X.
     labels : ndarray of shape (n,) or None
-        Places of their classes, if they have any.
+        Places of their classes, if all of them have any.
     n_seen : int
         Number of rows that were offered.
     """
@@ -70,7 +70,9 @@ class Reservoir:
         more, their_labels = rows[new], None if labels is None else labels[new]
         if not len(self):
             return Reservoir(more, their_labels, total)
-        if labels is not None and self.labels is not None:
+        if self.labels is None or their_labels is None:  # of some rows alone they are of no use
+            their_labels = None
+        else:
             their_labels = np.concatenate([self.labels[old], their_labels])
         return Reservoir(together([self.rows[old], more]), their_labels, total)
 
@@ -94,6 +96,8 @@ class Batch(NamedTuple):
         Places of the rows that weights are trained on, and of those that choose epochs.
     held_out : ndarray of shape (m, d)
         Rows that thresholds come from.
+    held_out_labels : ndarray of shape (m,) or None
+        Places of their classes, if they have any.
     """
 
     rows: Table
@@ -101,6 +105,7 @@ class Batch(NamedTuple):
     train: NDArray
     validation: NDArray
     held_out: Table
+    held_out_labels: NDArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +135,12 @@ class Stream:
     def take(self, batch: Batch, seed: int, *, least: int = 1) -> Stream:
         """Add the rows of a batch; there is room for `least` rows that are trained on."""
         rng = np.random.default_rng(seed)
-        rows, labels, train, validation, held_out = batch
+        rows, labels, train, validation, held_out, known = batch
         return replace(
             self,
             train=self.train.take(rng, rows, train, labels, least=least),
             validation=self.validation.take(rng, rows, validation, labels),
-            held_out=self.held_out.take(rng, held_out, np.arange(len(held_out))),
+            held_out=self.held_out.take(rng, held_out, np.arange(len(held_out)), known),
             n_rows=self.n_rows + len(train) + len(validation) + len(held_out),
         )
 

@@ -55,6 +55,10 @@ def _read_model(left: dict[str, Any], place: str, committee: Any) -> tuple[Any, 
     document, prefix = left.pop(place), f"{place}."
     arrays = {name: left.pop(name) for name in list(left) if name.startswith(prefix)}
     tail = _read_tail({n: arrays.pop(f"{prefix}tail.{n}") for n in ("places", "heights", "slopes")})
+    return _model_of(document, place, arrays, committee), tail
+
+
+def _model_of(document: Any, place: str, arrays: dict[str, Any], committee: Any) -> Any:
     unpacker = Unpacker(arrays, committee._loading_device)
     model = unpacker.unpack({"at": place, **document})
     if unpacker.arrays:
@@ -66,7 +70,7 @@ def _read_model(left: dict[str, Any], place: str, committee: Any) -> tuple[Any, 
             f"a member for {model.n_features_in_} columns in a committee for "
             f"{committee.n_features_in_}"
         )
-    return model, tail
+    return model
 
 
 def _read_tail(kept: dict[str, Stored]) -> Tail:
@@ -87,6 +91,36 @@ def _read_tail(kept: dict[str, Stored]) -> Tail:
     return tail
 
 
+def _write_models(models: list[Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {"n": len(models)}
+    for k, model in enumerate(models):
+        packer = Packer()
+        kept[str(k)] = packer.pack(str(k), model)
+        kept |= packer.arrays
+    return kept
+
+
+def _read_models(kept: dict[str, Any], detector: Any) -> list[Any]:
+    left = dict(kept)
+    models = []
+    for place in map(str, range(left.pop("n"))):
+        document, prefix = left.pop(place), f"{place}."
+        arrays = {name: left.pop(name) for name in list(left) if name.startswith(prefix)}
+        models.append(_model_of(document, place, arrays, detector))
+    if left or not models:
+        raise ValueError(f"Unexpected key {brief(min(left, default='n'))}")
+    return models
+
+
+def _read_folds(kept: Any, detector: Any) -> NDArray | None:
+    if kept is None:
+        return None
+    folds = kept.read(detector.calibration_scores_.shape, np.int64)
+    if not 0 <= folds.min() <= folds.max() < len(detector._models):
+        raise ValueError("calibration scores of models that there are not")
+    return folds
+
+
 def _read_weights(kept: Any, committee: Any) -> NDArray:
     weights = kept.read(dtype=np.float64) if isinstance(kept, Stored) else np.empty(0)
     if weights.ndim != 1 or not (weights >= 0).all() or not weights.sum() > 0:
@@ -98,11 +132,19 @@ def _read_shape(kept: Sequence[int] | None, committee: Any) -> Shape | None:
     return None if kept is None else row_shape(kept, committee.n_features_in_)  # type: ignore[return-value]
 
 
-TABLE = (
+_COMMON = (
     PARAMETERS,
     *SHARED,
     *(field for field in STATE if field.name == "history_"),
     Fitted("_image_shape", lambda shape: None if shape is None else list(shape), _read_shape),
+)
+TABLE = (
+    *_COMMON,
     Fitted("_weights", lambda weights: weights, _read_weights),
     Fitted("_members", _write_members, _read_members),
+)
+CROSS_CALIBRATED = (
+    *_COMMON,
+    Fitted("_models", _write_models, _read_models),
+    Fitted("_folds", lambda folds: folds, _read_folds),
 )

@@ -15,8 +15,9 @@ from sklearn.pipeline import Pipeline
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.contract import BaseDetector
-from skgenad._core.large_tables import SomeRows, rows_at
+from skgenad._core.large_tables import SomeRows, Table, rows_at
 from skgenad._core.rows import Shape
+from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
 from skgenad._tensors.tails import MOST_REFERENCES, Tail
 
@@ -44,11 +45,7 @@ class Member:
     @property
     def history(self) -> Iterator[pd.DataFrame]:
         """Histories of the models that have one, with columns that name member and fold."""
-        for fold, model in enumerate(self.models):
-            table = getattr(model, "history_", None)
-            if isinstance(table, pd.DataFrame) and len(table):
-                inner = f"{self.name}__" + table["member"] if "member" in table else self.name
-                yield table.assign(member=inner, fold=fold)
+        return history_of(self.models, self.name)
 
 
 @dataclass(frozen=True)
@@ -82,17 +79,24 @@ def shape_of(members: Named) -> Shape | None:
 
 
 def tasks_of(
-    members: Named, n: int, folds: int, seed: int, classes: NDArray | None = None
+    members: Named,
+    n: int,
+    folds: int,
+    seed: int,
+    classes: NDArray | None = None,
+    *,
+    in_folds: bool = False,
+    of_one_row: bool = False,
 ) -> list[Task]:
     """List the models to fit on `n` rows.
 
-    A member that leaves rows out by itself needs one model. Others need one for each fold, fitted
-    on the rows of the other folds. With too few rows for two folds of two rows they are fitted on
-    all rows, and calibrated by those. The rows of each of the `classes` (n,), if there are any, are
-    spread over the folds.
+    A member that leaves rows out by itself needs one model, unless all are fitted `in_folds`.
+    Others need one for each fold, fitted on the rows of the other folds. With too few rows for two
+    folds of two rows, or `of_one_row`, they are fitted on all rows, and calibrated by those. The
+    rows of each of the `classes` (n,), if there are any, are spread over the folds.
     """
     draws = np.random.RandomState(seed)
-    n_parts = min(folds, max(1, n // 2))
+    n_parts = min(folds, n if of_one_row and n > 2 else max(1, n // 2))
     shuffled = draws.permutation(n)
     part = shuffled % n_parts
     if classes is not None:
@@ -101,7 +105,7 @@ def tasks_of(
     some = draws.permutation(n)[:MOST_REFERENCES]
     tasks = []
     for j, (_, member) in enumerate(members):
-        if leaves_out(member) or n_parts == 1:
+        if (leaves_out(member) and not in_folds) or n_parts == 1:
             # One seed for all of them: they choose the same anchors, and share searches.
             tasks.append(Task(j, derived_seed(seed, 0), None, np.sort(some)))
             continue
@@ -115,6 +119,14 @@ def tasks_of(
 
 def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Tail, NDArray]:
     """Fit a copy of a member as a task says; return it, its tail, and that of its references."""
+    model, energies_of_references = fitted(member, task, X, y)
+    tail, known = Tail(), torch.from_numpy(energies_of_references)
+    tail.learn(known)
+    return model, tail, tail(known).numpy()
+
+
+def fitted(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, NDArray]:
+    """Fit a copy of a member as a task says; return it and the energies of its references."""
     model = clone(member)
     seed_unseeded(model, task.seed)
     hold_out_nothing(model)
@@ -126,9 +138,27 @@ def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Ta
         rows = _taken_by(model, train)
         model.fit(rows, None if labels is None else labels[task.train])
     some = X.iloc[task.reference] if isinstance(X, pd.DataFrame) else X[task.reference]
-    tail, known = Tail(), torch.from_numpy(energies(model, some))
-    tail.learn(known)
-    return model, tail, tail(known).numpy()
+    return model, energies(model, some)
+
+
+def rows_for_models(X: Table, image_shape: Shape | None, names: NDArray | None) -> Any:
+    """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
+    if isinstance(X, SomeRows):
+        if image_shape is None and names is None:
+            return X
+        X = X.as_array()
+    if image_shape is not None:  # models for tables know nothing of uint8
+        X = PixelUnits.identity(X.shape[1]).to_standard(X)
+    return X if names is None else pd.DataFrame(X, columns=names)
+
+
+def history_of(models: Sequence[Any], name: str) -> Iterator[pd.DataFrame]:
+    """Histories of models that have one, with columns that name member and fold."""
+    for fold, model in enumerate(models):
+        table = getattr(model, "history_", None)
+        if isinstance(table, pd.DataFrame) and len(table):
+            inner = f"{name}__" + table["member"] if "member" in table else name
+            yield table.assign(member=inner, fold=fold)
 
 
 def _taken_by(model: Any, X: Any) -> Any:

@@ -25,21 +25,20 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import BaseComposition, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
-from skgenad._core.large_tables import SomeRows, Table
+from skgenad._core.large_tables import Table
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.sentinels import without_sentinels
 from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
-from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import draw_seed
 from skgenad.neighbors._search import share
 
 from ._combine import COMBINE
 from ._defaults import default_members, robust_members
 from ._files import TABLE
-from ._members import Member, Named, learned, leaves_out, shape_of, tasks_of
+from ._members import Member, Named, learned, leaves_out, rows_for_models, shape_of, tasks_of
 
 
 def _is_pair(pair: Any) -> bool:
@@ -327,24 +326,27 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             X, codes = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
             self._image_shape = shape_of(voters)
             self.seed_ = draw_seed(self.random_state)
-            train, codes, held_out = self._split_calibration(X, codes, groups, calibration)
+            train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
             if self._image_shape is None:
                 train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
             labels = None if codes is None else self.classes_[codes]
-            self._members, tails = self._learn(voters, train, labels, codes)
+            self._members, tails, seen = self._learn(voters, train, labels, codes)
             self._share_searches()
             self._weights = weights
             # What the members were made from: `set_params` may change them before a `save`.
             self._fitted_parameters = clone_of_parameters(self)
             tables = [table for member in self._members for table in member.history]
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-            self._set_threshold(X, held_out, None if tails is None else self._combined(tails))
+            if held_out is None and codes is not None:
+                known = codes[seen]
+            scores = None if tails is None else self._combined(tails)
+            self._set_threshold(X, held_out, scores, labels=known)
         return self
 
     def _learn(
         self, voters: Named, train: Table, labels: NDArray | None, codes: NDArray | None
-    ) -> tuple[list[Member], NDArray | None]:
-        """Fit members, and give tails (n, members) of training rows by models without them."""
+    ) -> tuple[list[Member], NDArray | None, NDArray]:
+        """Fit members; give tails (n, members) of rows by models without them, and their places."""
         tasks = tasks_of(voters, len(train), self.folds, self.seed_, codes)
         rows = self._for_members(train)
         calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
@@ -360,19 +362,11 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
                 members[task.member].tails.append(tail)
                 tails[np.searchsorted(seen, task.reference), task.member] = known
         out_of_sample = all(t.train is not None or leaves_out(voters[t.member][1]) for t in tasks)
-        return members, tails if out_of_sample else None
+        return members, tails if out_of_sample else None, seen
 
     def _for_members(self, X: Table) -> Any:
         """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
-        if isinstance(X, SomeRows):
-            if self._image_shape is None and not hasattr(self, "feature_names_in_"):
-                return X
-            X = X.as_array()
-        if self._image_shape is not None:  # members for tables know nothing of uint8
-            X = PixelUnits.identity(X.shape[1]).to_standard(X)
-        if hasattr(self, "feature_names_in_"):
-            return pd.DataFrame(X, columns=self.feature_names_in_)
-        return X
+        return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
 
     @property
     def _scores_training_rows(self) -> bool:

@@ -8,6 +8,7 @@ first out of the second, `PyODInterface` the second out of the first.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skgenad._core.calibration import p_values_of, threshold_of, warn_if_unresolved
+from skgenad._core.calibration import threshold_of, warn_if_unresolved
 from skgenad._core.contract import JudgesRows
+from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.foreign import cloned, parameters_of
 from skgenad._core.rows import validate_rows
 from skgenad._core.saving import SavingMixin
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["PyODDetector", "as_pyod"]
 
 
-class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
+class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
     """Wrap a detector of pyod as a scikit-learn outlier detector.
 
     The detector is cloned before it is fitted, so that this estimator can itself be cloned,
@@ -67,7 +69,8 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
     offset_ : float
         Minus pyod's threshold: ``decision_function = score_samples - offset_``. pyod takes it from
         the scores of the training rows, for neighbour methods with each row left out; `predict`
-        on the training rows can therefore flag another share than ``contamination``.
+        on the training rows can therefore flag another share than ``contamination``. With a
+        thresholder of PyThresh for that, minus the largest score that it takes for normal.
     calibration_scores_ : ndarray
         Sorted scores of the rows given to :meth:`calibrate`. There only after it.
     n_features_in_ : int
@@ -160,11 +163,11 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         self._draws_from = draws_from
         self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
-        self.offset_ = -float(detector.threshold_)
+        self.offset_ = -_threshold_of(detector)
         self.__dict__.pop("calibration_scores_", None)
         return self
 
-    def calibrate(self, X: ArrayLike) -> PyODDetector:
+    def calibrate(self, X: ArrayLike, y: object = None) -> PyODDetector:
         """Take the threshold and the p-values from fresh normal rows.
 
         Parameters
@@ -172,6 +175,8 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
             Normal rows that the detector was not trained on. `predict` then flags the share
             `contamination` of such rows; 0.1 where pyod's parameter is no number.
+        y : object
+            Ignored.
 
         Returns
         -------
@@ -184,31 +189,18 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         self.calibration_scores_, self.offset_ = scores, threshold_of(scores, contamination)
         return self
 
-    def p_value(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Split-conformal p-values of the hypothesis that a row is normal.
+    @property
+    def _how_to_hold_out(self) -> str:
+        return (
+            "pyod's detectors hold none out: call calibrate(X) with fresh normal rows, or use "
+            "ScoreDetector(PyODDetector(...)), which holds rows out"
+        )
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n_samples,), float64
-            In (0, 1].
-
-        Raises
-        ------
-        ValueError
-            Before :meth:`calibrate`: pyod's detectors hold no rows out.
-        """
-        check_is_fitted(self)
-        if not hasattr(self, "calibration_scores_"):
-            raise ValueError(
-                "p_value needs rows that were not trained on: call calibrate(X) with fresh normal "
-                "rows, or use ScoreDetector(PyODDetector(...)), which holds rows out."
-            )
-        return p_values_of(self.score_samples(X), self.calibration_scores_)
+    def _take_rate(self, fpr: float, X: ArrayLike | None, y: ArrayLike | None) -> None:
+        scores = self.calibration_scores_ if X is None else np.sort(self.score_samples(X))
+        assert scores is not None
+        warn_if_unresolved(len(scores), fpr, name="fpr", stacklevel=4)
+        self.calibration_scores_, self.offset_ = scores, threshold_of(scores, fpr)
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:
         rows = validate_rows(self, X, image_shape=None, reset=reset, **checks)
@@ -235,7 +227,16 @@ class PyODDetector(SavingMixin, JudgesRows, BaseEstimator):
         return -np.asarray(scores, dtype=np.float64).reshape(len(rows))
 
 
-def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
+def _threshold_of(detector: Any) -> float:
+    """Score above which a fitted detector of pyod takes a row for an anomaly."""
+    if isinstance(detector.contamination, Real):
+        return float(detector.threshold_)
+    # A thresholder of PyThresh, whose threshold is one of scores that it has scaled, if it has any.
+    normal = np.asarray(detector.labels_) == 0
+    return float(np.max(np.asarray(detector.decision_scores_)[normal], initial=-np.inf))
+
+
+def as_pyod(detector: Any, *, contamination: Any = 0.1) -> PyODInterface:
     """Hand a detector with scikit-learn's signs to code that wants one of pyod's.
 
     Parameters
@@ -243,8 +244,8 @@ def as_pyod(detector: Any, *, contamination: float = 0.1) -> PyODInterface:
     detector : estimator
         Unfitted outlier detector with ``fit`` and ``score_samples``: one of ours, one of
         scikit-learn's, or a pipeline that ends in one.
-    contamination : float in (0, 0.5], default=0.1
-        Share of the training rows to label as anomalies.
+    contamination : float in (0, 0.5] or thresholder, default=0.1
+        Share of the training rows to label as anomalies, or a thresholder of PyThresh.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing, threshold_of, warn_if_unresolved
+from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.versions import VersionedPickle
 
 
-class PyODInterface(VersionedPickle, BaseDetector):
+class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
     """Give an outlier detector of scikit-learn, or one of ours, the interface of pyod.
 
     Made by `as_pyod`, which returns an instance that is also a ``pyod`` ``BaseDetector``. Only the
@@ -24,9 +26,10 @@ class PyODInterface(VersionedPickle, BaseDetector):
     ----------
     detector : estimator
         Unfitted outlier detector with ``fit`` and ``score_samples``.
-    contamination : float in (0, 0.5], default=0.1
+    contamination : float in (0, 0.5] or thresholder, default=0.1
         Share of the training rows to label as anomalies. It sets `threshold_`; a parameter of the
-        same name of `detector` has no influence on anything here.
+        same name of `detector` has no influence on anything here. A thresholder of PyThresh, which
+        pyod fits to the scores of the training rows, labels rows itself.
 
     Attributes
     ----------
@@ -38,6 +41,9 @@ class PyODInterface(VersionedPickle, BaseDetector):
         Rows that score higher are anomalies.
     labels_ : ndarray of shape (n_samples,)
         0 for normal training rows, 1 for anomalies.
+    calibration_scores_ : ndarray
+        Sorted ``score_samples``, high for normal rows, of the rows given to :meth:`calibrate`, that
+        p-values come from. There only after it.
 
     Raises
     ------
@@ -88,6 +94,7 @@ class PyODInterface(VersionedPickle, BaseDetector):
         self.detector_.fit(X)
         self.decision_scores_ = self.decision_function(X)
         self._process_decision_scores()
+        self.__dict__.pop("calibration_scores_", None)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -106,24 +113,73 @@ class PyODInterface(VersionedPickle, BaseDetector):
         check_is_fitted(self, ["detector_"])
         return -np.asarray(self.detector_.score_samples(X), dtype=np.float64)
 
-    def calibrate(self, X: ArrayLike) -> PyODInterface:
-        """Take the threshold from fresh normal rows.
+    def calibrate(self, X: ArrayLike, y: object = None) -> PyODInterface:
+        """Take the threshold and the p-values from fresh normal rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Normal rows that the detector was not trained on.
+        y : object
+            Ignored.
 
         Returns
         -------
         self : PyODInterface
-            The detector. `threshold_` and `labels_` are set anew, the scores are what they were.
+            The detector. `threshold_` and `labels_` are set anew, unless `contamination` is a
+            thresholder; the scores are what they were.
         """
-        scores = np.sort(-self.decision_function(X))
-        warn_if_unresolved(len(scores), self.contamination)
-        self.threshold_ = -threshold_of(scores, self.contamination)
-        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
+        scores = np.sort(self._normality(X))
+        if isinstance(self.contamination, Real):
+            self._cut(scores, self.contamination)
+        self.calibration_scores_ = scores
         return self
+
+    def threshold(self, fpr: float) -> float:
+        """Threshold above which pyod's score of a new normal row lies with a given probability.
+
+        Parameters
+        ----------
+        fpr : float
+            False positive rate in [0, 0.5]; 0: above all rows of :meth:`calibrate`.
+
+        Returns
+        -------
+        threshold : float
+            In the unit of ``decision_function``.
+
+        Raises
+        ------
+        ValueError
+            Before :meth:`calibrate`.
+
+        Warns
+        -----
+        UserWarning
+            If those rows are too few for the rate.
+        """
+        return -super().threshold(fpr)
+
+    def _normality(self, X: ArrayLike) -> NDArray:
+        return -self.decision_function(X)
+
+    @property
+    def _how_to_hold_out(self) -> str:
+        return "Call calibrate(X) with fresh normal rows"
+
+    def _take_rate(self, fpr: float, X: ArrayLike | None, y: object) -> None:
+        if fpr == 0:
+            raise ValueError("fpr=0 cannot be the contamination of pyod, which is above 0.")
+        scores = self.calibration_scores_ if X is None else np.sort(self._normality(X))
+        assert scores is not None
+        self._cut(scores, fpr)
+        self.calibration_scores_, self.contamination = scores, fpr
+
+    def _cut(self, scores: NDArray, rate: Any) -> None:
+        """Set the threshold for a rate by sorted scores of normal rows, high for normal ones."""
+        warn_if_unresolved(len(scores), rate, stacklevel=4)
+        self.threshold_ = -threshold_of(scores, rate)
+        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
 
     def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
         """Fit and return the labels of the training rows.

@@ -159,7 +159,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
             X, _ = self._validate_labelled(X, None, reset=True, ensure_min_samples=2)
             self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
-            train, _, held_out = self._split_calibration(X, None, groups, calibration)
+            train, _, held_out, _ = self._split_calibration(X, None, groups, calibration)
             names = getattr(self, "feature_names_in_", None)
             train, units = rows_and_units(train, self.standardize, names)
             self._units = units if self.standardize else None

@@ -247,7 +247,8 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
             self._image_shape = self._shape(reset=True)
             self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
-            train, codes, held_out = self._split_calibration(X, labels, groups, calibration)
+            parts = self._split_calibration(X, labels, groups, calibration)
+            train, codes, held_out, known = parts
             specific, general = self._make_models()
             self._check_combinations(specific, general, X_general is not None)
             wide = self._general_rows(train, X_general)
@@ -257,7 +258,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
                 self.general_ = self._train_against(
                     clone(self.general_), wide, None, train, self.detector_, start=self.general_
                 )
-            self._set_threshold(X, held_out)
+            self._set_threshold(X, held_out, labels=known)
         return self
 
     @property

@@ -1,0 +1,311 @@
+"""A detector that is trained and calibrated by all rows, in folds: CV+ and jackknife+ p-values.
+
+With s_k the scores of the model that was fitted without fold k, and k(i) the fold of training row
+i, the p-value of a row x is
+
+    p(x) = (1 + #{i : s_k(i)(x_i) <= s_k(i)(x)}) / (n + 1),
+
+each training row compared by the one model that has seen neither it nor x. If the n rows and x are
+exchangeable, and training does not look at the order of its rows,
+
+    P(p(x) <= a)  <=  2 a                                                       with n folds,
+    P(p(x) <= a)  <=  2 a + min{2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1)}   with K of one size
+
+(Barber et al., 2021, Theorems 1 and 4, whose sets of values that are not rejected are those with
+p > a). Where leaving a fold out changes scores little, P is about a. The difference to split
+conformal p-values is what the models of the other folds see: no row is given to calibration alone.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from skgenad._core.checks import Interval, StrOptions, fit_context
+from skgenad._core.contract import BaseDetector
+from skgenad._core.detector import SCORING_CHUNK
+from skgenad._core.rows import Shape
+from skgenad._core.saving import SavingMixin
+from skgenad._core.sentinels import without_sentinels
+from skgenad._core.state import clone_of_parameters
+from skgenad._core.training import empty_history
+from skgenad._tensors.seeds import draw_seed
+from skgenad.likelihoods.mahalanobis import Mahalanobis
+
+from ._files import CROSS_CALIBRATED
+from ._members import energies, fitted, history_of, rows_for_models, shape_of, tasks_of
+
+
+class CrossCalibrated(SavingMixin, BaseDetector):
+    """Train and calibrate a detector by all rows, in folds.
+
+    Use it where rows are too few to give some of them to calibration alone: p-values are as fine as
+    1 / (n_samples + 1), and each model is trained on all rows but a fold. It costs a fit for each
+    fold.
+
+    Parameters
+    ----------
+    detector : estimator, default=None
+        Unfitted, with ``fit`` and ``score_samples``: of this package, of scikit-learn, of pyod
+        through `skgenad.compat.PyODDetector`, or a pipeline. None: `Mahalanobis`.
+    cv : int or "loo", default=5
+        Number of folds, at least 2, of at least two rows; "loo": as many as rows (jackknife+).
+    contamination : float or "auto", default="auto"
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
+    calibration_fraction : float or "auto", default="auto"
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
+    n_jobs : int, default=None
+        Models to fit at the same time, by joblib; None: 1, -1: one per core.
+    random_state : int, RandomState or None, default=None
+        Seed of folds, rows held out, and a detector with ``random_state=None``.
+    verbose : int, default=0
+        Whether to show a progress bar over the models.
+
+    Attributes
+    ----------
+    detectors_ : list of detectors
+        The fitted models, one per fold.
+    offset_ : float
+        Threshold: ``decision_function(X) = score_samples(X) - offset_``.
+    history_ : DataFrame
+        Histories of the models, if they have any, with columns ``member`` and ``fold``.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. There only if the detector has ``use_labels=True``.
+    calibration_scores_ : ndarray or None
+        Sorted scores, out of sample, that the threshold and p-values come from.
+    seed_ : int
+        Seed drawn from `random_state`.
+    n_features_in_ : int
+        Number of columns.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if all are strings.
+
+    See Also
+    --------
+    Committee : Several detectors, calibrated out of fold as well.
+
+    Notes
+    -----
+    ``score_samples`` is the mean of the models' scores, in the detector's unit. Threshold and
+    p-values come from scores of each training row by the model that was fitted without its fold:
+    by default no rows are held out. A number as `calibration_fraction` holds that share out of all
+    folds, and p-values are split-conformal.
+
+    P-values compare rows by each model apart, so they may rank rows a little differently. With n
+    training rows that are exchangeable with a normal row, and a detector that does not look at
+    their order, that row has a p-value of at most alpha with a probability of at most 2 alpha, by
+    ``cv="loo"``; with K folds of one size of at most that and the smaller of 2 (1 - 1/K) /
+    (n/K + 1) and (1 - K/n) / (K + 1) [1]_. In practice it is about alpha [2]_. `select` has no
+    bound of its own: with ``method="by"`` and ``cv="loo"`` it is twice the one of split-conformal
+    p-values. After :meth:`calibrate` p-values are split-conformal, with their guarantees.
+
+    Of more than 10,000 rows so many, drawn at random, are compared with. With fewer than 4 rows
+    there are no folds, and no p-values.
+
+    ``save`` takes detectors that :func:`skgenad.save` takes; pickle and joblib work with all.
+
+    References
+    ----------
+    .. [1] R. F. Barber, E. J. Candès, A. Ramdas, R. J. Tibshirani. Predictive Inference with the
+       Jackknife+. Annals of Statistics, 2021. https://arxiv.org/abs/1905.02928
+    .. [2] O. Hennhöfer, C. Preisach. Leave-One-Out-, Bootstrap- and Cross-Conformal Anomaly
+       Detectors. 2024. https://arxiv.org/abs/2402.16388
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import CrossCalibrated, Mahalanobis
+    >>> X = np.random.RandomState(0).randn(60, 5)
+    >>> detector = CrossCalibrated(Mahalanobis(), cv=10, random_state=0).fit(X)
+    >>> detector.p_value(np.full((1, 5), 9.0)).round(3)
+    array([0.016])
+    >>> len(detector.calibration_scores_), len(detector.detectors_)
+    (60, 10)
+    """
+
+    _models: list[Any]
+    # Fold of each of `calibration_scores_`; None where these come from rows that were held out.
+    _folds: NDArray | None
+
+    _table = CROSS_CALIBRATED
+    _parameter_constraints: ClassVar[dict] = {
+        # `fit` checks it, with an error that says what to do.
+        "detector": "no_validation",
+        "cv": [Interval(Integral, 2, None, closed="left"), StrOptions({"loo"})],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        **BaseDetector._parameter_constraints,
+    }
+
+    def __init__(
+        self,
+        detector: Any = None,
+        *,
+        cv: int | str = 5,
+        contamination: float | str = "auto",
+        calibration_fraction: float | str = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.detector = detector
+        self.cv = cv
+        self.contamination = contamination
+        self.calibration_fraction = calibration_fraction
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ---- fit ------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        calibration: str | ArrayLike = "random",
+    ) -> Self:
+        """Fit a copy of the detector without each fold, and score the fold's rows by it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows, at least 2, taken as normal but for the share `contamination`.
+        y : array-like of shape (n_samples,), default=None
+            Classes of the rows for a detector with ``use_labels=True``; all others ignore it.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups, such as persons or machines: whole groups are held out of all folds.
+        calibration : {"random", "last", "none"} or array-like, default="random"
+            Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
+            none this time. A mask or places of rows names them itself.
+
+        Returns
+        -------
+        self : object
+            The fitted detector. If `fit` is interrupted or fails, it stays what it was before.
+
+        Raises
+        ------
+        TypeError
+            If `detector` has no ``fit`` or no ``score_samples``.
+        """
+        detector = self._checked()
+        with self._all_or_nothing():
+            X, codes = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
+            self._image_shape = self._shape(reset=True)
+            self._fitted_parameters = clone_of_parameters(self)
+            self.seed_ = draw_seed(self.random_state)
+            train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
+            if self._image_shape is None:
+                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
+            scores, folds, places = self._learn(detector, train, codes)
+            tables = list(history_of(self._models, "detector"))
+            self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
+            if held_out is None and codes is not None:
+                known = codes[places]
+            self._set_threshold(X, held_out, scores, labels=known)
+            if held_out is None and scores is not None:
+                self._folds = folds[np.argsort(scores, kind="stable")]
+        return self
+
+    def _checked(self) -> Any:
+        """Return the detector, or say why it is none."""
+        given = Mahalanobis() if self.detector is None else self.detector
+        if isinstance(given, type) or not (
+            hasattr(given, "fit") and hasattr(given, "score_samples")
+        ):
+            raise TypeError(
+                f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
+                "Pass for example Mahalanobis(); a detector of pyod needs "
+                "skgenad.compat.PyODDetector."
+            )
+        return given
+
+    def _learn(
+        self, detector: Any, train: NDArray, codes: NDArray | None
+    ) -> tuple[NDArray | None, NDArray, NDArray]:
+        """Fit the models; return scores of rows out of fold, their folds, and their places."""
+        n, alone = len(train), isinstance(self.cv, str)
+        folds = n if isinstance(self.cv, str) else self.cv
+        named = [("detector", detector)]
+        tasks = tasks_of(named, n, folds, self.seed_, codes, in_folds=True, of_one_row=alone)
+        rows, labels = self._for_models(train), None if codes is None else self.classes_[codes]
+        calls = (delayed(fitted)(detector, task, rows, labels) for task in tasks)
+        parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
+        found = list(
+            tqdm(parallel(calls), desc="folds", total=len(tasks), disable=not self.verbose)
+        )
+        self._models = [model for model, _ in found]
+        fold = np.repeat(np.arange(len(tasks)), [len(task.reference) for task in tasks])
+        scores = -np.concatenate([of_references for _, of_references in found])
+        out_of_fold = len(tasks) > 1
+        places = np.concatenate([task.reference for task in tasks])
+        return scores if out_of_fold else None, fold, places
+
+    def _keep_scores(self, scores: NDArray | None, labels: NDArray | None) -> None:
+        super()._keep_scores(scores, labels)
+        self._folds = None
+
+    def _for_models(self, X: NDArray) -> Any:
+        return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
+
+    @property
+    def detectors_(self) -> list[Any]:
+        """The fitted models, one per fold."""
+        check_is_fitted(self, "_models")
+        return list(self._models)
+
+    @property
+    def _scores_training_rows(self) -> bool:
+        return True
+
+    @property
+    def _uses_labels(self) -> bool:
+        return getattr(self.detector, "_uses_labels", False) is True
+
+    def _shape(self, reset: bool) -> Shape | None:
+        return shape_of([("detector", self._checked())]) if reset else self._image_shape
+
+    # ---- score ----------------------------------------------------------------------------
+
+    def _score(self, X: NDArray) -> NDArray:
+        # The mean of numbers near float64's largest, without their sum.
+        return np.add.reduce(self._by_model(X).T / len(self._models))
+
+    def _by_model(self, X: NDArray) -> NDArray:
+        """Scores (n, models) of rows, chunk by chunk."""
+        scores = np.empty((len(X), len(self._models)))
+        for start in range(0, len(X), SCORING_CHUNK):
+            chunk = slice(start, start + SCORING_CHUNK)
+            rows = self._for_models(X[chunk])
+            for k, model in enumerate(self._models):
+                scores[chunk, k] = -energies(model, rows)
+        return scores
+
+    def _p_values_among(self, X: ArrayLike, held_out: NDArray, codes: NDArray | None) -> NDArray:
+        if self._folds is None:
+            return super()._p_values_among(X, held_out, codes)
+        scores = self._by_model(self._validate(X, reset=False))
+        if codes is None:
+            return self._p_values_in_folds(scores, held_out, self._folds)
+        each = [codes == code for code in range(codes.max() + 1)]
+        return np.column_stack(
+            [self._p_values_in_folds(scores, held_out[own], self._folds[own]) for own in each]
+        )
+
+    def _p_values_in_folds(self, scores: NDArray, held_out: NDArray, folds: NDArray) -> NDArray:
+        """P-values (n,) of scores (n, models): each row out of fold is compared by its own one."""
+        no_higher = [
+            np.searchsorted(held_out[folds == k], scores[:, k], side="right")
+            for k in range(scores.shape[1])
+        ]
+        return (1 + np.sum(no_higher, axis=0)) / (1 + len(held_out))
