@@ -10,7 +10,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgenad import Autoencoder, Committee, Mahalanobis, Neighbors
+from skgenad import Autoencoder, Committee, CrossCalibrated, Mahalanobis, Neighbors
 from skgenad._core import large_tables
 from skgenad._core.large_tables import SomeRows
 from skgenad._tensors import chunks
@@ -61,6 +61,8 @@ def committee_of(kind):
     """A committee of the default members, or of what is fitted in folds and in other ways."""
     if kind == "default":
         return Committee(random_state=0)
+    if kind == "cross-calibrated":
+        return CrossCalibrated(Mahalanobis(device="cpu"), cv=3, random_state=0)
     members = [("ae", tiny(Autoencoder)), ("distance", Mahalanobis(device="cpu"))]
     inner = Committee([("near", Neighbors(device="cpu"))])
     others = [("forest", IsolationForest(n_estimators=3)), ("inner", inner)]
@@ -69,7 +71,7 @@ def committee_of(kind):
 
 
 @pytest.mark.filterwarnings("ignore::skgenad.DataWarning", "ignore:contamination")
-@pytest.mark.parametrize("kind", ["default", "of all kinds"])
+@pytest.mark.parametrize("kind", ["default", "of all kinds", "cross-calibrated"])
 @pytest.mark.parametrize("named", [False, True])
 def test_members_of_a_committee_read_them_too(kind, named, request):
     X, _ = rows_of("Committee")

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
+from skgenad._core.large_tables import Table
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.sentinels import without_sentinels
@@ -135,6 +136,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
     _folds: NDArray | None
 
     _table = CROSS_CALIBRATED
+    _reads_lazily = True
     _parameter_constraints: ClassVar[dict] = {
         # `fit` checks it, with an error that says what to do.
         "detector": "no_validation",
@@ -231,7 +233,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         return given
 
     def _learn(
-        self, detector: Any, train: NDArray, codes: NDArray | None
+        self, detector: Any, train: Table, codes: NDArray | None
     ) -> tuple[NDArray | None, NDArray, NDArray]:
         """Fit the models; return scores of rows out of fold, their folds, and their places."""
         n, alone = len(train), isinstance(self.cv, str)
@@ -255,7 +257,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         super()._keep_scores(scores, labels)
         self._folds = None
 
-    def _for_models(self, X: NDArray) -> Any:
+    def _for_models(self, X: Table) -> Any:
         return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
 
     @property
