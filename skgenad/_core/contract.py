@@ -36,6 +36,7 @@ from .checks import (
     fit_context,
     validate_parameter_constraints,
 )
+from .explanations import ExplainsRows
 from .large_tables import SameTable, Table, rows_at
 from .rows import Shape, validate_rows
 
@@ -44,7 +45,7 @@ from .rows import Shape, validate_rows
 MOST_THRESHOLD_ROWS = 100_000
 
 
-class JudgesRows(OutlierMixin):
+class JudgesRows(ExplainsRows, OutlierMixin):
     """What follows from scores of rows and a threshold, whoever made them."""
 
     score_samples: Callable[[ArrayLike], NDArray]

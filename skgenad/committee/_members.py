@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.contract import BaseDetector
+from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
 from skgenad._tensors.tails import MOST_REFERENCES, Tail
@@ -123,6 +124,7 @@ def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Ta
     else:
         rows = _taken_by(model, _rows(X, task.train))
         model.fit(rows, None if labels is None else labels[task.train])
+    forget_rows(model)  # the committee has them
     tail, known = Tail(), torch.from_numpy(energies(model, _rows(X, task.reference)))
     tail.learn(known)
     return model, tail, tail(known).numpy()

@@ -163,6 +163,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
             names = getattr(self, "feature_names_in_", None)
             train, units = rows_and_units(train, self.standardize, names)
             self._units = units if self.standardize else None
+            self._keep_reference(train, self.seed_)
             seed = derived_seed(self.seed_, 0)
             seed_parts(estimator, seed)
             draws_globally = uses_globals(estimator)

@@ -257,6 +257,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
                 self.general_ = self._train_against(
                     clone(self.general_), wide, None, train, self.detector_, start=self.general_
                 )
+            self._keep_reference(train, self.seed_)
             self._set_threshold(X, held_out)
         return self
 
