@@ -177,9 +177,7 @@ def _patches(shape: Shape) -> NDArray:
     return np.broadcast_to(rows * across + columns, (channels, height, width)).reshape(-1)
 
 
-def _over_columns(
-    repairs: Repairs, values: NDArray, rows: NDArray, repaired: NDArray
-) -> NDArray:
+def _over_columns(repairs: Repairs, values: NDArray, rows: NDArray, repaired: NDArray) -> NDArray:
     """Contributions (n, d) of columns, of those of groups, by how far each is repaired."""
     moved = np.abs(rows.astype(np.float64) - repaired)
     whole = repairs.by_group(moved)

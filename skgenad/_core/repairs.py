@@ -1,9 +1,13 @@
 """The nearest normal version of a row: a few columns take values of rows that are like the rest.
 
-Of a row x, a group of columns may take the values that it has in the normal rows nearest to x in
-the *other* groups, of which the fifth with the largest distances are left out: so one wrong column
-does not lead to the wrong neighbours of another. The group whose replacement lowers the energy most
-is replaced, and so on, with neighbours found anew, as long as that is worth it.
+Of a row x, a group g of columns may take the values that it has in the normal rows x' nearest to x
+in the *other* groups, by the sum of roots of distances,
+
+    sum_{h != g} |x_h - x'_h|^(1/2),
+
+in which a column that is far off counts little more than one that is off: so one wrong column does
+not lead to the wrong neighbours of another. The group whose replacement lowers the energy most is
+replaced, and so on, with neighbours found anew, as long as that is worth it.
 """
 
 from __future__ import annotations
@@ -17,8 +21,8 @@ from numpy.typing import NDArray
 
 from .units import StandardUnits
 
-# Neighbours whose middle value is taken, and the share of the groups that are left out.
-_NEIGHBORS, _TRIMMED = 5, 1 / 5
+# Neighbours whose middle value is taken.
+_NEIGHBORS = 5
 # A row that scores as normal ones do is changed further while a group lowers the energy by this
 # share of what was lowered before.
 _WORTH = 0.05
@@ -148,36 +152,22 @@ class Repairs:
 
     # ---- neighbours -----------------------------------------------------------------------
 
-    @property
-    def _n_trimmed(self) -> int:
-        """How many groups distances leave out."""
-        return min(max(1, int(_TRIMMED * self.n_groups)), max(0, self.n_groups - 2))
-
-    def _distances(self, row: NDArray) -> tuple[NDArray, NDArray]:
-        """Squared distances (m, n_groups) of normal rows from a row (d,), and which of them it is.
-
-        A training row must not be its own neighbour.
-        """
-        squares = self.by_group(np.square(self._standard - row))
-        return squares, ~squares.any(axis=1)
+    def _distances(self, row: NDArray) -> NDArray:
+        """Roots (m, n_groups) of distances of normal rows from a row (d,)."""
+        return np.sqrt(np.sqrt(self.by_group(np.square(self._standard - row))))
 
     def _near(self, row: NDArray, groups: NDArray) -> NDArray:
         """Places (t, k) of the normal rows near a row (d,) without each of some groups (t,)."""
-        squares, is_itself = self._distances(row)
+        distances = self._distances(row)
         if self.n_groups == 1:  # there is nothing to be near in
-            return np.arange(len(squares))[None]
-        n = self.n_groups - 1 - self._n_trimmed
-        inner = np.partition(squares, (n - 1, n), axis=1)
-        total, edge, following = inner[:, :n].sum(axis=1), inner[:, n - 1], inner[:, n]
-        own = squares[:, groups].T
-        distances = np.where(own <= edge, total - own + following, total)
-        return _smallest(distances, is_itself)
+            return np.arange(len(distances))[None]
+        total = distances.sum(axis=1)
+        return _smallest(total - distances.T[groups], total == 0)
 
     def _nearest(self, row: NDArray) -> NDArray:
         """Places (k,) of the normal rows near a row (d,)."""
-        squares, is_itself = self._distances(row)
-        inner = np.sort(squares, axis=1)[:, : self.n_groups - self._n_trimmed]
-        return _smallest(inner.sum(axis=1)[None], is_itself)[0]
+        total = self._distances(row).sum(axis=1)
+        return _smallest(total[None].copy(), total == 0)[0]
 
     def _middle(self, groups: NDArray, near: NDArray) -> NDArray:
         """Places (t,) of those among normal rows (t, k) whose values of each group are amid all."""
@@ -203,7 +193,10 @@ def _along(values: NDArray, places: NDArray) -> NDArray:
 
 
 def _smallest(distances: NDArray, is_itself: NDArray) -> NDArray:
-    """Places (t, k) of the smallest distances (t, m), but for those of the row itself."""
+    """Places (t, k) of the smallest distances (t, m), which are changed.
+
+    A training row must not be its own neighbour.
+    """
     k = min(_NEIGHBORS, max(1, int((~is_itself).sum())))
     distances[:, is_itself] = np.inf
     return np.argpartition(distances, k - 1, axis=1)[:, :k]
