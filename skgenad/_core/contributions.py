@@ -21,7 +21,7 @@ _MOST_EXACT, _N_ORDERS = 4, 4
 
 
 def contributions(repairs: Repairs, X: NDArray, repaired: NDArray) -> NDArray:
-    """What groups add to the energies of rows.
+    """Divide the energies of rows among groups of columns.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def _plan(m: int) -> tuple[NDArray, NDArray]:
 def _all(m: int) -> tuple[NDArray, NDArray]:
     coalitions = (np.arange(2**m)[:, None] >> np.arange(m)) % 2 == 1
     sizes = coalitions.sum(axis=1)
-    # Of a group's contribution, coalitions with it are the ends and those without it the beginnings.
+    # A group's contribution is taken from coalitions without it to the same ones with it.
     before = np.where(coalitions, sizes[:, None] - 1, sizes[:, None])
     shares = np.array([1 / (m * math.comb(m - 1, size)) for size in range(m)])
     return coalitions, np.where(coalitions, -1, 1) * shares[before]

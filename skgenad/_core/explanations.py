@@ -123,7 +123,7 @@ class ExplainsRows:
     def _repairs(
         self, X: ArrayLike, groups: ArrayLike | None, reference: ArrayLike | None
     ) -> tuple[Repairs, NDArray, bool]:
-        """What repairs rows, the rows (n, d), and whether contributions are those of patches."""
+        """Return what repairs rows, the rows (n, d), and whether groups are patches of images."""
         rows, shape = self._validate(X, reset=False), self._shape(reset=False)
         kept = self._reference_or(reference)
         ends = [kept.rows, kept.low, kept.high]

@@ -56,7 +56,7 @@ class Reference:
 
 
 def _joined(ends: NDArray, others: NDArray) -> NDArray:
-    """Ends (d,) of columns above others (k, d); pixels of unlike types as floats in [0, 1]."""
+    """Put ends (d,) of columns above others (k, d); pixels of unlike types become floats."""
     if ends.dtype != others.dtype:
         ends, others = (PixelUnits.levels(e) if e.dtype == np.uint8 else e for e in (ends, others))
     return np.vstack([ends, others])
@@ -72,7 +72,7 @@ def reference_to_file(reference: Reference) -> dict[str, Any]:
 
 
 def reference_of_file(kept: dict[str, Any], detector: Any) -> Reference:
-    """Reference that a file holds of a detector, checked."""
+    """Check what a file holds of a reference, and make it."""
     d, stored = detector.n_features_in_, [kept[name] for name in ("rows", "low", "high")]
     if not all(isinstance(array, Stored) and array.dtype in _TYPES for array in stored):
         raise ValueError("normal rows that are no numbers")

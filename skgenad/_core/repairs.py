@@ -81,7 +81,7 @@ class Repairs:
         return self.energy(X.reshape(-1, X.shape[2])).reshape(X.shape[:2])
 
     def by_group(self, values: NDArray) -> NDArray:
-        """Sums (n, n_groups) of values of columns (n, d)."""
+        """Add up values of columns (n, d) by groups, (n, n_groups)."""
         if self.n_groups == len(self.owner):
             return values
         return np.add.reduceat(values[:, self._sorted], self._starts, axis=1)

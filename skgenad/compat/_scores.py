@@ -14,6 +14,7 @@ from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.foreign import cloned
+from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -171,7 +172,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
             with ExitStack() as stack, config_context(array_api_dispatch=False):
                 if draws_globally:
                     stack.enter_context(own_globals(seed))
-                self.estimator_ = estimator.fit(self._rows(train))
+                self.estimator_ = forget_rows(estimator.fit(self._rows(train)))
                 self._draws_from = "nothing"
                 if draws_globally:
                     some = self._rows(train[:2])
