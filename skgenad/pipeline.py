@@ -13,10 +13,13 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, Self
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
 
+from skgenad._core.column_wise import origins, taken_back
+from skgenad._core.explanations import codes_of
 from skgenad._core.saving import save
 
 __all__ = ["Pipeline", "make_pipeline"]
@@ -80,8 +83,8 @@ class Pipeline(pipeline.Pipeline):
     """scikit-learn's pipeline, whose last step's own methods can be called as well.
 
     Rows go through the earlier steps first. What a method returns is in the units of what the last
-    step is given, but for `sample` and `reconstruct`, which go back through the inverses of the
-    steps: a `log_density` is that of the transformed rows.
+    step is given: a `log_density` is that of the transformed rows. But `sample`, `reconstruct` and
+    `repair` go back through the inverses of the steps, and `explain` is about the columns of `X`.
 
     Parameters
     ----------
@@ -124,9 +127,9 @@ class Pipeline(pipeline.Pipeline):
     (2, 3)
     """
 
-    def _ask(self, name: str, X: ArrayLike) -> Any:
+    def _ask(self, name: str, X: ArrayLike, **options: Any) -> Any:
         """Call a method of the last step with rows that went through the others."""
-        return getattr(self.steps[-1][1], name)(rows_for_last(self, X))
+        return getattr(self.steps[-1][1], name)(rows_for_last(self, X), **options)
 
     def _back(self, rows: Any) -> Any:
         """Take rows of the last step back through the inverses of the others."""
@@ -247,6 +250,86 @@ class Pipeline(pipeline.Pipeline):
             In [0, 1], higher is better.
         """
         return self._ask("on_manifold_score", X)
+
+    # ---- explanations -----------------------------------------------------------------------
+
+    @available_if(_last_has("explain"))
+    def explain(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
+    ) -> NDArray:
+        """Say how much each column of `X` raises the anomaly score of a row.
+
+        What the other steps make of one column, such as its one-hot columns, belongs together.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        groups : array-like of shape (n_features,), default=None
+            Labels of columns of `X` that belong together.
+        reference : array-like of shape (n_reference, n_features), default=None
+            Normal rows to compare with; None: training rows that the last step has kept.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features) or (n_samples, n_groups)
+            As those of the last step, in the order of the columns of `X`; 0 for columns that do not
+            reach it.
+
+        Raises
+        ------
+        ValueError
+            If a step makes columns of several others.
+        """
+        labels, owner = self._columns_of(X, groups)
+        values = self._ask("explain", X, groups=owner, reference=self._given(reference))
+        contributions = np.zeros((len(values), len(labels)))
+        contributions[:, list(dict.fromkeys(owner.tolist()))] = values
+        return contributions
+
+    @available_if(_last_has("repair"))
+    def repair(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
+    ) -> Any:
+        """Change rows to their nearest normal versions, in the columns of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        groups : array-like of shape (n_features,), default=None
+            Labels of columns of `X` that belong together.
+        reference : array-like of shape (n_reference, n_features), default=None
+            Normal rows to take values from; None: training rows that the last step has kept.
+
+        Returns
+        -------
+        repaired : ndarray or DataFrame of shape (n_samples, n_features)
+            A copy of `X` with other values where the last step changes what it is given. Those are
+            taken back through the inverses of the other steps, and are whole numbers in columns of
+            whole numbers.
+
+        Raises
+        ------
+        ValueError
+            If a step makes columns of several others, or has no inverse.
+        """
+        _, owner = self._columns_of(X, groups)
+        before = rows_for_last(self, X)
+        last = self.steps[-1][1]
+        after = last.repair(before, groups=owner, reference=self._given(reference))
+        return taken_back(
+            _transformers(self), X if hasattr(X, "iloc") else np.asarray(X), before, after
+        )
+
+    def _columns_of(self, X: Any, groups: ArrayLike | None) -> tuple[NDArray, NDArray]:
+        """Numbers of the columns of `X`, or of groups, and those that the last step's come from."""
+        n = np.shape(X)[1]
+        codes = codes_of(groups, n)
+        return np.unique(codes), codes[origins(_transformers(self), n)]
+
+    def _given(self, reference: Any) -> Any:
+        return None if reference is None else rows_for_last(self, reference)
 
     # ---- rows -------------------------------------------------------------------------------
 

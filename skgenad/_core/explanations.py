@@ -132,7 +132,7 @@ class ExplainsRows:
         # In one type, as rounding in a coarser one is no departure from a constant.
         normal, low, high = (part.astype(rows.dtype, copy=False) for part in ends)
         d, divided = rows.shape[1], shape is not None and groups is None
-        owner = _patches(shape) if shape is not None and groups is None else _codes(groups, d)
+        owner = _patches(shape) if shape is not None and groups is None else codes_of(groups, d)
         units = StandardUnits.of(normal) if shape is None else PixelUnits.identity(d)
         return Repairs(self._score, normal, low, high, owner, units), rows, divided
 
@@ -152,7 +152,7 @@ def _pixels(values: NDArray) -> NDArray:
     return PixelUnits.identity(1).to_standard(values)
 
 
-def _codes(groups: ArrayLike | None, d: int) -> NDArray:
+def codes_of(groups: ArrayLike | None, d: int) -> NDArray:
     """Numbers (d,) of the groups of `d` columns, from 0 on as their labels come up."""
     if groups is None:
         return np.arange(d)
