@@ -13,13 +13,11 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
 
-from skgenad._core.column_wise import origins, taken_back
-from skgenad._core.explanations import codes_of
+from skgenad._core.column_wise import Through
 from skgenad._core.saving import save
 
 __all__ = ["Pipeline", "make_pipeline"]
@@ -127,9 +125,9 @@ class Pipeline(pipeline.Pipeline):
     (2, 3)
     """
 
-    def _ask(self, name: str, X: ArrayLike, **options: Any) -> Any:
+    def _ask(self, name: str, X: ArrayLike) -> Any:
         """Call a method of the last step with rows that went through the others."""
-        return getattr(self.steps[-1][1], name)(rows_for_last(self, X), **options)
+        return getattr(self.steps[-1][1], name)(rows_for_last(self, X))
 
     def _back(self, rows: Any) -> Any:
         """Take rows of the last step back through the inverses of the others."""
@@ -281,11 +279,7 @@ class Pipeline(pipeline.Pipeline):
         ValueError
             If a step makes columns of several others.
         """
-        labels, owner = self._columns_of(X, groups)
-        values = self._ask("explain", X, groups=owner, reference=self._given(reference))
-        contributions = np.zeros((len(values), len(labels)))
-        contributions[:, list(dict.fromkeys(owner.tolist()))] = values
-        return contributions
+        return self._seen_through().explain(X, groups, reference)
 
     @available_if(_last_has("repair"))
     def repair(
@@ -314,22 +308,10 @@ class Pipeline(pipeline.Pipeline):
         ValueError
             If a step makes columns of several others, or has no inverse.
         """
-        _, owner = self._columns_of(X, groups)
-        before = rows_for_last(self, X)
-        last = self.steps[-1][1]
-        after = last.repair(before, groups=owner, reference=self._given(reference))
-        return taken_back(
-            _transformers(self), X if hasattr(X, "iloc") else np.asarray(X), before, after
-        )
+        return self._seen_through().repair(X, groups, reference)
 
-    def _columns_of(self, X: Any, groups: ArrayLike | None) -> tuple[NDArray, NDArray]:
-        """Numbers of the columns of `X`, or of groups, and those that the last step's come from."""
-        n = np.shape(X)[1]
-        codes = codes_of(groups, n)
-        return np.unique(codes), codes[origins(_transformers(self), n)]
-
-    def _given(self, reference: Any) -> Any:
-        return None if reference is None else rows_for_last(self, reference)
+    def _seen_through(self) -> Through:
+        return Through(_transformers(self), self.steps[-1][1])
 
     # ---- rows -------------------------------------------------------------------------------
 

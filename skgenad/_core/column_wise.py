@@ -6,11 +6,12 @@ This is how what a detector says of transformed columns becomes what is said of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.compose import ColumnTransformer
@@ -20,6 +21,8 @@ from sklearn.impute import KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, Normalizer, OneHotEncoder
 
+from .explanations import codes_of
+
 _IMPUTERS = (SimpleImputer, KNNImputer)
 
 
@@ -27,6 +30,68 @@ def transformers_of(steps: Sequence[Any]) -> list[Any]:
     """List the steps that do something, without what freezes them."""
     kept = [step for step in steps if step is not None and not isinstance(step, str)]
     return [step.estimator if isinstance(step, FrozenEstimator) else step for step in kept]
+
+
+# ---- through steps ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Through:
+    """A detector seen from the columns before some steps.
+
+    Parameters
+    ----------
+    steps : sequence of transformers
+        Fitted, each column-wise.
+    detector : detector
+        What comes after them.
+    """
+
+    steps: Sequence[Any]
+    detector: Any
+
+    def forward(self, X: Any) -> Any:
+        """Take rows through the steps."""
+        for step in transformers_of(self.steps):
+            X = step.transform(X)
+        return X
+
+    def explain(self, X: Any, groups: ArrayLike | None, reference: Any) -> NDArray:
+        """Contributions (n, d) of the columns of `X`, or (n, n_groups) of groups of them."""
+        owner = self._owner(X, groups)
+        known = None if reference is None else self.forward(reference)
+        values = self.detector.explain(self.forward(X), groups=owner, reference=known)
+        if owner is None:
+            return values
+        n = np.shape(X)[1] if groups is None else len(set(np.asarray(groups).tolist()))
+        contributions = np.zeros((len(values), n))
+        contributions[:, pd.unique(owner)] = values
+        return contributions
+
+    def repair(self, X: Any, groups: ArrayLike | None, reference: Any) -> Any:
+        """Repaired rows, in the columns of `X`."""
+        owner, before = self._owner(X, groups), self.forward(X)
+        known = None if reference is None else self.forward(reference)
+        after = self.detector.repair(before, groups=owner, reference=known)
+        return taken_back(self.steps, _table(X), before, after)
+
+    def normal_rows(self, X: Any) -> Any:
+        """Return the normal rows that were kept, in the columns of `X`, a table of one row."""
+        after = self.detector._reference_or(None).rows
+        several = np.zeros(len(after), dtype=np.intp)
+        X, before = _table(X), _dense(self.forward(X))[several]
+        X = X.iloc[several] if isinstance(X, pd.DataFrame) else X[several]
+        return taken_back(self.steps, X, before, after)
+
+    def _owner(self, X: Any, groups: ArrayLike | None) -> NDArray | None:
+        """Return groups of the columns that the detector is given; None if they are those of X."""
+        codes = codes_of(groups, np.shape(X)[1])
+        owner = codes[origins(self.steps, len(codes))]
+        return None if groups is None and np.array_equal(owner, codes) else owner
+
+
+def _table(X: Any) -> Any:
+    return X if isinstance(X, pd.DataFrame) else np.asarray(X)
 
 
 # ---- where outputs come from --------------------------------------------------------------
@@ -158,11 +223,13 @@ def taken_back(steps: Sequence[Any], X: Any, before: Any, after: Any) -> Any:
     for step in steps[:-1]:
         tables.append(step.transform(tables[-1]))
     is_changed = _dense(before) != _dense(after)
+    if not steps:
+        return _with_values(X, is_changed, _columns(after))
     for step, table in zip(reversed(steps), reversed(tables), strict=True):
         moved = _by_origin(is_changed, _origins(step, table.shape[1]), table.shape[1])
         after = _with_values(table, moved, _inverse(step, table, before, after))
         is_changed, before = moved, table
-    return after if steps else _with_values(X, is_changed, list(_dense(after).T))
+    return after
 
 
 def _by_origin(is_changed: NDArray, places: NDArray, n: int) -> NDArray:
