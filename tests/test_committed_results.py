@@ -19,6 +19,7 @@ SCRIPTS = (
     "cance_tables",
     "cifar_ood",
     "density_2d",
+    "explanations",
     "mnist_holdout",
     "mnist_one_class",
     "mnist_ood",
