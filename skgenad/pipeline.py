@@ -13,10 +13,11 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, Self
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
 
+from skgenad._core.column_wise import Through
 from skgenad._core.saving import save
 
 __all__ = ["Pipeline", "make_pipeline"]
@@ -82,8 +83,8 @@ class Pipeline(pipeline.Pipeline):
     """scikit-learn's pipeline, whose last step's own methods can be called as well.
 
     Rows go through the earlier steps first. What a method returns is in the units of what the last
-    step is given, but for `sample` and `reconstruct`, which go back through the inverses of the
-    steps: a `log_density` is that of the transformed rows.
+    step is given: a `log_density` is that of the transformed rows. But `sample`, `reconstruct` and
+    `repair` go back through the inverses of the steps, and `explain` is about the columns of `X`.
 
     Parameters
     ----------
@@ -309,6 +310,70 @@ class Pipeline(pipeline.Pipeline):
             In [0, 1], higher is better.
         """
         return self._ask("on_manifold_score", X)
+
+    # ---- explanations -----------------------------------------------------------------------
+
+    @available_if(_last_has("explain"))
+    def explain(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
+    ) -> NDArray:
+        """Say how much each column of `X` raises the anomaly score of a row.
+
+        What the other steps make of one column, such as its one-hot columns, belongs together.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        groups : array-like of shape (n_features,), default=None
+            Labels of columns of `X` that belong together.
+        reference : array-like of shape (n_reference, n_features), default=None
+            Normal rows to compare with; None: training rows that the last step has kept.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features) or (n_samples, n_groups)
+            As those of the last step, in the order of the columns of `X`; 0 for columns that do not
+            reach it.
+
+        Raises
+        ------
+        ValueError
+            If a step makes columns of several others.
+        """
+        return self._seen_through().explain(X, groups, reference)
+
+    @available_if(_last_has("repair"))
+    def repair(
+        self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
+    ) -> Any:
+        """Change rows to their nearest normal versions, in the columns of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        groups : array-like of shape (n_features,), default=None
+            Labels of columns of `X` that belong together.
+        reference : array-like of shape (n_reference, n_features), default=None
+            Normal rows to take values from; None: training rows that the last step has kept.
+
+        Returns
+        -------
+        repaired : ndarray or DataFrame of shape (n_samples, n_features)
+            A copy of `X` with other values where the last step changes what it is given. Those are
+            taken back through the inverses of the other steps, and are whole numbers in columns of
+            whole numbers.
+
+        Raises
+        ------
+        ValueError
+            If a step makes columns of several others, or has no inverse.
+        """
+        return self._seen_through().repair(X, groups, reference)
+
+    def _seen_through(self) -> Through:
+        return Through(_transformers(self), self.steps[-1][1])
 
     # ---- rows -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ SCRIPTS = (
     "cance_tables",
     "cifar_ood",
     "density_2d",
+    "explanations",
     "false_discoveries",
     "mnist_holdout",
     "mnist_one_class",

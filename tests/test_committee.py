@@ -568,10 +568,18 @@ BAD_DOCUMENTS = {
     "'0.1'": lambda d: members_in(d)["names"][0].__setitem__(1, 10**12),
     "Unexpected key '2.1": lambda d: members_in(d)["names"][2].__setitem__(1, 1),
     "Unexpected key 'more'": lambda d: d["state"].update(more=1),
-    "columns in a committee for 4": lambda d: d["state"].update(n_features_in_=4),
+    "normal rows of shape": lambda d: d["state"].update(n_features_in_=4),
+    # That of a file without rows.
+    "columns in a committee for 4": lambda d: (
+        d["state"].update(n_features_in_=4),
+        d["state"].pop("_reference"),
+    ),
     "does not make 3 columns": lambda d: d["state"].update(_image_shape=[1, 2, 2]),
 }
 BAD_ARRAYS = {
+    "columns in a committee for 4": lambda a: [
+        a.pop(f"_reference.{name}") for name in ("rows", "low", "high")
+    ],
     "Unexpected key '9.0.more'": lambda a: a.update({"_members.9.0.more": np.zeros(2)}),
     "_weights holds NaN": lambda a: a.update(_weights=np.full(3, np.nan)),
     "weights that are no": lambda a: a.update(_weights=np.full(3, -1.0)),
@@ -585,7 +593,7 @@ BAD_ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("message", [*BAD_DOCUMENTS, *BAD_ARRAYS])
+@pytest.mark.parametrize("message", sorted({*BAD_DOCUMENTS, *BAD_ARRAYS}))
 def test_documents_that_do_not_fit_are_refused(message, tmp_path):
     path = tmp_path / "committee"
     committee().fit(normal()).save(path)

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from skgenad import MPDR, Autoencoder
-from skgenad._core import calibration, contract, streams
+from skgenad._core import calibration, contract, reference, streams
 from skgenad._core.detector import SCORING_CHUNK, BaseGenerativeDetector
 from skgenad.energies import Masked
 
@@ -265,6 +265,7 @@ def test_a_clone_is_unfitted_and_fits_the_same(name, extra):
 @every_detector
 def test_a_pickle_holds_no_optimizer_graph_and_bounded_rows(detector, monkeypatch):
     monkeypatch.setattr(streams, "MOST_KEPT_ROWS", 30)
+    monkeypatch.setattr(reference, "MOST_ROWS", 30)
     small, large = (tiny(detector).fit(normal_rows(n)) for n in (50, 5000))
     sizes = [len(pickle.dumps(fitted)) for fitted in (small, large)]
     # A committee keeps a place and a height for each training row's score by each of two members.

@@ -72,6 +72,9 @@ def test_each_method_gives_what_the_last_step_gives(detector):
             continue
         if name == "reconstruct":
             expected = scaler.inverse_transform(expected)
+        if name == "repair":  # what is not repaired stays as it is, to the last bit
+            back = scaler.inverse_transform(expected)
+            expected = np.where(expected == rows, X[:9], back)
         assert_array_equal(getattr(pipe, name)(X[:9]), expected, err_msg=name)
     if hasattr(alone, "sample"):
         drawn = scaler.inverse_transform(alone.sample(3, random_state=0))

@@ -122,6 +122,7 @@ class ContinuingMixin(BaseDetector):
         learnt = validation = np.arange(0)
         if len(train):
             train = self._without_sentinels(train, stream)
+            self._keep_reference(train, seed, goes_on=stream.n_rows > 0)
             learnt, validation, moved = self._train_on(train, codes, stream, len(X), seed)
             if moved:
                 stream = dataclasses.replace(stream, n_of_units=stream.n_rows + len(X))

@@ -35,6 +35,7 @@ from .checks import (
     fit_context,
     validate_parameter_constraints,
 )
+from .explanations import ExplainsRows
 from .false_alarms import BoundsFalseAlarms
 from .large_tables import SameTable, Table, rows_at
 from .rows import Shape, validate_rows
@@ -62,7 +63,7 @@ class Split(NamedTuple, Generic[SameTable]):
         return cls(rows_at(X, train), parts[0], rows_at(X, held_out), parts[1])
 
 
-class JudgesRows(OutlierMixin):
+class JudgesRows(ExplainsRows, OutlierMixin):
     """What follows from scores of rows and a threshold, whoever made them."""
 
     score_samples: Callable[[ArrayLike], NDArray]

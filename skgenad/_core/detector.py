@@ -257,6 +257,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                 )
             split = self._split_validation(len(rows), self.device_)
             self._run(module, stages, rows, codes, split)
+        self._keep_reference(train, self.seed_)
         learnt, validation = (part.cpu().numpy() for part in split)
         kept = X[:0] if held_out is None else held_out
         self._begin_stream(Batch(train, labels, learnt, validation, kept, known))

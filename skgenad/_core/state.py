@@ -25,6 +25,7 @@ from skgenad._tensors.device import resolve_device
 from .files import Stored
 from .foreign import cloned
 from .parts import copied
+from .reference import reference_of_file, reference_to_file
 from .registry import brief, name_of
 from .streams import Stream
 from .training import empty_history
@@ -227,6 +228,8 @@ STATE = (
         optional=True,
     ),
     Fitted("units_", units_to_file, _units),
+    # Files of earlier versions have none.
+    Fitted("_reference", reference_to_file, reference_of_file, optional=True),
     Fitted("calibration_scores_", lambda scores: scores, _scores),
     Fitted(
         "_calibration_codes",
@@ -259,7 +262,7 @@ SHARED = tuple(
     if field.name
     in (
         *("n_features_in_", "feature_names_in_", "classes_", "seed_", "offset_", "_offset_is_for"),
-        *("calibration_scores_", "_calibration_codes"),
+        *("calibration_scores_", "_calibration_codes", "_reference"),
     )
 )
 # Parameters of a fit, among which there may be other detectors.

@@ -50,15 +50,17 @@ class Reservoir:
         labels: NDArray | None = None,
         *,
         least: int = 1,
+        most: int | None = None,
     ) -> Reservoir:
         """Sample of the rows so far and of those at some `places` in others, with their labels.
 
-        It has room for `least` rows, whatever the bounds.
+        It has room for `least` rows, whatever the bounds; `most` takes their place.
         """
         if not len(places):
             return self
         total = self.n_seen + len(places)
-        most = max(least, min(MOST_KEPT_ROWS, MOST_KEPT_NUMBERS // rows.shape[1]))
+        if most is None:
+            most = max(least, min(MOST_KEPT_ROWS, MOST_KEPT_NUMBERS // rows.shape[1]))
         old, new = np.arange(len(self)), np.arange(len(places))
         if total > most:
             chosen = np.sort(rng.choice(total, most, replace=False, shuffle=False))

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.contract import BaseDetector
 from skgenad._core.large_tables import SomeRows, Table, rows_at
+from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._core.units import PixelUnits
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
@@ -137,6 +138,7 @@ def fitted(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, NDA
         train = X.iloc[task.train] if isinstance(X, pd.DataFrame) else rows_at(X, task.train)
         rows = _taken_by(model, train)
         model.fit(rows, None if labels is None else labels[task.train])
+    forget_rows(model)  # whoever is made of it has them
     some = X.iloc[task.reference] if isinstance(X, pd.DataFrame) else X[task.reference]
     return model, energies(model, some)
 

@@ -329,6 +329,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
             if self._image_shape is None:
                 train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
+            self._keep_reference(train, self.seed_)
             labels = None if codes is None else self.classes_[codes]
             self._members, tails, seen = self._learn(voters, train, labels, codes)
             self._share_searches()

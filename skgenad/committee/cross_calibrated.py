@@ -209,6 +209,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
             train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
             if self._image_shape is None:
                 train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
+            self._keep_reference(train, self.seed_)
             scores, folds, places = self._learn(detector, train, codes)
             tables = list(history_of(self._models, "detector"))
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()

@@ -160,6 +160,7 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
             draws_from = "nothing"
             if draws_globally:
                 draws_from = chance_in(detector.decision_function, rows[:2])
+        self._keep_reference(rows, 0 if seed is None else seed)
         self._draws_from = draws_from
         self._fitted_parameters = clone(self).get_params(deep=False)
         self.detector_ = detector
@@ -220,7 +221,9 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
             Higher is more normal.
         """
         check_is_fitted(self)
-        rows = self._validate(X, reset=False)
+        return self._score(self._validate(X, reset=False))
+
+    def _score(self, rows: NDArray) -> NDArray[np.float64]:
         # Some detectors of pyod draw in scoring, too, and torch's loaders of rows in any case.
         with without_chance(self._draws_from):
             scores = self.detector_.decision_function(rows)

@@ -33,7 +33,7 @@ PYOD = (
     *(
         field
         for field in SHARED
-        if field.name in ("n_features_in_", "feature_names_in_", "offset_")
+        if field.name in ("n_features_in_", "feature_names_in_", "offset_", "_reference")
     ),
     *(replace(field, optional=True) for field in SHARED if field.name == "calibration_scores_"),
     _DRAWS,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pyod.models.base import BaseDetector
 from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing, threshold_of, warn_if_unresolved
@@ -180,6 +181,45 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
         warn_if_unresolved(len(scores), rate, stacklevel=4)
         self.threshold_ = -threshold_of(scores, rate)
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
+
+    @available_if(lambda interface: hasattr(interface.detector, "explain"))
+    def explain(self, X: ArrayLike, **options: Any) -> NDArray[np.float64]:
+        """Say how much each column raises the anomaly score of a row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        **options
+            As the wrapped detector takes them.
+
+        Returns
+        -------
+        contributions : ndarray of shape (n_samples, n_features)
+            Those of the wrapped detector, which add up to ``decision_function(X) -
+            decision_function(repair(X))``.
+        """
+        check_is_fitted(self, ["detector_"])
+        return self.detector_.explain(X, **options)
+
+    @available_if(lambda interface: hasattr(interface.detector, "repair"))
+    def repair(self, X: ArrayLike, **options: Any) -> Any:
+        """Change rows to their nearest normal versions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        **options
+            As the wrapped detector takes them.
+
+        Returns
+        -------
+        repaired : ndarray or DataFrame of shape (n_samples, n_features)
+            Rows in the units of `X`.
+        """
+        check_is_fitted(self, ["detector_"])
+        return self.detector_.repair(X, **options)
 
     def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
         """Fit and return the labels of the training rows.

@@ -14,6 +14,7 @@ from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.foreign import cloned
+from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -163,6 +164,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
             names = getattr(self, "feature_names_in_", None)
             train, units = rows_and_units(train, self.standardize, names)
             self._units = units if self.standardize else None
+            self._keep_reference(train, self.seed_)
             seed = derived_seed(self.seed_, 0)
             seed_parts(estimator, seed)
             draws_globally = uses_globals(estimator)
@@ -170,7 +172,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
             with ExitStack() as stack, config_context(array_api_dispatch=False):
                 if draws_globally:
                     stack.enter_context(own_globals(seed))
-                self.estimator_ = estimator.fit(self._rows(train))
+                self.estimator_ = forget_rows(estimator.fit(self._rows(train)))
                 self._draws_from = "nothing"
                 if draws_globally:
                     some = self._rows(train[:2])

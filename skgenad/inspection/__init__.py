@@ -1,4 +1,4 @@
-"""Pictures of detectors: energies, the course of training, images and where they are unusual.
+"""Pictures of detectors: energies, training, what makes a row unusual, and where images are so.
 
 The classes follow scikit-learn's displays: ``from_estimator`` computes and draws, the constructor
 takes what was computed, ``plot`` draws it again, and what was drawn is in attributes that end in
@@ -8,6 +8,7 @@ an underscore. They need matplotlib, which the extra "plot" installs.
 from ._anomaly_map import AnomalyMapDisplay
 from ._course import TrainingDisplay
 from ._energy import EnergyDisplay
+from ._explanation import ExplanationDisplay
 from ._reconstruction import ReconstructionDisplay
 from ._samples import SamplesDisplay
 from ._scales import ScaleDisplay
@@ -15,6 +16,7 @@ from ._scales import ScaleDisplay
 __all__ = [
     "AnomalyMapDisplay",
     "EnergyDisplay",
+    "ExplanationDisplay",
     "ReconstructionDisplay",
     "SamplesDisplay",
     "ScaleDisplay",

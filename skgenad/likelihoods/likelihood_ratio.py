@@ -27,6 +27,7 @@ from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import refuse_unused
+from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape, image_shape_of
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -258,6 +259,10 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
                 self.general_ = self._train_against(
                     clone(self.general_), wide, None, train, self.detector_, start=self.general_
                 )
+            for model, made in ((self.detector_, specific), (self.general_, general)):
+                if not _is_frozen(made):
+                    forget_rows(model)
+            self._keep_reference(train, self.seed_)
             self._set_threshold(X, held_out, labels=known)
         return self
 

@@ -1,0 +1,323 @@
+"""The display of what makes a row an anomaly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from skgenad._core.column_wise import Through
+from skgenad._extras import require
+
+from ._common import BLUE, VERMILION, divided, method_of, new_axes, unwrap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GREY, _INK = "0.86", "0.25"
+# A value is drawn so far beyond the band at most, in widths of it.
+_FARTHEST = 0.7
+
+
+class ExplanationDisplay:
+    """Bars of what raises a row's anomaly score, beside what is normal in each column.
+
+    Make it by :meth:`from_estimator`. The parameters are kept as attributes.
+
+    Parameters
+    ----------
+    contributions : array-like of shape (n_features,)
+        What each column adds to the anomaly score.
+    values, repaired : sequence of length n_features
+        The row, and its nearest normal version: numbers, or categories.
+    normal : sequence of length n_features
+        For each column the ends (low, high) between which most normal rows lie, or the most
+        frequent of its categories.
+    feature_names : sequence of str, default=None
+        Names of the columns; None: "x0" and so on.
+    scores : (float, float), default=None
+        Anomaly scores of the row and of its repaired version.
+    threshold : float, default=None
+        Anomaly score above which rows are flagged.
+    estimator_name : str, default=None
+        Name of the detector.
+
+    Attributes
+    ----------
+    axes_ : ndarray of shape (1, 2)
+        Axes of the bars and of the values.
+    bounding_ax_ : matplotlib Axes
+        Axes inside of which they are.
+    figure_ : matplotlib Figure
+        Their figure.
+    bars_ : BarContainer
+        Bars, the largest contribution first.
+    shown_ : ndarray
+        Places of the columns that have a bar of their own.
+
+    See Also
+    --------
+    ReconstructionDisplay : Rows beside their reconstructions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgenad import Mahalanobis
+    >>> from skgenad.inspection import ExplanationDisplay
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> detector = Mahalanobis().fit(X)
+    >>> display = ExplanationDisplay.from_estimator(detector, X + [0, 0, 7, 0], row=3)
+    >>> int(display.shown_[0])
+    2
+    >>> display.figure_.savefig("explanation.png")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        contributions: ArrayLike,
+        values: Sequence[Any],
+        repaired: Sequence[Any],
+        normal: Sequence[Any],
+        feature_names: Sequence[str] | None = None,
+        scores: tuple[float, float] | None = None,
+        threshold: float | None = None,
+        estimator_name: str | None = None,
+    ) -> None:
+        self.contributions = contributions
+        self.values = values
+        self.repaired = repaired
+        self.normal = normal
+        self.feature_names = feature_names
+        self.scores = scores
+        self.threshold = threshold
+        self.estimator_name = estimator_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        row: int = 0,
+        *,
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Explain a row, and draw it.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Detector with ``explain``, or a `Pipeline` or search that ends in one and whose other
+            steps treat columns one by one.
+        X : array-like of shape (n_samples, n_features)
+            Rows of a table.
+        row : int, default=0
+            Place in `X` of the row to explain.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+        **kwargs : dict
+            Arguments of :meth:`plot`, such as ``max_features=5``.
+
+        Returns
+        -------
+        display : ExplanationDisplay
+            What was computed and drawn.
+
+        Raises
+        ------
+        TypeError
+            If the detector has no ``explain``.
+        ValueError
+            If the detector takes images: ``explain(X)`` has maps of them.
+        ImportError
+            If matplotlib is not installed.
+        """
+        require("matplotlib", extra="plot")  # fail before a long computation
+        scorer, detector, before = unwrap(estimator)
+        method_of(detector, "explain", cls.__name__)
+        if detector._shape(reset=False) is not None:
+            raise ValueError(
+                f"{cls.__name__} draws rows of tables. The contributions of images are maps: "
+                "explain(X).reshape(-1, channels, height, width)."
+            )
+        table = X if isinstance(X, pd.DataFrame) else np.asarray(X)
+        one = table.iloc[[row]] if isinstance(table, pd.DataFrame) else table[[row]]
+        seen = Through(before, detector)
+        repaired = seen.repair(one, None, None)
+        return cls(
+            contributions=seen.explain(one, None, None)[0],
+            values=_cells(one)[0],
+            repaired=_cells(repaired)[0],
+            normal=[_normal_of(column) for column in _cells(seen.normal_rows(one)).T],
+            feature_names=_names(table),
+            scores=tuple(-float(scorer.score_samples(each)[0]) for each in (one, repaired)),  # type: ignore[arg-type]
+            threshold=-float(detector.offset_),
+            estimator_name=type(detector).__name__,
+        ).plot(ax=ax, **kwargs)
+
+    def plot(self, ax: Axes | None = None, *, max_features: int = 10, **kwargs: Any) -> Self:
+        """Draw bars of the largest contributions, and where the values lie.
+
+        In a band lie nine of ten normal rows of a column. Values far beyond it are arrows at the
+        edge.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to draw in, one of a grid of subplots in whose place the panels are fitted; None
+            makes a figure.
+        max_features : int, default=10
+            Columns that have a bar of their own, at least 1; one more bar is the sum of the rest.
+        **kwargs : dict
+            Arguments of ``Axes.barh``.
+
+        Returns
+        -------
+        display : ExplanationDisplay
+            Itself.
+        """
+        contributions = np.asarray(self.contributions, dtype=np.float64)
+        order = np.argsort(-np.abs(contributions), kind="stable")
+        # Columns without a part in it say nothing; one bar at least is drawn.
+        n = max(1, min(max_features, int((contributions != 0).sum())))
+        self.shown_, rest = order[:n], order[n:]
+        self._make_panels(ax, n + 1)
+        self._bars(contributions, rest, kwargs)
+        for place, j in enumerate(self.shown_):
+            self._track(place, j)
+        self._finish_tracks()
+        return self
+
+    def _make_panels(self, ax: Axes | None, n_bars: int) -> None:
+        if ax is None:
+            ax = new_axes((10, 1.4 + 0.46 * n_bars))
+        grid = divided(ax, (1, 2))
+        grid.set_width_ratios([1.25, 1])
+        self.bounding_ax_, self.figure_ = ax, ax.figure
+        self.axes_ = np.empty((1, 2), dtype=object)
+        for k in range(2):
+            self.axes_[0, k] = self.figure_.add_subplot(grid[0, k])
+
+    # ---- bars -----------------------------------------------------------------------------
+
+    def _bars(self, contributions: NDArray, rest: NDArray, kwargs: dict[str, Any]) -> None:
+        panel = self.axes_[0, 0]
+        widths = [*contributions[self.shown_], contributions[rest].sum()]
+        labels = [f"{self._name(j)} = {_text(self.values[j])}" for j in self.shown_]
+        labels.append(f"{len(rest)} other column{'s' * (len(rest) != 1)}")
+        if not len(rest):
+            widths, labels = widths[:-1], labels[:-1]
+        colors = [VERMILION if width > 0 else BLUE for width in widths]
+        style = {"color": colors, "height": 0.62, **kwargs}
+        self.bars_ = panel.barh(np.arange(len(widths)), widths, **style)
+        for place, width in enumerate(widths):
+            text = f"{width:+.3g}" if width else "0"
+            at = (max(width, 0), place)
+            panel.annotate(text, at, (4, 0), textcoords="offset points", va="center")
+        panel.set_yticks(np.arange(len(widths)), labels)
+        panel.set_ylim(len(self.shown_) + 0.5, -0.7)
+        panel.margins(x=0.2)
+        panel.axvline(0, color=_INK, linewidth=0.8)
+        panel.set_xlabel("contribution to the anomaly score")
+        panel.set_title(self._title(), loc="left", fontsize="medium")
+        panel.tick_params(axis="y", length=0)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+
+    def _name(self, j: int) -> str:
+        return f"x{j}" if self.feature_names is None else str(self.feature_names[j])
+
+    def _title(self) -> str:
+        name = f"{self.estimator_name}: " if self.estimator_name else ""
+        if self.scores is None:
+            return name.removesuffix(": ")
+        before, after = self.scores
+        limit = "" if self.threshold is None else f", flagged above {self.threshold:.3g}"
+        return f"{name}anomaly score {before:.3g}{limit};\n{after:.3g} once repaired"
+
+    # ---- values ---------------------------------------------------------------------------
+
+    def _track(self, place: int, j: int) -> None:
+        """Draw where a column's value and its repaired value lie to what is normal."""
+        panel, normal = self.axes_[0, 1], self.normal[j]
+        value, repaired = self.values[j], self.repaired[j]
+        if isinstance(normal, str):
+            text = (
+                f"mostly {normal}" if _same(value, repaired) else f"{value} \N{RIGHTWARDS ARROW} "
+            )
+            if not _same(value, repaired):
+                text += f"{repaired}   (mostly {normal})"
+            panel.text(0.5, place, text, ha="center", va="center", color=_INK)
+            return
+        low, high = normal
+        panel.barh(place, 1, height=0.2, color=_GREY)
+        for x, text, ha in ((0, _text(low), "left"), (1, _text(high), "right")):
+            self._note(text, x, place, -7, color="0.4", ha=ha, va="top")
+        if not _same(value, repaired):
+            self._point(place, repaired, low, high, BLUE, filled=False)
+        self._point(place, value, low, high, VERMILION, filled=True)
+
+    def _note(self, text: str, x: float, place: int, above: float, **style: Any) -> None:
+        style = {"fontsize": "x-small", "textcoords": "offset points", **style}
+        self.axes_[0, 1].annotate(text, (x, place), (0, above), **style)
+
+    def _point(
+        self, place: int, value: Any, low: float, high: float, color: str, *, filled: bool
+    ) -> None:
+        panel = self.axes_[0, 1]
+        if pd.isna(value):
+            return
+        width = high - low
+        at = (float(value) - low) / width if width > 0 else 0.5 + np.sign(float(value) - low)
+        x = float(np.clip(at, -_FARTHEST, 1 + _FARTHEST))
+        marker = "o" if x == at or width <= 0 else (">" if at > 0 else "<")
+        face = color if filled else "white"
+        panel.plot(x, place, marker, color=color, markerfacecolor=face, markersize=8, zorder=3)
+        if not filled:
+            self._note(_text(value), x, place, 6, color=color, ha="center")
+
+    def _finish_tracks(self) -> None:
+        panel = self.axes_[0, 1]
+        panel.set_ylim(len(self.shown_) + 0.5, -0.7)
+        panel.set_xlim(-_FARTHEST - 0.15, 1 + _FARTHEST + 0.15)
+        panel.set(xticks=[], yticks=[])
+        panel.spines[["top", "right", "left", "bottom"]].set_visible(False)
+        marks: list[Any] = [
+            panel.plot([], [], "o", color=VERMILION, markersize=8)[0],
+            panel.plot([], [], "o", color=BLUE, markerfacecolor="white", markersize=8)[0],
+            panel.barh([0], [0], color=_GREY),
+        ]
+        names = ["value", "repaired", "nine of ten normal rows"]
+        style: dict[str, Any] = {"loc": "lower center", "ncols": 3, "frameon": False}
+        style |= {"fontsize": "small", "handletextpad": 0.4, "columnspacing": 1.2}
+        panel.legend(marks, names, bbox_to_anchor=(0.5, 0), **style)
+
+
+def _names(X: Any) -> list[str] | None:
+    return [str(name) for name in X.columns] if isinstance(X, pd.DataFrame) else None
+
+
+def _cells(X: Any) -> NDArray:
+    """Cells of a table, of the types that its columns have."""
+    return X.astype(object).to_numpy() if isinstance(X, pd.DataFrame) else np.asarray(X)
+
+
+def _normal_of(column: NDArray) -> Any:
+    """Find the ends between which nine of ten numbers lie, or the most frequent category."""
+    numbers = pd.to_numeric(pd.Series(column), errors="coerce").dropna().astype(float)
+    if len(numbers) and not isinstance(column[0], str | bool | np.bool_):
+        return tuple(np.quantile(numbers, (0.05, 0.95)).tolist())
+    return str(pd.Series(column).mode().iloc[0])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(value == other) or (pd.isna(value) and pd.isna(other))
