@@ -102,8 +102,9 @@ class ExplainsRows:
         contributions : ndarray of shape (n_samples, n_features) or (n_samples, n_groups)
             Float64, in the unit of :meth:`score_samples`, of columns or, if `groups` are given, of
             groups in the order in which their labels come up. A row's contributions add up to
-            ``score_samples(repair(X)) - score_samples(X)``, but for rounding; they are 0 where the
-            row is as its repaired version, and depend on that row alone. The contribution of a
+            ``score_samples(repair(X)) - score_samples(X)``, within a billionth of the scores
+            themselves; they are 0 where the row is as its repaired version, and depend on that row
+            alone. The contribution of a
             patch of an image is divided among its pixels by how far they are repaired.
 
         Raises
