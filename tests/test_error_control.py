@@ -1,18 +1,19 @@
 """False alarms are bounded: q-values and selections of rows together, thresholds, classes."""
 
 import pickle
+import threading
 import warnings
 
 import numpy as np
 import pytest
 from pyod.models.knn import KNN
 from scipy.stats import false_discovery_control
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
 from skgenad import Committee, LikelihoodRatio, Mahalanobis
-from skgenad._core.calibration import p_values_of, threshold_of
+from skgenad._core.calibration import p_values_of, rows_held_out, threshold_of
 from skgenad._core.discoveries import METHODS, q_values_of, share_of_normal_rows
 from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
 from skgenad.pipeline import make_pipeline
@@ -425,3 +426,82 @@ def test_only_those_with_labels_have_classes():
     detector = tiny("Mahalanobis").fit(X, y).calibrate(X, y)  # y has no use without use_labels
     with pytest.raises(ValueError, match="fit with use_labels=True"):
         detector.class_p_values(X)
+
+
+@pytest.mark.filterwarnings("ignore:contamination")
+@pytest.mark.parametrize("n_rare", [60, 20])
+def test_rows_of_rare_classes_have_the_same_chance_of_being_held_out(n_rare):
+    shares = []
+    for seed in range(25):
+        rng = np.random.RandomState(seed)
+        centres = 6 * rng.randn(n_rare + 1, 4)
+
+        def rows(n):
+            y = np.where(rng.rand(n) < 0.6, 0, 1 + rng.randint(n_rare, size=n))
+            return centres[y] + rng.randn(n, 4), y
+
+        detector = Mahalanobis(use_labels=True, device="cpu", random_state=seed).fit(*rows(300))
+        shares.append((detector.p_value(rows(500)[0]) <= 0.1).mean())
+    assert np.mean(shares) < 0.1 + 3 * np.std(shares) / 5
+
+
+def test_all_classes_and_rows_are_held_out_alike():
+    labels = np.repeat([0, 1, 2], [70, 28, 2])
+    held = [rows_held_out(100, "auto", seed, labels=labels) for seed in range(2000)]
+    assert all(len(np.unique(places)) == 20 for places in held)
+    counts = np.bincount(np.concatenate(held), minlength=100)
+    assert abs(counts / 2000 - 0.2).max() < 0.04
+    by_class = np.array([np.bincount(labels[places], minlength=3) for places in held])
+    assert by_class.max(axis=0).tolist() <= [15, 6, 1] and by_class.min(axis=0)[0] >= 13
+
+
+class Numberless(BaseEstimator):
+    """Scores that are no number for rows with a negative first value."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def score_samples(self, X):
+        return np.where(X[:, 0] < 0, np.nan, -np.abs(X).sum(axis=1))
+
+
+def test_rows_without_a_score_are_the_least_normal():
+    X = np.abs(normal_rows(80))
+    X[:4, 0] = -1
+    new = np.array([[-1.0, 0, 0, 0], [0.1, 0, 0, 0]])
+    detector = ScoreDetector(Numberless(), standardize=False, random_state=0).fit(X)
+    detector.calibrate(X)
+    assert detector.p_value(new)[0] == 5 / 81 and detector.p_value(new)[1] == 1
+    assert detector.predict(new).tolist() == [-1, 1]
+
+
+def test_no_row_of_a_fit_is_flagged_after_the_same_is_asked_for_again():
+    X = np.random.RandomState(0).standard_t(2, size=(150, 3))
+    detector = Mahalanobis(contamination=0, device="cpu", random_state=0).fit(X)
+    assert (detector.set_threshold(fpr=0).predict(X) == 1).all()
+
+
+def test_classes_without_rows_are_no_threshold():
+    detector = Mahalanobis(device="cpu").fit(normal_rows())
+    with pytest.raises(ValueError, match="pass X"):
+        detector.set_threshold(fpr=0.1, y=np.zeros(60))
+
+
+def test_classes_can_be_asked_for_while_another_thread_calibrates():
+    X, y = normal_rows(200), np.arange(200) % 3
+    detector = Mahalanobis(use_labels=True, device="cpu", random_state=0).fit(X, y)
+    ended = threading.Event()
+
+    def calibrate():
+        while not ended.is_set():
+            detector.calibrate(X[:50], y[:50])
+            detector.calibrate(X, y)
+
+    thread = threading.Thread(target=calibrate)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert detector.class_p_values(X[:2]).shape == (2, 3)
+    finally:
+        ended.set()
+        thread.join()

@@ -463,3 +463,16 @@ def test_detectors_of_pyod_explain(tmp_path):
     fall = ours.decision_function(rows) - ours.decision_function(ours.repair(rows))
     assert_allclose(ours.explain(rows).sum(axis=1), fall, atol=1e-9)
     assert not hasattr(as_pyod(IsolationForest()), "explain")
+
+
+@pytest.mark.parametrize("detector", EVERY)
+def test_rows_are_forgotten_if_that_is_asked_for(detector, tmp_path):
+    X = normal_rows(40)
+    fitted = tiny(detector).fit(X)
+    assert fitted.forget_rows() is fitted
+    fitted.save(tmp_path / "without")
+    for made in (fitted, skgenad.load(tmp_path / "without")):
+        with pytest.raises(ValueError, match="reference="):
+            made.explain(X[:1])
+        assert made.repair(X[:1], reference=X).shape == X[:1].shape
+    assert fitted.fit(X).explain(X[:1]).shape == X[:1].shape

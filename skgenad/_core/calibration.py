@@ -109,9 +109,14 @@ def warn_if_unresolved(
     )
 
 
+def lowest_if_none(scores: NDArray) -> NDArray:
+    """Scores in which those that are no number, as other libraries may give, are the lowest."""
+    return np.where(np.isnan(scores), -np.inf, scores)
+
+
 def p_values_of(scores: NDArray, calibration_scores: NDArray) -> NDArray:
     """Split-conformal p-values of scores (n,), by sorted scores (m,) of normal rows."""
-    no_higher = np.searchsorted(calibration_scores, scores, side="right")
+    no_higher = np.searchsorted(calibration_scores, lowest_if_none(scores), side="right")
     return (1 + no_higher) / (1 + len(calibration_scores))
 
 
@@ -184,9 +189,10 @@ def rows_held_out(
     if calibration == "last":
         order = np.arange(n)[::-1]
     else:
-        order = np.random.RandomState(seed).permutation(n)
-        if labels is not None and fraction == "auto":
-            order = _of_every_class(order, labels, count)
+        draws = np.random.RandomState(seed)
+        order = draws.permutation(n)
+        if labels is not None and fraction == "auto" and count:
+            order = _of_every_class(order, labels, count, draws.random_sample())
     return _checked(np.sort(order[:count]), n, f"calibration_fraction={fraction}")
 
 
@@ -253,14 +259,15 @@ def _whole_groups(groups: ArrayLike, n: int, count: int, seed: int | None) -> ND
     return np.flatnonzero(np.isin(codes, order[:enough])) if count else np.empty(0, dtype=np.intp)
 
 
-def _of_every_class(order: NDArray, labels: NDArray, count: int) -> NDArray:
-    """Places from an order of them, at most `count`: of every class its share, and no more."""
-    share = count / len(order)
-    chosen = []
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        chosen.append(members[: int(round(share * len(members), 9))])
-    return np.concatenate(chosen)
+def _of_every_class(order: NDArray, labels: NDArray, count: int, start: float) -> NDArray:
+    """Choose `count` places from an order of them, of every class its share, but for rounding.
+
+    Steps of one length through the classes, one after another, begin at a share `start` of the
+    first: so every row has the same chance, in the rarest class, too.
+    """
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    steps = (np.arange(count) + start) * (len(order) / count)
+    return by_class[np.minimum(steps.astype(np.intp), len(order) - 1)]
 
 
 def hold_out_nothing(estimator: Any) -> None:

@@ -21,6 +21,7 @@ from skgenad._tensors.settings import own_settings
 
 from .calibration import (
     AUTO_MOST,
+    lowest_if_none,
     rows_held_out,
     share_of,
     threshold_in_sample,
@@ -334,10 +335,13 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
 
     def _keep_scores(self, scores: NDArray | None, labels: NDArray | None) -> None:
         """Keep scores out of sample, in their order, and the places of their classes."""
-        self.calibration_scores_ = None if scores is None else np.sort(scores)
-        self._calibration_codes = None
-        if scores is not None and labels is not None:
-            self._calibration_codes = labels[np.argsort(scores, kind="stable")]
+        kept, codes = None, None
+        if scores is not None:
+            scores = lowest_if_none(scores)
+            order = np.argsort(scores, kind="stable")
+            kept, codes = scores[order], None if labels is None else labels[order]
+        # At once: another thread may ask for p-values meanwhile.
+        self.__dict__.update(calibration_scores_=kept, _calibration_codes=codes)
 
     def _set_offset(self, stacklevel: int = 5) -> None:
         """Take the threshold from the scores out of sample."""
@@ -415,6 +419,8 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         """Keep fresh rows, for a detector whose training goes on."""
 
     def _take_rate(self, fpr: float, X: ArrayLike | None, y: ArrayLike | None) -> None:
+        if X is None and self.contamination == fpr == self.__dict__["_offset_is_for"]:
+            return  # 0 in a fit is below the training rows, too
         with self._all_or_nothing():
             self.contamination = fpr
             if X is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from .contributions import contributions
 from .large_tables import Table
 from .pictures import Shape
-from .reference import Reference
+from .reference import Reference, forget_rows
 from .repairs import Repairs
 from .units import PixelUnits, StandardUnits
 
@@ -39,6 +39,21 @@ class ExplainsRows:
         self._reference = Reference.of(rows, seed, before)
 
     # ---- what users call ------------------------------------------------------------------
+
+    def forget_rows(self) -> Self:
+        """Drop the sample of training rows that explanations compare with.
+
+        Files that ``save`` writes then hold none of it. Pickles may hold other rows, which
+        ``partial_fit`` goes on with, and detectors that measure distances to rows hold those.
+
+        Returns
+        -------
+        self : object
+            The detector. :meth:`explain` and :meth:`repair` need `reference` from now on, and
+            ``fit`` and ``partial_fit`` keep rows again.
+        """
+        check_is_fitted(self)
+        return forget_rows(self)
 
     def repair(
         self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None

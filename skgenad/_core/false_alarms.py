@@ -46,7 +46,7 @@ class BoundsFalseAlarms:
         check_is_fitted(self)
         name = f"{type(self).__name__}.{wanted}"
         validate_parameter_constraints({key: _ALLOWED[key] for key in values}, values, name)
-        scores = getattr(self, "calibration_scores_", None)
+        scores = vars(self).get("calibration_scores_")
         if scores is None:
             raise ValueError(
                 f"{wanted} needs rows that were not trained on, and there are none. "
@@ -54,14 +54,17 @@ class BoundsFalseAlarms:
             )
         return scores
 
-    def _codes_held_out(self) -> NDArray:
-        """Places in `classes_` of the scores out of sample."""
-        codes = getattr(self, "_calibration_codes", None)
+    def _by_class(self, wanted: str, **values: Any) -> tuple[NDArray, NDArray]:
+        """Return sorted scores out of sample and the places of their classes in `classes_`."""
+        # As they are at one moment: another thread may calibrate meanwhile.
+        kept = dict(vars(self))
+        scores = self._scores_held_out(wanted, **values)
+        scores, codes = kept.get("calibration_scores_", scores), kept.get("_calibration_codes")
         if codes is None:
             raise ValueError(
                 "p-values by class need rows of known classes that were not trained on, and there "
-                "are none: fit with use_labels=True, or call calibrate(X, y) with fresh normal "
-                "rows and their classes."
+                "are none: fit anew with use_labels=True, or call calibrate(X, y) with fresh "
+                "normal rows and their classes."
             )
         classes = self.classes_  # type: ignore[attr-defined]
         lacking = classes[np.bincount(codes, minlength=len(classes)) == 0].tolist()
@@ -71,14 +74,14 @@ class BoundsFalseAlarms:
                 f"are none of {lacking}: hold out more rows (calibration_fraction), or call "
                 "calibrate(X, y) with fresh normal rows of every class."
             )
-        return codes
+        return scores, codes
 
     def _p_values(self, X: ArrayLike, wanted: str, by_class: bool, **values: Any) -> Any:
         """P-values of rows, and how many scores the least of them may come from."""
-        held_out = self._scores_held_out(wanted, by_class=by_class, **values)
         if not by_class:
+            held_out = self._scores_held_out(wanted, by_class=by_class, **values)
             return self._p_values_among(X, held_out, None), len(held_out)
-        codes = self._codes_held_out()
+        held_out, codes = self._by_class(wanted, by_class=by_class, **values)
         p_values = self._p_values_among(X, held_out, codes)
         return p_values.max(axis=1), int(np.bincount(codes).min())
 
@@ -95,7 +98,9 @@ class BoundsFalseAlarms:
 
         The p-value of a row is ``(1 + #{held-out rows that score no higher}) / (n_held_out + 1)``.
         Flagging rows with a p-value of at most alpha flags a normal row with a probability of at
-        most alpha, whatever the model and its quality.
+        most alpha, whatever the model and its quality, if these rows were held out of training or
+        given to ``calibrate``. Detectors that score training rows as if they had not been trained
+        on compare with those: that comes close to it.
 
         Parameters
         ----------
@@ -139,8 +144,7 @@ class BoundsFalseAlarms:
         ValueError
             If the detector does not use labels, or has no held-out rows of one of the classes.
         """
-        held_out = self._scores_held_out("class_p_values")
-        return self._p_values_among(X, held_out, self._codes_held_out())
+        return self._p_values_among(X, *self._by_class("class_p_values"))
 
     # ---- rows together --------------------------------------------------------------------
 
@@ -231,7 +235,7 @@ class BoundsFalseAlarms:
         -------
         threshold : float
             In the unit of ``score_samples``. Of n held-out rows without ties ``ceil(fpr * (n + 1))
-            - 1`` score lower.
+            - 1`` score lower, none with 0.
 
         Raises
         ------
@@ -259,7 +263,8 @@ class BoundsFalseAlarms:
         Parameters
         ----------
         fpr : float
-            False positive rate in [0, 0.5]; 0: below all held-out rows.
+            False positive rate in [0, 0.5]; 0: below all held-out rows. What `as_pyod` makes takes
+            no 0, as pyod does not.
         X : array-like of shape (n_samples, n_features), default=None
             Fresh normal rows, which take the place of those held out; None: those held out.
         y : array-like of shape (n_samples,), default=None
@@ -273,7 +278,7 @@ class BoundsFalseAlarms:
         Raises
         ------
         ValueError
-            If there are no scores out of sample, and no `X`.
+            If there are no scores out of sample and no `X`, or `y` without `X`.
 
         Warns
         -----
@@ -281,6 +286,8 @@ class BoundsFalseAlarms:
             If the rows are too few for the rate.
         """
         if X is None:
+            if y is not None:
+                raise ValueError("y holds the classes of X: pass X, too, or leave y out.")
             self._scores_held_out("set_threshold without X", fpr=fpr)
         else:
             check_is_fitted(self)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from skgenad._core.calibration import threshold_of, warn_if_unresolved
+from skgenad._core.calibration import lowest_if_none, threshold_of, warn_if_unresolved
 from skgenad._core.contract import JudgesRows
 from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.foreign import cloned, parameters_of
@@ -184,7 +184,7 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
         self : PyODDetector
             The detector. Its scores are what they were.
         """
-        scores = np.sort(self.score_samples(X))
+        scores = np.sort(lowest_if_none(self.score_samples(X)))
         contamination = self.detector_.contamination
         warn_if_unresolved(len(scores), contamination)
         self.calibration_scores_, self.offset_ = scores, threshold_of(scores, contamination)
@@ -198,7 +198,11 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
         )
 
     def _take_rate(self, fpr: float, X: ArrayLike | None, y: ArrayLike | None) -> None:
-        scores = self.calibration_scores_ if X is None else np.sort(self.score_samples(X))
+        scores = (
+            self.calibration_scores_
+            if X is None
+            else np.sort(lowest_if_none(self.score_samples(X)))
+        )
         assert scores is not None
         warn_if_unresolved(len(scores), fpr, name="fpr", stacklevel=4)
         self.calibration_scores_, self.offset_ = scores, threshold_of(scores, fpr)

@@ -12,7 +12,12 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skgenad._core.calibration import hold_out_nothing, threshold_of, warn_if_unresolved
+from skgenad._core.calibration import (
+    hold_out_nothing,
+    lowest_if_none,
+    threshold_of,
+    warn_if_unresolved,
+)
 from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.versions import VersionedPickle
 
@@ -130,7 +135,7 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
             The detector. `threshold_` and `labels_` are set anew, unless `contamination` is a
             thresholder; the scores are what they were.
         """
-        scores = np.sort(self._normality(X))
+        scores = np.sort(lowest_if_none(self._normality(X)))
         if isinstance(self.contamination, Real):
             self._cut(scores, self.contamination)
         self.calibration_scores_ = scores
@@ -171,7 +176,9 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
     def _take_rate(self, fpr: float, X: ArrayLike | None, y: object) -> None:
         if fpr == 0:
             raise ValueError("fpr=0 cannot be the contamination of pyod, which is above 0.")
-        scores = self.calibration_scores_ if X is None else np.sort(self._normality(X))
+        scores = (
+            self.calibration_scores_ if X is None else np.sort(lowest_if_none(self._normality(X)))
+        )
         assert scores is not None
         self._cut(scores, fpr)
         self.calibration_scores_, self.contamination = scores, fpr
