@@ -190,7 +190,7 @@ def test_every_class_keeps_rows_to_train_on():
     X, y = normal_rows(66), np.repeat([0, 1, 2], [60, 3, 3])
     detector = made("Mahalanobis", use_labels=True, relative=True).fit(X, y)
     assert (detector.module_.counts >= 2).all()
-    assert len(detector.calibration_scores_) == 18
+    assert len(detector.calibration_scores_) == 20
 
 
 def test_groups_reach_a_detector_in_a_pipeline_and_a_search():
