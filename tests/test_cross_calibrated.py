@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
 
-from skgenad import CrossCalibrated, Mahalanobis, Neighbors, load
+from skgenad import CrossCalibrated, DataWarning, Mahalanobis, Neighbors, load
 from skgenad._core.calibration import p_values_of
 from skgenad.compat import ScoreDetector
 from skgenad.pipeline import make_pipeline
@@ -207,3 +207,27 @@ def test_with_very_few_rows_there_are_no_folds():
             fitted.p_value(X)
     loo = CrossCalibrated(Mahalanobis(shrinkage=0.5, **CPU), cv="loo", random_state=0)
     assert [len(loo.fit(X[:n]).detectors_) for n in (2, 3, 6)] == [1, 3, 6]
+
+
+def with_codes(n, seed, share=0.014):
+    """Normal rows, some of which have -9999 for "missing" in a column."""
+    X = np.random.RandomState(seed).randn(n, 3)
+    X[np.random.RandomState(seed + 1000).rand(n) < share, 1] = -9999.0
+    return X
+
+
+@pytest.mark.parametrize("cv", [5, "loo"])
+def test_rows_with_sentinels_are_compared_as_new_ones_are_scored(cv):
+    """Else no training row is as far out as a new one with one, and each is flagged."""
+    n, rates = 72, []
+    for seed in range(4):
+        X = with_codes(n, seed, share=0)
+        X[0, 1] = -9999.0  # one in 72, as among the new rows
+        fitted = CrossCalibrated(Mahalanobis(**CPU), cv=cv, random_state=seed)
+        with pytest.warns(DataWarning) as caught:
+            fitted.fit(X)
+        assert len(caught) == 1  # not one for each fold
+        p_values = fitted.p_value(with_codes(4000, 100 + seed))
+        rates.append((p_values <= 1 / (n + 1)).mean())
+    # That of a row with a sentinel is 2 / 73 at least; before, these alone made a rate of 1.4 %.
+    assert np.mean(rates) <= 1 / (n + 1)

@@ -34,14 +34,21 @@ from skgenad._core.detector import SCORING_CHUNK
 from skgenad._core.large_tables import Table
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
-from skgenad._core.sentinels import without_sentinels
 from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
 from skgenad._tensors.seeds import draw_seed
 from skgenad.likelihoods.mahalanobis import Mahalanobis
 
 from ._files import CROSS_CALIBRATED
-from ._members import energies, fitted, history_of, rows_for_models, shape_of, tasks_of
+from ._members import (
+    TrainingRows,
+    energies,
+    fitted,
+    history_of,
+    rows_for_models,
+    shape_of,
+    tasks_of,
+)
 
 
 class CrossCalibrated(SavingMixin, BaseDetector):
@@ -207,10 +214,10 @@ class CrossCalibrated(SavingMixin, BaseDetector):
             self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
-            if self._image_shape is None:
-                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
-            self._keep_reference(train, self.seed_)
-            scores, folds, places = self._learn(detector, train, codes)
+            labels = None if codes is None else self.classes_[codes]
+            rows = TrainingRows.of(train, labels, self._image_shape, self._names)
+            self._keep_reference(rows.clean, self.seed_)
+            scores, folds, places = self._learn(detector, rows, codes)
             tables = list(history_of(self._models, "detector"))
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
             if held_out is None and codes is not None:
@@ -234,15 +241,14 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         return given
 
     def _learn(
-        self, detector: Any, train: Table, codes: NDArray | None
+        self, detector: Any, rows: TrainingRows, codes: NDArray | None
     ) -> tuple[NDArray | None, NDArray, NDArray]:
         """Fit the models; return scores of rows out of fold, their folds, and their places."""
-        n, alone = len(train), isinstance(self.cv, str)
+        n, alone = len(rows.table), isinstance(self.cv, str)
         folds = n if isinstance(self.cv, str) else self.cv
         named = [("detector", detector)]
         tasks = tasks_of(named, n, folds, self.seed_, codes, in_folds=True, of_one_row=alone)
-        rows, labels = self._for_models(train), None if codes is None else self.classes_[codes]
-        calls = (delayed(fitted)(detector, task, rows, labels) for task in tasks)
+        calls = (delayed(fitted)(detector, task, rows) for task in tasks)
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
         found = list(
             tqdm(parallel(calls), desc="folds", total=len(tasks), disable=not self.verbose)
@@ -259,7 +265,11 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         self._folds = None
 
     def _for_models(self, X: Table) -> Any:
-        return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
+        return rows_for_models(X, self._image_shape, self._names)
+
+    @property
+    def _names(self) -> NDArray | None:
+        return getattr(self, "feature_names_in_", None)
 
     @property
     def detectors_(self) -> list[Any]:
