@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgenad import CrossCalibrated, DataWarning, Mahalanobis, Neighbors, load
 from skgenad._core.calibration import p_values_of
+from skgenad.committee import _members
 from skgenad.compat import ScoreDetector
 from skgenad.pipeline import make_pipeline
 
@@ -231,3 +232,18 @@ def test_rows_with_sentinels_are_compared_as_new_ones_are_scored(cv):
         rates.append((p_values <= 1 / (n + 1)).mean())
     # That of a row with a sentinel is 2 / 73 at least; before, these alone made a rate of 1.4 %.
     assert np.mean(rates) <= 1 / (n + 1)
+
+
+@pytest.mark.parametrize(("cv", "n_models"), [(3, 3), (19, 19), (28, 20), ("loo", 20)])
+def test_of_many_rows_some_of_every_fold_are_compared_with(cv, n_models, monkeypatch):
+    """Drawn of all rows alike they left small folds without one, and no scores to take."""
+    monkeypatch.setattr(_members, "MOST_REFERENCES", 20)
+    X, y = normal_rows(60), np.repeat([0, 1], 30)
+    detector = Mahalanobis(use_labels=True, **CPU)
+    for seed in range(2):
+        fitted = CrossCalibrated(detector, cv=cv, random_state=seed).fit(X, y)
+        assert len(fitted.detectors_) == n_models
+        sizes = np.bincount(fitted._folds, minlength=n_models)
+        assert sizes.sum() == 20 and sizes.max() - sizes.min() <= 1
+        assert np.bincount(fitted._calibration_codes).min() >= 2
+        assert fitted.p_value(1e6 * X[:1]) == 1 / 21

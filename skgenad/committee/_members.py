@@ -164,7 +164,7 @@ def tasks_of(
     if classes is not None:
         by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
         part[by_class] = np.arange(n) % n_parts
-    some = draws.permutation(n)[:MOST_REFERENCES]
+    some = _references(part, draws)
     tasks = []
     for j, (_, member) in enumerate(members):
         if (leaves_out(member) and not in_folds) or n_parts == 1:
@@ -172,11 +172,24 @@ def tasks_of(
             tasks.append(Task(j, derived_seed(seed, 0), None, np.sort(some)))
             continue
         own = derived_seed(seed, j + 1)
-        for fold in range(n_parts):
+        for fold in np.unique(part[some]).tolist():
             held_out = np.sort(some[part[some] == fold])
             train = np.flatnonzero(part != fold)
             tasks.append(Task(j, derived_seed(own, fold), train, held_out))
     return tasks
+
+
+def _references(part: NDArray, draws: np.random.RandomState) -> NDArray:
+    """Places of the rows to compare with: of many so many, of each fold as many as of others."""
+    order = draws.permutation(len(part))
+    if len(order) <= MOST_REFERENCES:
+        return order
+    by_part = order[np.argsort(part[order], kind="stable")]
+    sizes = np.bincount(part)
+    rank = np.arange(len(part)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    # Which folds have one more is drawn, too: with classes those of alike numbers may be alike.
+    turn = draws.permutation(len(sizes))[part[by_part]]
+    return by_part[np.lexsort((turn, rank))][:MOST_REFERENCES]
 
 
 def learned(member: Any, task: Task, rows: TrainingRows) -> tuple[Any, Tail, NDArray]:
