@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
 
-from skgenad import CrossCalibrated, DataWarning, Mahalanobis, Neighbors, load
+from skgenad import Committee, CrossCalibrated, DataWarning, Mahalanobis, Neighbors, load
 from skgenad._core.calibration import p_values_of
 from skgenad.committee import _members
 from skgenad.compat import ScoreDetector
@@ -247,3 +247,42 @@ def test_of_many_rows_some_of_every_fold_are_compared_with(cv, n_models, monkeyp
         assert sizes.sum() == 20 and sizes.max() - sizes.min() <= 1
         assert np.bincount(fitted._calibration_codes).min() >= 2
         assert fitted.p_value(1e6 * X[:1]) == 1 / 21
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_where_no_rows_are_held_out_scores_out_of_fold_are_kept(labelled):
+    X, y = normal_rows(40), np.repeat([0, 1], 20)
+    detector = CrossCalibrated(
+        Mahalanobis(use_labels=labelled, **CPU), contamination=0.25, random_state=0
+    )
+    default = clone(detector).fit(X, y)
+    asked = [
+        clone(detector).fit(X, y, calibration="none"),
+        clone(detector).set_params(calibration_fraction=0).fit(X, y),
+        clone(detector),
+    ]
+    assert (asked[-1].fit_predict(X, y) == -1).sum() == 10
+    for fitted in asked:
+        assert_array_equal(fitted.calibration_scores_, default.calibration_scores_)
+        assert_array_equal(fitted.p_value(X), default.p_value(X))
+        assert (fitted.predict(X) == -1).sum() == 10  # the threshold is that of these rows
+        if labelled:
+            assert_array_equal(fitted.class_p_values(X), default.class_p_values(X))
+    assert asked[0].offset_ != default.offset_
+    assert asked[0].set_threshold(fpr=0.25).offset_ == default.offset_
+
+
+def test_classes_reach_the_last_step_of_a_pipeline(tmp_path):
+    X, y = normal_rows(60), np.repeat(["a", "b"], [40, 20])
+    piped = make_pipeline(StandardScaler(), Mahalanobis(use_labels=True, **CPU))
+    fitted = CrossCalibrated(make_pipeline(StandardScaler(), piped), cv=4, random_state=0).fit(X, y)
+    assert fitted.classes_.tolist() == ["a", "b"]
+    np.testing.assert_allclose(fitted.class_p_values(1e6 * X[:1]), [[1 / 41, 1 / 21]])
+    committee = Committee([("piped", piped)], random_state=0).fit(X, y)
+    assert committee.class_p_values(X).shape == (60, 2)
+    for detector in (fitted, committee):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            clone(detector).fit(X)
+        detector.save(tmp_path / type(detector).__name__)
+        twin = load(tmp_path / type(detector).__name__)
+        assert_array_equal(twin.class_p_values(X), detector.class_p_values(X))

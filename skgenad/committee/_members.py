@@ -130,8 +130,18 @@ def energies(model: Any, X: Any) -> NDArray:
 
 def leaves_out(model: Any) -> bool:
     """Whether a training row's score is the one that it would have without that row."""
-    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
-    return bool(getattr(last, "scores_leave_one_out", False))
+    return bool(getattr(_last_step(model), "scores_leave_one_out", False))
+
+
+def uses_labels(model: Any) -> bool:
+    """Whether a model, or the last step of a pipeline, needs the classes of rows."""
+    return getattr(_last_step(model), "_uses_labels", False) is True
+
+
+def _last_step(model: Any) -> Any:
+    while isinstance(model, Pipeline):
+        model = model.steps[-1][1]
+    return model
 
 
 def shape_of(members: Named) -> Shape | None:
@@ -205,7 +215,7 @@ def fitted(member: Any, task: Task, rows: TrainingRows) -> tuple[Any, NDArray]:
     model = clone(member)
     seed_unseeded(model, task.seed)
     hold_out_nothing(model)
-    labels = rows.labels if getattr(member, "_uses_labels", False) else None
+    labels = rows.labels if uses_labels(member) else None
     if labels is not None and task.train is not None:
         labels = labels[task.train]
     with warned_of(rows.warned):

@@ -46,6 +46,7 @@ from ._members import (
     rows_for_models,
     shape_of,
     tasks_of,
+    uses_labels,
 )
 
 
@@ -386,7 +387,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     @property
     def _uses_labels(self) -> bool:
         pairs = filter(_is_pair, self._named)
-        return any(getattr(member, "_uses_labels", False) is True for _, member in pairs)
+        return any(uses_labels(member) for _, member in pairs)
 
     def _shape(self, reset: bool) -> Shape | None:
         return shape_of(self._voters()[0]) if reset else self._image_shape

@@ -48,6 +48,7 @@ from ._members import (
     rows_for_models,
     shape_of,
     tasks_of,
+    uses_labels,
 )
 
 
@@ -220,10 +221,14 @@ class CrossCalibrated(SavingMixin, BaseDetector):
             scores, folds, places = self._learn(detector, rows, codes)
             tables = list(history_of(self._models, "detector"))
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-            if held_out is None and codes is not None:
+            out_of_fold = held_out is None or not len(held_out)
+            if out_of_fold and codes is not None:
                 known = codes[places]
             self._set_threshold(X, held_out, scores, labels=known)
-            if held_out is None and scores is not None:
+            if out_of_fold and scores is not None:
+                # Where no rows are to be held out the threshold is that of all rows; p-values
+                # need none that are held out of all folds.
+                self._keep_scores(scores, known)
                 self._folds = folds[np.argsort(scores, kind="stable")]
         return self
 
@@ -283,7 +288,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
 
     @property
     def _uses_labels(self) -> bool:
-        return getattr(self.detector, "_uses_labels", False) is True
+        return uses_labels(self.detector)
 
     def _shape(self, reset: bool) -> Shape | None:
         return shape_of([("detector", self._checked())]) if reset else self._image_shape
