@@ -1,5 +1,6 @@
 """All rows train and calibrate: p-values by the models that have seen neither row."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -286,3 +287,24 @@ def test_classes_reach_the_last_step_of_a_pipeline(tmp_path):
         detector.save(tmp_path / type(detector).__name__)
         twin = load(tmp_path / type(detector).__name__)
         assert_array_equal(twin.class_p_values(X), detector.class_p_values(X))
+
+
+class Broken(Recorder):
+    def score_samples(self, X):
+        return np.full(len(X), np.nan)
+
+
+def test_a_detector_without_numbers_is_named():
+    with pytest.raises(ValueError, match=r"Broken\(\) gave NaN as a score.*Take another detector"):
+        CrossCalibrated(Broken()).fit(normal_rows())
+
+
+@pytest.mark.parametrize("name", ["p_value", "class_p_values", "select"])
+def test_what_is_guaranteed_is_said_where_it_differs(name):
+    own, base = getattr(CrossCalibrated, name), getattr(Mahalanobis, name)
+    assert inspect.signature(own) == inspect.signature(base)
+    assert 'cv="loo"' in own.__doc__ and 'cv="loo"' not in base.__doc__
+
+
+def test_more_folds_than_half_the_rows_are_cut():
+    assert len(CrossCalibrated(Recorder(), cv=30).fit(normal_rows(20)).detectors_) == 10

@@ -124,7 +124,10 @@ def energies(model: Any, X: Any) -> NDArray:
     """Energies (n,) of rows, high for anomalies; what is infinite becomes a very large number."""
     scores = -np.asarray(model.score_samples(_taken_by(model, X)), dtype=np.float64).reshape(-1)
     if np.isnan(scores).any():
-        raise ValueError(f"{model!r} gave NaN as a score. Leave it out of the members.")
+        raise ValueError(
+            f"{model!r} gave NaN as a score, which no other score can be compared with. Take "
+            "another detector; a committee can do without a member."
+        )
     return np.clip(scores, -_LARGEST, _LARGEST)
 
 
