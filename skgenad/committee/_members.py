@@ -88,7 +88,7 @@ class TrainingRows:
     clean: Table
     labels: NDArray | None
     image_shape: Shape | None
-    names: NDArray | None
+    names: Any
     warned: bool
 
     @classmethod
@@ -97,7 +97,7 @@ class TrainingRows:
         table: Table,
         labels: NDArray | None,
         image_shape: Shape | None,
-        names: NDArray | None,
+        names: Any,
     ) -> Self:
         """Look at rows, and warn once if they hold sentinels."""
         if image_shape is not None:
