@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from skgenad import (
     Autoencoder,
     Committee,
+    DataWarning,
     KernelDenoiser,
     LikelihoodRatio,
     LocalGaussian,
@@ -633,3 +634,17 @@ def test_many_columns_and_one_column_are_scored():
     for d in (1, 1000):
         fitted = Committee(random_state=0).fit(normal(40, d))
         assert (fitted.predict(normal(3, d) + 20) == -1).all()
+
+
+@pytest.mark.parametrize("value", [-9999.0, -60.0])  # one of them is far enough to be moved
+def test_training_rows_with_sentinels_are_compared_as_they_are_and_warned_of_once(value):
+    X = normal(100)
+    X[0, 1] = value
+    with pytest.warns(DataWarning) as caught:
+        committee().fit(X)
+    assert len(caught) == 1  # not once for each model
+    with pytest.warns(DataWarning):
+        fitted = committee(trio()[:2]).fit(X)
+    new = X[:1].copy()
+    new[0, 1] = 0.99 * value
+    assert fitted.p_value(new) >= 2 / 101

@@ -1,5 +1,6 @@
 """All rows train and calibrate: p-values by the models that have seen neither row."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -10,8 +11,9 @@ from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.preprocessing import StandardScaler
 
-from skgenad import CrossCalibrated, Mahalanobis, Neighbors, load
+from skgenad import Committee, CrossCalibrated, DataWarning, Mahalanobis, Neighbors, load
 from skgenad._core.calibration import p_values_of
+from skgenad.committee import _members
 from skgenad.compat import ScoreDetector
 from skgenad.pipeline import make_pipeline
 
@@ -207,3 +209,102 @@ def test_with_very_few_rows_there_are_no_folds():
             fitted.p_value(X)
     loo = CrossCalibrated(Mahalanobis(shrinkage=0.5, **CPU), cv="loo", random_state=0)
     assert [len(loo.fit(X[:n]).detectors_) for n in (2, 3, 6)] == [1, 3, 6]
+
+
+def with_codes(n, seed, share=0.014):
+    """Normal rows, some of which have -9999 for "missing" in a column."""
+    X = np.random.RandomState(seed).randn(n, 3)
+    X[np.random.RandomState(seed + 1000).rand(n) < share, 1] = -9999.0
+    return X
+
+
+@pytest.mark.parametrize("cv", [5, "loo"])
+def test_rows_with_sentinels_are_compared_as_new_ones_are_scored(cv):
+    """Else no training row is as far out as a new one with one, and each is flagged."""
+    n, rates = 72, []
+    for seed in range(4):
+        X = with_codes(n, seed, share=0)
+        X[0, 1] = -9999.0  # one in 72, as among the new rows
+        fitted = CrossCalibrated(Mahalanobis(**CPU), cv=cv, random_state=seed)
+        with pytest.warns(DataWarning) as caught:
+            fitted.fit(X)
+        assert len(caught) == 1  # not one for each fold
+        p_values = fitted.p_value(with_codes(4000, 100 + seed))
+        rates.append((p_values <= 1 / (n + 1)).mean())
+    # That of a row with a sentinel is 2 / 73 at least; before, these alone made a rate of 1.4 %.
+    assert np.mean(rates) <= 1 / (n + 1)
+
+
+@pytest.mark.parametrize(("cv", "n_models"), [(3, 3), (19, 19), (28, 20), ("loo", 20)])
+def test_of_many_rows_some_of_every_fold_are_compared_with(cv, n_models, monkeypatch):
+    """Drawn of all rows alike they left small folds without one, and no scores to take."""
+    monkeypatch.setattr(_members, "MOST_REFERENCES", 20)
+    X, y = normal_rows(60), np.repeat([0, 1], 30)
+    detector = Mahalanobis(use_labels=True, **CPU)
+    for seed in range(2):
+        fitted = CrossCalibrated(detector, cv=cv, random_state=seed).fit(X, y)
+        assert len(fitted.detectors_) == n_models
+        sizes = np.bincount(fitted._folds, minlength=n_models)
+        assert sizes.sum() == 20 and sizes.max() - sizes.min() <= 1
+        assert np.bincount(fitted._calibration_codes).min() >= 2
+        assert fitted.p_value(1e6 * X[:1]) == 1 / 21
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_where_no_rows_are_held_out_scores_out_of_fold_are_kept(labelled):
+    X, y = normal_rows(40), np.repeat([0, 1], 20)
+    detector = CrossCalibrated(
+        Mahalanobis(use_labels=labelled, **CPU), contamination=0.25, random_state=0
+    )
+    default = clone(detector).fit(X, y)
+    asked = [
+        clone(detector).fit(X, y, calibration="none"),
+        clone(detector).set_params(calibration_fraction=0).fit(X, y),
+        clone(detector),
+    ]
+    assert (asked[-1].fit_predict(X, y) == -1).sum() == 10
+    for fitted in asked:
+        assert_array_equal(fitted.calibration_scores_, default.calibration_scores_)
+        assert_array_equal(fitted.p_value(X), default.p_value(X))
+        assert (fitted.predict(X) == -1).sum() == 10  # the threshold is that of these rows
+        if labelled:
+            assert_array_equal(fitted.class_p_values(X), default.class_p_values(X))
+    assert asked[0].offset_ != default.offset_
+    assert asked[0].set_threshold(fpr=0.25).offset_ == default.offset_
+
+
+def test_classes_reach_the_last_step_of_a_pipeline(tmp_path):
+    X, y = normal_rows(60), np.repeat(["a", "b"], [40, 20])
+    piped = make_pipeline(StandardScaler(), Mahalanobis(use_labels=True, **CPU))
+    fitted = CrossCalibrated(make_pipeline(StandardScaler(), piped), cv=4, random_state=0).fit(X, y)
+    assert fitted.classes_.tolist() == ["a", "b"]
+    np.testing.assert_allclose(fitted.class_p_values(1e6 * X[:1]), [[1 / 41, 1 / 21]])
+    committee = Committee([("piped", piped)], random_state=0).fit(X, y)
+    assert committee.class_p_values(X).shape == (60, 2)
+    for detector in (fitted, committee):
+        with pytest.raises(ValueError, match="requires y to be passed"):
+            clone(detector).fit(X)
+        detector.save(tmp_path / type(detector).__name__)
+        twin = load(tmp_path / type(detector).__name__)
+        assert_array_equal(twin.class_p_values(X), detector.class_p_values(X))
+
+
+class Broken(Recorder):
+    def score_samples(self, X):
+        return np.full(len(X), np.nan)
+
+
+def test_a_detector_without_numbers_is_named():
+    with pytest.raises(ValueError, match=r"Broken\(\) gave NaN as a score.*Take another detector"):
+        CrossCalibrated(Broken()).fit(normal_rows())
+
+
+@pytest.mark.parametrize("name", ["p_value", "class_p_values", "select"])
+def test_what_is_guaranteed_is_said_where_it_differs(name):
+    own, base = getattr(CrossCalibrated, name), getattr(Mahalanobis, name)
+    assert inspect.signature(own) == inspect.signature(base)
+    assert 'cv="loo"' in own.__doc__ and 'cv="loo"' not in base.__doc__
+
+
+def test_more_folds_than_half_the_rows_are_cut():
+    assert len(CrossCalibrated(Recorder(), cv=30).fit(normal_rows(20)).detectors_) == 10

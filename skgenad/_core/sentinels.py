@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -35,6 +37,8 @@ _WARNED, _RUINED = 10**0.5, 7.0
 _FOR_MIDDLE = 500
 # Columns and values that a warning lists.
 _LISTED = 3
+# Whether those of the rows at hand have been warned of. Every thread has its own.
+_WARNED_OF: ContextVar[bool] = ContextVar("_WARNED_OF", default=False)
 
 
 class DataWarning(UserWarning):
@@ -101,6 +105,8 @@ class Sentinels(NamedTuple):
 
     def warn(self, X: Table, names: Sequence[str] | None) -> None:
         """Say which values of the training rows (n, d) are taken for sentinels."""
+        if _WARNED_OF.get():
+            return
         called = [f"{j}" if names is None else f"{names[j]!r}" for j in self.columns]
         parts = [
             f"column {name} holds {_listed(X[:, j], low, high)}"
@@ -122,6 +128,16 @@ class Sentinels(NamedTuple):
             DataWarning,
             stacklevel=2,
         )
+
+
+@contextmanager
+def warned_of(already: bool) -> Iterator[None]:
+    """Run a block on a part of rows whose sentinels there may have been a warning of already."""
+    token = _WARNED_OF.set(already or _WARNED_OF.get())
+    try:
+        yield
+    finally:
+        _WARNED_OF.reset(token)
 
 
 def _listed(column: NDArray, low: float, high: float) -> str:

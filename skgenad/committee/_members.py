@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,8 @@ from skgenad._core.contract import BaseDetector
 from skgenad._core.large_tables import SomeRows, Table, rows_at
 from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
-from skgenad._core.units import PixelUnits
+from skgenad._core.sentinels import Sentinels, warned_of, without_sentinels
+from skgenad._core.units import ColumnMoments, PixelUnits
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
 from skgenad._tensors.tails import MOST_REFERENCES, Tail
 
@@ -59,18 +60,91 @@ class Task:
     reference: NDArray
 
 
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows of a fit: models are fitted without sentinels, and score rows as they are.
+
+    References are scored as new rows are, or they could not stand for them. So those that a model
+    is fitted on are looked at apart from the others: what is done to them depends on no row that
+    is scored.
+
+    Attributes
+    ----------
+    table : ndarray or SomeRows of shape (n, d)
+        The rows as they are.
+    clean : ndarray or SomeRows of shape (n, d)
+        The same without sentinels.
+    labels : ndarray of shape (n,) or None
+        Classes of the rows.
+    image_shape : tuple of int or None
+        Shape of images, whose pixels are bounded and hold no sentinels.
+    names : ndarray of shape (d,) or None
+        Names of the columns.
+    warned : bool
+        Whether there was a warning of sentinels.
+    """
+
+    table: Table
+    clean: Table
+    labels: NDArray | None
+    image_shape: Shape | None
+    names: Any
+    warned: bool
+
+    @classmethod
+    def of(
+        cls,
+        table: Table,
+        labels: NDArray | None,
+        image_shape: Shape | None,
+        names: Any,
+    ) -> Self:
+        """Look at rows, and warn once if they hold sentinels."""
+        if image_shape is not None:
+            return cls(table, table, labels, image_shape, names, False)
+        found = Sentinels.of(table, ColumnMoments.of(table))
+        has_some = bool(len(found.columns))
+        if has_some:
+            found.warn(table, names)
+        return cls(table, found.clipped(table), labels, image_shape, names, has_some)
+
+    def to_fit(self, places: NDArray | None) -> Any:
+        """Rows that a model is fitted on, all of them without `places`."""
+        rows = self.clean if places is None else rows_at(self.table, places)
+        if places is not None and self.image_shape is None:
+            rows, _ = without_sentinels(rows, self.names)
+        return rows_for_models(rows, self.image_shape, self.names)
+
+    def to_score(self, places: NDArray) -> Any:
+        """Rows whose scores new ones are compared with."""
+        return rows_for_models(self.table[places], self.image_shape, self.names)
+
+
 def energies(model: Any, X: Any) -> NDArray:
     """Energies (n,) of rows, high for anomalies; what is infinite becomes a very large number."""
     scores = -np.asarray(model.score_samples(_taken_by(model, X)), dtype=np.float64).reshape(-1)
     if np.isnan(scores).any():
-        raise ValueError(f"{model!r} gave NaN as a score. Leave it out of the members.")
+        raise ValueError(
+            f"{model!r} gave NaN as a score, which no other score can be compared with. Take "
+            "another detector; a committee can do without a member."
+        )
     return np.clip(scores, -_LARGEST, _LARGEST)
 
 
 def leaves_out(model: Any) -> bool:
     """Whether a training row's score is the one that it would have without that row."""
-    last = model.steps[-1][1] if isinstance(model, Pipeline) else model
-    return bool(getattr(last, "scores_leave_one_out", False))
+    return bool(getattr(_last_step(model), "scores_leave_one_out", False))
+
+
+def uses_labels(model: Any) -> bool:
+    """Whether a model, or the last step of a pipeline, needs the classes of rows."""
+    return getattr(_last_step(model), "_uses_labels", False) is True
+
+
+def _last_step(model: Any) -> Any:
+    while isinstance(model, Pipeline):
+        model = model.steps[-1][1]
+    return model
 
 
 def shape_of(members: Named) -> Shape | None:
@@ -103,7 +177,7 @@ def tasks_of(
     if classes is not None:
         by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
         part[by_class] = np.arange(n) % n_parts
-    some = draws.permutation(n)[:MOST_REFERENCES]
+    some = _references(part, draws)
     tasks = []
     for j, (_, member) in enumerate(members):
         if (leaves_out(member) and not in_folds) or n_parts == 1:
@@ -111,36 +185,46 @@ def tasks_of(
             tasks.append(Task(j, derived_seed(seed, 0), None, np.sort(some)))
             continue
         own = derived_seed(seed, j + 1)
-        for fold in range(n_parts):
+        for fold in np.unique(part[some]).tolist():
             held_out = np.sort(some[part[some] == fold])
             train = np.flatnonzero(part != fold)
             tasks.append(Task(j, derived_seed(own, fold), train, held_out))
     return tasks
 
 
-def learned(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, Tail, NDArray]:
+def _references(part: NDArray, draws: np.random.RandomState) -> NDArray:
+    """Places of the rows to compare with: of many so many, of each fold as many as of others."""
+    order = draws.permutation(len(part))
+    if len(order) <= MOST_REFERENCES:
+        return order
+    by_part = order[np.argsort(part[order], kind="stable")]
+    sizes = np.bincount(part)
+    rank = np.arange(len(part)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    # Which folds have one more is drawn, too: with classes those of alike numbers may be alike.
+    turn = draws.permutation(len(sizes))[part[by_part]]
+    return by_part[np.lexsort((turn, rank))][:MOST_REFERENCES]
+
+
+def learned(member: Any, task: Task, rows: TrainingRows) -> tuple[Any, Tail, NDArray]:
     """Fit a copy of a member as a task says; return it, its tail, and that of its references."""
-    model, energies_of_references = fitted(member, task, X, y)
+    model, energies_of_references = fitted(member, task, rows)
     tail, known = Tail(), torch.from_numpy(energies_of_references)
     tail.learn(known)
     return model, tail, tail(known).numpy()
 
 
-def fitted(member: Any, task: Task, X: Any, y: NDArray | None) -> tuple[Any, NDArray]:
+def fitted(member: Any, task: Task, rows: TrainingRows) -> tuple[Any, NDArray]:
     """Fit a copy of a member as a task says; return it and the energies of its references."""
     model = clone(member)
     seed_unseeded(model, task.seed)
     hold_out_nothing(model)
-    labels = y if getattr(member, "_uses_labels", False) else None
-    if task.train is None:
-        model.fit(_taken_by(model, X), labels)
-    else:
-        train = X.iloc[task.train] if isinstance(X, pd.DataFrame) else rows_at(X, task.train)
-        rows = _taken_by(model, train)
-        model.fit(rows, None if labels is None else labels[task.train])
+    labels = rows.labels if uses_labels(member) else None
+    if labels is not None and task.train is not None:
+        labels = labels[task.train]
+    with warned_of(rows.warned):
+        model.fit(_taken_by(model, rows.to_fit(task.train)), labels)
     forget_rows(model)  # whoever is made of it has them
-    some = X.iloc[task.reference] if isinstance(X, pd.DataFrame) else X[task.reference]
-    return model, energies(model, some)
+    return model, energies(model, rows.to_score(task.reference))
 
 
 def rows_for_models(X: Table, image_shape: Shape | None, names: NDArray | None) -> Any:

@@ -29,7 +29,6 @@ from skgenad._core.large_tables import Table
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
-from skgenad._core.sentinels import without_sentinels
 from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
 from skgenad._tensors.seeds import draw_seed
@@ -38,7 +37,17 @@ from skgenad.neighbors._search import share
 from ._combine import COMBINE
 from ._defaults import default_members, robust_members
 from ._files import TABLE
-from ._members import Member, Named, learned, leaves_out, rows_for_models, shape_of, tasks_of
+from ._members import (
+    Member,
+    Named,
+    TrainingRows,
+    learned,
+    leaves_out,
+    rows_for_models,
+    shape_of,
+    tasks_of,
+    uses_labels,
+)
 
 
 def _is_pair(pair: Any) -> bool:
@@ -327,11 +336,10 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             self._image_shape = shape_of(voters)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
-            if self._image_shape is None:
-                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
-            self._keep_reference(train, self.seed_)
             labels = None if codes is None else self.classes_[codes]
-            self._members, tails, seen = self._learn(voters, train, labels, codes)
+            rows = TrainingRows.of(train, labels, self._image_shape, self._names)
+            self._keep_reference(rows.clean, self.seed_)
+            self._members, tails, seen = self._learn(voters, rows, codes)
             self._share_searches()
             self._weights = weights
             # What the members were made from: `set_params` may change them before a `save`.
@@ -345,12 +353,11 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         return self
 
     def _learn(
-        self, voters: Named, train: Table, labels: NDArray | None, codes: NDArray | None
+        self, voters: Named, rows: TrainingRows, codes: NDArray | None
     ) -> tuple[list[Member], NDArray | None, NDArray]:
         """Fit members; give tails (n, members) of rows by models without them, and their places."""
-        tasks = tasks_of(voters, len(train), self.folds, self.seed_, codes)
-        rows = self._for_members(train)
-        calls = (delayed(learned)(voters[task.member][1], task, rows, labels) for task in tasks)
+        tasks = tasks_of(voters, len(rows.table), self.folds, self.seed_, codes)
+        calls = (delayed(learned)(voters[task.member][1], task, rows) for task in tasks)
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
         members = [Member(name) for name, _ in voters]
         # Of very many rows some are references, the same ones for all members.
@@ -367,7 +374,11 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     def _for_members(self, X: Table) -> Any:
         """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
-        return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
+        return rows_for_models(X, self._image_shape, self._names)
+
+    @property
+    def _names(self) -> NDArray | None:
+        return getattr(self, "feature_names_in_", None)
 
     @property
     def _scores_training_rows(self) -> bool:
@@ -376,7 +387,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     @property
     def _uses_labels(self) -> bool:
         pairs = filter(_is_pair, self._named)
-        return any(getattr(member, "_uses_labels", False) is True for _, member in pairs)
+        return any(uses_labels(member) for _, member in pairs)
 
     def _shape(self, reset: bool) -> Shape | None:
         return shape_of(self._voters()[0]) if reset else self._image_shape

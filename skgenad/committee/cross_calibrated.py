@@ -34,14 +34,22 @@ from skgenad._core.detector import SCORING_CHUNK
 from skgenad._core.large_tables import Table
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
-from skgenad._core.sentinels import without_sentinels
 from skgenad._core.state import clone_of_parameters
 from skgenad._core.training import empty_history
 from skgenad._tensors.seeds import draw_seed
 from skgenad.likelihoods.mahalanobis import Mahalanobis
 
 from ._files import CROSS_CALIBRATED
-from ._members import energies, fitted, history_of, rows_for_models, shape_of, tasks_of
+from ._members import (
+    TrainingRows,
+    energies,
+    fitted,
+    history_of,
+    rows_for_models,
+    shape_of,
+    tasks_of,
+    uses_labels,
+)
 
 
 class CrossCalibrated(SavingMixin, BaseDetector):
@@ -57,7 +65,8 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         Unfitted, with ``fit`` and ``score_samples``: of this package, of scikit-learn, of pyod
         through `skgenad.compat.PyODDetector`, or a pipeline. None: `Mahalanobis`.
     cv : int or "loo", default=5
-        Number of folds, at least 2, of at least two rows; "loo": as many as rows (jackknife+).
+        Number of folds, at least 2; more than half the rows are taken for half of them, so that
+        folds have at least two rows. "loo": as many as rows (jackknife+).
     contamination : float or "auto", default="auto"
         Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
@@ -72,7 +81,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
     Attributes
     ----------
     detectors_ : list of detectors
-        The fitted models, one per fold.
+        The fitted models, one per fold that rows are compared by.
     offset_ : float
         Threshold: ``decision_function(X) = score_samples(X) - offset_``.
     history_ : DataFrame
@@ -96,19 +105,23 @@ class CrossCalibrated(SavingMixin, BaseDetector):
     -----
     ``score_samples`` is the mean of the models' scores, in the detector's unit. Threshold and
     p-values come from scores of each training row by the model that was fitted without its fold:
-    by default no rows are held out. A number as `calibration_fraction` holds that share out of all
-    folds, and p-values are split-conformal.
+    none are held out of all folds, unless by `groups`, `calibration` or a number above 0 as
+    `calibration_fraction`; p-values are then split-conformal. With 0, and by ``fit_predict`` with a
+    number as `contamination`, p-values are those of the default, and the threshold is that of the
+    training rows.
 
     P-values compare rows by each model apart, so they may rank rows a little differently. With n
     training rows that are exchangeable with a normal row, and a detector that does not look at
     their order, that row has a p-value of at most alpha with a probability of at most 2 alpha, by
     ``cv="loo"``; with K folds of one size of at most that and the smaller of 2 (1 - 1/K) /
-    (n/K + 1) and (1 - K/n) / (K + 1) [1]_. In practice it is about alpha [2]_. `select` has no
-    bound of its own: with ``method="by"`` and ``cv="loo"`` it is twice the one of split-conformal
-    p-values. After :meth:`calibrate` p-values are split-conformal, with their guarantees.
+    (n/K + 1) and (1 - K/n) / (K + 1) [1]_. In practice it is about alpha [2]_. By class the bound
+    of "loo" holds for a normal row of that class; with classes `y` folds are stratified by them,
+    which the theorem on K folds does not cover. `select` has no bound of its own: with
+    ``method="by"`` and ``cv="loo"`` it is twice the one of split-conformal p-values. After
+    :meth:`calibrate` p-values are split-conformal, with their guarantees.
 
-    Of more than 10,000 rows so many, drawn at random, are compared with. With fewer than 4 rows
-    there are no folds, and no p-values.
+    Of more than 10,000 rows so many are compared with, drawn at random from each fold alike. With
+    fewer than 4 rows, 3 with ``cv="loo"``, there are no folds, and no p-values.
 
     ``save`` takes detectors that :func:`skgenad.save` takes; pickle and joblib work with all.
 
@@ -207,16 +220,20 @@ class CrossCalibrated(SavingMixin, BaseDetector):
             self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, codes, held_out, known = self._split_calibration(X, codes, groups, calibration)
-            if self._image_shape is None:
-                train, _ = without_sentinels(train, getattr(self, "feature_names_in_", None))
-            self._keep_reference(train, self.seed_)
-            scores, folds, places = self._learn(detector, train, codes)
+            labels = None if codes is None else self.classes_[codes]
+            rows = TrainingRows.of(train, labels, self._image_shape, self._names)
+            self._keep_reference(rows.clean, self.seed_)
+            scores, folds, places = self._learn(detector, rows, codes)
             tables = list(history_of(self._models, "detector"))
             self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-            if held_out is None and codes is not None:
+            out_of_fold = held_out is None or not len(held_out)
+            if out_of_fold and codes is not None:
                 known = codes[places]
             self._set_threshold(X, held_out, scores, labels=known)
-            if held_out is None and scores is not None:
+            if out_of_fold and scores is not None:
+                # Where no rows are to be held out the threshold is that of all rows; p-values
+                # need none that are held out of all folds.
+                self._keep_scores(scores, known)
                 self._folds = folds[np.argsort(scores, kind="stable")]
         return self
 
@@ -234,15 +251,14 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         return given
 
     def _learn(
-        self, detector: Any, train: Table, codes: NDArray | None
+        self, detector: Any, rows: TrainingRows, codes: NDArray | None
     ) -> tuple[NDArray | None, NDArray, NDArray]:
         """Fit the models; return scores of rows out of fold, their folds, and their places."""
-        n, alone = len(train), isinstance(self.cv, str)
+        n, alone = len(rows.table), isinstance(self.cv, str)
         folds = n if isinstance(self.cv, str) else self.cv
         named = [("detector", detector)]
         tasks = tasks_of(named, n, folds, self.seed_, codes, in_folds=True, of_one_row=alone)
-        rows, labels = self._for_models(train), None if codes is None else self.classes_[codes]
-        calls = (delayed(fitted)(detector, task, rows, labels) for task in tasks)
+        calls = (delayed(fitted)(detector, task, rows) for task in tasks)
         parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
         found = list(
             tqdm(parallel(calls), desc="folds", total=len(tasks), disable=not self.verbose)
@@ -259,7 +275,11 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         self._folds = None
 
     def _for_models(self, X: Table) -> Any:
-        return rows_for_models(X, self._image_shape, getattr(self, "feature_names_in_", None))
+        return rows_for_models(X, self._image_shape, self._names)
+
+    @property
+    def _names(self) -> NDArray | None:
+        return getattr(self, "feature_names_in_", None)
 
     @property
     def detectors_(self) -> list[Any]:
@@ -273,7 +293,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
 
     @property
     def _uses_labels(self) -> bool:
-        return getattr(self.detector, "_uses_labels", False) is True
+        return uses_labels(self.detector)
 
     def _shape(self, reset: bool) -> Shape | None:
         return shape_of([("detector", self._checked())]) if reset else self._image_shape
@@ -293,6 +313,103 @@ class CrossCalibrated(SavingMixin, BaseDetector):
             for k, model in enumerate(self._models):
                 scores[chunk, k] = -energies(model, rows)
         return scores
+
+    def p_value(self, X: ArrayLike, *, by_class: bool = False) -> NDArray:
+        """P-values of the hypothesis that a row is normal: CV+, or jackknife+ with ``cv="loo"``.
+
+        The p-value of a row is ``(1 + #{training rows that score no higher}) / (n + 1)``, each of
+        the n training rows compared by the model that was fitted without its fold. Flagging rows
+        with a p-value of at most alpha flags a normal row with a probability of at most 2 alpha
+        with ``cv="loo"``, and a little more with K folds of one size (see the class's notes); in
+        practice it is about alpha. Where rows were held out of all folds, or after
+        :meth:`calibrate`, p-values are split-conformal, and it is at most alpha.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        by_class : bool, default=False
+            Whether to take the largest of the row's :meth:`class_p_values`: then a normal row of
+            *each* class is flagged with at most the probability that is stated there.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples,)
+            In (0, 1].
+
+        Raises
+        ------
+        ValueError
+            If there are no scores out of sample, since the rows were too few for folds, or none of
+            one of the classes.
+        """
+        return super().p_value(X, by_class=by_class)
+
+    def class_p_values(self, X: ArrayLike) -> NDArray:
+        """P-values of the hypotheses that a row is a normal row of each class.
+
+        Training rows of the class alone are compared with. With ``cv="loo"`` its normal rows have
+        a p-value of at most alpha with a probability of at most 2 alpha. With folds, which are
+        stratified by class, no bound is proved. Where rows were held out of all folds, or after
+        :meth:`calibrate`, the probability is at most alpha.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_samples, n_classes)
+            In (0, 1], a column for each of `classes_`.
+
+        Raises
+        ------
+        ValueError
+            If the detector does not use labels, or no rows of one of the classes are compared with.
+        """
+        return super().class_p_values(X)
+
+    def select(
+        self, X: ArrayLike, *, fdr: float = 0.05, method: str = "bh", by_class: bool = False
+    ) -> NDArray:
+        """Flag rows by a rule that is made to keep the false discovery rate at most `fdr`.
+
+        That is the expected share of normal rows among those that are flagged, 0 where none is.
+        For p-values out of fold one bound is proved: 2 `fdr`, with ``method="by"`` and
+        ``cv="loo"``. The bounds are those of `method` where rows were held out of all folds, or
+        after :meth:`calibrate`. Whether a row is flagged depends on the rows that are asked about
+        with it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows, all that a decision is made about.
+        fdr : float, default=0.05
+            In (0, 1).
+        method : {"bh", "by", "storey"}, default="bh"
+            Step-up rules: "bh", of Benjamini and Hochberg; "storey", which is "bh" with an estimate
+            of the share of normal rows, and finds more where many are anomalies; "by", of Benjamini
+            and Yekutieli, which holds however p-values depend on each other, and finds the fewest.
+        by_class : bool, default=False
+            As for :meth:`p_value`.
+
+        Returns
+        -------
+        selected : ndarray of shape (n_samples,)
+            Of type bool, true for rows with a :meth:`q_value` of at most `fdr`.
+
+        Raises
+        ------
+        ValueError
+            If there are no scores out of sample, as for :meth:`p_value`.
+
+        Warns
+        -----
+        UserWarning
+            If no row is selected, and the rows compared with are too few for one row to be.
+        """
+        return super().select(X, fdr=fdr, method=method, by_class=by_class)
 
     def _p_values_among(self, X: ArrayLike, held_out: NDArray, codes: NDArray | None) -> NDArray:
         if self._folds is None:
