@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-from skgenad import Committee, LikelihoodRatio, Mahalanobis
+from skgenad import Committee, CrossCalibrated, LikelihoodRatio, Mahalanobis
 from skgenad._core.calibration import p_values_of, rows_held_out, threshold_of
 from skgenad._core.discoveries import METHODS, q_values_of, share_of_normal_rows
 from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
@@ -487,9 +487,11 @@ def test_classes_without_rows_are_no_threshold():
         detector.set_threshold(fpr=0.1, y=np.zeros(60))
 
 
-def test_classes_can_be_asked_for_while_another_thread_calibrates():
+@pytest.mark.parametrize("crossed", [False, True])
+def test_classes_can_be_asked_for_while_another_thread_calibrates(crossed):
     X, y = normal_rows(200), np.arange(200) % 3
-    detector = Mahalanobis(use_labels=True, device="cpu", random_state=0).fit(X, y)
+    detector = Mahalanobis(use_labels=True, device="cpu", random_state=0)
+    detector = (CrossCalibrated(detector, random_state=0) if crossed else detector).fit(X, y)
     ended = threading.Event()
 
     def calibrate():

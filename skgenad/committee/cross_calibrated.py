@@ -271,8 +271,9 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         return scores if out_of_fold else None, fold, places
 
     def _keep_scores(self, scores: NDArray | None, labels: NDArray | None) -> None:
-        super()._keep_scores(scores, labels)
+        # First, since another thread may ask for p-values: other scores have other folds.
         self._folds = None
+        super()._keep_scores(scores, labels)
 
     def _for_models(self, X: Table) -> Any:
         return rows_for_models(X, self._image_shape, self._names)
@@ -412,14 +413,15 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         return super().select(X, fdr=fdr, method=method, by_class=by_class)
 
     def _p_values_among(self, X: ArrayLike, held_out: NDArray, codes: NDArray | None) -> NDArray:
-        if self._folds is None:
+        folds = self._folds
+        if folds is None or len(folds) != len(held_out):  # calibrated meanwhile
             return super()._p_values_among(X, held_out, codes)
         scores = self._by_model(self._validate(X, reset=False))
         if codes is None:
-            return self._p_values_in_folds(scores, held_out, self._folds)
+            return self._p_values_in_folds(scores, held_out, folds)
         each = [codes == code for code in range(codes.max() + 1)]
         return np.column_stack(
-            [self._p_values_in_folds(scores, held_out[own], self._folds[own]) for own in each]
+            [self._p_values_in_folds(scores, held_out[own], folds[own]) for own in each]
         )
 
     def _p_values_in_folds(self, scores: NDArray, held_out: NDArray, folds: NDArray) -> NDArray:
