@@ -120,6 +120,11 @@ class TrainingRows:
         return rows_for_models(self.table[places], self.image_shape, self.names)
 
 
+def is_pair(pair: Any) -> bool:
+    """Whether it is a name and something else."""
+    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
+
+
 def energies(model: Any, X: Any) -> NDArray:
     """Energies (n,) of rows, high for anomalies; what is infinite becomes a very large number."""
     scores = -np.asarray(model.score_samples(_taken_by(model, X)), dtype=np.float64).reshape(-1)

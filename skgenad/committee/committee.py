@@ -25,7 +25,6 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import BaseComposition, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
-from skgenad._core.large_tables import Table
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
@@ -41,6 +40,7 @@ from ._members import (
     Member,
     Named,
     TrainingRows,
+    is_pair,
     learned,
     leaves_out,
     rows_for_models,
@@ -48,11 +48,6 @@ from ._members import (
     tasks_of,
     uses_labels,
 )
-
-
-def _is_pair(pair: Any) -> bool:
-    """Whether it is a name and something else."""
-    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
 
 
 class Committee(SavingMixin, BaseComposition, BaseDetector):
@@ -257,7 +252,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
     def _voters(self) -> tuple[Named, NDArray]:
         """Members that are not dropped, checked, and their weights, whose sum is 1."""
         members = self._named
-        if not members or not all(map(_is_pair, members)):
+        if not members or not all(map(is_pair, members)):
             raise ValueError(
                 f"members={self.members!r} must be a list of pairs of a name and a detector, one "
                 "at least, such as [('mpdr', MPDR()), ('neighbors', Neighbors())]."
@@ -372,10 +367,6 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         out_of_sample = all(t.train is not None or leaves_out(voters[t.member][1]) for t in tasks)
         return members, tails if out_of_sample else None, seen
 
-    def _for_members(self, X: Table) -> Any:
-        """Rows with the names of columns, if they have names, and pixels in [0, 1]."""
-        return rows_for_models(X, self._image_shape, self._names)
-
     @property
     def _names(self) -> NDArray | None:
         return getattr(self, "feature_names_in_", None)
@@ -386,7 +377,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
 
     @property
     def _uses_labels(self) -> bool:
-        pairs = filter(_is_pair, self._named)
+        pairs = filter(is_pair, self._named)
         return any(uses_labels(member) for _, member in pairs)
 
     def _shape(self, reset: bool) -> Shape | None:
@@ -405,7 +396,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         tails = np.empty((len(X), len(self._members)))
         for start in range(0, len(X), SCORING_CHUNK):
             chunk = slice(start, start + SCORING_CHUNK)
-            rows = self._for_members(X[chunk])
+            rows = rows_for_models(X[chunk], self._image_shape, self._names)
             tails[chunk] = np.column_stack([member.tail(rows) for member in self._members])
         return tails
 
