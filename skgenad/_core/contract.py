@@ -419,7 +419,7 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         """Keep fresh rows, for a detector whose training goes on."""
 
     def _take_rate(self, fpr: float, X: ArrayLike | None, y: ArrayLike | None) -> None:
-        if X is None and self.contamination == fpr == self.__dict__["_offset_is_for"]:
+        if X is None and fpr == 0 == self.contamination == self.__dict__["_offset_is_for"]:
             return  # 0 in a fit is below the training rows, too
         with self._all_or_nothing():
             self.contamination = fpr
