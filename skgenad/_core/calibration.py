@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from math import ceil, isfinite, log
 from numbers import Real
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from .large_tables import SameTable, rows_at
 
 # What "auto" holds out: this share of the rows, at least and at most so many, and never more than
 # a part of them that a small table can do without.
@@ -130,6 +132,24 @@ def p_values_by_class(scores: NDArray, calibration_scores: NDArray, codes: NDArr
 
 
 # ---- rows held out ------------------------------------------------------------------------
+
+
+class Split(NamedTuple, Generic[SameTable]):
+    """Rows to train on and rows held out, with the places of their classes where they have any."""
+
+    train: SameTable
+    labels: NDArray | None
+    # None: training rows have scores out of sample, and none need be held out.
+    held_out: SameTable | None
+    held_out_labels: NDArray | None = None
+
+    @classmethod
+    def at(
+        cls, X: SameTable, labels: NDArray | None, train: NDArray, held_out: NDArray
+    ) -> Split[SameTable]:
+        """Split rows at places of either kind."""
+        parts = [None if labels is None else labels[places] for places in (train, held_out)]
+        return cls(rows_at(X, train), parts[0], rows_at(X, held_out), parts[1])
 
 
 def rows_held_out(

@@ -7,7 +7,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any, ClassVar, Generic, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from skgenad._tensors.settings import own_settings
 
 from .calibration import (
     AUTO_MOST,
+    Split,
     lowest_if_none,
     rows_held_out,
     share_of,
@@ -44,24 +45,6 @@ from .rows import Shape, validate_rows
 # The most training rows that a threshold is taken from: the share of rows that it flags is then as
 # sharp as a thousandth, and the cost of a fit does not grow with their number.
 MOST_THRESHOLD_ROWS = 100_000
-
-
-class Split(NamedTuple, Generic[SameTable]):
-    """Rows to train on and rows held out, with the places of their classes where they have any."""
-
-    train: SameTable
-    labels: NDArray | None
-    # None: training rows have scores out of sample, and none need be held out.
-    held_out: SameTable | None
-    held_out_labels: NDArray | None = None
-
-    @classmethod
-    def at(
-        cls, X: SameTable, labels: NDArray | None, train: NDArray, held_out: NDArray
-    ) -> Split[SameTable]:
-        """Split rows at places of either kind."""
-        parts = [None if labels is None else labels[places] for places in (train, held_out)]
-        return cls(rows_at(X, train), parts[0], rows_at(X, held_out), parts[1])
 
 
 class JudgesRows(ExplainsRows, OutlierMixin):
