@@ -181,6 +181,18 @@ class Pipeline(pipeline.Pipeline):
         self._ask("calibrate", X, y=y)
         return self
 
+    @available_if(_last_has("forget_rows"))
+    def forget_rows(self) -> Self:
+        """Drop the training rows that the last step has kept for explanations.
+
+        Returns
+        -------
+        self : Pipeline
+            The pipeline. Files hold no such rows, and explanations need `reference`.
+        """
+        self.steps[-1][1].forget_rows()
+        return self
+
     @available_if(_last_has("set_threshold"))
     def set_threshold(
         self, *, fpr: float, X: ArrayLike | None = None, y: ArrayLike | None = None

@@ -37,6 +37,9 @@ NOT_FOR_ROWS = {
 NOT_FOR_ROWS |= {"load", "part", "save", "set_params", "mix_scales", "log_density_grid"}
 
 
+NOT_OF_ROWS_ALONE = {"partial_fit", "calibrate", "sample", "forget_rows"}
+
+
 def methods(cls):
     return {
         name
@@ -56,13 +59,14 @@ def test_a_pipeline_has_what_its_last_step_has(detector):
 
 
 @every
+@pytest.mark.filterwarnings("ignore:None of 9 rows is selected")
 def test_each_method_gives_what_the_last_step_gives(detector):
     X = normal_rows()
     scaler = RobustScaler().fit(X)
     alone = tiny(detector).fit(scaler.transform(X))
     pipe = make_pipeline(RobustScaler(), tiny(detector)).fit(X)
     rows = scaler.transform(X[:9])
-    names = methods(detector) & set(vars(Pipeline)) - {"partial_fit", "calibrate", "sample"}
+    names = methods(detector) & set(vars(Pipeline)) - NOT_OF_ROWS_ALONE
     for name in sorted(names - {"anomaly_map", "scale_contributions"}):
         try:
             expected = getattr(alone, name)(rows)
@@ -83,6 +87,9 @@ def test_each_method_gives_what_the_last_step_gives(detector):
         alone.calibrate(scaler.transform(X[30:]))
         assert pipe.calibrate(X[30:]) is pipe
         assert_array_equal(pipe.p_value(X[:9]), alone.p_value(rows))
+    assert pipe.forget_rows() is pipe
+    with pytest.raises(ValueError, match="reference="):
+        pipe.explain(X[:1])
     if hasattr(alone, "partial_fit"):
         alone.partial_fit(scaler.transform(X[:20]))
         assert pipe.partial_fit(X[:20]) is pipe

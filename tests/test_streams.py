@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from skorch.callbacks import Callback
 
 from skgenad import Mahalanobis
-from skgenad._core import streams
+from skgenad._core import reference, streams
 from skgenad._core.streams import Batch, Reservoir, Stream
 from skgenad._core.units import PixelUnits, StandardUnits
 
@@ -151,6 +151,7 @@ def test_twenty_batches_take_little_more_than_two_fits():
 @all_detectors
 def test_memory_is_bounded(detector, monkeypatch):
     monkeypatch.setattr(streams, "MOST_KEPT_ROWS", 30)
+    monkeypatch.setattr(reference, "MOST_ROWS", 30)
     fitted, sizes = tiny(detector, calibration_fraction=HELD_OUT), []
     for k in range(6):
         fitted.partial_fit(flat_rows(200, seed=k))
@@ -349,8 +350,8 @@ def test_a_loaded_detector_goes_on(name, extra, tmp_path):
     assert loaded._stream.n_rows == 324
 
 
-def test_files_hold_no_rows(tmp_path):
-    small, large = (tiny("Autoencoder").fit(flat_rows(n)) for n in (50, 3000))
+def test_files_hold_no_rows_but_for_explanations(tmp_path):
+    small, large = (tiny("Autoencoder").fit(flat_rows(n)).forget_rows() for n in (50, 3000))
     for detector, name in ((small, "small"), (large, "large")):
         detector.save(tmp_path / name)
     sizes = [(tmp_path / name).stat().st_size for name in ("small", "large")]

@@ -339,6 +339,8 @@ def test_a_threshold_of_training_rows_says_that_it_stays(detector):
     fitted = tiny(detector, contamination=0.1, calibration_fraction=0.0).fit(X)
     labels = fitted.predict(X)
     fitted.set_params(contamination=0.3)
+    if fitted.calibration_scores_ is not None:
+        pytest.skip("it has scores out of fold")
     with pytest.warns(UserWarning, match=r"contamination=0\.3 was set since the fit.*stays"):
         np.testing.assert_array_equal(fitted.predict(X), labels)
     with warnings.catch_warnings():
