@@ -8,8 +8,6 @@ the same estimator with more methods, each of which is there if the last step ha
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from os import PathLike
 from typing import Any, Self
 
@@ -18,38 +16,10 @@ from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
 
 from skgenad._core.column_wise import Through
+from skgenad._core.last_steps import last_has, rows_for_last, transformers
 from skgenad._core.saving import save
 
 __all__ = ["Pipeline", "make_pipeline"]
-
-
-def _last_has(name: str, *, inverted: bool = False) -> Callable[[Any], bool]:
-    """Make a check that the last step has a method, and the others an inverse where it is needed.
-
-    A check raises the AttributeError of the step that lacks something.
-    """
-
-    def check(self: Any) -> bool:
-        last = self.steps[-1][1]
-        if not inspect.ismethod(getattr(last, name)):  # MPDR's `energy` is a parameter
-            raise AttributeError(f"{name} of {type(last).__name__} is no method")
-        for step in _transformers(self) if inverted else ():
-            step.inverse_transform  # noqa: B018
-        return True
-
-    return check
-
-
-def _transformers(estimator: pipeline.Pipeline) -> list[Any]:
-    return [step for _, step in estimator.steps[:-1] if step not in (None, "passthrough")]
-
-
-def rows_for_last(estimator: pipeline.Pipeline, X: Any) -> Any:
-    """Take rows through all steps of a fitted pipeline but the last."""
-    # estimator[:-1].transform would take a stateless last transformer for an unfitted one.
-    for step in _transformers(estimator):
-        X = step.transform(X)
-    return X
 
 
 def _asks(name: str, does: str, returns: str, what: str) -> Any:
@@ -76,7 +46,7 @@ def _asks(name: str, does: str, returns: str, what: str) -> Any:
         {returns}
             {what}
         """
-    return available_if(_last_has(name))(ask)
+    return available_if(last_has(name))(ask)
 
 
 class Pipeline(pipeline.Pipeline):
@@ -133,13 +103,13 @@ class Pipeline(pipeline.Pipeline):
 
     def _back(self, rows: Any) -> Any:
         """Take rows of the last step back through the inverses of the others."""
-        for step in reversed(_transformers(self)):
+        for step in reversed(transformers(self)):
             rows = step.inverse_transform(rows)
         return rows
 
     # ---- training that goes on --------------------------------------------------------------
 
-    @available_if(_last_has("partial_fit"))
+    @available_if(last_has("partial_fit"))
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Let the last step learn from one more batch of rows; the first call is a `fit`.
 
@@ -162,7 +132,7 @@ class Pipeline(pipeline.Pipeline):
         self.steps[-1][1].partial_fit(rows_for_last(self, X), y)
         return self
 
-    @available_if(_last_has("calibrate"))
+    @available_if(last_has("calibrate"))
     def calibrate(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Take the last step's threshold and p-values from fresh normal rows.
 
@@ -181,7 +151,7 @@ class Pipeline(pipeline.Pipeline):
         self._ask("calibrate", X, y=y)
         return self
 
-    @available_if(_last_has("forget_rows"))
+    @available_if(last_has("forget_rows"))
     def forget_rows(self) -> Self:
         """Drop the training rows that the last step has kept for explanations.
 
@@ -193,7 +163,7 @@ class Pipeline(pipeline.Pipeline):
         self.steps[-1][1].forget_rows()
         return self
 
-    @available_if(_last_has("set_threshold"))
+    @available_if(last_has("set_threshold"))
     def set_threshold(
         self, *, fpr: float, X: ArrayLike | None = None, y: ArrayLike | None = None
     ) -> Self:
@@ -217,7 +187,7 @@ class Pipeline(pipeline.Pipeline):
         self.steps[-1][1].set_threshold(fpr=fpr, X=rows, y=y)
         return self
 
-    @available_if(_last_has("threshold"))
+    @available_if(last_has("threshold"))
     def threshold(self, fpr: float) -> float:
         """Threshold below which a new normal row scores with a given probability.
 
@@ -305,7 +275,7 @@ class Pipeline(pipeline.Pipeline):
         "Float64.",
     )
 
-    @available_if(_last_has("on_manifold_score"))
+    @available_if(last_has("on_manifold_score"))
     def on_manifold_score(self, X: ArrayLike, y: None = None) -> float:
         """Score without labels, for searches; `skgenad.metrics.on_manifold_scorer` is a scorer.
 
@@ -325,7 +295,7 @@ class Pipeline(pipeline.Pipeline):
 
     # ---- explanations -----------------------------------------------------------------------
 
-    @available_if(_last_has("explain"))
+    @available_if(last_has("explain"))
     def explain(
         self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
     ) -> NDArray:
@@ -355,7 +325,7 @@ class Pipeline(pipeline.Pipeline):
         """
         return self._seen_through().explain(X, groups, reference)
 
-    @available_if(_last_has("repair"))
+    @available_if(last_has("repair"))
     def repair(
         self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
     ) -> Any:
@@ -385,11 +355,11 @@ class Pipeline(pipeline.Pipeline):
         return self._seen_through().repair(X, groups, reference)
 
     def _seen_through(self) -> Through:
-        return Through(_transformers(self), self.steps[-1][1])
+        return Through(transformers(self), self.steps[-1][1])
 
     # ---- rows -------------------------------------------------------------------------------
 
-    @available_if(_last_has("reconstruct", inverted=True))
+    @available_if(last_has("reconstruct", inverted=True))
     def reconstruct(self, X: ArrayLike) -> Any:
         """Reconstruct rows, only if all other steps have an inverse.
 
@@ -405,7 +375,7 @@ class Pipeline(pipeline.Pipeline):
         """
         return self._back(self._ask("reconstruct", X))
 
-    @available_if(_last_has("sample", inverted=True))
+    @available_if(last_has("sample", inverted=True))
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """Draw rows, only if all other steps have an inverse.
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgenad import Committee, CrossCalibrated, LikelihoodRatio, Mahalanobis
 from skgenad._core.calibration import p_values_of, rows_held_out, threshold_of
-from skgenad._core.discoveries import METHODS, q_values_of, share_of_normal_rows
+from skgenad._core.discoveries import METHODS, q_values_of
 from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
 from skgenad.pipeline import make_pipeline
 
@@ -107,9 +107,15 @@ def test_q_values_are_those_of_scipy():
         for method in ("bh", "by"):
             expected = false_discovery_control(p_values, method=method)
             np.testing.assert_array_equal(q_values_of(p_values, m, method), expected)
-        share = share_of_normal_rows(p_values, m)
-        expected = np.minimum(share * false_discovery_control(p_values), 1)
-        np.testing.assert_array_equal(q_values_of(p_values, m, "storey"), expected)
+
+
+def test_storeys_are_those_made_by_hand():
+    # None of four p-values is 1/2 or more: a share of 1 / (4 / 2) of normal rows.
+    q_values = q_values_of(np.array([0.05, 0.05, 0.05, 0.3]), 19, "storey")
+    np.testing.assert_allclose(q_values, [1 / 30, 1 / 30, 1 / 30, 0.15])
+    # Two are: three halves, and no q-value above 1.
+    q_values = q_values_of(np.array([0.05, 0.1, 0.5, 1.0]), 19, "storey")
+    np.testing.assert_allclose(q_values, [0.3, 0.3, 1, 1])
 
 
 @every_method
@@ -212,7 +218,9 @@ def test_without_held_out_rows_it_is_said_what_to_do(detector):
             fitted.threshold(0.1)
         with pytest.raises(ValueError, match="^set_threshold without X needs .*all calibrate"):
             fitted.set_threshold(fpr=0.1)
-    assert fitted.set_threshold(fpr=0.1, X=X).p_value(X).max() == 1
+    p_values = fitted.set_threshold(fpr=0.1, X=X).p_value(X)
+    scores = scored(fitted, X)
+    np.testing.assert_allclose(p_values, (1 + (scores <= scores[:, None]).sum(axis=1)) / 61)
 
 
 def test_too_few_rows_for_a_discovery_are_warned_of():

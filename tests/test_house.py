@@ -13,7 +13,6 @@ LONG_FILES: dict[str, str] = {
     "autoencoders/pwae.py": "a paper of four losses and three scores, 26 parameters: one story",
     "autoencoders/vae.py": "a model with three scores, densities and samples: one story",
     "energies/mpdr.py": "a model of three stages, 25 parameters, samples, a label-free score",
-    "pipeline.py": "methods of a last step, one by one, with what is said of each",
     "energies/nae.py": "a model of three ways to sample, 28 parameters, densities and samples",
 }
 

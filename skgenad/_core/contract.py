@@ -138,6 +138,11 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         """Scores (n,) of validated rows (n, d), a `Table` where those of a fit are one."""
 
     @property
+    def _names(self) -> Any:
+        """Names of the columns, if they have names."""
+        return getattr(self, "feature_names_in_", None)
+
+    @property
     def _uses_labels(self) -> bool:
         """Whether `y` holds the classes of rows."""
         return bool(self.use_labels)

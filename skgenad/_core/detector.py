@@ -276,7 +276,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
 
     def _rows_and_units(self, rows: Table) -> tuple[Table, StandardUnits]:
         """Rows (n, d) to train on, and their units."""
-        names, pixels = getattr(self, "feature_names_in_", None), self.image_shape is not None
+        names, pixels = self._names, self.image_shape is not None
         return rows_and_units(rows, self.standardize, names, pixels=pixels)
 
     def _units_class(self) -> type[StandardUnits]:

@@ -119,8 +119,8 @@ class ExplainsRows:
             groups in the order in which their labels come up. A row's contributions add up to
             ``score_samples(repair(X)) - score_samples(X)``, within a billionth of the scores
             themselves; they are 0 where the row is as its repaired version, and depend on that row
-            alone. The contribution of a
-            patch of an image is divided among its pixels by how far they are repaired.
+            alone. The contribution of a patch of an image is divided among its pixels by how far
+            they are repaired.
 
         Raises
         ------

@@ -56,10 +56,10 @@ class BoundsFalseAlarms:
 
     def _by_class(self, wanted: str, **values: Any) -> tuple[NDArray, NDArray]:
         """Return sorted scores out of sample and the places of their classes in `classes_`."""
+        self._scores_held_out(wanted, **values)
         # As they are at one moment: another thread may calibrate meanwhile.
         kept = dict(vars(self))
-        scores = self._scores_held_out(wanted, **values)
-        scores, codes = kept.get("calibration_scores_", scores), kept.get("_calibration_codes")
+        scores, codes = kept["calibration_scores_"], kept.get("_calibration_codes")
         if codes is None:
             raise ValueError(
                 "p-values by class need rows of known classes that were not trained on, and there "

@@ -62,6 +62,11 @@ def cloned(value: Any, *, safe: bool = True) -> Any:
     return clone(value, safe=safe)
 
 
+def fits_and_scores(value: Any) -> bool:
+    """Whether it is an estimator, no class, with ``fit`` and ``score_samples``."""
+    return not isinstance(value, type) and hasattr(value, "fit") and hasattr(value, "score_samples")
+
+
 def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[str, Any]) -> Any:
     """Make an estimator of what :func:`state_of` gave.
 

@@ -19,6 +19,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from skgenad._tensors.tails import MOST_ENERGY
+
 from .units import StandardUnits
 
 # Neighbours whose middle value is taken.
@@ -32,8 +34,6 @@ _NORMAL_SHARE, _SOME = 0.9, 256
 _MOST_CHANGES, _MOST_TRIED = 32, 64
 # Numbers in the rows that are scored at once.
 _AT_ONCE = 2**22
-# Energies are this large at most, so that the difference of two is finite.
-_LARGEST = float(np.finfo(np.float64).max) / 4
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class Repairs:
 
     def energy(self, X: NDArray) -> NDArray:
         """Energies (n,) of rows (n, d), finite."""
-        return np.nan_to_num(-self.score(X), nan=_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
+        return np.nan_to_num(
+            -self.score(X), nan=MOST_ENERGY, posinf=MOST_ENERGY, neginf=-MOST_ENERGY
+        )
 
     def energies(self, X: NDArray) -> NDArray:
         """Energies (n, k) of rows (n, k, d)."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # The most reference values that are kept; of more than these, so many quantiles.
 MOST_REFERENCES = 10_000
+# Energies are this large at most, so that the difference of two is finite.
+MOST_ENERGY = float(torch.finfo(torch.float64).max) / 4
 
 
 class Tail(PreciseModule):

@@ -21,11 +21,9 @@ from skgenad._core.rows import Shape
 from skgenad._core.sentinels import Sentinels, warned_of, without_sentinels
 from skgenad._core.units import ColumnMoments, PixelUnits
 from skgenad._tensors.seeds import derived_seed, seed_unseeded
-from skgenad._tensors.tails import MOST_REFERENCES, Tail
+from skgenad._tensors.tails import MOST_ENERGY, MOST_REFERENCES, Tail
 
 Named = Sequence[tuple[str, Any]]
-# Energies are this large at most, so that the difference of two is finite.
-_LARGEST = float(np.finfo(np.float64).max) / 4
 
 
 @dataclass
@@ -133,7 +131,7 @@ def energies(model: Any, X: Any) -> NDArray:
             f"{model!r} gave NaN as a score, which no other score can be compared with. Take "
             "another detector; a committee can do without a member."
         )
-    return np.clip(scores, -_LARGEST, _LARGEST)
+    return np.clip(scores, -MOST_ENERGY, MOST_ENERGY)
 
 
 def leaves_out(model: Any) -> bool:

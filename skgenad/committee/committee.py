@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import BaseComposition, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
+from skgenad._core.foreign import fits_and_scores
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
@@ -261,9 +262,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         weights = self._checked_weights(len(members))
         kept = [j for j, (_, member) in enumerate(members) if member != "drop"]
         for name, member in (members[j] for j in kept):
-            if isinstance(member, type) or not (
-                hasattr(member, "fit") and hasattr(member, "score_samples")
-            ):
+            if not fits_and_scores(member):
                 raise ValueError(
                     f"member {name!r} must be an unfitted detector with fit and score_samples, "
                     f"got {member!r}. A detector of pyod needs skgenad.compat.PyODDetector."
@@ -366,10 +365,6 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
                 tails[np.searchsorted(seen, task.reference), task.member] = known
         out_of_sample = all(t.train is not None or leaves_out(voters[t.member][1]) for t in tasks)
         return members, tails if out_of_sample else None, seen
-
-    @property
-    def _names(self) -> NDArray | None:
-        return getattr(self, "feature_names_in_", None)
 
     @property
     def _scores_training_rows(self) -> bool:

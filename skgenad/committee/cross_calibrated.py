@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
-from skgenad._core.large_tables import Table
+from skgenad._core.foreign import fits_and_scores
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -240,9 +240,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
     def _checked(self) -> Any:
         """Return the detector, or say why it is none."""
         given = Mahalanobis() if self.detector is None else self.detector
-        if isinstance(given, type) or not (
-            hasattr(given, "fit") and hasattr(given, "score_samples")
-        ):
+        if not fits_and_scores(given):
             raise TypeError(
                 f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
                 "Pass for example Mahalanobis(); a detector of pyod needs "
@@ -275,13 +273,6 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         self._folds = None
         super()._keep_scores(scores, labels)
 
-    def _for_models(self, X: Table) -> Any:
-        return rows_for_models(X, self._image_shape, self._names)
-
-    @property
-    def _names(self) -> NDArray | None:
-        return getattr(self, "feature_names_in_", None)
-
     @property
     def detectors_(self) -> list[Any]:
         """The fitted models, one per fold."""
@@ -310,7 +301,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         scores = np.empty((len(X), len(self._models)))
         for start in range(0, len(X), SCORING_CHUNK):
             chunk = slice(start, start + SCORING_CHUNK)
-            rows = self._for_models(X[chunk])
+            rows = rows_for_models(X[chunk], self._image_shape, self._names)
             for k, model in enumerate(self._models):
                 scores[chunk, k] = -energies(model, rows)
         return scores

@@ -13,7 +13,7 @@ from sklearn import config_context
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
-from skgenad._core.foreign import cloned
+from skgenad._core.foreign import cloned, fits_and_scores
 from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
@@ -161,8 +161,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
             self._fitted_parameters = clone_of_parameters(self)
             self.seed_ = draw_seed(self.random_state)
             train, _, held_out, _ = self._split_calibration(X, None, groups, calibration)
-            names = getattr(self, "feature_names_in_", None)
-            train, units = rows_and_units(train, self.standardize, names)
+            train, units = rows_and_units(train, self.standardize, self._names)
             self._units = units if self.standardize else None
             self._keep_reference(train, self.seed_)
             seed = derived_seed(self.seed_, 0)
@@ -182,8 +181,8 @@ class ScoreDetector(SavingMixin, BaseDetector):
 
     def _clone(self) -> Any:
         """Copy the estimator, unfitted, or say why it is none."""
-        wanted, given = ("fit", "score_samples"), self.estimator
-        if isinstance(given, type) or not all(hasattr(given, name) for name in wanted):
+        given = self.estimator
+        if not fits_and_scores(given):
             raise TypeError(
                 f"estimator must be an unfitted estimator with fit and score_samples, got {given!r}"
                 ". Pass for example GaussianMixture(); LocalOutlierFactor has scores of new rows "

@@ -18,8 +18,8 @@ from sklearn.base import is_outlier_detector
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from skgenad._core.last_steps import rows_for_last
 from skgenad._core.searches import refuse, search_asking
-from skgenad.pipeline import rows_for_last
 
 from ._labels import check_both_labels, check_labels
 
