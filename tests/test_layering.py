@@ -17,14 +17,15 @@ PACKAGE = ROOT / "skgenad"
 
 # The house: each room (a folder or file of `skgenad/`) and the rooms that it may import. The rooms
 # of one floor do not know each other: what two families share moves down.
-TOOLS = {"_core", "_extras", "_tensors", "networks"}
+TOOLS = {"_core", "_extras", "_tensors", "_warn", "networks"}
 FAMILIES = {"autoencoders", "energies", "likelihoods", "neighbors"}
 MAY_IMPORT = {
     "_extras": set(),
     "_tensors": set(),
     "_version": set(),
+    "_warn": set(),
     "_writing": set(),
-    "_core": {"_extras", "_tensors", "_version", "_writing"},
+    "_core": {"_extras", "_tensors", "_version", "_warn", "_writing"},
     "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "committee": TOOLS | FAMILIES,
@@ -35,8 +36,8 @@ MAY_IMPORT = {
     "compat": {"_core", "_extras", "_tensors"},
     "pipeline": {"_core"},
     "metrics": {"_core", "_extras", "pipeline"},
-    "datasets": {"_core", "_extras", "_tensors", "_writing", "metrics"},
-    "benchmark": {"__init__", "_extras", "_writing", "compat", "datasets", "metrics"},
+    "datasets": {"_core", "_extras", "_tensors", "_warn", "_writing", "metrics"},
+    "benchmark": {"__init__", "_extras", "_warn", "_writing", "compat", "datasets", "metrics"},
     "__init__": FAMILIES | {"_core", "_version", "committee"},
 }
 # Third-party packages of the lower rooms; those above use what the package declares.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from math import ceil, isfinite, log
 from numbers import Real
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from skgenad._warn import warn
 
 from .large_tables import SameTable, rows_at
 
@@ -92,22 +93,18 @@ def _finite(value: float) -> float:
     return float(np.clip(value, np.finfo(np.float64).min, np.finfo(np.float64).max))
 
 
-def warn_if_unresolved(
-    n: int, contamination: Any, *, stacklevel: int = 3, name: str = "contamination"
-) -> None:
+def warn_if_unresolved(n: int, contamination: Any, *, name: str = "contamination") -> None:
     """Warn if `n` scores out of sample are too few for the rate that is asked for by a name."""
     share = float(contamination) if isinstance(contamination, Real) else 0.0
     if share == 0 or _place(n, share) >= 1:
         return
     wanted = 1 / share  # infinite where this is more than any number
     needed = f"{ceil(round(wanted, 9)) - 1}" if wanted < 1e12 else f"about {wanted:.0e}"
-    warnings.warn(
+    warn(
         f"{name}={share:g} needs {needed} rows that were not trained on, and there "
         f"are {n}: the threshold is a guess, and more new normal rows may be flagged. Fit more "
         "rows, hold out more of them (calibration_fraction), call calibrate(X) with fresh normal "
         f"rows, or ask for a larger {name}.",
-        UserWarning,
-        stacklevel=stacklevel,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-import warnings
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from tqdm.auto import tqdm
 from skgenad._tensors import draws
 from skgenad._tensors.chunks import Rows
 from skgenad._tensors.seeds import seeded
+from skgenad._warn import warn
 
 from .loop import RowBatches, StageNet, StopStage
 
@@ -71,12 +71,11 @@ class DivergenceGuard(Callback):
             return
         assert self.good_ is not None
         _restore(net, self.good_)
-        warnings.warn(
+        warn(
             f"stage {net.stage.name!r} diverged in epoch {len(net.history)} (loss {loss:.3g}, "
             f"energy of negatives {level:.3g}); the weights of the last good epoch were restored. "
             "A smaller step size or learning rate, or bounds on the chain, may cure it.",
             DivergenceWarning,
-            stacklevel=2,
         )
         raise StopStage
 
@@ -115,12 +114,11 @@ class DivergenceGuard(Callback):
         if min(worse) <= 0 or rise <= max(1.0, abs(start)) / 2:
             return
         _restore(net, self.first_)
-        warnings.warn(
+        warn(
             f"stage {net.stage.name!r} diverged: its loss is {start + rise:.3g} at the end and was "
             f"{start:.3g} at the start, on the same rows; the weights that it started with were "
             "restored. A smaller learning rate may cure it.",
             DivergenceWarning,
-            stacklevel=2,
         )
 
 

@@ -132,7 +132,7 @@ class ContinuingMixin(BaseDetector):
         if stream.n_rows:
             self._move_threshold()
         else:
-            self._set_threshold(X, held_out, labels=known, stacklevel=8)
+            self._set_threshold(X, held_out, labels=known)
 
     def _split_batch(
         self,
@@ -306,10 +306,10 @@ class ContinuingMixin(BaseDetector):
         learnt = rows[: len(rows) - len(stream.held_out)]
         if len(stream.held_out) >= few:
             known = stream.held_out.labels
-            self._set_threshold(rows, stream.held_out.rows, labels=known, stacklevel=9)
+            self._set_threshold(rows, stream.held_out.rows, labels=known)
         elif self.calibration_fraction == "auto" and self._scores_training_rows:
             if stream.speaks_with(len(learnt)):
-                self._set_threshold(learnt, None, stacklevel=9)
+                self._set_threshold(learnt, None)
         elif scores is None and stream.speaks_with(len(learnt)):
             self._set_threshold(rows, rows[:0])
 

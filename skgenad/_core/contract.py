@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._tensors.settings import own_settings
+from skgenad._warn import warn
 
 from .calibration import (
     AUTO_MOST,
@@ -236,7 +236,7 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         )
         if not len(held_out):
             if fraction == "auto" and calibration != "none":
-                warn_if_unresolved(0, self.contamination, stacklevel=5)
+                warn_if_unresolved(0, self.contamination)
             return Split(X, labels, rows_at(X, held_out))
         is_trained_on = np.ones(len(X), dtype=bool)
         is_trained_on[held_out] = False
@@ -301,7 +301,6 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         scores: NDArray | None = None,
         *,
         labels: NDArray | None = None,
-        stacklevel: int = 6,
     ) -> None:
         """Take the threshold from rows held out, from training rows as if they were, or as is.
 
@@ -317,7 +316,7 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         if self.contamination == 0:  # no row that was seen is flagged, be it trained on or not
             self.offset_ = threshold_of(np.sort(self._score(X)), 0)
         elif scores is not None:
-            self._set_offset(stacklevel=stacklevel)
+            self._set_offset()
         else:
             self._set_offset_in_sample(X)
 
@@ -331,10 +330,10 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         # At once: another thread may ask for p-values meanwhile.
         self.__dict__.update(calibration_scores_=kept, _calibration_codes=codes)
 
-    def _set_offset(self, stacklevel: int = 5) -> None:
+    def _set_offset(self) -> None:
         """Take the threshold from the scores out of sample."""
         assert self.calibration_scores_ is not None
-        warn_if_unresolved(len(self.calibration_scores_), self.contamination, stacklevel=stacklevel)
+        warn_if_unresolved(len(self.calibration_scores_), self.contamination)
         self.offset_ = threshold_of(self.calibration_scores_, self.contamination)
 
     def _set_offset_in_sample(self, X: Table) -> None:
@@ -360,12 +359,10 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         """Threshold: ``decision_function(X) = score_samples(X) - offset_``."""
         offset, contamination = self._threshold_now()
         if share_of(contamination) != share_of(self.contamination):
-            warnings.warn(
+            warn(
                 f"contamination={self.contamination!r} was set since the fit, whose threshold "
                 f"({contamination!r}) comes from the training rows and stays: fit anew, or call "
                 "calibrate(X) with fresh normal rows.",
-                UserWarning,
-                stacklevel=3,
             )
         return offset
 

@@ -19,12 +19,13 @@ there are (Marandon et al., 2024).
 
 from __future__ import annotations
 
-import warnings
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
+
+from skgenad._warn import warn
 
 METHODS = ("bh", "by", "storey")
 # Storey's estimate counts p-values from here on.
@@ -77,20 +78,16 @@ def held_out_for_one(p_values: NDArray, n_held_out: int, fdr: float, method: str
     return round(factor * n / fdr, 6)
 
 
-def warn_if_none_could_be(
-    p_values: NDArray, n_held_out: int, fdr: float, method: str, *, stacklevel: int = 3
-) -> None:
+def warn_if_none_could_be(p_values: NDArray, n_held_out: int, fdr: float, method: str) -> None:
     """Warn, where no row was selected, if that is for want of held-out rows."""
     n, needed = len(p_values), held_out_for_one(p_values, n_held_out, fdr, method)
     fewest = ceil(round(needed / (n_held_out + 1), 9))
     if fewest <= 1:
         return
     can = "none can be" if fewest > n else f"{fewest} at once are the fewest that can be"
-    warnings.warn(
+    warn(
         f"None of {n} rows is selected at fdr={fdr:g}. With {n_held_out} rows that were not "
         f"trained on, {can}, and a single one needs {ceil(needed) - 1}. Hold out more rows "
         "(calibration_fraction), call calibrate(X) with more normal rows, ask about fewer rows at "
         "a time, or for a larger fdr.",
-        UserWarning,
-        stacklevel=stacklevel,
     )

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgenad._tensors.device import DeviceError, resolve_device
 from skgenad._tensors.settings import own_settings
+from skgenad._warn import warn
 
 from .answers import answers_of, check_answers
 from .files import Stored, open_file, write_file
@@ -20,7 +21,7 @@ from .forks import leave_parents_threads
 from .registry import DISTRIBUTIONS, brief, class_of, is_foreign, is_users, own_names, register
 from .state import STATE, Fitted, dismantle, put_on_device, rebuild, state_on_cpu
 from .values import Packer, Unpacker
-from .versions import InconsistentVersionWarning, VersionedPickle, version_of, warn_of
+from .versions import InconsistentVersionWarning, VersionedPickle, version_of
 
 # The most characters of an error about a file's content, which may quote it.
 _LONGEST = 500
@@ -200,11 +201,11 @@ def _compare_versions(path: Path, package: str, versions: Any) -> None:
     written = versions.get(package) if isinstance(versions, dict) else None
     now = version_of(package)
     if written != now:
-        warn_of(
+        warn(
             f"{path} holds estimators of {package} {brief(written)}, and {now!r} is installed: "
             "they may fail, or give other results. Fit them again, or install the version that "
             "wrote the file.",
-            stacklevel=4,
+            InconsistentVersionWarning,
         )
 
 

@@ -8,7 +8,6 @@ with a warning that names them; scores see rows as they are.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skgenad._warn import warn
 
 from .large_tables import SameTable, SomeRows, Table
 from .units import ColumnMoments
@@ -114,7 +115,7 @@ class Sentinels(NamedTuple):
         ]
         more = len(parts) - _LISTED
         moved = [name for name, is_moved in zip(called, self.ruinous, strict=True) if is_moved]
-        warnings.warn(
+        warn(
             f"Training rows hold values far beyond all others: {'; '.join(parts[:_LISTED])}"
             f"{f'; {more} more columns do' if more > 0 else ''}. If they stand for missing values, "
             "write X = X.replace(-9999, np.nan), with the value, and put SimpleImputer() before "
@@ -126,7 +127,6 @@ class Sentinels(NamedTuple):
                 else "all rows as they are, and such a column counts for less."
             ),
             DataWarning,
-            stacklevel=2,
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -29,6 +28,8 @@ from skorch.callbacks import (
     TrainEndCheckpoint,
     WandbLogger,
 )
+
+from skgenad._warn import warn
 
 _SCORING = (BatchScoring, EpochScoring)
 _OF_VALIDATION = ("valid_loss", "valid_loss_best")
@@ -251,11 +252,9 @@ def _portable(callbacks: Any) -> Any:
         if why is None:
             kept.append(item if _why_not_pickled(item) is None else wrapped)
             continue
-        warnings.warn(
+        warn(
             f"callbacks[{i}]={type(item).__name__} cannot be pickled ({why}) and was left out of "
             "the copy. Give it to the copy by set_params(callbacks=...), if it is to train again.",
-            UserWarning,
-            stacklevel=2,
         )
     return type(callbacks)(kept)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklearn.exceptions import InconsistentVersionWarning as _OfScikitLearn
 
 from skgenad._version import __version__
+from skgenad._warn import warn
 
 from .registry import PACKAGE, brief
 
@@ -52,11 +52,6 @@ def version_of(distribution: str) -> str:
         return "not installed"
 
 
-def warn_of(message: str, stacklevel: int = 2) -> None:
-    """Warn that versions differ."""
-    warnings.warn(InconsistentVersionWarning(message), stacklevel=stacklevel + 1)
-
-
 class VersionedPickle:
     """Names the version of the package in pickles, and says so where another one reads them."""
 
@@ -77,11 +72,12 @@ class VersionedPickle:
             state[_LACKS] = (tuple(lacks), was)
         if _LACKS in state or version != __version__:
             without = f", without {', '.join(lacks)}" if _LACKS in state else ""
-            warn_of(
+            warn(
                 f"This {type(self).__name__} was pickled by {was} of skgenad{without}, and is read "
                 f"by version {__version__}. It may fail, or give other results. Load it with the "
                 "version that pickled it, or fit it again; files that `save` writes are read by "
-                "later versions, too."
+                "later versions, too.",
+                InconsistentVersionWarning,
             )
         super().__setstate__(state)  # type: ignore[misc]
 

@@ -15,7 +15,6 @@ z_c are drawn anew, between 0 and their mode: errors that are lower than usual a
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -38,6 +37,7 @@ from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import PreciseModule, precise, shortened
 from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
+from skgenad._warn import warn
 from skgenad.networks import MLP
 
 from ._composite import PrincipalComponents, TwoStageAutoencoder, composite_features, moments_of
@@ -156,12 +156,11 @@ def _warn_of(found: Degeneracy, names: Sequence[str]) -> None:
         causes.append(f"there were {found.n_rows} rows for {len(names)} features")
     elif found.dependent:
         causes.append(f"{_listed(found.dependent, names)} nearly depend on each other linearly")
-    warnings.warn(
+    warn(
         f"The covariance of the composite features is singular or ill-conditioned: "
         f"{', and '.join(causes)}. It was regularised. Fewer latent features (latent_dim), a "
         "larger covariance_penalty or more rows may cure it.",
         LinAlgWarning,
-        stacklevel=2,
     )
 
 

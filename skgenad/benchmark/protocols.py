@@ -14,7 +14,6 @@ Data sets that come with a split of their own have a third one, ``fixed``: `make
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import check_array, check_consistent_length, check_X_y, column_or_1d
+
+from skgenad._warn import warn
 
 MIN_ROWS = 1_000
 MAX_ROWS = 10_000
@@ -288,7 +289,7 @@ def split_rows(
         test = order[len(half) :]
         train, _, note = _drop_anomalies(half, labels[half], contaminate, rng)
         if note:
-            warnings.warn(note, UserWarning, stacklevel=2)
+            warn(note)
     else:
         normal, anomalies = order[labels[order] == 0], order[labels[order] == 1]
         n_train = len(normal) // 2 if protocol == "goad" else len(normal) - len(anomalies)
@@ -357,7 +358,7 @@ def _split(
     scaler = MinMaxScaler().fit(X[train])
     kept, n_anomalies, note = _drop_anomalies(train, y[train], contaminate, rng)
     if note:
-        warnings.warn(note, UserWarning, stacklevel=3)
+        warn(note)
     return Split(
         X_train=scaler.transform(X[kept]),
         X_test=scaler.transform(X[test]),

@@ -204,7 +204,7 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
             else np.sort(lowest_if_none(self.score_samples(X)))
         )
         assert scores is not None
-        warn_if_unresolved(len(scores), fpr, name="fpr", stacklevel=4)
+        warn_if_unresolved(len(scores), fpr, name="fpr")
         self.calibration_scores_, self.offset_ = scores, threshold_of(scores, fpr)
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray[np.float64]:

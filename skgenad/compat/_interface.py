@@ -185,7 +185,7 @@ class PyODInterface(VersionedPickle, BoundsFalseAlarms, BaseDetector):
 
     def _cut(self, scores: NDArray, rate: Any) -> None:
         """Set the threshold for a rate by sorted scores of normal rows, high for normal ones."""
-        warn_if_unresolved(len(scores), rate, stacklevel=4)
+        warn_if_unresolved(len(scores), rate)
         self.threshold_ = -threshold_of(scores, rate)
         self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
 

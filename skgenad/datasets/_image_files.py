@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skgenad._core.pictures import is_opaque, plain, turn_of, upright_size
+from skgenad._warn import warn
 
 GOOD, MASKS = "good", "ground_truth"
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"}
@@ -42,7 +42,7 @@ def warn_of(lost: Sequence[tuple[str, Path]]) -> None:
         paths = [path for other, path in lost if other == what]
         more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
         listed = ", ".join(f"'{path}'" for path in paths[:_LISTED])
-        warnings.warn(f"{what}: {listed}{more}.", UserWarning, stacklevel=3)
+        warn(f"{what}: {listed}{more}.")
 
 
 class Listing:
