@@ -193,8 +193,9 @@ def _flagged_lines(rows: pd.DataFrame, column: str) -> str:
         for when in WHEN if column == "flagged" else ("after",):
             part = rows[(rows["detector"] == name) & (rows["when"] == when)]
             of_size = [part.loc[part["n"] == n, column] for n in sizes]
-            lines.append([name, when, *(f"{v.mean():.2f} ± {v.std():.2f}" for v in of_size)])
-    return table(["detector", "", *map(str, sizes)], lines)
+            cells = (f"{v.mean():.2f} ± {v.std():.2f}" if len(v) else "" for v in of_size)
+            lines.append([name, when, str(part["split"].nunique()), *cells])
+    return table(["detector", "", "splits", *map(str, sizes)], lines)
 
 
 def _changes(rows: pd.DataFrame, by: Sequence[str]) -> str:
