@@ -109,6 +109,43 @@ def test_far_values_that_spoil_little_are_only_named():
     assert without_sentinels(X)[0] is X
 
 
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.3, 0.45])
+@pytest.mark.parametrize("codes", [[-9999.0], [-9999.0, -8888.0], [-999.0, 7777.0]])
+def test_a_code_in_many_rows_is_named_and_left(share, codes):
+    X = normal_rows(400)
+    places = np.random.RandomState(0).permutation(400)[: int(400 * share)]
+    X[places, 1] = np.resize(codes, len(places))
+    numbers = f"column 1 holds .* in {len(places)} of 400 rows"
+    with pytest.warns(DataWarning, match=f"{numbers}.* taken all rows as they are"):
+        rows, _ = without_sentinels(X)
+    assert rows is X
+
+
+def test_a_zero_in_many_rows_far_below_all_others_is_named():
+    X = 1000 + 5 * normal_rows(300)
+    X[::13, 1] = 0
+    with pytest.warns(DataWarning, match="column 1 holds 0 in 24 of 300 rows"):
+        tiny("Mahalanobis").fit(X)
+
+
+@pytest.mark.parametrize("n", [30, 100, 1000])
+def test_ordinary_columns_with_a_frequent_value_have_none(n):
+    rng = np.random.RandomState(n)
+    for _ in range(10):
+        often = rng.rand(n) < 0.2
+        columns = [
+            np.where(often, 0, rng.lognormal(size=n)),
+            np.where(often, 0, 1000 + 100 * rng.randn(n)),
+            rng.poisson(0.3, size=n) * 100,
+            np.where(often, 100, rng.randint(3, size=n) * 10),
+            np.where(often, 1.0, 0.0),
+            rng.choice([0, 1, 50], size=n, p=[0.97, 0.01, 0.02]),
+            rng.choice([0, 10, 20, 1000], size=n),
+        ]
+        assert not len(found(*columns[:6]).columns)
+        assert not found(columns[6]).ruinous.any()
+
+
 # ---- what the warning says ------------------------------------------------------------------
 
 

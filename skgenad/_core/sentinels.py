@@ -2,7 +2,8 @@
 
 One of them makes a column's standard deviation its own, so that all other rows become one point,
 and its gradient outweighs theirs. Training looks at them as if they lay at the edge of the rest,
-with a warning that names them; scores see rows as they are.
+with a warning that names them; scores see rows as they are. One that many rows have may be what
+normal rows are like, and every such row would be an anomaly: of these there is a warning alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from skgenad._warn import warn
 
-from .large_tables import SameTable, SomeRows, Table
+from .large_tables import SameTable, SomeRows, Table, rows_at
 from .units import ColumnMoments
 
 # Sentinels of a column are at most this share of its rows, or a single one.
@@ -36,6 +37,9 @@ _FEWEST_ELSEWHERE = 0.05
 _WARNED, _RUINED = 10**0.5, 7.0
 # The middle is the median of about so many rows.
 _FOR_MIDDLE = 500
+# Values that more rows have: at most so many, each in at least so many rows of the few hundred that
+# are looked at, and in fewer than half of them all together.
+_MOST_CODES, _FEWEST_OF_CODE = 3, 5
 # Columns and values that a warning lists.
 _LISTED = 3
 # Whether those of the rows at hand have been warned of. Every thread has its own.
@@ -60,7 +64,7 @@ class Sentinels(NamedTuple):
     A column's values are sentinels if they are few, if each is farther from the middle than 15
     times the farthest of the others, and if they make the standard deviation more than three times
     as large. The gap tells them from heavy tails, whose second largest value is never far from the
-    largest.
+    largest. Up to three values, each of which is in many rows, may be in almost half of them.
 
     Attributes
     ----------
@@ -70,25 +74,32 @@ class Sentinels(NamedTuple):
         Smallest and largest of the other values.
     factor : ndarray of shape (k,)
         Standard deviation of all values in units of that of the others.
+    is_common : ndarray of shape (k,)
+        Whether more than 2 % of the rows have them.
     """
 
     columns: NDArray
     low: NDArray
     high: NDArray
     factor: NDArray
+    is_common: NDArray
 
     @classmethod
     def of(cls, X: Table, moments: ColumnMoments) -> Self:
         """Sentinels of rows (n, d) with these moments."""
         suspects = _suspects(len(X), moments)
-        found = {j: rest for j in suspects if (rest := _rest(X[:, j])) is not None}
-        low, high, factor = np.array(list(found.values())).reshape(-1, 3).T
-        return cls(np.array(list(found), dtype=int), low, high, factor)
+        few = {j: rest for j in suspects if (rest := _rest(X[:, j])) is not None}
+        many = {j: rest for j in _common(X) if (rest := _rest_of_codes(X[:, j])) is not None}
+        found = {**many, **few}
+        columns = np.array(sorted(found), dtype=int)
+        low, high, factor = np.array([found[j] for j in sorted(found)]).reshape(-1, 3).T
+        is_common = np.array([j not in few for j in sorted(found)], dtype=bool)
+        return cls(columns, low, high, factor, is_common)
 
     @property
     def ruinous(self) -> NDArray:
         """Which of the columns (k,) would lose their units to them."""
-        return self.factor > _RUINED
+        return (self.factor > _RUINED) & ~self.is_common
 
     def clipped(self, X: Any) -> Any:
         """Rows (n, d) with sentinels at the edge of the others where they are ruinous."""
@@ -182,9 +193,7 @@ def _rest(column: NDArray) -> tuple[float, float, float] | None:
     n, most = len(column), _most(len(column))
     if n < _FEWEST_ROWS:
         return None
-    unit = np.ldexp(1.0, np.frexp(float(np.abs(column).max()))[1] - 1)
-    x = np.divide(column, unit, dtype=np.float64)
-    distance = np.abs(x - np.median(x[:: max(1, n // _FOR_MIDDLE)]))
+    x, distance = _distances(column)
     farthest = -np.sort(-np.partition(distance, n - 1 - most)[n - 1 - most :])
     n_far = np.arange(1, most + 1)
     apart = farthest[:-1] > _GAP * np.maximum(1.0, n_far / (_GAP_SHARE * n)) * farthest[1:]
@@ -192,8 +201,64 @@ def _rest(column: NDArray) -> tuple[float, float, float] | None:
     k = int(n_far[apart].max(initial=0))
     if k == 0 or np.count_nonzero(distance) - k < _FEWEST_ELSEWHERE * n:
         return None
-    rest = distance <= farthest[k]
+    return _range_of(column, x, distance <= farthest[k])
+
+
+def _distances(column: NDArray) -> tuple[NDArray, NDArray]:
+    """Values (n,) of a column in a unit in which they are at most 1, and from their middle."""
+    unit = np.ldexp(1.0, np.frexp(float(np.abs(column).max()))[1] - 1)
+    x = np.divide(column, unit, dtype=np.float64)
+    return x, np.abs(x - np.median(_some(x)))
+
+
+def _some(X: Any) -> Any:
+    return X[:: max(1, len(X) // _FOR_MIDDLE)]
+
+
+def _range_of(column: NDArray, x: NDArray, rest: NDArray) -> tuple[float, float, float] | None:
+    """Range of some values of a column, and the factor; None if the others do not matter."""
     spread = max(float(x[rest].std()), np.finfo(np.float64).tiny)
     if (factor := float(x.std()) / spread) <= _WARNED:
         return None
     return float(column[rest].min()), float(column[rest].max()), factor
+
+
+# ---- values of many rows --------------------------------------------------------------------
+
+
+def _common(X: Table) -> list[int]:
+    """Columns in which some values may be far beyond all others in a good part of the rows."""
+    if len(X) < _FEWEST_ROWS:
+        return []
+    some = np.asarray(rows_at(X, _some(np.arange(len(X)))), dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = np.abs(some - np.median(some, axis=0))
+        # Half of the rows are nearer than the median, and those values are beyond all of them.
+        is_far = distance.max(axis=0) > _GAP * np.median(distance, axis=0)
+    return [j for j in np.flatnonzero(is_far).tolist() if _codes_among(_some(some[:, j])) > 0]
+
+
+def _codes_among(column: NDArray) -> int:
+    """How many values of a column (n,), each of many rows, are far beyond all of the others."""
+    _, distance = _distances(column)
+    far, counts = np.unique(distance, return_counts=True)
+    far, counts = far[::-1], counts[::-1]
+    least = max(_FEWEST_OF_CODE, _most(len(column)) / _MOST_CODES)
+    found = 0
+    for k in range(1, min(_MOST_CODES, len(far) - 2) + 1):
+        n_far = counts[:k].sum()
+        if counts[k - 1] < least or n_far >= len(column) / 2:
+            break
+        elsewhere = np.count_nonzero(distance) - n_far
+        if far[k - 1] > _GAP * far[k] and elsewhere >= _FEWEST_ELSEWHERE * len(column):
+            found = k  # the largest number of them: a 1e30 hides a -9999
+    return found if counts[:found].sum() > _most(len(column)) else 0
+
+
+def _rest_of_codes(column: NDArray) -> tuple[float, float, float] | None:
+    """Range of the values that are not of many rows, far off, and the factor; None if all are."""
+    k = _codes_among(column)
+    if k == 0:
+        return None
+    x, distance = _distances(column)
+    return _range_of(column, x, distance < np.unique(distance)[-k])
