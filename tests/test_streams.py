@@ -14,7 +14,7 @@ from skgenad._core import reference, streams
 from skgenad._core.streams import Batch, Reservoir, Stream
 from skgenad._core.units import PixelUnits, StandardUnits
 
-from ._settings import DETECTORS, over_variants, tiny
+from ._settings import DETECTORS, normal_rows, over_variants, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 all_variants = over_variants(slowly=True)
@@ -364,3 +364,19 @@ def test_torch_draws_nothing_of_the_callers(tmp_path):
     detector.partial_fit(flat_rows(9))
     assert torch.equal(torch.random.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpys)
+
+
+@pytest.mark.parametrize("first", [2, 5])
+def test_a_stream_that_begins_with_few_rows_has_p_values_once_enough_are_held_out(first):
+    X = normal_rows(200)
+    detector = tiny("Mahalanobis", calibration_fraction="auto").partial_fit(X[:first])
+    with pytest.raises(ValueError, match="No rows were held out .* or fit more rows"):
+        detector.p_value(X)
+    for start in range(10, 50, 5):
+        detector.partial_fit(X[start : start + 5])
+    with pytest.raises(ValueError, match="8 rows have been held out of .* takes 20. Go on"):
+        detector.p_value(X)
+    for start in range(50, 120, 5):
+        detector.partial_fit(X[start : start + 5])
+    assert len(detector.calibration_scores_) == 22
+    assert detector.p_value(X).min() > 0

@@ -427,3 +427,10 @@ def test_a_fraction_that_the_user_chose_stays():
     model = Autoencoder(calibration_fraction=0.3)
     fitted = LatentFeatures(model.set_params(max_steps=2)).fit(normal_rows(60)).detector_
     assert len(fitted.calibration_scores_) == 18
+
+
+def test_rows_too_few_for_the_default_rate_are_warned_of():
+    fitted = tiny("Mahalanobis", contamination="auto").fit(normal_rows())
+    with pytest.warns(UserWarning, match="contamination=0.1 needs 9 rows .* there are 2"):
+        fitted.calibrate(normal_rows(2))
+    fitted.calibrate(normal_rows(9))

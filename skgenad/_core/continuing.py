@@ -18,7 +18,7 @@ from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.seeds import derived_seed, seeded
 
-from .calibration import AUTO_SHARE
+from .calibration import AUTO_LEAST, AUTO_SHARE
 from .checks import fit_context
 from .contract import BaseDetector, Split
 from .large_tables import SameTable, SomeRows, Table, pieces_of
@@ -295,13 +295,23 @@ class ContinuingMixin(BaseDetector):
         # What it took over may have brought parts that were made after it went to the device.
         return module.to(self.device_)
 
+    @property
+    def _how_to_hold_out(self) -> str:
+        stream = self.__dict__.get("_stream")
+        if self._share_held_out == 0 or stream is None or self._n_fits == 1:
+            return super()._how_to_hold_out
+        return (
+            f"{len(stream.held_out)} rows have been held out of the batches so far, and it takes "
+            f"{AUTO_LEAST}. Go on with partial_fit, or call calibrate(X) with fresh normal rows"
+        )
+
     def _move_threshold(self) -> None:
         """Take threshold and p-values from what was held out of all batches, scored anew.
 
         The scores of earlier models stay while there are few rows that could take their place.
         """
         stream, scores = self._stream, self.calibration_scores_
-        few = FEWEST_ROWS if scores is None else min(FEWEST_ROWS, len(scores))
+        few = AUTO_LEAST if scores is None else min(FEWEST_ROWS, len(scores))
         rows = together([part.rows for part in (*stream.learnt(), stream.held_out)])
         learnt = rows[: len(rows) - len(stream.held_out)]
         if len(stream.held_out) >= few:

@@ -282,10 +282,13 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
 
     @property
     def _how_to_hold_out(self) -> str:
+        fraction = self.calibration_fraction
+        better = "more rows"
+        if fraction != "auto":
+            better = "with calibration_fraction='auto' or a number above 0"
         return (
-            f"No rows were held out (calibration_fraction is {self.calibration_fraction!r}). Call "
-            "calibrate(X) with fresh normal rows, or fit with calibration_fraction='auto' or a "
-            "number above 0"
+            f"No rows were held out (calibration_fraction is {fraction!r}). Call calibrate(X) with "
+            f"fresh normal rows, or fit {better}"
         )
 
     def _some(self, X: SameTable, most: int) -> SameTable:
@@ -330,10 +333,14 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         # At once: another thread may ask for p-values meanwhile.
         self.__dict__.update(calibration_scores_=kept, _calibration_codes=codes)
 
-    def _set_offset(self) -> None:
-        """Take the threshold from the scores out of sample."""
+    def _set_offset(self, asked: float | None = None) -> None:
+        """Take the threshold from the scores out of sample, for a rate that is asked for.
+
+        "auto" asks for no more than the rows of a fit are enough for.
+        """
         assert self.calibration_scores_ is not None
-        warn_if_unresolved(len(self.calibration_scores_), self.contamination)
+        asked_for = self.contamination if asked is None else asked
+        warn_if_unresolved(len(self.calibration_scores_), asked_for)
         self.offset_ = threshold_of(self.calibration_scores_, self.contamination)
 
     def _set_offset_in_sample(self, X: Table) -> None:
@@ -396,7 +403,7 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
             else:
                 X, labels = self._validate_labelled(X, y, reset=False)
             self._keep_scores(self._score(X), labels)
-            self._set_offset()
+            self._set_offset(share_of(self.contamination))
             self._keep_held_out(X, labels)
         return self
 
