@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from skgenad._tensors.device import precise
+
+from .units import StandardUnits
 
 # In energies in nats a column that was constant in training counts as if it had this standard
 # deviation: any other value, which standardised units put at a distance of 1 or more, is at least
@@ -46,3 +50,21 @@ def with_departures(
 
     paid.__wrapped__ = energy  # type: ignore[attr-defined]
     return paid
+
+
+def apart_from_constants(X: NDArray, model: Any) -> tuple[NDArray, NDArray]:
+    """Rows (n, d) with the constants of a model's training in place, and what leaving them costs.
+
+    Returns
+    -------
+    rows : ndarray of shape (n, d)
+        `X` itself if no column was constant.
+    costs : ndarray of shape (n,)
+        In nats.
+    """
+    units = getattr(model, "units_", None)
+    if not isinstance(units, StandardUnits) or (units.scale > 0).all():
+        return X, np.zeros(len(X))
+    constant = units.scale == 0
+    costs = cost_of(torch.from_numpy(units.to_standard(X)[:, constant]))
+    return np.where(constant, units.mean.astype(X.dtype), X), costs.numpy()

@@ -25,6 +25,7 @@ from sklearn.frozen import FrozenEstimator
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
+from skgenad._core.departures import apart_from_constants
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.parts import refuse_unused
 from skgenad._core.reference import forget_rows
@@ -401,10 +402,11 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     # ---- score ----------------------------------------------------------------------------
 
     def _score(self, X: NDArray) -> NDArray:
-        log_in, log_general = (
-            _finite(self._log_density(model, X)) for model in (self.detector_, self.general_)
-        )
-        return log_in - log_general
+        # Densities are of columns that vary, and what both models pay for others would cancel.
+        rows, costs = apart_from_constants(X, self.detector_)
+        log_in = _finite(self._log_density(self.detector_, rows)) - costs
+        rows, _ = apart_from_constants(X, self.general_)
+        return log_in - _finite(self._log_density(self.general_, rows))
 
     def _log_density(self, model: Any, X: NDArray) -> NDArray:
         return np.asarray(model.log_density(self._named(X, model)), dtype=np.float64)
