@@ -43,6 +43,8 @@ plot_formats = [("png", 110)]
 plot_html_show_formats = plot_html_show_source_link = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
 html_title = f"skgenad {release}"
 
 

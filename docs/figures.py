@@ -14,19 +14,23 @@ def moons():
 
 
 def score_maps(**detectors):
-    """Draw maps of the scores of detectors, each below its name, beside each other.
+    """Draw maps of the scores of two to four detectors, each below its name.
 
     A value is a detector to fit to the moons, or one that is fitted already; an underscore in a
     name is a space.
     """
     rows, _ = moons()
-    columns = max(len(detectors), 2)
+    columns = 3 if len(detectors) == 3 else 2
+    lines = -(-len(detectors) // columns)
     figure, axes = plt.subplots(
-        1, columns, figsize=(4 * columns, 3.1), sharex=True, sharey=True, layout="constrained"
+        lines,
+        columns,
+        figsize=(8, (5.9 / columns + 0.3) * lines),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
-    for ax in axes[len(detectors) :]:
-        ax.remove()
-    for ax, (name, detector) in zip(axes, detectors.items(), strict=False):
+    for ax, (name, detector) in zip(axes.flat, detectors.items(), strict=True):
         fitted = detector if hasattr(detector, "offset_") else detector.fit(rows)
         EnergyDisplay.from_estimator(
             fitted, rows, ax=ax, colorbar=False, negatives_kwargs={"alpha": 0}, **SIDES

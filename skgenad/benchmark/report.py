@@ -97,7 +97,8 @@ def report(
         Detectors to compare `reference` with, all by default.
     html : bool, default=False
         Whether to write ``report.html`` as well: the same on one page that holds its pictures and
-        needs no other file. Its tables are sorted by a click on a title.
+        needs no other file. Its tables are sorted by a click on a title. Without it, a page of
+        an earlier report stays as it is.
 
     Returns
     -------
