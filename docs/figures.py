@@ -25,7 +25,7 @@ def score_maps(**detectors):
     figure, axes = plt.subplots(
         lines,
         columns,
-        figsize=(8, (5.9 / columns + 0.3) * lines),
+        figsize=(8, (5.2 / columns + 0.3) * lines),
         sharex=True,
         sharey=True,
         layout="constrained",
