@@ -1,6 +1,7 @@
 """Settings of Sphinx; ``sphinx-build -W docs docs/_build`` builds the pages."""
 
 import re
+from pathlib import Path
 
 import skgenad
 
@@ -14,6 +15,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "matplotlib.sphinxext.plot_directive",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
@@ -35,7 +37,14 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
+# Pictures of the guide: drawn from ``docs/figures.py``, with no link to what drew them.
+plot_working_directory = str(Path(__file__).parent)
+plot_formats = [("png", 110)]
+plot_html_show_formats = plot_html_show_source_link = False
+
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
 html_title = f"skgenad {release}"
 
 

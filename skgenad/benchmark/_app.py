@@ -116,7 +116,7 @@ def benchmark(
             resume=resume,
             time_limit=time_limit,
         )
-        _show(write_report(out, out, reference=reference))
+        _show(write_report(out, out, reference=reference, html=True))
 
 
 @app.command()
@@ -128,13 +128,18 @@ def report(
     others: Annotated[
         str | None, typer.Option(help="Detectors to compare the reference with; all by default.")
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write it as one page, report.html, as well.")
+    ] = False,
 ) -> None:
     """Make a report from the rows of one or more benchmarks."""
     with _plain_errors():
         from .report import report as write_report
 
         chosen = None if others is None else _split_names(others)
-        _show(write_report(results, out, metric=metric, reference=reference, others=chosen))
+        _show(
+            write_report(results, out, metric=metric, reference=reference, others=chosen, html=html)
+        )
 
 
 @app.command(name="list")
@@ -184,6 +189,8 @@ def _show(made: Report) -> None:
         typer.echo(f"\n{title}, contaminate {values[2]:g}" if values[2] else f"\n{title}")
         typer.echo(shown.round(3).to_string())
     typer.echo(f"\nreport: {made.path}")
+    if made.html is not None:
+        typer.echo(f"the same as a page for the browser: {made.html}")
 
 
 @contextmanager

@@ -1,8 +1,45 @@
-"""Tables written as Markdown."""
+"""Tables and whole documents written as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+from ._document import Block, Code, Heading, Inline, Link, Listing, Paragraph, Picture, Strong
+
+
+def document(blocks: Iterable[Block]) -> str:
+    """Write a document as Markdown, which has its pictures and files beside it."""
+    return "\n".join(_block(block) for block in blocks)
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Heading():
+            return f"{'#' * block.level} {block.text}\n"
+        case Paragraph():
+            return _line_of(block.pieces) + "\n"
+        case Picture():
+            return f"![{block.alt}]({block.stem}.png)\n"
+        case Listing():
+            return "".join(f"- {_line_of(item)}\n" for item in block.items)
+        case _:
+            return table(block.header, ([_inline(cell) for cell in row] for row in block.rows))
+
+
+def _line_of(pieces: Sequence[Inline]) -> str:
+    return "".join(map(_inline, pieces))
+
+
+def _inline(piece: Inline) -> str:
+    match piece:
+        case Strong():
+            return bold(piece.text, True)
+        case Code():
+            return f"`{piece.text}`"
+        case Link():
+            return f"[{piece.text}]({piece.file})"
+        case _:
+            return piece
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

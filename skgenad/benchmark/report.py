@@ -12,8 +12,20 @@ import pandas as pd
 
 from skgenad._writing import write_whole
 
+from . import _html, _markdown
 from ._diagram import plot_critical_differences
-from ._markdown import bold, table
+from ._document import (
+    Block,
+    Code,
+    Heading,
+    Inline,
+    Link,
+    Listing,
+    Paragraph,
+    Picture,
+    Table,
+    strong,
+)
 from ._rows import KEY, read_rows
 from .ranking import GROUP, Comparison, ScoreTable, Significance
 
@@ -40,6 +52,8 @@ class Report:
         The Markdown file.
     ranks : DataFrame
         The rank tables of all groups under each other, as in ``ranks.csv``.
+    html : Path or None
+        The same as one page of HTML, where that was asked for.
 
     Examples
     --------
@@ -49,6 +63,7 @@ class Report:
 
     path: Path
     ranks: pd.DataFrame
+    html: Path | None = None
 
 
 def report(
@@ -58,6 +73,7 @@ def report(
     metric: str = "auroc",
     reference: str | None = None,
     others: Sequence[str] | None = None,
+    html: bool = False,
 ) -> Report:
     """Write ``report.md`` with its tables (CSV) and diagrams (PNG and SVG) into a folder.
 
@@ -79,11 +95,15 @@ def report(
         data sets, or over their sources where several have one.
     others : sequence of str, default=None
         Detectors to compare `reference` with, all by default.
+    html : bool, default=False
+        Whether to write ``report.html`` as well: the same on one page that holds its pictures and
+        needs no other file. Its tables are sorted by a click on a title. Without it, a page of
+        an earlier report stays as it is.
 
     Returns
     -------
     report : Report
-        The path of the Markdown file, and the rank tables.
+        The paths of the files to read, and the rank tables.
 
     Raises
     ------
@@ -102,10 +122,10 @@ def report(
     _check_detectors(rows, reference, others)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    sections, ranks, scores = [], [], []
+    blocks, ranks, scores = _head(rows, metric), [], []
     for values, group in rows.groupby(list(GROUP), sort=False):
         comparison = Comparison(group, metric)
-        sections.append(_section(comparison, folder, reference, others))
+        blocks += _section(comparison, folder, reference, others)
         labels = dict(zip(GROUP, values, strict=True))
         ranks.append(comparison.ranks.reset_index().assign(**labels))
         scores.append(comparison.scores.values.reset_index().assign(**labels))
@@ -113,9 +133,12 @@ def report(
     write_whole(folder / "ranks.csv", ranks_table.to_csv(index=False))
     per_set = _first(pd.concat(scores, ignore_index=True))
     write_whole(folder / "per_set.csv", per_set.to_csv(index=False))
-    path = folder / "report.md"
-    write_whole(path, "\n".join([_head(rows, metric), *sections, _foot(rows)]))
-    return Report(path, ranks_table)
+    blocks += _foot(rows)
+    path, page = folder / "report.md", folder / "report.html"
+    write_whole(path, _markdown.document(blocks))
+    if html:
+        write_whole(page, _html.page(blocks, folder))
+    return Report(path, ranks_table, page if html else None)
 
 
 def read_all(
@@ -158,45 +181,47 @@ def _first(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[[*GROUP, *(name for name in frame.columns if name not in GROUP)]]
 
 
-def _head(rows: pd.DataFrame, metric: str) -> str:
-    return (
-        "# Benchmark of anomaly detectors\n\n"
+def _head(rows: pd.DataFrame, metric: str) -> list[Block]:
+    what = (
         f"{len(rows)} cells. Scores are averaged over seeds, then over data sets; ranks are those "
         f"of the {_METRIC_NAMES[metric]} per data set (1 is best), with the standard error over "
         "data sets. Where several data sets are made from one source, scores and ranks are first "
         "averaged within it, and it is a source that is one case for errors, intervals and "
         "tests. A detector that failed with any seed is ranked last on that data set; the "
-        "failed cell counts as chance in means and differences. `adbench` resamples sets of fewer "
-        "than 1,000 rows before it splits them, so that copies of training rows are tested; "
-        "`clean` does not.\n"
+        "failed cell counts as chance in means and differences. "
     )
+    resamples = (
+        " resamples sets of fewer than 1,000 rows before it splits them, so that copies of "
+        "training rows are tested; "
+    )
+    pieces: list[Inline] = [what, Code("adbench"), resamples, Code("clean"), " does not."]
+    return [Heading("Benchmark of anomaly detectors", 1), Paragraph(pieces)]
 
 
 def _section(
     comparison: Comparison, folder: Path, reference: str | None, others: Sequence[str] | None
-) -> str:
+) -> list[Block]:
     suite, protocol, share = (comparison.rows[column].iloc[0] for column in GROUP)
     name = _file_name(suite, protocol, share)
     title = f"{suite}, protocol {protocol}"
     if share:
         title += f", {100 * share:g} % anomalies asked for in training"
     scores = comparison.scores
-    parts = [
-        f"## {title}\n",
-        _scope(comparison.rows, scores),
-        _rank_lines(comparison.ranks),
+    blocks: list[Block] = [
+        Heading(title, 2),
+        Paragraph([_scope(comparison.rows, scores)]),
+        *_rank_blocks(comparison.ranks),
     ]
     if scores.n_sources >= 2 and scores.values.shape[1] >= 2:
         plot_critical_differences(comparison, folder / f"critical_differences_{name}", title=title)
         tests = comparison.significance
         write_whole(folder / f"p_values_{name}.csv", tests.p_values.to_csv())
-        parts.append(_test_lines(tests, comparison.ranks.index[0], name))
+        blocks += _test_blocks(tests, comparison.ranks.index[0], name)
         if reference is not None and reference in scores.values.columns:
-            parts.append(_reference_lines(comparison, reference, others))
+            blocks += _reference_blocks(comparison, reference, others)
     else:
-        parts.append("Too few detectors, or sources of data sets, for a test.\n")
-    parts += [_per_set_lines(comparison), _failure_lines(comparison.rows)]
-    return "\n".join(part for part in parts if part)
+        blocks.append(Paragraph(["Too few detectors, or sources of data sets, for a test."]))
+    return [*blocks, *_per_set_blocks(comparison), *_failure_blocks(comparison.rows)]
 
 
 def _scope(rows: pd.DataFrame, scores: ScoreTable) -> str:
@@ -215,31 +240,31 @@ def _scope(rows: pd.DataFrame, scores: ScoreTable) -> str:
         short = rows.loc[share < 0.95 * asked, "dataset"].unique()
         if len(short):
             text += f" Fewer anomalies than asked for in: {', '.join(short)}."
-    return text + "\n"
+    return text
 
 
-def _rank_lines(ranks: pd.DataFrame) -> str:
+def _rank_blocks(ranks: pd.DataFrame) -> list[Block]:
     lines = []
     for name, line in ranks.iterrows():
         cells = [
-            name,
+            str(name),
             f"{line['rank']:.2f} ± {line['rank_error']:.2f}",
             f"{line['auroc']:.3f}",
             f"{line['average_precision']:.3f}",
-            int(line["wins"]),
-            int(line["failures"]),
+            f"{int(line['wins'])}",
+            f"{int(line['failures'])}",
             *(f"{line[column]:.2f}" for column in ("fit_seconds", "score_seconds")),
             f"{line['peak_memory_mb']:.0f}",
         ]
         lines.append(cells)
-    return (
-        table(["detector", *_TITLES.values()], lines)
-        + "\nTimes are medians over cells, on one thread; memory is the maximum over cells of what "
-        "fitting and scoring added.\n"
+    note = (
+        "Times are medians over cells, on one thread; memory is the maximum over cells of what "
+        "fitting and scoring added."
     )
+    return [Table(["detector", *_TITLES.values()], lines), Paragraph([note])]
 
 
-def _test_lines(tests: Significance, best: str, name: str) -> str:
+def _test_blocks(tests: Significance, best: str, name: str) -> list[Block]:
     text = ""
     if tests.friedman_p == tests.friedman_p:
         text = (
@@ -252,24 +277,29 @@ def _test_lines(tests: Significance, best: str, name: str) -> str:
         f"Wilcoxon's test with Holm's correction over all pairs: {best}, first by rank, differs "
         f"(5 %) from {len(against) - len(same)} of {len(against)} detectors"
         + (f", not from {', '.join(same)}" if same else "")
-        + f" ([all p-values](p_values_{name}.csv)).\n"
     )
+    end = ")."
     if tests.smallest >= 0.05:
-        text += (
-            "These are too few sources for this test: whatever the scores, it could not find a "
-            f"pair that differs (smallest p possible: {_p(tests.smallest)}).\n"
+        end += (
+            "\nThese are too few sources for this test: whatever the scores, it could not find a "
+            f"pair that differs (smallest p possible: {_p(tests.smallest)})."
         )
-    return text + f"\n![critical-difference diagram](critical_differences_{name}.png)\n"
+    return [
+        Paragraph([f"{text} (", Link("all p-values", f"p_values_{name}.csv"), end]),
+        Picture("critical-difference diagram", f"critical_differences_{name}"),
+    ]
 
 
-def _reference_lines(comparison: Comparison, reference: str, others: Sequence[str] | None) -> str:
+def _reference_blocks(
+    comparison: Comparison, reference: str, others: Sequence[str] | None
+) -> list[Block]:
     present = set(comparison.rows["detector"])
     chosen = None if others is None else [name for name in others if name in present]
     differences = comparison.differences(reference, chosen)
     lines = [
         (
-            other,
-            bold(f"{line['difference']:+.4f}", line["low"] > 0 or line["high"] < 0),
+            str(other),
+            strong(f"{line['difference']:+.4f}", line["low"] > 0 or line["high"] < 0),
             f"{line['low']:+.4f} to {line['high']:+.4f}",
             f"{int(line['wins'])} / {int(line['ties'])} / {int(line['losses'])}",
             _p(line["p_value"]),
@@ -277,58 +307,51 @@ def _reference_lines(comparison: Comparison, reference: str, others: Sequence[st
         )
         for other, line in differences.sort_values("difference").iterrows()
     ]
-    return (
-        f"### {reference} minus others\n\n"
-        + table(
-            ["other", "mean difference", "95 % interval", "wins / ties / losses", "p", "Holm's p"],
-            lines,
-        )
-        + f"\nPaired differences in {_METRIC_NAMES[comparison.metric]}; percentile bootstrap over "
+    titles = ["other", "mean difference", "95 % interval", "wins / ties / losses", "p", "Holm's p"]
+    note = (
+        f"Paired differences in {_METRIC_NAMES[comparison.metric]}; percentile bootstrap over "
         "data sets (sources, where these are fewer), Wilcoxon's test alone and with Holm's "
-        "correction over these lines. Bold where the interval leaves out zero.\n"
+        "correction over these lines. Bold where the interval leaves out zero."
     )
+    return [Heading(f"{reference} minus others", 3), Table(titles, lines), Paragraph([note])]
 
 
 def _p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def _per_set_lines(comparison: Comparison) -> str:
+def _per_set_blocks(comparison: Comparison) -> list[Block]:
     values = comparison.scores.values[comparison.ranks.index]
     best = values.max(axis="columns")
-    lines = [
+    lines: list[list[Inline]] = [
         [
-            dataset,
+            str(dataset),
             *(
-                bold(f"{value:.3f}", value == best[dataset]) if value == value else "failed"
+                strong(f"{value:.3f}", value == best[dataset]) if value == value else "failed"
                 for value in line
             ),
         ]
         for dataset, line in zip(values.index, values.to_numpy(), strict=True)
     ]
-    return f"### {_METRIC_NAMES[comparison.metric]} per data set\n\n" + table(
-        ["data set", *values.columns], lines
-    )
+    title = f"{_METRIC_NAMES[comparison.metric]} per data set"
+    return [Heading(title, 3), Table(["data set", *values.columns], lines)]
 
 
-def _failure_lines(rows: pd.DataFrame) -> str:
+def _failure_blocks(rows: pd.DataFrame) -> list[Block]:
     failed = rows[rows["status"] != "ok"]
     if failed.empty:
-        return ""
+        return []
     columns = ["detector", "dataset", "seed", "status", "message"]
     ordered = failed.sort_values(columns[:3], kind="stable")
-    return "### Failures\n\n" + table(columns, ordered[columns].itertuples(index=False))
+    lines = [[str(cell) for cell in line] for line in ordered[columns].itertuples(index=False)]
+    return [Heading("Failures", 3), Table(columns, lines)]
 
 
-def _foot(rows: pd.DataFrame) -> str:
+def _foot(rows: pd.DataFrame) -> list[Block]:
     settings = rows.drop_duplicates(["detector", "settings"])
-    return (
-        "## Settings\n\n"
-        + "".join(
-            f"- {name}: `{text}`\n"
-            for name, text in zip(settings["detector"], settings["settings"], strict=True)
-        )
-        + "\nVersions: "
-        + "; or ".join(rows["versions"].unique())
-        + ".\n"
-    )
+    items: list[list[Inline]] = [
+        [f"{name}: ", Code(text)]
+        for name, text in zip(settings["detector"], settings["settings"], strict=True)
+    ]
+    versions = f"Versions: {'; or '.join(rows['versions'].unique())}."
+    return [Heading("Settings", 2), Listing(items), Paragraph([versions])]
