@@ -51,8 +51,6 @@ DATES = {"insurance_claims": ["policy_bind_date", "incident_date"]}
 ENCODED = ("5_campaign", "8_celeba")
 SOURCES = (*LEFT_OUT, *ENCODED)
 SEEDS = range(1, 6)
-# Detectors that take long have fewer seeds.
-FEW_SEEDS = {"MPDR": 3}
 BASE = "one-hot"
 _AUTO: Any = "auto"
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -198,11 +196,17 @@ PREPARATIONS: dict[str, tuple[Callable[[pd.DataFrame], Any], Any, str]] = {
 OF_UNITS = (BASE, "mixed", "0 and 1", "0 and 0.7")
 
 
+# Detectors that take long are fitted after fewer preparations.
+OF_DEAR = (BASE, "0 and 0.7", "ordinal", "numbers alone")
+DEAR = ("Autoencoder", "MPDR")
+
+
 def preparations_of(source: str, detector: str) -> list[str]:
     """Names of what is tried: an isolation forest has no units, and some tables come encoded."""
     names = OF_UNITS if source in ENCODED else tuple(PREPARATIONS)
-    alike = OF_UNITS[1:] if detector == "IsolationForest" else ()
-    return [name for name in names if name not in alike]
+    without = OF_UNITS[1:] if detector == "IsolationForest" else ()
+    some = OF_DEAR if detector in DEAR else names
+    return [name for name in names if name in some and name not in without]
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -284,57 +288,40 @@ def run(
     data_home: Annotated[Path | None, typer.Option(help="Folder with ADBench's files.")] = None,
     detectors: Annotated[str, typer.Option(help="Some of them.")] = ",".join(DETECTORS),
     sources: Annotated[str, typer.Option(help="Some of them.")] = ",".join(SOURCES),
+    seeds: Annotated[int, typer.Option(help="From 1 on.")] = len(SEEDS),
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 1,
 ) -> None:
-    """Compute what is missing, detector by detector."""
+    """Compute what is missing, seed by seed."""
     one = partial(stamped, partial(compute, tables_home=tables_home, data_home=data_home))
-    for detector in detectors.split(","):
-        cells = [
-            (source, seed, detector)
-            for source in sources.split(",")
-            for seed in SEEDS[: FEW_SEEDS.get(detector)]
-        ]
-        run_cells(one, cells, ROWS, jobs=jobs)
+    for seed in SEEDS[:seeds]:
+        for detector in detectors.split(","):
+            cells = [(source, seed, detector) for source in sources.split(",")]
+            run_cells(one, cells, ROWS, jobs=jobs)
 
 
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def _values(rows: pd.DataFrame, measure: str) -> str:
-    """Means over seeds, a line for each table and detector, a column for each preparation."""
-    there = set(rows["preparation"])
-    names = [name for name in PREPARATIONS if name in there]
-    lines = []
-    for source in [name for name in SOURCES if name in set(rows["source"])]:
-        for detector in DETECTORS:
-            part = rows[(rows["source"] == source) & (rows["detector"] == detector)]
-            if len(part):
-                means = part.groupby("preparation")[measure].mean()
-                cells = [f"{means[n]:.3f}" if n in means else "" for n in names]
-                lines.append([source, detector, str(part["seed"].nunique()), *cells])
-    return table(["table", "detector", "seeds", *names], lines)
-
-
-def _differences(rows: pd.DataFrame, measure: str) -> str:
-    """Differences to `BASE` by table: means over detectors, with intervals over seeds."""
+def _lines(rows: pd.DataFrame, measure: str) -> str:
+    """Means after `BASE`, and how far others are above: a column for each detector."""
     wide = rows.pivot_table(
         index=["source", "seed", "detector"], columns="preparation", values=measure
     )
-    wide = wide.sub(wide[BASE], axis=0).drop(columns=BASE)
     lines = []
     for name in [name for name in PREPARATIONS if name in wide]:
-        by_seed = wide[name].dropna().groupby(["source", "seed"]).mean()
-        found = {source: values for source, values in by_seed.groupby("source")}
-        lines.append([name, *(interval(found[s]) if s in found else "" for s in SOURCES)])
-    return table(["", *SOURCES], lines)
+        values = wide[name] if name == BASE else wide[name] - wide[BASE]
+        by_detector = {d: part.dropna() for d, part in values.groupby("detector")}
+        cells = [interval(by_detector[d]) if d in by_detector else "" for d in DETECTORS]
+        lines.append([name if name == BASE else f"{name} − {BASE}", *cells])
+    seeds = rows.groupby("detector")["seed"].nunique()
+    titles = [f"{d} ({seeds[d]})" if d in seeds else d for d in DETECTORS]
+    return table(["", *titles], lines)
 
 
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
     rows = ROWS.read()
-    # Seeds that all detectors but those of `FEW_SEEDS` have, so that means are of the same cells.
-    common = rows[~rows["detector"].isin(FEW_SEEDS)]
     text = [
         "# Tables with categories, dates and missing values",
         origin_of(rows, "mixed_tables.py"),
@@ -343,19 +330,15 @@ def tables() -> None:
         + "; ".join(f"{', '.join(names)} of {source}" for source, names in LEFT_OUT.items())
         + ".",
         "\n".join(f"- {name}: {what}" for name, (_, _, what) in PREPARATIONS.items()),
-        f"## Differences to {BASE!r}",
-        "Means over detectors that take the preparation "
-        f"({', '.join(sorted(set(common['detector'])))}), and 95 % t-intervals over seeds: they "
-        "are about other rows of the same table, not about other tables.",
-        "AUROC:",
-        _differences(common, "auroc"),
-        "Average precision:",
-        _differences(common, "average_precision"),
-        "## AUROC",
-        _values(rows, "auroc"),
-        "## Average precision",
-        _values(rows, "average_precision"),
+        f"In a line of {BASE!r} stand means over seeds, in the others differences to that; "
+        "brackets: 95 % t-intervals over seeds, which are about other rows of the same table, not "
+        "about other tables. In the titles: the number of seeds. Empty cells are alike by nature, "
+        "or were not measured.",
     ]
+    for source in [name for name in SOURCES if name in set(rows["source"])]:
+        part = rows[rows["source"] == source]
+        text += [f"## {source}", "AUROC:", _lines(part, "auroc")]
+        text += ["Average precision:", _lines(part, "average_precision")]
     typer.echo(write_paragraphs(ROWS, text))
 
 

@@ -32,6 +32,14 @@ def names_of(X: Any) -> list[Any] | None:
 
 def dense(table: Any) -> NDArray:
     """Cells of a table as one array."""
+    if is_polars(table):  # numpy has no type for numbers beside times
+        columns = columns_of(table)
+        if all(column.dtype.kind in "biuf" for column in columns):
+            return np.column_stack(columns)
+        cells = np.empty(table.shape, dtype=object)
+        for j, column in enumerate(columns):
+            cells[:, j] = column
+        return cells
     return table.toarray() if issparse(table) else np.asarray(table)
 
 
@@ -153,6 +161,7 @@ def _of_kind(values: NDArray, kind: Any) -> Any:
         array = pd.array(whole.astype(bool if is_bool else np.int64), dtype=kind)
         array[absent] = pd.NA
         return array
-    if isinstance(kind, pd.CategoricalDtype) or (values.dtype == object and kind != object):
+    is_object = values.dtype == object and not pd.api.types.is_object_dtype(kind)
+    if isinstance(kind, pd.CategoricalDtype) or is_object:
         return pd.Series(values.tolist(), dtype=kind).array
     return values

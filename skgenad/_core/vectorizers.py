@@ -16,6 +16,9 @@ from .frames import columns_of, some_columns
 # What a datetime is made of again, and the outputs that have it.
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
 
+# How times become Python's.
+_PYTHONS: dict[type, str] = {pd.Timestamp: "to_pydatetime", pd.Timedelta: "to_pytimedelta"}
+
 
 def is_vectorizer(step: Any) -> bool:
     """Whether a fitted step is a TableVectorizer, or one that applies another to each column."""
@@ -83,21 +86,23 @@ def _of_type(column: Any, values: Any) -> Any:
     dtype = column.dtypes.iloc[0] if isinstance(column, pd.DataFrame) else column.dtypes[0]
     written, kind = str(dtype).lower(), np.asarray(values).dtype.kind
     if written.startswith(("timedelta", "duration")):
-        return pd.to_timedelta(np.asarray(values, dtype=float), unit="s").to_numpy()
-    is_text = written in ("object", "str", "string", "category") or written[:3] in ("cat", "enu")
+        return _times_of(column, pd.to_timedelta(np.asarray(values, dtype=float), unit="s"))
     if kind == "M":
         zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
-        return None if is_text or zone is not None else _stamps(column, values)
+        is_stamp = written.startswith(("datetime", "date")) and zone is None
+        return _times_of(column, pd.to_datetime(values)) if is_stamp else None
+    is_text = written in ("object", "str", "string", "category") or written[:3] in ("cat", "enu")
     return None if is_text and kind in "biuf" else values
 
 
-def _stamps(column: Any, values: NDArray) -> Any:
-    """Time stamps of a frame of pandas, or Python's for one of polars."""
+def _times_of(column: Any, times: Any) -> Any:
+    """Make times for a frame of pandas, or Python's for one of polars."""
     if isinstance(column, pd.DataFrame):
-        return values.astype(column.dtypes.iloc[0])
-    stamps = np.empty(len(values), dtype=object)
-    stamps[:] = [None if pd.isna(v) else pd.Timestamp(v).to_pydatetime() for v in values]
-    return stamps
+        return times.to_numpy()
+    is_date, found = str(column.dtypes[0]) == "Date", np.empty(len(times), dtype=object)
+    python = [None if pd.isna(time) else getattr(time, _PYTHONS[type(time)])() for time in times]
+    found[:] = [time.date() if is_date and time is not None else time for time in python]
+    return found
 
 
 def looked_up(moved: NDArray, after: NDArray, made: NDArray, cells: NDArray) -> Any:
