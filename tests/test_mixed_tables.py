@@ -53,7 +53,19 @@ def table(library="pandas"):
     )
     for name in ("weight", "parts", "colour", "kind", "checked", "when"):
         made.loc[rng.rand(N) < 0.1, name] = None
-    return made if library == "pandas" else polars.from_pandas(made)
+    return made if library == "pandas" else as_polars(made)
+
+
+def as_polars(frame):
+    """Make a frame of polars, without pyarrow, whose types are like those of one of pandas."""
+    kinds = {"kind": polars.Categorical, "grade": polars.Enum(["low", "high"])}
+    made = {}
+    for name in frame:
+        cells = [None if pd.isna(cell) else cell for cell in frame[name].astype(object)]
+        cells = [getattr(cell, "to_pydatetime", lambda c=cell: c)() for cell in cells]
+        cells = [getattr(cell, "to_pytimedelta", lambda c=cell: c)() for cell in cells]
+        made[name] = polars.Series(name, cells, dtype=kinds.get(name))
+    return polars.DataFrame(made)
 
 
 def split(library, without=()):
@@ -69,7 +81,7 @@ def split(library, without=()):
     names = [name for name, _ in changes]
     train = frame[:N_TRAIN]
     if library == "polars":
-        train, odd = polars.from_pandas(train), polars.from_pandas(odd)
+        train, odd = as_polars(train), as_polars(odd)
     return train, odd, names
 
 
@@ -262,7 +274,7 @@ def test_whole_numbers_and_flags_can_be_missing_once_repaired():
     found = with_values(column, changed, values)
     assert found["a"][0] is pd.NA and found["a"][1] == 2 and found["d"][0] is pd.NA
     assert np.isnan(found["b"][0]) and np.isnan(found["c"][0]) and found["c"][1] == 4
-    found = with_values(polars.from_pandas(column), changed, values)
+    found = with_values(as_polars(column), changed, values)
     assert found.row(0) == (None,) * 4 and found.row(1) == (2, False, 4, False)
 
 

@@ -40,7 +40,8 @@ def values_of(step: Any, X: Any, after: NDArray, moved: NDArray) -> list[Any]:
     ValueError
         If a column has to change that is known by what was made of it alone, such as a text.
     """
-    places, found = origins_of(step), []
+    places = origins_of(step)
+    found: list[Any] = []
     for j, name in enumerate(step.feature_names_in_):
         outputs = np.flatnonzero(places == j)
         if not moved[:, j].any():
