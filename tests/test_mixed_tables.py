@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 
 import skgenad
 from skgenad import Mahalanobis, Neighbors
+from skgenad._core.column_wise import taken_back
 from skgenad._core.frames import differ, like, with_values
 from skgenad.inspection import ExplanationDisplay
 from skgenad.pipeline import Pipeline, make_pipeline
@@ -153,6 +154,38 @@ def test_what_only_its_encoding_tells_takes_cells_of_other_rows(library):
     for name in ("id", "day", "when", "took"):
         rows = np.flatnonzero(moved[:, list(odd.columns).index(name)])
         assert {repaired[name][int(row)] for row in rows} <= set(train[name])
+
+
+# Columns of which encoders of skrub's do not tell what stood in them, and those of which they do.
+ODD = {
+    "flags as objects": ([None, True, False, True] * 15, False),
+    "categories of numbers": (pd.Categorical([3, 4, 5] * 20), False),
+    "categories of flags": (pd.Categorical([True, False] * 30), False),
+    "periods": (pd.period_range("2026-01-01", periods=60, freq="D"), False),
+    "times of the day": ([datetime.time(k % 5) for k in range(60)], False),
+    "stamps of a zone": (pd.date_range("2026-01-01", periods=60, tz="Asia/Tokyo"), False),
+    "numbers as text": ([str(k % 7) for k in range(60)], False),
+    "texts as objects": (pd.Series(["a", "b", "c"] * 20, dtype=object), True),
+    "small numbers": (np.arange(60, dtype=np.int8) % 7, True),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_cells_are_of_the_type_of_their_column_or_taken_from_others(name):
+    values, is_told = ODD[name]
+    frame = pd.DataFrame({"size": np.arange(60) % 5 * 1.0, "odd": values})
+    steps = sklearn.pipeline.make_pipeline(*vectorized()).fit(frame)
+    rows, wanted = frame[:20], frame[1:21]
+    before, after = steps.transform(rows), steps.transform(wanted)
+    found = taken_back([steps], rows, before, after, frame)
+    assert (found.dtypes == frame.dtypes).all()
+    assert not differ(found["odd"].to_frame(), wanted["odd"].to_frame()).any()
+    if is_told:
+        alone = taken_back([steps], rows, before, after)
+        assert not differ(alone, wanted).any() and (alone.dtypes == frame.dtypes).all()
+    else:
+        with pytest.raises(ValueError, match="'odd' is known as .* encodes it"):
+            taken_back([steps], rows, before, after)
 
 
 def test_dates_and_durations_of_polars_come_back_as_such():

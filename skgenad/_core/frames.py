@@ -151,8 +151,9 @@ def _series_with(series: Any, rows: NDArray, values: NDArray) -> Any:
 
 def _of_kind(values: NDArray, kind: Any) -> Any:
     """Values as a column of a type holds them: whole numbers, booleans, categories that it has."""
+    is_category = isinstance(kind, pd.CategoricalDtype)
     is_bool, is_whole = pd.api.types.is_bool_dtype(kind), pd.api.types.is_integer_dtype(kind)
-    if is_bool or is_whole:
+    if not is_category and (is_bool or is_whole):
         absent = pd.isna(values)
         filled = np.where(absent, 0, values).astype(float)
         whole: NDArray = filled > 0.5 if is_bool else np.rint(filled)
@@ -162,6 +163,6 @@ def _of_kind(values: NDArray, kind: Any) -> Any:
         array[absent] = pd.NA
         return array
     is_object = values.dtype == object and not pd.api.types.is_object_dtype(kind)
-    if isinstance(kind, pd.CategoricalDtype) or is_object:
+    if is_category or is_object:
         return pd.Series(values.tolist(), dtype=kind).array
     return values

@@ -92,8 +92,26 @@ def _of_type(column: Any, values: Any) -> Any:
         zone = getattr(dtype, "tz", getattr(dtype, "time_zone", None))
         is_stamp = written.startswith(("datetime", "date")) and zone is None
         return _times_of(column, pd.to_datetime(values)) if is_stamp else None
-    is_text = written in ("object", "str", "string", "category") or written[:3] in ("cat", "enu")
-    return None if is_text and kind in "biuf" else values
+    if kind in "biuf":
+        return values if _is_of_numbers(dtype, written) else None
+    return values if _is_of_texts(column, dtype, written, values) else None
+
+
+def _is_of_numbers(dtype: Any, written: str) -> bool:
+    if hasattr(dtype, "is_numeric"):  # of polars
+        return dtype.is_numeric() or written == "boolean"
+    return pd.api.types.is_numeric_dtype(dtype) and not isinstance(dtype, pd.CategoricalDtype)
+
+
+def _is_of_texts(column: Any, dtype: Any, written: str, values: Any) -> bool:
+    """Whether a column can hold texts: one of text, categories that have them, or such objects."""
+    there = {value for value in np.asarray(values, dtype=object) if not pd.isna(value)}
+    if isinstance(dtype, pd.CategoricalDtype):
+        return there <= set(dtype.categories)
+    if written == "object":
+        cells = columns_of(column)[0]
+        return all(isinstance(cell, str) for cell in cells if not pd.isna(cell))
+    return written.startswith(("str", "large_str", "categorical", "enum"))
 
 
 def _times_of(column: Any, times: Any) -> Any:
