@@ -316,7 +316,7 @@ class Pipeline(pipeline.Pipeline):
         -------
         contributions : ndarray of shape (n_samples, n_features) or (n_samples, n_groups)
             As those of the last step, in the order of the columns of `X`; 0 for columns that do not
-            reach it.
+            reach it. A frame may have its columns in another order than that of the fit.
 
         Raises
         ------
@@ -338,19 +338,21 @@ class Pipeline(pipeline.Pipeline):
         groups : array-like of shape (n_features,), default=None
             Labels of columns of `X` that belong together.
         reference : array-like of shape (n_reference, n_features), default=None
-            Normal rows to take values from; None: training rows that the last step has kept.
+            Normal rows to take values from; None: training rows that the last step has kept. Where
+            a step has no inverse, cells are those of the rows that are nearest after it.
 
         Returns
         -------
         repaired : ndarray or DataFrame of shape (n_samples, n_features)
-            A copy of `X` with other values where the last step changes what it is given. Those are
-            taken back through the inverses of the other steps, and are whole numbers in columns of
-            whole numbers.
+            A copy of `X`, a frame of pandas or polars if it is one, with other values where the
+            last step changes what it is given. Those are taken back through the inverses of the
+            other steps, and are whole numbers in columns of whole numbers.
 
         Raises
         ------
         ValueError
-            If a step makes columns of several others, or has no inverse.
+            If a step makes columns of several others, or has no inverse and there is no
+            `reference`.
         """
         return self._seen_through().repair(X, groups, reference)
 

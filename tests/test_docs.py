@@ -1,6 +1,7 @@
 """The documentation: its snippets run, it names what is public, and no parameter that is not."""
 
 import dataclasses
+import importlib
 import inspect
 import re
 from collections import Counter
@@ -28,7 +29,7 @@ PAGES = {
 # What is printed, and what a comment adds so that this runs.
 BLOCK = re.compile(r"( *)\.\. (code-block:: python|snippet-setup)")
 # Snippets that are not run, by what they say they need.
-NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-torchvision": 1}
+NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-tables": 13, "needs-torchvision": 1}
 MOST_STEPS = 20
 
 
@@ -108,6 +109,17 @@ def test_no_code_is_printed_in_a_form_that_is_not_run(name):
     assert not re.search(r"(?<!:)::\n\n +(import|from) ", PAGES[name])
 
 
+def test_pages_of_notebooks_show_todays_cells(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent / "benchmarks")
+    notebooks = importlib.import_module("notebooks")
+    paths = sorted(notebooks.NOTEBOOKS.glob("*.py"))
+    assert len(paths) == 3
+    for path in paths:
+        page = notebooks.page_of(path).read_text(encoding="utf-8")
+        for cell in notebooks.cells_of(path):
+            assert cell.text in page and notebooks.block(cell.code) in page, path.name
+
+
 def listed(page: str) -> set[str]:
     """Names of the tables of a page of the reference, with their modules."""
     module, names = "", set()
@@ -167,6 +179,8 @@ NAMES = names()
 # Names that are not of skgenad: of scikit-learn, torch, the environment, a history's columns.
 OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "novelty", "validation_loss"}
 OTHERS |= {"enable_metadata_routing", "error_score", "mmap_mode", "return_train_score"}
+OTHERS |= {"add_indicator", "handle_unknown", "min_frequency", "missing_values", "sparse_output"}
+OTHERS |= {"strategy"}
 # Those of skorch.
 OTHERS |= {"at", "dur", "f_params", "monitor", "net", "on_train", "patience", "training"}
 OTHERS |= {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}

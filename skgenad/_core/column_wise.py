@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import SelectorMixin
@@ -22,6 +21,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, Normalizer, OneHotEncoder
 
 from .explanations import codes_of
+from .frames import (
+    columns_of,
+    dense,
+    differ,
+    names_of,
+    some_columns,
+    some_rows,
+    table_of,
+    with_columns,
+    with_values,
+)
+from .vectorizers import is_vectorizer, looked_up, origins_of, values_of
 
 _IMPUTERS = (SimpleImputer, KNNImputer)
 
@@ -58,40 +69,61 @@ class Through:
 
     def explain(self, X: Any, groups: ArrayLike | None, reference: Any) -> NDArray:
         """Contributions (n, d) of the columns of `X`, or (n, n_groups) of groups of them."""
-        owner = self._owner(X, groups)
-        known = None if reference is None else self.forward(reference)
-        values = self.detector.explain(self.forward(X), groups=owner, reference=known)
+        owner, n_groups = self._owner(X, groups)
+        known = None if reference is None else self.forward(self._as_fitted(reference)[0])
+        rows = self.forward(self._as_fitted(X)[0])
+        values = self.detector.explain(rows, groups=owner, reference=known)
         if owner is None:
             return values
-        n = np.shape(X)[1] if groups is None else len(set(np.asarray(groups).tolist()))
-        contributions = np.zeros((len(values), n))
+        contributions = np.zeros((len(values), n_groups))
         contributions[:, pd.unique(owner)] = values
         return contributions
 
     def repair(self, X: Any, groups: ArrayLike | None, reference: Any) -> Any:
         """Repaired rows, in the columns of `X`."""
-        owner, before = self._owner(X, groups), self.forward(X)
-        known = None if reference is None else self.forward(reference)
-        after = self.detector.repair(before, groups=owner, reference=known)
-        return taken_back(self.steps, _table(X), before, after)
+        owner, _ = self._owner(X, groups)
+        table, places = self._as_fitted(table_of(X))
+        known = None if reference is None else table_of(self._as_fitted(reference)[0])
+        before, normal = self.forward(table), None if known is None else self.forward(known)
+        after = self.detector.repair(before, groups=owner, reference=normal)
+        changed = taken_back(self.steps, table, before, after, known)
+        return changed if places is None else with_columns(X, places, changed)
 
     def normal_rows(self, X: Any) -> Any:
         """Return the normal rows that were kept, in the columns of `X`, a table of one row."""
         after = self.detector._reference_or(None).rows
         several = np.zeros(len(after), dtype=np.intp)
-        X, before = _table(X), _dense(self.forward(X))[several]
-        X = X.iloc[several] if isinstance(X, pd.DataFrame) else X[several]
-        return taken_back(self.steps, X, before, after)
+        given = some_rows(table_of(X), several)
+        table, places = self._as_fitted(given)
+        before = dense(self.forward(self._as_fitted(table_of(X))[0]))[several]
+        changed = taken_back(self.steps, table, before, after)
+        return changed if places is None else with_columns(given, places, changed)
 
-    def _owner(self, X: Any, groups: ArrayLike | None) -> NDArray | None:
-        """Return groups of the columns that the detector is given; None if they are those of X."""
-        codes = codes_of(groups, np.shape(X)[1])
-        owner = codes[origins(self.steps, len(codes))]
-        return None if groups is None and np.array_equal(owner, codes) else owner
+    def _as_fitted(self, X: Any) -> tuple[Any, NDArray | None]:
+        """Put the columns of a frame in the order of the fit, if the first step asks for names.
 
+        Also their places in `X`; None if there is nothing to move or to leave out.
+        """
+        steps = transformers_of(self.steps)
+        while steps and isinstance(steps[0], Pipeline):
+            steps = transformers_of([each for _, each in steps[0].steps])
+        names = list(getattr(steps[0], "feature_names_in_", ())) if steps else []
+        there = names_of(X)
+        if not names or there is None or names == there or not set(names) <= set(there):
+            return X, None
+        places = np.array([there.index(name) for name in names])
+        return some_columns(X, places), places
 
-def _table(X: Any) -> Any:
-    return X if isinstance(X, pd.DataFrame) else np.asarray(X)
+    def _owner(self, X: Any, groups: ArrayLike | None) -> tuple[NDArray | None, int]:
+        """Return groups of the columns that the detector is given; None if they are those of X.
+
+        Also how many groups there are.
+        """
+        codes, (_, places) = codes_of(groups, np.shape(X)[1]), self._as_fitted(X)
+        inner = codes if places is None else codes[places]
+        owner = inner[origins(self.steps, len(inner))]
+        alike = groups is None and np.array_equal(owner, codes)
+        return None if alike else owner, int(codes.max()) + 1
 
 
 # ---- where outputs come from --------------------------------------------------------------
@@ -116,6 +148,8 @@ def _origins(step: Any, n: int) -> NDArray:
         return origins([each for _, each in step.steps], n)
     if isinstance(step, ColumnTransformer):
         return _of_column_transformer(step)
+    if is_vectorizer(step):
+        return origins_of(step)
     if isinstance(step, SelectorMixin):
         return step.get_support(indices=True)
     if isinstance(step, OneHotEncoder):
@@ -147,7 +181,10 @@ def _of_column_transformer(step: ColumnTransformer) -> NDArray:
     ends = [part.stop for part in step.output_indices_.values()]
     places = np.zeros(max(ends), dtype=np.intp)
     for _, transformer, columns, part in _parts(step):
-        places[part] = columns[origins([transformer], len(columns))]
+        # Whatever is made of a single column comes from that.
+        places[part] = (
+            columns[0] if len(columns) == 1 else columns[origins([transformer], len(columns))]
+        )
     return places
 
 
@@ -201,7 +238,7 @@ def _is_nameless(step: Any) -> bool:
 # ---- the way back -------------------------------------------------------------------------
 
 
-def taken_back(steps: Sequence[Any], X: Any, before: Any, after: Any) -> Any:
+def taken_back(steps: Sequence[Any], X: Any, before: Any, after: Any, known: Any = None) -> Any:
     """Change a table as its transformed rows were changed.
 
     Parameters
@@ -212,6 +249,8 @@ def taken_back(steps: Sequence[Any], X: Any, before: Any, after: Any) -> Any:
         Rows before all steps.
     before, after : ndarray or DataFrame of shape (n, n_out)
         The same rows after all steps, as they were and as they are now.
+    known : ndarray or DataFrame of shape (m, d), default=None
+        Other rows before all steps, whose cells are taken where a step has no inverse.
 
     Returns
     -------
@@ -219,17 +258,25 @@ def taken_back(steps: Sequence[Any], X: Any, before: Any, after: Any) -> Any:
         A copy of `X`, in which no cell is touched whose columns after the steps are as they were.
     """
     steps = transformers_of(steps)
-    tables = [X]
+    tables, others = [X], [known]
     for step in steps[:-1]:
         tables.append(step.transform(tables[-1]))
-    is_changed = _dense(before) != _dense(after)
+        others.append(None if known is None else step.transform(others[-1]))
+    is_changed = differ(before, after)
     if not steps:
-        return _with_values(X, is_changed, _columns(after))
-    for step, table in zip(reversed(steps), reversed(tables), strict=True):
-        moved = _by_origin(is_changed, _origins(step, table.shape[1]), table.shape[1])
-        after = _with_values(table, moved, _inverse(step, table, before, after))
+        return with_values(X, is_changed, columns_of(after))
+    for step, table, other in reversed(list(zip(steps, tables, others, strict=True))):
+        places = _origins_of_some(step, table.shape[1], is_changed.shape[1])
+        moved = _by_origin(is_changed, places, table.shape[1])
+        change = _Change(table, before, after, moved, other)
+        after = with_values(table, moved, change.inverse_of(step))
         is_changed, before = moved, table
     return after
+
+
+def _origins_of_some(step: Any, n: int, n_out: int) -> NDArray:
+    """Places of the columns that outputs come from; one column has no choice."""
+    return np.zeros(n_out, dtype=np.intp) if n == 1 else _origins(step, n)
 
 
 def _by_origin(is_changed: NDArray, places: NDArray, n: int) -> NDArray:
@@ -240,35 +287,86 @@ def _by_origin(is_changed: NDArray, places: NDArray, n: int) -> NDArray:
     return moved
 
 
-def _inverse(step: Any, X: Any, before: Any, after: Any) -> list[Any]:
-    """Values of each column of the step's input that make its output `after`, None for some."""
-    if isinstance(step, ColumnTransformer):
-        return _inverse_of_parts(step, X, before, after)
-    if isinstance(step, Pipeline):
-        steps = [each for _, each in step.steps]
-        return _columns(taken_back(steps, X, before, after))
-    if isinstance(step, _IMPUTERS):
-        return _inverse_of_imputer(step, X, _dense(after))
-    if isinstance(step, MissingIndicator):
-        return [None] * X.shape[1]
+@dataclass(frozen=True)
+class _Change:
+    """What a step is taken back from: rows before it, and after it as they were and as they are.
+
+    Parameters
+    ----------
+    X : ndarray or DataFrame of shape (n, d)
+        Rows before the step.
+    before, after : ndarray or DataFrame of shape (n, n_out)
+        Rows after the step, as they were and as they are now.
+    moved : ndarray of shape (n, d)
+        Which cells of `X` have to change.
+    known : ndarray or DataFrame of shape (m, d), or None
+        Other rows before the step.
+    """
+
+    X: Any
+    before: Any
+    after: Any
+    moved: NDArray
+    known: Any
+
+    def inverse_of(self, step: Any) -> list[Any]:
+        """Values of each column of `X` that make the step's output `after`, None for some."""
+        if isinstance(step, ColumnTransformer):
+            return self._of_parts(step)
+        if isinstance(step, Pipeline):
+            steps = [each for _, each in step.steps]
+            return columns_of(taken_back(steps, self.X, self.before, self.after, self.known))
+        if isinstance(step, _IMPUTERS):
+            return _inverse_of_imputer(step, self.X, dense(self.after))
+        if isinstance(step, MissingIndicator) or not self.moved.any():
+            return [None] * self.X.shape[1]
+        if self.known is not None and (is_vectorizer(step) or not _has_inverse(step)):
+            return self._looked_up(step)
+        if is_vectorizer(step):
+            return values_of(step, self.X, dense(self.after), self.moved)
+        if not _has_inverse(step):
+            raise ValueError(
+                f"{step!r} has no inverse, which repaired rows need to be in the units of X. Pass "
+                "normal rows whose cells can be taken instead, reference=X_train, or ask for what "
+                "the last step is given, pipeline[-1].repair(pipeline[:-1].transform(X))."
+            )
+        values = columns_of(step.inverse_transform(dense(self.after)))
+        return _without_rare(step, values) if isinstance(step, OneHotEncoder) else values
+
+    def _looked_up(self, step: Any) -> list[Any]:
+        """Cells of the known rows that are nearest to those that have changed, after the step."""
+        n, after = self.X.shape[1], dense(self.after)
+        made, places = dense(step.transform(self.known)), _origins_of_some(step, n, after.shape[1])
+        cells = columns_of(self.known)
+        return [
+            looked_up(self.moved[:, j], after[:, places == j], made[:, places == j], cells[j])
+            for j in range(n)
+        ]
+
+    def _of_parts(self, step: ColumnTransformer) -> list[Any]:
+        found: list[Any] = [None] * self.X.shape[1]
+        before, after = dense(self.before), dense(self.after)
+        for _, transformer, columns, part in _parts(step):
+            some = some_columns(self.X, columns)
+            known = None if self.known is None else some_columns(self.known, columns)
+            back = taken_back([transformer], some, before[:, part], after[:, part], known)
+            for j, values in zip(columns, columns_of(back), strict=True):
+                found[j] = values if found[j] is None else found[j]
+        return found
+
+
+def _has_inverse(step: Any) -> bool:
     one_way = isinstance(step, FunctionTransformer) and step.func and step.inverse_func is None
-    if one_way or not hasattr(step, "inverse_transform"):
-        raise ValueError(
-            f"{step!r} has no inverse, which repaired rows need to be in the units of X. "
-            "pipeline[-1].repair(pipeline[:-1].transform(X)) has them in those of the last step."
-        )
-    return _columns(step.inverse_transform(_dense(after)))
+    return not one_way and hasattr(step, "inverse_transform")
 
 
-def _inverse_of_parts(step: ColumnTransformer, X: Any, before: Any, after: Any) -> list[Any]:
-    found: list[Any] = [None] * X.shape[1]
-    before, after = _dense(before), _dense(after)
-    for _, transformer, columns, part in _parts(step):
-        some = X.iloc[:, columns] if isinstance(X, pd.DataFrame) else X[:, columns]
-        back = taken_back([transformer], some, before[:, part], after[:, part])
-        for j, values in zip(columns, _columns(back), strict=True):
-            found[j] = values if found[j] is None else found[j]
-    return found
+def _without_rare(encoder: OneHotEncoder, values: list[Any]) -> list[Any]:
+    """Let a column of all rare categories be the first of them."""
+    rare = getattr(encoder, "infrequent_categories_", [None] * len(values))
+    return [
+        v if few is None else np.where(v == "infrequent_sklearn", few[:1].astype(object), v)
+        for v, few in zip(values, rare, strict=True)
+    ]
 
 
 def _inverse_of_imputer(step: Any, X: Any, after: NDArray) -> list[Any]:
@@ -283,47 +381,3 @@ def _inverse_of_imputer(step: Any, X: Any, after: NDArray) -> list[Any]:
         elif found[place] is not None:
             found[place][after[:, j].astype(bool)] = step.missing_values
     return found
-
-
-def _dense(table: Any) -> NDArray:
-    return table.toarray() if issparse(table) else np.asarray(table)
-
-
-def _columns(table: Any) -> list[Any]:
-    """Columns of a table, each as an array."""
-    if isinstance(table, pd.DataFrame):
-        return [table.iloc[:, j].to_numpy() for j in range(table.shape[1])]
-    return list(_dense(table).T)
-
-
-def _with_values(X: Any, is_changed: NDArray, values: list[Any]) -> Any:
-    """Copy a table with other values in the cells (n, d) that have changed."""
-    is_frame = isinstance(X, pd.DataFrame)
-    changed: Any = X.copy() if is_frame else _dense(X).copy()
-    for j in np.flatnonzero(is_changed.any(axis=0)):
-        if values[j] is None:
-            continue
-        rows = np.flatnonzero(is_changed[:, j])
-        kind = changed.dtypes.iloc[j] if is_frame else changed.dtype
-        new = _of_kind(np.asarray(values[j])[rows], kind)
-        if is_frame:
-            changed.isetitem(j, _column_with(changed.iloc[:, j], rows, new))
-        else:
-            changed[rows, j] = new
-    return changed
-
-
-def _column_with(column: pd.Series, rows: NDArray, values: NDArray) -> pd.Series:
-    column = column.copy()
-    column.iloc[rows] = values
-    return column
-
-
-def _of_kind(values: NDArray, kind: Any) -> NDArray:
-    """Values that a column of whole numbers or booleans can hold."""
-    if pd.api.types.is_bool_dtype(kind):
-        return values.astype(float) > 0.5
-    if pd.api.types.is_integer_dtype(kind):
-        whole = np.rint(values.astype(float))
-        return whole.astype(kind if isinstance(kind, np.dtype) else np.int64)
-    return values

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 # What is wrong with a column; {} stands for what a user writes for it.
 _TIMES = (
     "time stamps, and numbers are wanted: seconds since a start, ({0} - {0}.min()).dt"
-    ".total_seconds(), or what comes back, such as {0}.dt.hour and {0}.dt.dayofweek"
+    ".total_seconds(), or what comes back, such as {0}.dt.hour and {0}.dt.day_of_week"
 )
 _DURATIONS = "durations, and numbers are wanted: {0}.dt.total_seconds()"
 _PERIODS = "periods, and numbers are wanted, such as {0}.dt.year and {0}.dt.month"
 _CLOCK = "times of the day, and numbers are wanted, such as seconds since midnight"
 _TEXT = (
     "text, and numbers are wanted: encode it in a pipeline before the detector, by "
-    "OneHotEncoder(sparse_output=False) or OrdinalEncoder() in a ColumnTransformer, or leave it out"
+    "OneHotEncoder(sparse_output=False) or OrdinalEncoder() in a ColumnTransformer, or by skrub's "
+    "TableVectorizer(), or leave it out"
 )
 _COMPLEX = "complex numbers: pass real and imaginary parts as two columns, z.real and z.imag"
 _INTERVALS = "intervals, and numbers are wanted, such as their middles, [i.mid for i in {0}]"
@@ -32,6 +33,10 @@ _NESTED = (
     "pd.DataFrame({0}.tolist())"
 )
 _IMPUTE = "Put SimpleImputer() before the detector, in a pipeline, or leave such rows out"
+_IMPUTE_NONE = (
+    "It is None: put SimpleImputer(missing_values=None, strategy='most_frequent') before the "
+    "detector, in a pipeline, or leave such rows out"
+)
 # What pandas calls the values of a column -> what to do about it.
 _KINDS = {
     **dict.fromkeys(("datetime64", "datetime", "date"), _TIMES),
@@ -231,9 +236,10 @@ def _columns(X: Any) -> Iterator[tuple[str, str, NDArray]]:
 
 def _missing(X: Any) -> str | None:
     """Which columns hold what is no finite number."""
-    found = []
+    found, is_none = [], False
     for name, _, column in _columns(X):
         numbers = column.astype(np.float64) if column.dtype != object else _floats(column)
+        is_none |= column.dtype == object and any(value is None for value in column)
         odd = ~np.isfinite(numbers)
         if odd.any():
             what = "NaN" if np.isnan(numbers).any() else "infinity"
@@ -243,7 +249,7 @@ def _missing(X: Any) -> str | None:
     more = f", and so do {len(found) - 3} more" if len(found) > 3 else ""
     replace = "" if "NaN" in found[0] else "Replace infinity by np.nan. "
     listed = "; ".join(found[:3])
-    return f"C{listed[1:]}{more}. {replace}{_IMPUTE}"
+    return f"C{listed[1:]}{more}. {replace}{_IMPUTE_NONE if is_none else _IMPUTE}"
 
 
 def _floats(column: NDArray) -> NDArray:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .contributions import contributions
+from .frames import like
 from .large_tables import Table
 from .pictures import Shape
 from .reference import Reference, forget_rows
@@ -92,7 +93,7 @@ class ExplainsRows:
         """
         check_is_fitted(self)
         repairs, rows, _ = self._repairs(X, groups, reference)
-        return _like(X, repairs.repaired(rows))
+        return like(X, repairs.repaired(rows))
 
     def explain(
         self, X: ArrayLike, *, groups: ArrayLike | None = None, reference: ArrayLike | None = None
@@ -199,10 +200,3 @@ def _over_columns(repairs: Repairs, values: NDArray, rows: NDArray, repaired: ND
     whole = repairs.by_group(moved)
     shares = np.divide(values, whole, out=np.zeros_like(values), where=whole > 0)
     return shares[:, repairs.owner] * moved
-
-
-def _like(X: Any, rows: NDArray) -> Any:
-    """Rows as a frame, if those given are one: with names, or a detector would warn."""
-    if isinstance(X, pd.DataFrame):
-        return pd.DataFrame(rows, index=X.index, columns=X.columns)
-    return rows

@@ -175,6 +175,12 @@ def _refusal(place: str, value: Any) -> str:
         "detectors and a list of scikit-learn's and pyod's estimators, neither other objects nor "
         "code of others. Use pickle for a detector with an object or factory of your own."
     )
+    if type(value).__module__.partition(".")[0] == "skrub":
+        text += (
+            " What skrub's transformers have learned are objects of their own; without them, "
+            "pipeline[-1].save(path) writes the detector alone, and files hold a pipeline with a "
+            "ColumnTransformer of scikit-learn's."
+        )
     if hasattr(value, "best_estimator_"):
         text += f" Of a {type(value).__name__} save its best_estimator_."
     return text

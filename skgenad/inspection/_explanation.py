@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from skgenad._core.column_wise import Through
+from skgenad._core.frames import columns_of, names_of, some_columns, some_rows, table_of
 from skgenad._extras import require
 
 from ._common import BLUE, VERMILION, divided, method_of, new_axes, unwrap
@@ -103,6 +105,7 @@ class ExplanationDisplay:
         X: ArrayLike,
         row: int = 0,
         *,
+        reference: ArrayLike | None = None,
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
@@ -117,6 +120,9 @@ class ExplanationDisplay:
             Rows of a table.
         row : int, default=0
             Place in `X` of the row to explain.
+        reference : array-like of shape (n_reference, n_features), default=None
+            Normal rows to compare with; None: training rows that the detector has kept. Columns
+            that cannot be had of what was made of them, such as encoded texts, need rows.
         ax : matplotlib Axes, default=None
             As in :meth:`plot`.
         **kwargs : dict
@@ -144,15 +150,16 @@ class ExplanationDisplay:
                 f"{cls.__name__} draws rows of tables. The contributions of images are maps: "
                 "explain(X).reshape(-1, channels, height, width)."
             )
-        table = X if isinstance(X, pd.DataFrame) else np.asarray(X)
-        one = table.iloc[[row]] if isinstance(table, pd.DataFrame) else table[[row]]
+        table = table_of(X)
+        one = some_rows(table, np.array([row]))
         seen = Through(before, detector)
-        repaired = seen.repair(one, None, None)
+        repaired = seen.repair(one, None, reference)
+        normal = seen.normal_rows(one) if reference is None else _same_columns(reference, one)
         return cls(
-            contributions=seen.explain(one, None, None)[0],
-            values=_cells(one)[0],
-            repaired=_cells(repaired)[0],
-            normal=[_normal_of(column) for column in _cells(seen.normal_rows(one)).T],
+            contributions=seen.explain(one, None, reference)[0],
+            values=_cells(one),
+            repaired=_cells(repaired),
+            normal=[_normal_of(column) for column in columns_of(normal)],
             feature_names=_names(table),
             scores=tuple(-float(scorer.score_samples(each)[0]) for each in (one, repaired)),  # type: ignore[arg-type]
             threshold=-float(detector.offset_),
@@ -254,8 +261,8 @@ class ExplanationDisplay:
             return
         low, high = normal
         panel.barh(place, 1, height=0.2, color=_GREY)
-        for x, text, ha in ((0, _text(low), "left"), (1, _text(high), "right")):
-            self._note(text, x, place, -7, color="0.4", ha=ha, va="top")
+        for x, end, ha in ((0, low, "left"), (1, high, "right")):
+            self._note(_short(end), x, place, -7, color="0.4", ha=ha, va="top")
         if not _same(value, repaired):
             self._point(place, repaired, low, high, BLUE, filled=False)
         self._point(place, value, low, high, VERMILION, filled=True)
@@ -265,13 +272,14 @@ class ExplanationDisplay:
         self.axes_[0, 1].annotate(text, (x, place), (0, above), **style)
 
     def _point(
-        self, place: int, value: Any, low: float, high: float, color: str, *, filled: bool
+        self, place: int, value: Any, low: Any, high: Any, color: str, *, filled: bool
     ) -> None:
         panel = self.axes_[0, 1]
         if pd.isna(value):
             return
-        width = high - low
-        at = (float(value) - low) / width if width > 0 else 0.5 + np.sign(float(value) - low)
+        number, start = _number(value), _number(low)
+        width = _number(high) - start
+        at = (number - start) / width if width > 0 else 0.5 + np.sign(number - start)
         x = float(np.clip(at, -_FARTHEST, 1 + _FARTHEST))
         marker = "o" if x == at or width <= 0 else (">" if at > 0 else "<")
         face = color if filled else "white"
@@ -297,27 +305,76 @@ class ExplanationDisplay:
 
 
 def _names(X: Any) -> list[str] | None:
-    return [str(name) for name in X.columns] if isinstance(X, pd.DataFrame) else None
+    names = names_of(X)
+    return None if names is None else [str(name) for name in names]
 
 
-def _cells(X: Any) -> NDArray:
-    """Cells of a table, of the types that its columns have."""
-    return X.astype(object).to_numpy() if isinstance(X, pd.DataFrame) else np.asarray(X)
+def _same_columns(reference: Any, X: Any) -> Any:
+    """Take the columns that `X` has of a frame of normal rows."""
+    table, names, wanted = table_of(reference), names_of(reference), names_of(X)
+    if names is None or wanted is None or names == wanted:
+        return table
+    return some_columns(table, np.array([names.index(name) for name in wanted]))
+
+
+def _cells(X: Any) -> list[Any]:
+    """Cells of a table of one row, of the types that its columns have."""
+    if isinstance(X, pd.DataFrame):
+        return X.astype(object).to_numpy()[0].tolist()
+    return [column[0] for column in columns_of(X)]
 
 
 def _normal_of(column: NDArray) -> Any:
-    """Find the ends between which nine of ten numbers lie, or the most frequent category."""
-    numbers = pd.to_numeric(pd.Series(column), errors="coerce").dropna().astype(float)
-    if len(numbers) and not isinstance(column[0], str | bool | np.bool_):
+    """Find the ends between which nine of ten numbers or times lie, or the most frequent value."""
+    there = pd.Series(column).dropna()
+    if len(there) and _is_time(there.iloc[0]):
+        times = pd.Series([_of_time(value) for value in there])
+        return tuple(times.quantile([0.05, 0.95]))
+    is_flag = len(there) and isinstance(there.iloc[0], str | bool | np.bool_)
+    numbers = pd.to_numeric(there, errors="coerce").dropna().astype(float)
+    if len(numbers) and not is_flag:
         return tuple(np.quantile(numbers, (0.05, 0.95)).tolist())
-    return str(pd.Series(column).mode().iloc[0])
+    return str(there.mode().iloc[0]) if len(there) else "missing"
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, date | timedelta | np.datetime64 | np.timedelta64)
+
+
+def _of_time(value: Any) -> Any:
+    is_duration = isinstance(value, timedelta | np.timedelta64)
+    return pd.Timedelta(value) if is_duration else pd.Timestamp(value)
+
+
+def _number(value: Any) -> float:
+    """Return the number that a value is: of a time, its seconds."""
+    if not _is_time(value):
+        return float(value)
+    time = _of_time(value)
+    return time.total_seconds() if isinstance(time, pd.Timedelta) else time.timestamp()
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
+    if _is_time(value):
+        text = str(_of_time(value).round("s"))
+        return text.removeprefix("0 days ").removesuffix(" 00:00:00").removesuffix(":00")
     return str(value)
 
 
+def _short(value: Any) -> str:
+    """Text for an end of a band, beside which the other one stands."""
+    if not _is_time(value):
+        return _text(value)
+    time = _of_time(value)
+    if isinstance(time, pd.Timestamp):
+        return f"{time:%Y-%m-%d}"
+    days, hours = time / pd.Timedelta(1, "D"), time / pd.Timedelta(1, "h")
+    return f"{days:.3g} d" if days >= 2 else f"{hours:.3g} h"
+
+
 def _same(value: Any, other: Any) -> bool:
-    return bool(value == other) or (pd.isna(value) and pd.isna(other))
+    if pd.isna(value) or pd.isna(other):
+        return bool(pd.isna(value) and pd.isna(other))
+    return bool(value == other)
