@@ -28,7 +28,7 @@ PAGES = {
 # What is printed, and what a comment adds so that this runs.
 BLOCK = re.compile(r"( *)\.\. (code-block:: python|snippet-setup)")
 # Snippets that are not run, by what they say they need.
-NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-torchvision": 1}
+NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-torchvision": 1, "needs-spark": 2}
 MOST_STEPS = 20
 
 
