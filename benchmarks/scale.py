@@ -1,8 +1,8 @@
 """More rows than memory: rows a second on two cores, the peak of memory, and the same bits.
 
-    python benchmarks/scale.py rate               # minutes on two free cores
+    python benchmarks/scale.py rate               # two minutes on two free cores; resumable
     python benchmarks/scale.py memory --folder DIR    # writes a file of 840 MB there; resumable
-    python benchmarks/scale.py bits               # a minute
+    python benchmarks/scale.py bits               # a minute; resumable
     python benchmarks/scale.py tables             # seconds; writes results/scale.md
 
 Rows have 21 columns of float32, and detectors are at their defaults but for the length of
@@ -39,35 +39,29 @@ from _scoring import _status
 from numpy.typing import NDArray
 
 import skgenad
+from skgenad._core.detector import SCORING_CHUNK
 from skgenad.benchmark import run_cells
 
 FOLDER = RESULTS / "scale"
 COLUMNS, CHUNK = 21, 100_000
-# Detectors and the number of rows that they score in a turn.
-RATES = {
-    "MPDR": 300_000,
-    "Autoencoder": 300_000,
-    "Mahalanobis": 1_000_000,
-    "Committee": 20_000,
-    "Neighbors": 20_000,
-}
+DETECTORS = ("MPDR", "Autoencoder", "Mahalanobis", "Committee", "Neighbors")
 WAYS = ("one thread", "two threads", "two workers")
 OF_MEMORY = ("MPDR", "Autoencoder", "Mahalanobis")
 SIZES = (10**5, 10**6, 10**7)
 CALLS = ("score_batches", "score_samples", "fit_stream", "fit")
-OF_BITS = (*RATES, "GaussianMixtures", "NormalizingFlow")
+OF_BITS = (*DETECTORS, "GaussianMixtures", "NormalizingFlow")
 
 app = typer.Typer(add_completion=False, help=__doc__)
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer rows: a smoke test.")]
 
 
 def _rate_note(rows: pd.DataFrame) -> str:
     return (
         "Medians of five turns. Two threads: torch's, within a pass; two workers: a thread of "
         "Python for each half of the rows, each with one thread of torch, as Dask and Spark have "
-        "it. Multiply-adds are those of products; the machine's rate is that of products of "
-        "1024 x 1024 matrices with as many threads, in the same turns. The load is that of the "
-        "last minute, these processes included. CPU time is that of all threads of the process."
+        "it. A second of CPU time is one of all threads together: twice as many rows are scored "
+        "in a second on two cores that do nothing else. Multiply-adds are those of products; the "
+        "machine's rate is that of products of 1024 x 1024 matrices in the same way and turns. "
+        "The load is that of the last minute."
     )
 
 
@@ -82,7 +76,7 @@ SECTIONS = {
             "most",
             "rows/s of CPU time",
             "multiply-adds a row",
-            "machine (1e9 multiply-adds/s)",
+            "1e9 multiply-adds/s of CPU time",
             "share of that rate",
             "load",
         ),
@@ -102,9 +96,9 @@ SECTIONS = {
         {"detector": str, "rows": int},
         ("ways", "hashes"),
         lambda _: (
-            "Ways to divide the rows (whole, chunks of 1 for the first 300, of 777, 1024 and 5000, "
-            "in random places; with one thread and with two), and how many different hashes of all "
-            "scores came of them."
+            "Ways to divide the rows (not at all; chunks of 1 for the first 300; of 777, 1024 and "
+            "5000; in random places), and how many different hashes of all scores came of them. "
+            "One thread."
         ),
     ),
 }
@@ -130,29 +124,48 @@ def _rows(n: int) -> NDArray:
 @app.command()
 def rate(
     rounds: Annotated[int, typer.Option(help="Turns.")] = 5,
-    detectors: Annotated[str, typer.Option(help="Some of them.")] = ",".join(RATES),
-    quick: Quick = False,
+    detectors: Annotated[str, typer.Option(help="Some of them.")] = ",".join(DETECTORS),
+    ways: Annotated[str, typer.Option(help="Some of them.")] = ",".join(WAYS),
+    seconds: Annotated[float, typer.Option(help="Length of a turn, about.")] = 0.5,
 ) -> None:
     """Score rows in three ways, in turns with products of matrices."""
-    X = _rows(max(RATES.values()))
-    chosen = {name: RATES[name] // (20 if quick else 1) for name in detectors.split(",")}
-    fitted = {name: _made(name, X[:20_000]) for name in chosen}
-    seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for number in range(rounds + 1):
-        for way in WAYS:
-            torch.set_num_threads(2 if way == "two threads" else 1)
-            turn = {"machine": _timed(partial(_products, way))}
-            for name, detector in fitted.items():
-                turn[name] = _timed(partial(_score, detector, X[: chosen[name]], way))
-            for name, both in turn.items() if number else ():  # the first is not counted
-                seconds.setdefault((name, way), []).append(both)
+    cells = [(name, way) for way in ways.split(",") for name in detectors.split(",")]
+    compute = partial(_rate_rows, rounds=rounds, seconds=seconds)
+    run_cells(compute, cells, _file("rate"))
+    tables()
+
+
+def _rate_rows(name: str, way: str, *, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    X = _rows(1_000_000)
+    detector = _made(name, X[:20_000])
+    torch.set_num_threads(2 if way == "two threads" else 1)
+    few = X[: 4 * SCORING_CHUNK]
+    detector.score_samples(few)
+    once = max(_timed(partial(_score, detector, few, way)))
+    n = int(np.clip(len(few) * seconds / once, len(few), len(X)))
+    turns = []
+    for _ in range(rounds):
+        turns.append(
+            [_timed(partial(_products, way)), _timed(partial(_score, detector, X[:n], way))]
+        )
+    products, scores = np.swapaxes(turns, 0, 1)  # (rounds, 2): of the clock, of the CPU
+    multiply_adds = _multiply_adds(detector, few)
     torch.set_num_threads(2)
-    rows = [
-        _rate_row(name, way, chosen[name], seconds, _multiply_adds(fitted[name], X))
-        for name in chosen
-        for way in WAYS
-    ]
-    _keep("rate", rows)
+    gemm = _PRODUCTS * _SIDE**3
+    row = {
+        "rows": n,
+        "rows/s": float(np.median(n / scores[:, 0])),
+        "least": float((n / scores[:, 0]).min()),
+        "most": float((n / scores[:, 0]).max()),
+        "rows/s of CPU time": float(np.median(n / scores[:, 1])),
+        "multiply-adds a row": multiply_adds,
+        "1e9 multiply-adds/s of CPU time": float(np.median(gemm / products[:, 1])) / 1e9,
+        "share of that rate": float(
+            np.median(n * multiply_adds / scores[:, 1] * products[:, 1] / gemm)
+        ),
+        "load": os.getloadavg()[0],
+    }
+    return [{**row, **origin()}]
 
 
 def _timed(call: Callable[[], object]) -> tuple[float, float]:
@@ -162,7 +175,7 @@ def _timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - cpu
 
 
-_SIDE, _PRODUCTS = 1024, 30
+_SIDE, _PRODUCTS = 1024, 10
 
 
 def _products(way: str) -> None:
@@ -192,36 +205,11 @@ def _score(detector: Any, X: NDArray, way: str) -> None:
         list(pool.map(detector.score_samples, np.array_split(X, 2)))
 
 
-def _rate_row(
-    name: str,
-    way: str,
-    n: int,
-    seconds: dict[tuple[str, str], list[tuple[float, float]]],
-    multiply_adds: float,
-) -> dict[str, Any]:
-    clock, cpu = np.array(seconds[name, way]).T
-    machine = _PRODUCTS * _SIDE**3 / np.array(seconds["machine", way])[:, 0]
-    return {
-        "detector": name,
-        "way": way,
-        "rows": n,
-        "rows/s": float(np.median(n / clock)),
-        "least": float((n / clock).min()),
-        "most": float((n / clock).max()),
-        "rows/s of CPU time": float(np.median(n / cpu)),
-        "multiply-adds a row": multiply_adds,
-        "machine (1e9 multiply-adds/s)": float(np.median(machine)) / 1e9,
-        "share of that rate": float(np.median(n * multiply_adds / clock / machine)),
-        "load": os.getloadavg()[0],
-    }
-
-
 def _multiply_adds(detector: Any, X: NDArray) -> float:
     """Multiply-adds of matrix products for a row, of many."""
-    n = 4096
     with MultiplyAdds() as counted:
-        detector.score_samples(X[:n])
-    return counted.total / n
+        detector.score_samples(X)
+    return counted.total / len(X)
 
 
 # ---- memory -------------------------------------------------------------------------------------
@@ -292,22 +280,25 @@ def _slices(X: NDArray, size: int) -> Iterator[NDArray]:
 
 
 @app.command()
-def bits(quick: Quick = False) -> None:
+def bits(
+    detectors: Annotated[str, typer.Option(help="Some of them.")] = ",".join(OF_BITS),
+    n: Annotated[int, typer.Option(help="Rows.")] = 10_000,
+) -> None:
     """Hash the scores of rows that are divided in many ways."""
-    n = 2000 if quick else 10_000
-    X = _rows(20_000)
-    rows = []
-    for name in OF_BITS:
-        detector, hashes = _made(name, X[10_000:13_000]), set()
-        ways = list(_divisions(n))
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            for ends in ways:
-                chunks = (X[start:end] for start, end in pairwise(ends))
-                scores = np.concatenate(list(detector.score_batches(chunks)))
-                hashes.add(hashlib.sha256(scores.tobytes()).hexdigest())
-        rows.append({"detector": name, "rows": n, "ways": 2 * len(ways), "hashes": len(hashes)})
-    _keep("bits", rows)
+    cells = [(name, n) for name in detectors.split(",")]
+    run_cells(_bits_rows, cells, _file("bits"))
+    tables()
+
+
+def _bits_rows(name: str, n: int) -> list[dict[str, Any]]:
+    torch.set_num_threads(1)
+    X, hashes = _rows(n + 2000), set()
+    detector, ways = _made(name, X[n:]), list(_divisions(n))
+    for ends in ways:
+        chunks = (X[start:end] for start, end in pairwise(ends))
+        scores = np.concatenate(list(detector.score_batches(chunks)))
+        hashes.add(hashlib.sha256(scores.tobytes()).hexdigest())
+    return [{"ways": len(ways), "hashes": len(hashes), **origin()}]
 
 
 def _divisions(n: int) -> Iterator[list[int]]:
@@ -321,14 +312,6 @@ def _divisions(n: int) -> Iterator[list[int]]:
 
 
 # ---- tables -------------------------------------------------------------------------------------
-
-
-def _keep(name: str, rows: list[dict[str, Any]]) -> None:
-    file = _file(name)
-    file.move_aside()
-    with file:
-        file.append(*({**row, **origin()} for row in rows))
-    tables()
 
 
 @app.command()

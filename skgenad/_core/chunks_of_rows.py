@@ -121,8 +121,9 @@ class TakesChunks:
 
         Notes
         -----
-        No more than the sample, an eighth of it and one chunk are in memory before the fit. Values
-        of rows that are not in the sample are not looked at.
+        No more than the sample, an eighth of it and one chunk are in memory before the fit; of
+        frames and sparse matrices the sample is copied once when it is put together. Values of rows
+        that are not in the sample are not looked at.
 
         Examples
         --------
