@@ -167,6 +167,8 @@ NAMES = names()
 # Names that are not of skgenad: of scikit-learn, torch, the environment, a history's columns.
 OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "novelty", "validation_loss"}
 OTHERS |= {"enable_metadata_routing", "error_score", "mmap_mode", "return_train_score"}
+# Of Spark.
+OTHERS |= {"predict_batch_udf"}
 # Those of skorch.
 OTHERS |= {"at", "dur", "f_params", "monitor", "net", "on_train", "patience", "training"}
 OTHERS |= {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}

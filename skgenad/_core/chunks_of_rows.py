@@ -60,9 +60,9 @@ class TakesChunks:
             What to compute of each row: "score_samples", "anomaly_score", "decision_function",
             "p_value" or "predict".
 
-        Yields
-        ------
-        values : ndarray of shape (n,)
+        Returns
+        -------
+        values : generator of ndarray of shape (n,)
             Those of each chunk in turn, float64, int64 of "predict". They do not depend on how the
             rows are divided into chunks.
 
