@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.chunks_of_rows import OF_A_ROW, values_of
@@ -86,7 +87,7 @@ def score(rows: Any, detector: Any, *, method: str = "score_samples") -> Any:
     axes = tuple(range(1, rows.ndim))
     if any(rows.numblocks[axis] > 1 for axis in axes):
         rows = rows.rechunk(dict.fromkeys(axes, -1))
-    empty = np.empty(0, dtype=OF_A_ROW[method])
+    empty: NDArray = np.empty(0, dtype=OF_A_ROW[method])
     return rows.map_blocks(
         _array_of, kept, method, drop_axis=list(axes), chunks=(rows.chunks[0],), meta=empty
     )

@@ -168,7 +168,7 @@ def values_of(model: Any, chunk: Any, method: str) -> NDArray:
     kind = OF_A_ROW[method]
     if not n_rows(chunk):
         return np.empty(0, dtype=kind)
-    values = np.asarray(getattr(model, method)(chunk), dtype=kind)
+    values: NDArray = np.asarray(getattr(model, method)(chunk), dtype=kind)
     give_back(chunk)
     return values
 
