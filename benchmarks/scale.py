@@ -58,8 +58,8 @@ def _rate_note(rows: pd.DataFrame) -> str:
     return (
         "Medians of five turns. Two threads: torch's, within a pass; two workers: a thread of "
         "Python for each half of the rows, each with one thread of torch, as Dask and Spark have "
-        "it. A second of CPU time is one of all threads together: twice as many rows are scored "
-        "in a second on two cores that do nothing else. Multiply-adds are those of products; the "
+        "it. A second of CPU time is one of all threads together: two workers have two of them in "
+        "a second on cores that do nothing else. Multiply-adds are those of products; the "
         "machine's rate is that of products of 1024 x 1024 matrices in the same way and turns. "
         "The load is that of the last minute."
     )
