@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import pipeline
 from sklearn.utils.metaestimators import available_if
 
+from skgenad._core.chunks_of_rows import TakesChunks
 from skgenad._core.column_wise import Through
 from skgenad._core.last_steps import last_has, rows_for_last, transformers
 from skgenad._core.saving import save
@@ -49,7 +50,7 @@ def _asks(name: str, does: str, returns: str, what: str) -> Any:
     return available_if(last_has(name))(ask)
 
 
-class Pipeline(pipeline.Pipeline):
+class Pipeline(TakesChunks, pipeline.Pipeline):
     """scikit-learn's pipeline, whose last step's own methods can be called as well.
 
     Rows go through the earlier steps first. What a method returns is in the units of what the last

@@ -78,6 +78,13 @@ def test_every_section_of_the_speeds_on_a_gpu_is_read(script):
         assert len(speed_gpu._SECTIONS[path.stem].file(path.stem, speed_gpu.FOLDER).read())
 
 
+def test_every_section_of_the_scales_is_read(script):
+    scale = script("scale")
+    assert {path.stem for path in scale.FOLDER.glob("*.csv")} == set(scale.SECTIONS)
+    for name in scale.SECTIONS:
+        assert len(scale._file(name).read())
+
+
 def _cance_tables(script):
     for plan in script.EXPERIMENTS.values():
         yield from (make(1) for make in plan.methods.values())
@@ -163,7 +170,7 @@ def test_every_parameter_that_is_gone_is_in_the_changelog(script):
 
 
 def test_every_file_of_results_is_that_of_a_script():
-    known = {*SCRIPTS, "adbench", "hierarchies", "results", "speed", "speed_gpu"}
+    known = {*SCRIPTS, "adbench", "hierarchies", "results", "scale", "speed", "speed_gpu"}
     suites = {"oddbench", "contaminated", "all_rows"}  # what test_suite_scripts.py is about
     trials = {"kernel_base", "mixtures", "mixtures_cost"}  # variants of one detector or energy
     suites |= {"committee_choice", "committee_members", "committee_cost", "thresholds"}

@@ -30,6 +30,7 @@ PAGES = {
 BLOCK = re.compile(r"( *)\.\. (code-block:: python|snippet-setup)")
 # Snippets that are not run, by what they say they need.
 NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-tables": 13, "needs-torchvision": 1}
+NOT_RUN |= {"needs-spark": 2}
 MOST_STEPS = 20
 
 
@@ -181,6 +182,8 @@ OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "novelty", 
 OTHERS |= {"enable_metadata_routing", "error_score", "mmap_mode", "return_train_score"}
 OTHERS |= {"add_indicator", "handle_unknown", "min_frequency", "missing_values", "sparse_output"}
 OTHERS |= {"strategy"}
+# Of Spark.
+OTHERS |= {"predict_batch_udf"}
 # Those of skorch.
 OTHERS |= {"at", "dur", "f_params", "monitor", "net", "on_train", "patience", "training"}
 OTHERS |= {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}

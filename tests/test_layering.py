@@ -35,6 +35,7 @@ MAY_IMPORT = {
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
     "pipeline": {"_core"},
+    "distributed": {"_core", "_extras"},
     "metrics": {"_core", "_extras", "pipeline"},
     "datasets": {"_core", "_extras", "_tensors", "_warn", "_writing", "metrics"},
     "benchmark": {"__init__", "_extras", "_warn", "_writing", "compat", "datasets", "metrics"},

@@ -37,6 +37,7 @@ from .checks import (
     fit_context,
     validate_parameter_constraints,
 )
+from .chunks_of_rows import TakesChunks
 from .explanations import ExplainsRows
 from .false_alarms import BoundsFalseAlarms
 from .large_tables import SameTable, Table, rows_at
@@ -47,7 +48,7 @@ from .rows import Shape, validate_rows
 MOST_THRESHOLD_ROWS = 100_000
 
 
-class JudgesRows(ExplainsRows, OutlierMixin):
+class JudgesRows(TakesChunks, ExplainsRows, OutlierMixin):
     """What follows from scores of rows and a threshold, whoever made them."""
 
     score_samples: Callable[[ArrayLike], NDArray]
@@ -438,7 +439,7 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         """
         if "offset_" not in self.__dict__:  # the check alone takes as long as a small network
             check_is_fitted(self)
-        return self._score(self._validate(X, reset=False))
+        return self._score(self._validate(X, reset=False, lazily=self._reads_lazily))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -142,6 +142,13 @@ def _read_from_file(
     return rows
 
 
+def give_back(table: Any) -> None:
+    """Give pages of a file back that a table is mapped to, once its rows have been read."""
+    file = _file_of(table) if isinstance(table, np.ndarray) else None
+    if file is not None:
+        file.madvise(mmap.MADV_DONTNEED)
+
+
 def pieces_of(X: Table) -> Iterator[NDArray]:
     """Split rows (n, d), in their order, into pieces: one, unless the table is large."""
     return (X[part] for part in _parts(X))

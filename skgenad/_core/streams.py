@@ -79,6 +79,56 @@ class Reservoir:
         return Reservoir(together([self.rows[old], more]), their_labels, total)
 
 
+class Lots:
+    """Which of ever more rows are a uniform sample of them, however they come in batches.
+
+    Every row draws a lot, a number in [0, 1), in the order of the rows; those with the lowest are
+    the sample. A :class:`Reservoir` draws for a batch as a whole, and has the rows; here they stay
+    with whoever asks, in one table for each draw.
+
+    Parameters
+    ----------
+    most : int
+        Number of rows of the sample.
+    seed : int
+        Seed of the lots.
+    """
+
+    def __init__(self, most: int, seed: int) -> None:
+        self.most = most
+        self._rng = np.random.default_rng(seed)
+        self._bound = np.inf
+        self._kept: list[NDArray] = []
+
+    def draw(self, n: int) -> NDArray:
+        """Places of those of the next `n` rows that have not lost yet."""
+        lots = self._rng.random(n)
+        places = np.flatnonzero(lots < self._bound)
+        if len(places):
+            self._kept.append(lots[places])
+        return places
+
+    @property
+    def are_many(self) -> bool:
+        """Whether an eighth more rows are kept than the sample has."""
+        return sum(map(len, self._kept)) > self.most + self.most // 8
+
+    def losers_out(self) -> list[NDArray]:
+        """Places of the rows that stay, for each table; those without any are forgotten."""
+        lots = np.concatenate(self._kept)
+        if len(lots) <= self.most:
+            return [np.arange(len(own)) for own in self._kept]
+        winners = np.argsort(lots, kind="stable")[: self.most]  # of equal lots the first wins
+        self._bound = lots[winners[-1]]
+        stays = np.zeros(len(lots), dtype=bool)
+        stays[winners] = True
+        ends = np.cumsum([len(own) for own in self._kept])[:-1]
+        places = [np.flatnonzero(own) for own in np.split(stays, ends)]
+        kept = [own[some] for own, some in zip(self._kept, places, strict=True)]
+        self._kept = [own for own in kept if len(own)]
+        return places
+
+
 def together(tables: Sequence[NDArray]) -> NDArray:
     """All rows in one table, but for empty ones; pixels of unlike types as floats in [0, 1]."""
     tables = [rows for rows in tables if len(rows)] or [np.empty((0, 0))]

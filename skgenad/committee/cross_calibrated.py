@@ -407,7 +407,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         folds = self._folds
         if folds is None or len(folds) != len(held_out):  # calibrated meanwhile
             return super()._p_values_among(X, held_out, codes)
-        scores = self._by_model(self._validate(X, reset=False))
+        scores = self._by_model(self._validate(X, reset=False, lazily=True))
         if codes is None:
             return self._p_values_in_folds(scores, held_out, folds)
         each = [codes == code for code in range(codes.max() + 1)]
