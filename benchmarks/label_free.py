@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +30,8 @@ import typer
 from _results import interval, origin_of, results_file, stamped, write_paragraphs
 from adbench import SETS
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import sem, spearmanr
+from scipy.stats import t as student
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
@@ -41,7 +42,7 @@ from sklearn.svm import OneClassSVM
 import skgenad
 from skgenad import MPDR, Committee
 from skgenad.benchmark import make_split, open_suite, run_cells
-from skgenad.benchmark._detectors import ALL_ROWS, DETECTORS
+from skgenad.benchmark._detectors import ALL_ROWS
 from skgenad.benchmark._markdown import table
 from skgenad.benchmark._suites import source_of
 from skgenad.benchmark.protocols import make_fixed_split
@@ -262,6 +263,114 @@ def run(
         some = np.random.default_rng(0).permutation(len(cells))
         one = partial(stamped, partial(compute, data_home=data_home))
         run_cells(one, [cells[k] for k in some], ROWS, jobs=jobs)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def judgements(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line for each group, criterion and table: its correlation, and what choosing by it gives.
+
+    Columns: group, dataset, source, n_columns, criterion, where, rho, chosen, default, any, best.
+    Where the candidates' AUROCs are all the same there is nothing to choose, and no line.
+    """
+    lines = []
+    rows = rows[rows["candidate"] != COMMITTEE]
+    for (suite, dataset, group), some in rows.groupby(["suite", "dataset", "group"], sort=False):
+        auroc = some["auroc"]
+        if auroc.nunique() < 2:
+            continue
+        table_is = {"group": group, "dataset": dataset, "source": source_of(suite, dataset)}
+        table_is |= {"n_columns": some["n_columns"].iloc[0], "best": auroc.max()}
+        table_is |= {"any": auroc.mean(), "default": auroc.iloc[0]}
+        for name, where in product((*CRITERIA, ON_MANIFOLD), WHERE):
+            values = some[f"{name}, {where}"]
+            if values.isna().all():
+                continue
+            # A criterion that is the same for all says nothing; ties are broken by chance.
+            rho = spearmanr(values, auroc)[0] if values.nunique() > 1 else 0.0
+            chosen = auroc[values == values.max()].mean()
+            line = {"criterion": name, "where": where, "rho": rho, "chosen": chosen}
+            lines.append({**table_is, **line})
+    return pd.DataFrame(lines)
+
+
+def by_source(lines: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """Means over the tables of one source, which are no independent cases."""
+    return values.groupby(lines["source"]).mean()
+
+
+def verdict(lines: pd.DataFrame) -> str:
+    """Say what the intervals mean for a criterion."""
+    rho = by_source(lines, lines["rho"])
+    gain = by_source(lines, lines["chosen"] - lines["default"])
+    if _bounds(rho)[0] <= 0 or gain.mean() < 0:
+        return "does not work"
+    return "better than the default" if _bounds(gain)[0] > 0 else "no clear gain"
+
+
+def _bounds(values: pd.Series) -> tuple[float, float]:
+    half = sem(values) * student.ppf(0.975, len(values) - 1)
+    return values.mean() - half, values.mean() + half
+
+
+def _lines(judged: pd.DataFrame) -> str:
+    cells = []
+    for (name, where), some in judged.groupby(["criterion", "where"], sort=False):
+        regret = by_source(some, some["best"] - some["chosen"]).mean()
+        gain = by_source(some, some["chosen"] - some["default"])
+        rho = interval(by_source(some, some["rho"]))
+        cells.append([name, where, rho, f"{regret:.3f}", interval(gain), verdict(some)])
+    header = ["criterion", "rows", "correlation", "regret", "AUROC − default's", ""]
+    return table(header, cells)
+
+
+def _group(group: str, judged: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    once = judged.drop_duplicates("dataset")
+    of_group = rows[rows["group"] == group]
+    names = of_group["candidate"].drop_duplicates()
+    regret = {k: by_source(once, once["best"] - once[k]).mean() for k in ("default", "any")}
+    text = (
+        f"{len(once)} tables of {once['source'].nunique()} sources. Candidates: "
+        f"{', '.join(f'`{name}`' for name in names if name != COMMITTEE)}. Mean AUROC of the best "
+        f"{by_source(once, once['best']).mean():.3f}; regret of the first, the default, "
+        f"{regret['default']:.3f}, and of one drawn by chance {regret['any']:.3f}."
+    )
+    committee = of_group[of_group["candidate"] == COMMITTEE].set_index("dataset")["auroc"]
+    if len(committee):
+        gain = once["dataset"].map(committee) - once["default"]
+        text += f" The committee's AUROC less the default's: {interval(by_source(once, gain))}."
+    return [f"## {group}", text, _lines(judged)]
+
+
+@app.command()
+def tables() -> None:
+    """Write the tables from the rows that are there."""
+    rows = ROWS.read()
+    judged = judgements(rows)
+    text = [
+        "# Criteria without labels",
+        origin_of(rows, "label_free.py"),
+        f"{rows['seconds'].sum() / 60:.0f} minutes of a core for the candidates. Correlation: "
+        "Spearman's, of a criterion and the true AUROC over the candidates of a group on a table; "
+        "0 where the criterion is the same for all. Regret: the best AUROC less that of the "
+        "candidate with the best criterion. Means, with 95 % t-intervals in brackets, over sources "
+        "(tables of one source are averaged first); without correction for their number. Rows: "
+        "held out and normal, or of the test part, anomalies among them, without labels.",
+        "**Does not work**: the interval of the correlation holds 0 or lies below, or the regret "
+        "is larger than the default's. **Better than the default**: the interval of the "
+        "correlation and that of the difference lie above 0.",
+    ]
+    for group in rows["group"].drop_duplicates():
+        text += _group(group, judged[judged["group"] == group], rows)
+    areas = judged[judged["criterion"].isin(["excess mass", "mass volume"])]
+    areas = areas[areas["group"] == CHOICE]
+    for title, some in {
+        "up to 8 columns, as they are": areas[areas["n_columns"] <= 8],
+        "more than 8 columns, in subspaces": areas[areas["n_columns"] > 8],
+    }.items():
+        text += [f"## {CHOICE}, {title} ({some['dataset'].nunique()} tables)", _lines(some)]
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 if __name__ == "__main__":

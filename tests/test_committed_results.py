@@ -21,6 +21,7 @@ SCRIPTS = (
     "density_2d",
     "explanations",
     "false_discoveries",
+    "label_free",
     "mnist_holdout",
     "mnist_one_class",
     "mnist_ood",
