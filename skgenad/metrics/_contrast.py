@@ -39,8 +39,7 @@ def contrast_auc(
         The rows that it is fitted to: numbers. Points are made of them.
     X : array-like of shape (n_samples, n_features)
         Rows that were not trained on, normal ones for the most part.
-    against : {"manifold", "shuffled", "uniform"} or array-like of shape (n_points, n_features), \
-default="manifold"
+    against : str or array-like of shape (n_points, n_features), default="manifold"
         "manifold" draws points uniformly from the box of the training rows' principal components,
         as many as hold 90 % of the variance of standardised columns. "shuffled" draws each column's
         value from another training row: the columns' distributions stay what they are, and how
