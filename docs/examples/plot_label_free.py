@@ -23,6 +23,8 @@ from skgenad.metrics import anomaly_score, excess_mass, excess_mass_curve, mass_
 X, y = load_builtin("breast_cancer", return_X_y=True)
 X = X[:, [0, 1, 4]]  # radius, texture, smoothness
 train, new = train_test_split(X[y == 0], test_size=0.4, random_state=0)
+rows = np.concatenate([new, X[y == 1]])
+labels = np.repeat([0, 1], [len(new), (y == 1).sum()])
 detectors = {
     "Neighbors": Neighbors(random_state=0),
     "Mahalanobis": Mahalanobis(random_state=0),
@@ -46,7 +48,8 @@ for name, detector in detectors.items():
     axes[0].plot(*mass_volume_curve(*scores), drawstyle="steps-pre", label=name)
     axes[1].plot(*excess_mass_curve(*scores), label=name)
     area = excess_mass(detector, train, new)
-    axes[2].plot(area, roc_auc_score(y, anomaly_score(detector, X)), "o", label=name)
+    auroc = roc_auc_score(labels, anomaly_score(detector, rows))
+    axes[2].plot(area, auroc, "o")
 axes[0].set(title="mass-volume", xlabel="mass", ylabel="volume", xlim=(0.5, 1))
 axes[1].set(title="excess mass", xlabel="level", ylabel="excess mass", xlim=(0, 25))
 axes[2].set(title="criterion and truth", xlabel="excess_mass", ylabel="AUROC")
