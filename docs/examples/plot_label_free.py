@@ -37,7 +37,8 @@ detectors = {
 # the share of uniform ones. The lower the volume for a mass (left), and the more mass there is in
 # excess of a level times the volume (middle), the more a score is like a density. The area under
 # the middle curve is ``excess_mass``, which needs no labels. On the right it is set against the
-# AUROC, which does.
+# AUROC, which does: the worst by the one is the worst by the other, but the best is not. Four
+# detectors on one table show nothing; "Without labels" in the guide has what it is worth on many.
 
 low, high = X[y == 0].min(axis=0), X[y == 0].max(axis=0)
 uniform = np.random.RandomState(0).uniform(low, high, (20_000, 3))
