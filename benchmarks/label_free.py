@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import typer
 from _results import interval, origin_of, results_file, stamped, write_paragraphs
+from _tables import short, tuned_on
 from adbench import SETS
 from numpy.typing import NDArray
 from scipy.stats import sem, spearmanr
@@ -273,7 +274,8 @@ def run(
 def judgements(rows: pd.DataFrame) -> pd.DataFrame:
     """One line for each group, criterion and table: its correlation, and what choosing by it gives.
 
-    Columns: group, dataset, source, n_columns, criterion, where, rho, chosen, default, any, best.
+    Columns: group, dataset, source, n_columns, tuned, criterion, where, rho, chosen, default, any,
+    best.
     Where the candidates' AUROCs are all the same there is nothing to choose, and no line.
     """
     lines = []
@@ -285,6 +287,7 @@ def judgements(rows: pd.DataFrame) -> pd.DataFrame:
         table_is = {"group": group, "dataset": dataset, "source": source_of(suite, dataset)}
         table_is |= {"n_columns": some["n_columns"].iloc[0], "best": auroc.max()}
         table_is |= {"any": auroc.mean(), "default": auroc.iloc[0]}
+        table_is |= {"tuned": short(dataset) in tuned_on(suite)}
         for name, where in product((*CRITERIA, ON_MANIFOLD), WHERE):
             values = some[f"{name}, {where}"]
             if values.isna().all():
@@ -342,6 +345,13 @@ def _group(group: str, judged: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     if len(committee):
         gain = once["dataset"].map(committee) - once["default"]
         text += f" The committee's AUROC less the default's: {interval(by_source(once, gain))}."
+        text += " AUROC of what is chosen less the committee's, by " + "; ".join(
+            f"{name} ({where}): "
+            + interval(by_source(some, some["chosen"] - some["dataset"].map(committee)))
+            for (name, where), some in judged.groupby(["criterion", "where"], sort=False)
+            if name.startswith("agreement")
+        )
+        text += "."
     return [f"## {group}", text, _lines(judged)]
 
 
@@ -370,13 +380,14 @@ def tables() -> None:
     ]
     for group in [name for name in (CHOICE, *SETTINGS, *TRAINED) if name in set(rows["group"])]:
         text += _group(group, judged[judged["group"] == group], rows)
-    areas = judged[judged["criterion"].isin(["excess mass", "mass volume"])]
-    areas = areas[areas["group"] == CHOICE]
+    choice = judged[judged["group"] == CHOICE]
+    areas = choice[choice["criterion"].isin(["excess mass", "mass volume"])]
     for title, some in {
+        "tables that no default was chosen on": choice[~choice["tuned"]],
         "up to 8 columns, as they are": areas[areas["n_columns"] <= 8],
         "more than 8 columns, in subspaces": areas[areas["n_columns"] > 8],
     }.items():
-        text += [f"## {CHOICE}, {title} ({some['dataset'].nunique()} tables)", _lines(some)]
+        text += [f"## {CHOICE}, {title} ({some['dataset'].nunique()})", _lines(some)]
     typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
