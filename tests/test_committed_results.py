@@ -21,6 +21,7 @@ SCRIPTS = (
     "density_2d",
     "explanations",
     "false_discoveries",
+    "label_free",
     "mixed_tables",
     "mnist_holdout",
     "mnist_one_class",
@@ -42,6 +43,25 @@ def test_rows_of_a_script_are_read(name, script):
     rows = file.read()
     assert len(rows) == file.path.read_text().count("\n") - 1
     assert rows["date"].str.match(r"20\d\d-\d\d-\d\d$").all() and (rows["machine"] != "").all()
+
+
+def test_criteria_without_labels_are_judged_by_what_choosing_by_them_gives(script):
+    label_free = script("label_free")
+    rows = label_free.ROWS.read()
+    assert set(rows["group"]) == {label_free.CHOICE, *label_free.SETTINGS, *label_free.TRAINED}
+    some = rows[(rows["group"] == "Neighbors") & (rows["dataset"] == rows["dataset"].iloc[-1])]
+    k = len(some)
+    some = some.assign(auroc=[0.5 + 0.1 * i for i in range(k)])
+    some[[f"{label_free.CRITERIA[i]}, normal" for i in range(3)]] = [
+        [i, -i, 1.0]
+        for i in range(k)  # the truth, its reverse, and nothing
+    ]
+    judged = label_free.judgements(some)
+    judged = judged[judged["where"] == "normal"].iloc[:3]
+    assert judged["rho"].tolist() == pytest.approx([1, -1, 0])
+    best, worst = some["auroc"].max(), some["auroc"].min()
+    assert judged["chosen"].tolist() == pytest.approx([best, worst, some["auroc"].mean()])
+    assert judged["default"].tolist() == [worst] * 3
 
 
 def test_rows_of_the_hierarchies_are_read(script):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import re
 import signal
 import threading
 import warnings
@@ -22,6 +21,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from skgenad._extras import require
+from skgenad.metrics._label_free import seeds_in
 
 from ._cell import run_cell, versions
 from ._detectors import DETECTORS, choose
@@ -269,8 +269,7 @@ class _Seeded:
 
     def __call__(self, seed: int) -> Any:
         estimator = clone(self.estimator)
-        names = [name for name in estimator.get_params() if re.search(r"(^|__)random_state$", name)]
-        return estimator.set_params(**dict.fromkeys(names, seed))
+        return estimator.set_params(**dict.fromkeys(seeds_in(estimator), seed))
 
 
 def _refuse_other_settings(

@@ -10,8 +10,19 @@ For arrays, `anomaly_score` gives what metrics, scikit-learn's and those here, w
 
     roc_auc_score(y, anomaly_score(detector, X))
     f1_at_contamination(y, anomaly_score(detector, X))
+
+What can be said without labels is in criteria of a detector, its training rows and others, which
+`make_label_free_scorer` makes scorers of::
+
+    scorer = make_label_free_scorer(agreement, reference=Committee())
+    GridSearchCV(detector, grid, scoring=scorer, cv=5).fit(X)
 """
 
+from ._agreement import agreement, stability, tail_overlap
+from ._contrast import contrast_auc
+from ._label_free import make_label_free_scorer
+from ._level_sets import excess_mass, mass_volume
+from ._mass import excess_mass_curve, mass_volume_curve
 from ._ranking import f1_at_contamination, max_balanced_accuracy, partial_roc_auc
 from ._scorers import (
     anomaly_average_precision,
@@ -24,12 +35,21 @@ from ._splits import NormalOnlyCV
 
 __all__ = [
     "NormalOnlyCV",
+    "agreement",
     "anomaly_average_precision",
     "anomaly_roc_auc",
     "anomaly_score",
+    "contrast_auc",
+    "excess_mass",
+    "excess_mass_curve",
     "f1_at_contamination",
     "make_anomaly_scorer",
+    "make_label_free_scorer",
+    "mass_volume",
+    "mass_volume_curve",
     "max_balanced_accuracy",
     "on_manifold_scorer",
     "partial_roc_auc",
+    "stability",
+    "tail_overlap",
 ]

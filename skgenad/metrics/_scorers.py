@@ -352,7 +352,7 @@ def _with_anomalies(
 
 
 def _scores_of(estimator: Any, X: ArrayLike) -> np.ndarray:
-    if not _has_scores(estimator):
+    if not has_scores(estimator):
         return anomaly_score(estimator, X)  # says so
     try:
         return anomaly_score(estimator, X)
@@ -360,7 +360,7 @@ def _scores_of(estimator: Any, X: ArrayLike) -> np.ndarray:
         raise _OfCandidate(error) from error
 
 
-def _has_scores(estimator: Any) -> bool:
+def has_scores(estimator: Any) -> bool:
     return hasattr(estimator, "score_samples") or (
         hasattr(estimator, "decision_function") and _is_detector(estimator)
     )
