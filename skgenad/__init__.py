@@ -1,6 +1,7 @@
 """Generative anomaly detection for scikit-learn."""
 
 from skgenad._core.callbacks import DivergenceWarning
+from skgenad._core.checkpoints import CheckpointFolder
 from skgenad._core.saving import load, save
 from skgenad._core.sentinels import DataWarning
 from skgenad._core.versions import InconsistentVersionWarning
@@ -36,6 +37,7 @@ __all__ = [
     "VAE",
     "WAE",
     "Autoencoder",
+    "CheckpointFolder",
     "Committee",
     "CrossCalibrated",
     "DataWarning",

@@ -14,8 +14,8 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
+from skgenad._core.batches import STEPS_PER_EPOCH
 from skgenad._core.callbacks import DivergenceWarning
-from skgenad._core.loop import STEPS_PER_EPOCH
 from skgenad._core.training import run_stage
 
 from ._settings import EVERY, TINY, normal_rows, tiny
