@@ -51,6 +51,8 @@ class OwnCallback(Callback):
     that was interrupted, and then ``go_on`` is called.
     """
 
+    # Whether users' callbacks are to see an epoch's end before it, since it may end the stage.
+    comes_last = False
     numbers: ClassVar[tuple[str, ...]] = ()
     # States of training, or None.
     states: ClassVar[tuple[str, ...]] = ()
@@ -282,6 +284,32 @@ def restore(net: StageNet, state: TrainingState) -> None:
 
 def _all_finite(module: nn.Module) -> bool:
     return all(bool(p.isfinite().all()) for p in module.parameters())
+
+
+class Patience(OwnCallback):
+    """Ends a stage after so many epochs without a lower validation loss.
+
+    Parameters
+    ----------
+    n_epochs : int
+        How many.
+    """
+
+    comes_last = True
+    numbers: ClassVar[tuple[str, ...]] = ("n_missed_",)
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Forget what an earlier stage left."""
+        self.n_missed_ = 0
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Count."""
+        self.n_missed_ = 0 if net.history[-1, "valid_loss_best"] else self.n_missed_ + 1
+        if self.n_missed_ == self.n_epochs:
+            raise StopStage
 
 
 class ProgressBar(OwnCallback):

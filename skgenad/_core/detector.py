@@ -37,6 +37,7 @@ from .rows import Shape, check_same_columns, image_shape_of, row_shape
 from .running import RunsStages
 from .saving import ModuleSavingMixin
 from .state import kept_parameters
+from .stopping import EarlyStopping
 from .streams import Batch, Stream
 from .training_rows import in_standard_units, rows_and_units
 from .units import PixelUnits, StandardUnits
@@ -79,6 +80,7 @@ class BaseGenerativeDetector(
     # Detectors whose constructor lacks one of these parameters read the value given here.
     image_shape: Sequence[int] | None = None
     validation_fraction: float = 0.0
+    stopping: EarlyStopping | None = None
     # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
     _reads_lazily: ClassVar[bool] = True
@@ -89,6 +91,7 @@ class BaseGenerativeDetector(
         "standardize": [StrOptions({"auto", "mixed", "frozen"}), "boolean"],
         "warm_start": ["boolean"],
         "device": [str],
+        "stopping": [EarlyStopping, None],
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }

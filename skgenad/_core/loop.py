@@ -133,7 +133,7 @@ class StageNet(NeuralNet):
         Rows in a batch.
     own : list of Callback
         The package's callbacks. They come first, so that the guard has judged an epoch before a
-        user's callback ends the stage or keeps its weights.
+        user's callback ends the stage or keeps its weights; but those that may end it come last.
     callbacks : list of skorch callbacks
         The user's.
     held_out : Tensor of shape (m, d), optional
@@ -173,8 +173,7 @@ class StageNet(NeuralNet):
             batch_size=batch_size,
             max_epochs=-(-stage.n_steps // STEPS_PER_EPOCH),
             train_split=None,
-            # No user calls a callback by such a name.
-            callbacks=[*((f"own {type(c).__name__}", c) for c in own), *callbacks],
+            callbacks=[*_named(own, last=False), *callbacks, *_named(own, last=True)],
             device=str(device),
             verbose=verbose,
             # What a step gives is a loss, and no prediction that a scoring callback could use.
@@ -413,6 +412,17 @@ class StageNet(NeuralNet):
         self.iterator_train__batch_size = len(rows) * (1 + 1e-9) / steps
         if self.held_out is not None:
             self.iterator_valid__batch_size = len(chunks_of(self.held_out)[0])
+
+
+def own_loss(module: Any, rows: Tensor) -> Tensor:
+    """Return the module's own loss (): the `validate` of a stage whose loss is that of the mean."""
+    return module.loss(rows)["loss"]
+
+
+def _named(own: list[Callback], last: bool) -> list[tuple[str, Callback]]:
+    """Give those of our callbacks that come last, or the others, names that no user gives one."""
+    chosen = [callback for callback in own if getattr(callback, "comes_last", False) == last]
+    return [(f"own {type(callback).__name__}", callback) for callback in chosen]
 
 
 def _overrides(callback: Callback, name: str) -> bool:

@@ -18,6 +18,7 @@ from skgenad._tensors.model import Model
 from .continuing import to_continue
 from .loop import Stage
 from .resuming import Keeper
+from .stopping import EarlyStopping, patience_of, share_held_out
 from .training import empty_history, inputs_of, run_stage
 from .users_callbacks import check_callbacks, check_memories
 from .watching import CallbackSupportMixin, Watch
@@ -35,6 +36,7 @@ class RunsStages(CallbackSupportMixin):
     callbacks: Sequence[Any] | None
     device_: torch.device
     module_: Any
+    stopping: EarlyStopping | None
     validation_fraction: float
     verbose: Any
     warm_start: bool
@@ -105,6 +107,7 @@ class RunsStages(CallbackSupportMixin):
         tables = [self.history_] if self._n_fits > 1 else []
         train, held_out = split if len(split[1]) else (slice(None), None)
         check_callbacks(self.callbacks, stages, held_out is not None, type(self))
+        patience = patience_of(self, stages)
         if keeper is not None:
             check_memories(self.callbacks)
             tables += keeper.begin(module, stages, self.device_)
@@ -131,6 +134,7 @@ class RunsStages(CallbackSupportMixin):
                     n_epochs_before=sum(map(len, tables)),
                     keeper=keeper,
                     watch=watch,
+                    patience=patience,
                     verbose=self.verbose,
                 )
             )
@@ -151,7 +155,8 @@ class RunsStages(CallbackSupportMixin):
 
     def _split_validation(self, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return the places of rows to train on, and of those that choose each stage's epoch."""
-        n_held_out = int(self.validation_fraction * n_rows)
+        share = share_held_out(self)
+        n_held_out = max(int(share * n_rows), int(self.stopping is not None and n_rows > 2))
         # At least two rows must remain to train on, and a few thousand suffice to compare epochs.
         n_held_out = min(n_held_out, n_rows - 2, MOST_VALIDATION_ROWS)
         if n_held_out <= 0:

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from skgenad._tensors.chunks import LazyRows, Rows
 
-from .callbacks import BestEpoch, DivergenceGuard, FallingRates, ProgressBar
+from .callbacks import BestEpoch, DivergenceGuard, FallingRates, Patience, ProgressBar
 from .loop import Stage, StageNet
 from .schedules import constant
 from .watching import Watch, Watcher
@@ -58,6 +58,7 @@ def run_stage(
     n_epochs_before: int = 0,
     keeper: Any = None,
     watch: Watch | None = None,
+    patience: int | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
     """Run one stage of training in place.
@@ -82,6 +83,8 @@ def run_stage(
         What writes down where the stage stands.
     watch : Watch, optional
         What tells scikit-learn's callbacks of the stage.
+    patience : int, optional
+        Epochs without a lower validation loss after which the stage ends, if it validates.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -96,7 +99,7 @@ def run_stage(
     if stage.validate is None:
         held_out = None
     guard = DivergenceGuard()
-    own = [guard, *_helpers(stage, held_out, watch, verbose)]
+    own = [guard, *_helpers(stage, held_out, watch, patience, verbose)]
     module.train()
     free = [p for p in module.parameters() if p.requires_grad]
     net = StageNet(
@@ -126,11 +129,19 @@ def run_stage(
     return _history_table(stage.name, net)
 
 
-def _helpers(stage: Stage, held_out: Tensor | None, watch: Watch | None, verbose: int) -> list[Any]:
+def _helpers(
+    stage: Stage,
+    held_out: Tensor | None,
+    watch: Watch | None,
+    patience: int | None,
+    verbose: int,
+) -> list[Any]:
     """Callbacks of ours that a stage asks for."""
     found: list[Any] = []
     if held_out is not None:
         found.append(BestEpoch(held_out))
+    if held_out is not None and patience is not None:
+        found.append(Patience(patience))
     if stage.schedule is not constant:
         found.append(FallingRates())
     if stage.clip_norm is not None:

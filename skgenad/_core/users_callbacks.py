@@ -125,6 +125,8 @@ def _problem_without_validation(
         return f"stage {stage!r} validates on no rows; {without}."
     if "validation_fraction" in names:
         return f"no rows are held out: set validation_fraction=0.2, or {without}."
+    if "stopping" in names:
+        return f"no rows are held out: set stopping=EarlyStopping(), or {without}."
     return f"{detector.__name__} holds out no rows for validation; {without}."
 
 

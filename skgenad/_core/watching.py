@@ -79,6 +79,8 @@ class Watcher(OwnCallback):
         By which they are told.
     """
 
+    comes_last = True
+
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
 
