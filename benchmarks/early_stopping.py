@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import typer
-from _results import FOLDER, interval, origin_of, results_file, stamped, write_paragraphs
+from _results import interval, origin_of, results_file, stamped, write_paragraphs
 from _tables import tuned_on
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from skgenad import CANCE, MPDR, NAE, VAE, Autoencoder, EarlyStopping
-from skgenad.benchmark import ResultsFile, run_cells
+from skgenad.benchmark import run_cells
 from skgenad.benchmark._markdown import table
 from skgenad.datasets import fetch_adbench, fetch_oddbench, list_adbench
 
@@ -44,14 +45,9 @@ _COLUMNS: dict[str, type] = {
     "n_test": int,
 }
 
+ROWS = results_file("early_stopping", key=("detector", "dataset", "stopping"), columns=_COLUMNS)
+
 app = typer.Typer(add_completion=False, help=__doc__)
-Out = Annotated[Path, typer.Option(help="Folder with the folder of rows.")]
-
-
-def rows_file(folder: Path = FOLDER) -> ResultsFile:
-    """Return the file of the rows, ``early_stopping/rows.csv``."""
-    key = ("detector", "dataset", "stopping")
-    return results_file("early_stopping", key=key, columns=_COLUMNS, folder=folder)
 
 
 def tables_of_choice() -> list[str]:
@@ -94,17 +90,14 @@ def _compute(
 def run(
     data_home: Annotated[Path | None, typer.Option(help="Folder with both suites.")] = None,
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 2,
-    out: Out = FOLDER,
 ) -> None:
-    """Compute what is missing of the results, detector by detector."""
-    cells = [
-        (name, dataset, stopping)
-        for name in DETECTORS
-        for dataset in tables_of_choice()
-        for stopping in STOPPING
-    ]
+    """Compute what is missing of the results, the slow detectors table by table."""
+    quick, slow = list(DETECTORS)[:2], list(DETECTORS)[2:]
+    places = list(product(tables_of_choice(), STOPPING))
+    cells = [(name, *place) for name in quick for place in places]
+    cells += [(name, *place) for place in places for name in slow]
     compute = partial(stamped, partial(_compute, data_home=data_home))
-    run_cells(compute, cells, rows_file(out), jobs=jobs)
+    run_cells(compute, cells, ROWS, jobs=jobs)
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -132,10 +125,9 @@ def _line(name: str, rows: pd.DataFrame) -> dict[str, str]:
 
 
 @app.command()
-def tables(out: Out = FOLDER) -> None:
+def tables() -> None:
     """Write the table from the rows that are there."""
-    file = rows_file(out)
-    rows = file.read()
+    rows = ROWS.read()
     lines = [_line(name, rows[rows["detector"] == name]) for name in DETECTORS]
     text = [
         "# Early stopping by rows held out",
@@ -147,7 +139,7 @@ def tables(out: Out = FOLDER) -> None:
         table(pd.DataFrame(lines)),
         origin_of(rows, "early_stopping.py"),
     ]
-    write_paragraphs(file, text)
+    write_paragraphs(ROWS, text)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def short_stages(monkeypatch):
         short = dataclasses.replace(stage, n_steps=min(stage.n_steps, 2 * STEPS_PER_EPOCH))
         return run_stage(module, short, *args, **kwargs)
 
-    monkeypatch.setattr("skgenad._core.detector.run_stage", shortened)
+    monkeypatch.setattr("skgenad._core.running.run_stage", shortened)
 
 
 def _check_without_arguments(detector, shape):

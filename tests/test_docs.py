@@ -67,7 +67,7 @@ def short_stages(monkeypatch):
         short = dataclasses.replace(stage, n_steps=min(stage.n_steps, MOST_STEPS))
         return run_stage(module, short, *args, **kwargs)
 
-    monkeypatch.setattr("skgenad._core.detector.run_stage", shortened)
+    monkeypatch.setattr("skgenad._core.running.run_stage", shortened)
 
 
 @pytest.fixture
