@@ -29,6 +29,13 @@ PAGES = {
 BLOCK = re.compile(r"( *)\.\. (code-block:: python|snippet-setup)")
 # Snippets that are not run, by what they say they need.
 NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-torchvision": 1}
+NOT_RUN |= {"needs-rich": 1, "needs-tensorboard": 1}  # tests/test_watching.py runs these
+    "needs-network": 4,
+    "needs-rich": 1,
+    "needs-tensorboard": 1,
+    "needs-nonconform": 1,
+    "needs-torchvision": 1,
+}
 MOST_STEPS = 20
 
 
@@ -169,6 +176,7 @@ OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "novelty", 
 OTHERS |= {"enable_metadata_routing", "error_score", "mmap_mode", "return_train_score"}
 # Those of skorch.
 OTHERS |= {"at", "dur", "f_params", "monitor", "net", "on_train", "patience", "training"}
+OTHERS |= {"state_dict", "load_state_dict", "fitted_estimator", "max_propagation_depth"}
 OTHERS |= {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
 
 

@@ -18,6 +18,7 @@ from skgenad._core import watching
 from skgenad.metrics import NormalOnlyCV
 
 from ._settings import DETECTORS, normal_rows, tiny
+from .test_docs import PAGES, snippets_of
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn has none before 1.9")
 
@@ -180,6 +181,28 @@ def test_scikit_learns_own_monitor_scores_the_fitted_detector():
     detector = tiny("VAE", contamination=0.2).set_callbacks(monitor).fit(X, y)
     (row,) = monitor.get_logs().data
     assert row["accuracy"] == np.mean(detector.predict(X) == 1) == 0.8
+
+
+@pytest.mark.parametrize("package", ["rich", "tensorboard"])
+def test_the_guides_snippet_runs(package, tmp_path, monkeypatch, capfd):
+    pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = [
+        snippet
+        for snippet in snippets_of(PAGES["guide/training.rst"])
+        if snippet.needs == [f"needs-{package}"]
+    ]
+    exec(compile(snippet.code, "training.rst", "exec"), namespace := {"__name__": "snippet"})
+    if package == "rich":
+        assert "VAE" in capfd.readouterr().out
+        assert namespace["search"].best_score_ > 0.5
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "runs" / "nae")).Reload()
+    steps = [event.step for event in events.Scalars("Loss/train_loss")]
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > 4  # stages do not overlap
+    assert {"negative_energy", "energy"} <= set(events.Tags()["scalars"])
 
 
 def test_copies_share_callbacks_as_scikit_learns_do():
