@@ -30,12 +30,6 @@ BLOCK = re.compile(r"( *)\.\. (code-block:: python|snippet-setup)")
 # Snippets that are not run, by what they say they need.
 NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-torchvision": 1}
 NOT_RUN |= {"needs-rich": 1, "needs-tensorboard": 1}  # tests/test_watching.py runs these
-    "needs-network": 4,
-    "needs-rich": 1,
-    "needs-tensorboard": 1,
-    "needs-nonconform": 1,
-    "needs-torchvision": 1,
-}
 MOST_STEPS = 20
 
 
