@@ -101,7 +101,7 @@ def tables() -> None:
         "# What checkpoints cost",
         "Fits with `checkpoint=CheckpointFolder(..., seconds=...)` to 2,000 rows of 20 columns "
         "(wide: 500 columns, layers of 1,024 units).",
-        table(shown),
+        table(list(shown), shown.itertuples(index=False)),
         origin_of(rows, "checkpoints.py"),
     ]
     write_paragraphs(ROWS, text)

@@ -34,6 +34,8 @@ from skgenad.datasets import fetch_adbench, fetch_oddbench, list_adbench
 DETECTORS = {"Autoencoder": Autoencoder, "VAE": VAE, "CANCE": CANCE, "NAE": NAE, "MPDR": MPDR}
 STOPPING = {"none": None, "patience 10": EarlyStopping()}
 N_ODDBENCH, MOST_ROWS = 14, 5000
+# Of fewer tables there is no line.
+FEWEST = 10
 _COLUMNS: dict[str, type] = {
     "detector": str,
     "dataset": str,
@@ -128,7 +130,9 @@ def _line(name: str, rows: pd.DataFrame) -> dict[str, str]:
 def tables() -> None:
     """Write the table from the rows that are there."""
     rows = ROWS.read()
-    lines = [_line(name, rows[rows["detector"] == name]) for name in DETECTORS]
+    parts = {name: rows[rows["detector"] == name] for name in DETECTORS}
+    there = {n: (p.groupby("dataset")["stopping"].nunique() == 2).sum() for n, p in parts.items()}
+    lines = [_line(name, part) for name, part in parts.items() if there[name] >= FEWEST]
     text = [
         "# Early stopping by rows held out",
         "AUROC of the defaults, and with `stopping=EarlyStopping()`: 10 % of the rows held out "
@@ -136,7 +140,9 @@ def tables() -> None:
         "tables with 95 % t-intervals, beyond 0.001 better or worse; p is Wilcoxon's signed-rank "
         "test, not corrected. Steps and seconds of the processor are shares of those without: the "
         "mean, and the median.",
-        table(pd.DataFrame(lines)),
+        table(list(lines[0]), [line.values() for line in lines]),
+        f"Not there, with fewer than {FEWEST} tables: "
+        f"{', '.join(name for name, n in there.items() if n < FEWEST) or 'none'}.",
         origin_of(rows, "early_stopping.py"),
     ]
     write_paragraphs(ROWS, text)
