@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from skgenad import MPDR
-from skgenad._core.loop import RowBatches, Stage
+from skgenad._core.batches import RowBatches
+from skgenad._core.loop import Stage
 from skgenad._core.training import run_stage
 from skgenad._tensors.maps import frozen
 from skgenad.energies import Chain

@@ -1,8 +1,10 @@
 """Generative anomaly detection for scikit-learn."""
 
 from skgenad._core.callbacks import DivergenceWarning
+from skgenad._core.checkpoints import CheckpointFolder
 from skgenad._core.saving import load, save
 from skgenad._core.sentinels import DataWarning
+from skgenad._core.stopping import EarlyStopping
 from skgenad._core.versions import InconsistentVersionWarning
 from skgenad._version import __version__ as __version__
 from skgenad.autoencoders.autoencoder import Autoencoder
@@ -36,10 +38,12 @@ __all__ = [
     "VAE",
     "WAE",
     "Autoencoder",
+    "CheckpointFolder",
     "Committee",
     "CrossCalibrated",
     "DataWarning",
     "DivergenceWarning",
+    "EarlyStopping",
     "GaussianMixtures",
     "Glow",
     "InconsistentVersionWarning",

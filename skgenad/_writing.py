@@ -49,7 +49,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     given = Path(path)
     target = Path(os.path.realpath(given))
     before = _stat_before(given, target)
-    _remove_leftovers(target)
+    remove_leftovers(target)
     file, beside = _open_beside(target, 0o666 if before is None else stat.S_IMODE(before.st_mode))
     try:
         with os.fdopen(file, "wb") as stream:
@@ -136,7 +136,7 @@ def _lock(file: int, *, wait: bool = False) -> bool:
     return True
 
 
-def _remove_leftovers(target: Path) -> None:
+def remove_leftovers(target: Path) -> None:
     """Remove what killed processes began to write for this place."""
     for leftover in target.parent.glob(f"{_beginning(target)}*.part"):
         with contextlib.suppress(OSError):

@@ -673,7 +673,7 @@ def test_two_rows_at_least_are_trained_on(n, validation_fraction, seen):
 
 
 def test_more_validation_rows_than_tell_epochs_apart_are_trained_on(monkeypatch):
-    monkeypatch.setattr("skgenad._core.detector.MOST_VALIDATION_ROWS", 10)
+    monkeypatch.setattr("skgenad._core.running.MOST_VALIDATION_ROWS", 10)
     batches = Batches()
     CANCE(**{**QUICK, "callbacks": [batches], **BRIEF}).fit(curve(100))
     assert len(torch.unique(torch.cat(batches.batches), dim=0)) == 90

@@ -17,8 +17,10 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
 SCRIPTS = (
     "cance_tables",
+    "checkpoints",
     "cifar_ood",
     "density_2d",
+    "early_stopping",
     "explanations",
     "false_discoveries",
     "label_free",

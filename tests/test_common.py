@@ -14,8 +14,8 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
+from skgenad._core.batches import STEPS_PER_EPOCH
 from skgenad._core.callbacks import DivergenceWarning
-from skgenad._core.loop import STEPS_PER_EPOCH
 from skgenad._core.training import run_stage
 
 from ._settings import EVERY, TINY, normal_rows, tiny
@@ -60,7 +60,7 @@ def short_stages(monkeypatch):
         short = dataclasses.replace(stage, n_steps=min(stage.n_steps, 2 * STEPS_PER_EPOCH))
         return run_stage(module, short, *args, **kwargs)
 
-    monkeypatch.setattr("skgenad._core.detector.run_stage", shortened)
+    monkeypatch.setattr("skgenad._core.running.run_stage", shortened)
 
 
 def _check_without_arguments(detector, shape):

@@ -10,8 +10,9 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from skgenad import MPDR, Autoencoder
+from skgenad._core.batches import STEPS_PER_EPOCH
 from skgenad._core.callbacks import DivergenceWarning
-from skgenad._core.loop import STEPS_PER_EPOCH, Stage
+from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
 from skgenad._core.schedules import constant
 from skgenad._core.training import run_stage

@@ -31,6 +31,7 @@ BLOCK = re.compile(r"( *)\.\. (code-block:: python|snippet-setup)")
 # Snippets that are not run, by what they say they need.
 NOT_RUN = {"needs-network": 4, "needs-nonconform": 1, "needs-tables": 13, "needs-torchvision": 1}
 NOT_RUN |= {"needs-spark": 2}
+NOT_RUN |= {"needs-rich": 1, "needs-tensorboard": 1}  # tests/test_watching.py runs these
 MOST_STEPS = 20
 
 
@@ -69,7 +70,7 @@ def short_stages(monkeypatch):
         short = dataclasses.replace(stage, n_steps=min(stage.n_steps, MOST_STEPS))
         return run_stage(module, short, *args, **kwargs)
 
-    monkeypatch.setattr("skgenad._core.detector.run_stage", shortened)
+    monkeypatch.setattr("skgenad._core.running.run_stage", shortened)
 
 
 @pytest.fixture
@@ -186,6 +187,7 @@ OTHERS |= {"strategy"}
 OTHERS |= {"predict_batch_udf"}
 # Those of skorch.
 OTHERS |= {"at", "dur", "f_params", "monitor", "net", "on_train", "patience", "training"}
+OTHERS |= {"state_dict", "load_state_dict", "fitted_estimator", "max_propagation_depth"}
 OTHERS |= {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
 
 

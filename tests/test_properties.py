@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.model_selection import KFold
 
 from skgenad import Mahalanobis
-from skgenad._core.loop import RowBatches
+from skgenad._core.batches import RowBatches
 from skgenad._core.rows import flat_rows, validate_rows
 from skgenad._core.units import PixelUnits, StandardUnits
 from skgenad._tensors.seeds import seeded

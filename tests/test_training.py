@@ -9,7 +9,8 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
-from skgenad._core.loop import STEPS_PER_EPOCH, RowBatches, Stage
+from skgenad._core.batches import STEPS_PER_EPOCH, RowBatches
+from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam, adamw, with_penalty
 from skgenad._core.schedules import constant, cosine
 from skgenad._core.training import inputs_of, run_stage

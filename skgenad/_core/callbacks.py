@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from skorch.callbacks import Callback, LRScheduler
@@ -17,7 +18,8 @@ from skgenad._tensors.chunks import Rows
 from skgenad._tensors.seeds import seeded
 from skgenad._warn import warn
 
-from .loop import RowBatches, StageNet, StopStage
+from .batches import STEPS_PER_EPOCH, RowBatches
+from .loop import StageNet, StopStage
 
 # Batches that tell whether a stage has made its loss worse: the cost of a few steps.
 _JUDGED_BATCHES = 4
@@ -38,7 +40,28 @@ class DivergenceWarning(UserWarning):
     """
 
 
-class DivergenceGuard(Callback):
+# Parameters, buffers and the moments of each optimiser.
+TrainingState = tuple[dict[str, Tensor], dict[str, Tensor], list[dict]]
+
+
+class OwnCallback(Callback):
+    """A callback of the package, whose memory can be written down.
+
+    What `numbers` and `states` name is put back after ``on_train_begin`` where a stage goes on
+    that was interrupted, and then ``go_on`` is called.
+    """
+
+    # Whether users' callbacks are to see an epoch's end before it, since it may end the stage.
+    comes_last = False
+    numbers: ClassVar[tuple[str, ...]] = ()
+    # States of training, or None.
+    states: ClassVar[tuple[str, ...]] = ()
+
+    def go_on(self, net: StageNet) -> None:
+        """Do what else there is to do where a stage goes on."""
+
+
+class DivergenceGuard(OwnCallback):
     """Keeps the state of the last good epoch; restores it and stops when training runs away.
 
     An epoch is bad when its mean loss is not finite or its negatives' mean energy is beyond the
@@ -48,15 +71,21 @@ class DivergenceGuard(Callback):
     A stage is bad when it has left the loss higher than it was: see `judge`.
     """
 
+    states: ClassVar[tuple[str, ...]] = ("first_",)
+
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Forget what an earlier stage left."""
-        self.first_: tuple[dict, dict, list[dict]] | None = None
-        self.good_: tuple[dict, dict, list[dict]] | None = None
+        self.first_: TrainingState | None = None
+        self.good_: TrainingState | None = None
+
+    def go_on(self, net: StageNet) -> None:
+        """Take the state of now for the last good one, as it was where an epoch ended well."""
+        self.good_ = training_state(net) if net.history else None
 
     def on_batch_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Keep the state before the first step, which users' callbacks may have made."""
         if self.good_ is None and kwargs["training"]:
-            self.first_ = self.good_ = _training_state(net)
+            self.first_ = self.good_ = training_state(net)
 
     def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
         """Judge the epoch."""
@@ -67,10 +96,10 @@ class DivergenceGuard(Callback):
         # The losses are older than the epoch's last update, so the weights are looked at, too.
         finite = math.isfinite(loss) and math.isfinite(level) and _all_finite(net.module_)
         if finite and abs(level) <= net.stage.energy_limit:
-            self.good_ = _training_state(net)
+            self.good_ = training_state(net)
             return
         assert self.good_ is not None
-        _restore(net, self.good_)
+        restore(net, self.good_)
         warn(
             f"stage {net.stage.name!r} diverged in epoch {len(net.history)} (loss {loss:.3g}, "
             f"energy of negatives {level:.3g}); the weights of the last good epoch were restored. "
@@ -113,7 +142,7 @@ class DivergenceGuard(Callback):
         # A loss near 0 is no unit: they are in nats, or of columns of variance 1.
         if min(worse) <= 0 or rise <= max(1.0, abs(start)) / 2:
             return
-        _restore(net, self.first_)
+        restore(net, self.first_)
         warn(
             f"stage {net.stage.name!r} diverged: its loss is {start + rise:.3g} at the end and was "
             f"{start:.3g} at the start, on the same rows; the weights that it started with were "
@@ -122,12 +151,14 @@ class DivergenceGuard(Callback):
         )
 
 
-class FallingRates(Callback):
+class FallingRates(OwnCallback):
     """Lets the learning rates of all the stage's optimisers follow its schedule.
 
     skorch's LRScheduler knows of one optimiser alone, the first; where a user has one, the rates of
     that optimiser are left to it.
     """
+
+    numbers: ClassVar[tuple[str, ...]] = ("step_",)
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Start from the rates as they are."""
@@ -149,7 +180,7 @@ class FallingRates(Callback):
                 group["lr"] = factor * group["lr"]
 
 
-class BestEpoch(Callback):
+class BestEpoch(OwnCallback):
     """Keeps the state of the epoch with the lowest validation loss; restores it at the end.
 
     Random draws of a validation are the same in every epoch, so that epochs are told apart by the
@@ -161,13 +192,16 @@ class BestEpoch(Callback):
         Inputs of the rows held out.
     """
 
+    numbers: ClassVar[tuple[str, ...]] = ("best_", "seed_")
+    states: ClassVar[tuple[str, ...]] = ("state_",)
+
     def __init__(self, inputs: Tensor) -> None:
         self.inputs = inputs
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Forget what an earlier stage left."""
         self.best_ = math.inf
-        self.state_: tuple[dict, dict, list[dict]] | None = None
+        self.state_: TrainingState | None = None
         self.seed_ = int(draws.randint(2**31))
 
     @torch.no_grad()
@@ -177,12 +211,12 @@ class BestEpoch(Callback):
             loss = net.validate(self.inputs)
         net.record("valid_loss", loss)
         if loss < self.best_:  # a loss of NaN is never the best
-            self.best_, self.state_ = loss, _training_state(net)
+            self.best_, self.state_ = loss, training_state(net)
 
     def on_train_end(self, net: StageNet, **kwargs: Any) -> None:
         """Go back to the best epoch."""
         if self.state_ is not None:
-            _restore(net, self.state_)
+            restore(net, self.state_)
 
 
 def _losses(net: StageNet, rows: Rows, weights: dict[str, Tensor] | None) -> list[float] | None:
@@ -211,7 +245,7 @@ def _number_of(loss: Tensor) -> float:
     return float(loss.detach()) if loss.requires_grad else math.nan
 
 
-def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
+def training_state(net: StageNet) -> TrainingState:
     """Copy a net's parameters, its buffers and its optimisers' moments."""
     optimizers = net.stage.optimizers.values()
     return copy.deepcopy(
@@ -223,16 +257,25 @@ def _training_state(net: StageNet) -> tuple[dict, dict, list[dict]]:
     )
 
 
-def _restore(net: StageNet, state: tuple[dict, dict, list[dict]]) -> None:
-    """Give a net a state of :func:`_training_state`."""
-    parameters, buffers, moments = state
+def put_weights(
+    module: nn.Module, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+) -> None:
+    """Give a module other parameters and buffers."""
     with torch.no_grad():
-        for name, p in net.module_.named_parameters():
+        for name, p in module.named_parameters():
+            if p.shape != parameters[name].shape:  # `copy_` would repeat a smaller one
+                raise ValueError(f"{name} of shape {tuple(p.shape)} was another one")
             p.copy_(parameters[name])
     for name, value in buffers.items():
         # A buffer is replaced and not copied into: that of a replay may have grown since.
         owner, _, leaf = name.rpartition(".")
-        setattr(net.module_.get_submodule(owner), leaf, value)
+        setattr(module.get_submodule(owner), leaf, value)
+
+
+def restore(net: StageNet, state: TrainingState) -> None:
+    """Give a net a state of :func:`training_state`."""
+    parameters, buffers, moments = state
+    put_weights(net.module_, parameters, buffers)
     for optimizer, kept in zip(net.stage.optimizers.values(), moments, strict=True):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
 
@@ -241,8 +284,38 @@ def _all_finite(module: nn.Module) -> bool:
     return all(bool(p.isfinite().all()) for p in module.parameters())
 
 
-class ProgressBar(Callback):
+class Patience(OwnCallback):
+    """Ends a stage after so many epochs without a lower validation loss.
+
+    Parameters
+    ----------
+    n_epochs : int
+        How many.
+    """
+
+    comes_last = True
+    numbers: ClassVar[tuple[str, ...]] = ("n_missed_",)
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
+        """Forget what an earlier stage left."""
+        self.n_missed_ = 0
+
+    def on_epoch_end(self, net: StageNet, **kwargs: Any) -> None:
+        """Count."""
+        self.n_missed_ = 0 if net.history[-1, "valid_loss_best"] else self.n_missed_ + 1
+        if self.n_missed_ == self.n_epochs:
+            raise StopStage
+
+
+class ProgressBar(OwnCallback):
     """One tqdm bar for a stage."""
+
+    def go_on(self, net: StageNet) -> None:
+        """Show the steps that were taken before."""
+        self.bar_.update(STEPS_PER_EPOCH * len(net.history))
 
     def on_train_begin(self, net: StageNet, **kwargs: Any) -> None:
         """Open the bar."""

@@ -8,7 +8,7 @@ from .detector import BaseGenerativeDetector
 from .loop import Stage
 
 # Constructor parameters of gradient steps.
-_OF_TRAINING = ("batch_size", "verbose", "callbacks")
+_OF_TRAINING = ("batch_size", "stopping", "verbose", "callbacks")
 
 
 class ClosedFormDetector(BaseGenerativeDetector):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,30 +16,32 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from skgenad._tensors import draws
-from skgenad._tensors.chunks import Rows, joined, rows_at
+from skgenad._tensors.chunks import Rows
 from skgenad._tensors.device import resolve_device
-from skgenad._tensors.foreign import is_known, may_draw, own_draws
+from skgenad._tensors.foreign import is_known, own_draws
 from skgenad._tensors.model import Model
 from skgenad._tensors.passes import Passes
 from skgenad._tensors.seeds import draw_seed, seeded
 from skgenad._tensors.settings import own_settings
 
+from .checkpoints import CheckpointFolder, identity_of
 from .checks import Interval, StrOptions, fit_context
-from .continuing import ContinuingMixin, to_continue
+from .continuing import ContinuingMixin
 from .contract import BaseDetector, Split
 from .departures import with_departures
 from .large_tables import Table
 from .loop import Objective, Stage
 from .parts import WithParts
+from .resuming import Keeper, kept_in
 from .rows import Shape, check_same_columns, image_shape_of, row_shape
+from .running import RunsStages
 from .saving import ModuleSavingMixin
 from .state import kept_parameters
+from .stopping import EarlyStopping
 from .streams import Batch, Stream
-from .training import empty_history, inputs_of, run_stage
 from .training_rows import in_standard_units, rows_and_units
 from .units import PixelUnits, StandardUnits
-from .users_callbacks import WithCallbacks, check_callbacks
+from .users_callbacks import WithCallbacks
 
 # Rows in a forward pass at scoring. The number is fixed, but for small requests whose passes give
 # the same bits, so that a row's float32 score does not depend on the rows that came with it.
@@ -47,13 +49,13 @@ SCORING_CHUNK = 1024
 # Images in such a pass, and the most pixels in it: the maps that networks make of an image are many
 # times larger than the image, so large images go in smaller chunks.
 IMAGE_CHUNK, _IMAGE_CHUNK_NUMBERS = 64, 2**21
-# The most rows that are held out for validation: the cost of a fit must not grow with n.
-MOST_VALIDATION_ROWS = 4096
 # An objective of `fit_from`: it gets the detector's own objective, the module and a batch.
 ExtraObjective = Callable[[Objective, Any, Tensor], dict[str, Tensor]]
 
 
-class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, ContinuingMixin):
+class BaseGenerativeDetector(
+    ModuleSavingMixin, WithCallbacks, WithParts, RunsStages, ContinuingMixin
+):
     """Base of all detectors; not to be instantiated.
 
     A method implements :meth:`_make_module`, which returns a :class:`Model` with
@@ -78,6 +80,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
     # Detectors whose constructor lacks one of these parameters read the value given here.
     image_shape: Sequence[int] | None = None
     validation_fraction: float = 0.0
+    stopping: EarlyStopping | None = None
     # Says whether training has stages of gradient steps.
     trained_by_gradients: ClassVar[bool] = True
     _reads_lazily: ClassVar[bool] = True
@@ -88,6 +91,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         "standardize": [StrOptions({"auto", "mixed", "frozen"}), "boolean"],
         "warm_start": ["boolean"],
         "device": [str],
+        "stopping": [EarlyStopping, None],
         "verbose": ["verbose"],
         "callbacks": [list, tuple, None],
     }
@@ -124,6 +128,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         *,
         groups: ArrayLike | None = None,
         calibration: str | ArrayLike = "random",
+        checkpoint: str | PathLike[str] | CheckpointFolder | None = None,
     ) -> Self:
         """Learn the distribution of normal rows.
 
@@ -138,6 +143,10 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         calibration : {"random", "last", "none"} or array-like, default="random"
             Which rows `calibration_fraction` holds out; "last", for series: the last ones; "none":
             none this time. A mask or places of rows names them itself.
+        checkpoint : path-like or CheckpointFolder, default=None
+            Folder in which a fit with gradient steps writes down where it stands, once in a while.
+            If the process is killed, the same call goes on from there, to the same bits. It is
+            removed once the fit has ended well; see :class:`~skgenad.CheckpointFolder`.
 
         Returns
         -------
@@ -145,7 +154,8 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             The fitted detector. If `fit` is interrupted or fails, the detector stays what it
             was before.
         """
-        with self._all_or_nothing():
+        self._check_checkpoint(checkpoint)
+        with self._watched(X, y), self._all_or_nothing(), kept_in(checkpoint) as keeper:
             if self.warm_start and hasattr(self, "module_"):
                 X, labels = self._validate_labelled(X, y, reset=False)
                 # A table that is given whole is all that counts now; sums only grow.
@@ -154,8 +164,10 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
             else:
                 X, labels = self._validate_labelled(X, y, reset=True, ensure_min_samples=2)
                 self.seed_ = draw_seed(self.random_state)
+                if keeper is not None:
+                    self.seed_ = keeper.seed(self.seed_, self.random_state)
                 parts = self._split_calibration(X, labels, groups, calibration)
-                self._fit_from_start(parts)
+                self._fit_from_start(parts, keeper=keeper)
                 self._set_threshold(X, parts.held_out, labels=parts.held_out_labels)
         return self
 
@@ -227,11 +239,14 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         parts: Split[Any],
         start: BaseGenerativeDetector | None = None,
         extra_objective: ExtraObjective | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         """Run all stages on a new module, or on a copy of the module of `start`.
 
         Rows that were held out are kept for what comes later.
         """
+        if keeper is not None:
+            keeper.identify(identity_of(self, parts))
         X, labels, held_out, known = parts
         self.device_ = resolve_device(self.device)
         self._n_fits = 1
@@ -256,7 +271,7 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
                     stages[-1], objective=objective, validate=None, is_steady=None
                 )
             split = self._split_validation(len(rows), self.device_)
-            self._run(module, stages, rows, codes, split)
+            self._run(module, stages, rows, codes, split, keeper=keeper)
         self._keep_reference(train, self.seed_)
         learnt, validation = (part.cpu().numpy() for part in split)
         kept = X[:0] if held_out is None else held_out
@@ -287,85 +302,6 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         if labels is None:
             return None
         return torch.from_numpy(labels.astype(np.int64)).to(self.device_)
-
-    def _run(
-        self,
-        module: Model,
-        stages: list[Stage],
-        rows: Rows,
-        labels: Tensor | None,
-        split: Sequence[Tensor],
-        *,
-        anew: bool = True,
-        finish: bool = True,
-    ) -> None:
-        """Run stages on rows (n, d), at the places to train on and to validate by.
-
-        They continue a training unless they run `anew`. Without `finish` the module keeps what it
-        took from the rows of an earlier one.
-        """
-        objectives = [getattr(stage.objective, "func", stage.objective) for stage in stages]
-        is_foreign = may_draw(module) or not all(map(is_known, (type(self)._stages, *objectives)))
-        # Draws of code that may be a user's are our own as well.
-        with own_draws() if is_foreign else nullcontext():
-            self._run_stages(module, stages, rows, labels, split, anew, finish)
-
-    def _run_stages(
-        self,
-        module: Model,
-        stages: list[Stage],
-        rows: Rows,
-        labels: Tensor | None,
-        split: Sequence[Tensor],
-        anew: bool,
-        finish: bool,
-    ) -> None:
-        tables = [self.history_] if self._n_fits > 1 else []
-        train, held_out = split if len(split[1]) else (slice(None), None)
-        check_callbacks(self.callbacks, stages, held_out is not None, type(self))
-        for stage in stages:
-            inputs = inputs_of(module, stage, rows_at(rows, train), _at(labels, train))
-            validation: Any = None
-            if held_out is not None:
-                validation = inputs_of(module, stage, rows[held_out], _at(labels, held_out))
-            first = stage.before if anew else stage.resume
-            if first is not None and finish:
-                first(module, inputs if validation is None else joined([inputs, validation]))
-            tables.append(
-                run_stage(
-                    module,
-                    stage,
-                    inputs,
-                    held_out=validation,
-                    batch_size=self.batch_size,
-                    callbacks=self.callbacks or (),
-                    n_epochs_before=sum(map(len, tables)),
-                    verbose=self.verbose,
-                )
-            )
-        module.eval()
-        if finish:
-            module.finish(rows, labels)
-            seen = rows_at(rows, train)
-            self._calibrate(module, seen, None if held_out is None else rows[held_out])
-        self.module_ = module
-        tables = [table for table in tables if len(table)]
-        self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()
-        self._moments = {
-            stage.name: {n: o.state_dict()["state"] for n, o in stage.optimizers.items()}
-            for stage in to_continue(stages)
-        }
-
-    def _split_validation(self, n_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the places of rows to train on, and of those that choose each stage's epoch."""
-        n_held_out = int(self.validation_fraction * n_rows)
-        # At least two rows must remain to train on, and a few thousand suffice to compare epochs.
-        n_held_out = min(n_held_out, n_rows - 2, MOST_VALIDATION_ROWS)
-        if n_held_out <= 0:
-            everything = torch.arange(n_rows, device=device)
-            return everything, everything[:0]
-        order = draws.randperm(n_rows, device=device)
-        return order[n_held_out:], order[:n_held_out]
 
     # ---- score ----------------------------------------------------------------------------
 
@@ -408,7 +344,3 @@ class BaseGenerativeDetector(ModuleSavingMixin, WithCallbacks, WithParts, Contin
         passes = Passes(self._chunk_size, self.device_, isinstance(units, PixelUnits))
         begin = units.to_standard if begin is None else begin
         return passes.run(function, X, begin, finish, self.module_)
-
-
-def _at(labels: Tensor | None, part: Tensor | slice) -> Tensor | None:
-    return None if labels is None else labels[part]

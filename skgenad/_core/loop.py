@@ -26,17 +26,14 @@ from skorch.callbacks import (
 from skorch.exceptions import SkorchException
 from torch import Tensor, nn
 
-from skgenad._tensors import draws
 from skgenad._tensors.chunks import LazyRows, Rows, chunks_of
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import derived_seed, generator_on, seeded
 
+from .batches import STEPS_PER_EPOCH, RowBatches
 from .cuda_graphs import Stepper
-from .large_tables import OF_PIECE
 from .schedules import Schedule, cosine
 from .users_callbacks import may_draw, missing_column
-
-STEPS_PER_EPOCH = 50
 
 # Maps a module, whatever its class, and a batch to the named parts of the loss.
 Objective = Callable[[Any, Tensor], dict[str, Tensor]]
@@ -118,43 +115,6 @@ def skipped(batch: Tensor) -> dict[str, Tensor]:
     return {"loss": batch.new_zeros(())}
 
 
-class RowBatches:
-    """Endless batches of exactly `batch_size` rows, each pass over the rows in a new order.
-
-    A batch may end one pass and begin the next, so that its size never changes, however few
-    rows there are. Iterating yields the next ``STEPS_PER_EPOCH`` batches, or as many as the
-    stage has left.
-    """
-
-    def __init__(self, rows: Rows, batch_size: int, n_steps: int) -> None:
-        self.rows, self.batch_size, self.left = rows, batch_size, n_steps
-        self._order = torch.empty(0, dtype=torch.long, device=rows.device)
-        # The first rows in this order, where rows are read: of a file many at once are read faster.
-        self._ahead = torch.empty(0)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for _ in range(min(STEPS_PER_EPOCH, self.left)):
-            self.left -= 1
-            yield self._next()
-
-    def _next(self) -> Tensor:
-        if len(self._order) < self.batch_size:
-            passes = -(-self.batch_size // len(self.rows))
-            order = [draws.randperm(len(self.rows), device=self.rows.device) for _ in range(passes)]
-            self._order = torch.cat([self._order, *order])
-        if isinstance(self.rows, LazyRows) and len(self._ahead) < self.batch_size:
-            most = OF_PIECE // self.rows.shape[1] // self.batch_size
-            n = self.batch_size * max(1, min(STEPS_PER_EPOCH, self.left + 1, most))
-            self._ahead = self.rows[self._order[:n]]
-        index, self._order = self._order.split(
-            [self.batch_size, len(self._order) - self.batch_size]
-        )
-        if isinstance(self.rows, Tensor):
-            return self.rows.index_select(0, index)
-        batch, self._ahead = self._ahead[: self.batch_size], self._ahead[self.batch_size :]
-        return batch
-
-
 class StageNet(NeuralNet):
     """A skorch net that runs one stage; callbacks find the stage as ``net.stage``.
 
@@ -173,13 +133,15 @@ class StageNet(NeuralNet):
         Rows in a batch.
     own : list of Callback
         The package's callbacks. They come first, so that the guard has judged an epoch before a
-        user's callback ends the stage or keeps its weights.
+        user's callback ends the stage or keeps its weights; but those that may end it come last.
     callbacks : list of skorch callbacks
         The user's.
     held_out : Tensor of shape (m, d), optional
         Inputs of the rows that the stage validates on.
     n_epochs_before : int, default=0
         Epochs of the detector's earlier stages.
+    keeper : Keeper, optional
+        What writes down where the stage stands, and has put it back to where it stood.
     device : torch.device or str, default="cpu"
         Where the module is.
     verbose : int, default=0
@@ -196,9 +158,11 @@ class StageNet(NeuralNet):
         callbacks: list[Any],
         held_out: Tensor | None = None,
         n_epochs_before: int = 0,
+        keeper: Any = None,
         device: torch.device | str = "cpu",
         verbose: int = 0,
     ) -> None:
+        self.keeper = keeper
         self.stage, self.held_out, self.n_epochs_before = stage, held_out, n_epochs_before
         self.own, self.has_users_callbacks = own, bool(callbacks)
         groups = next(iter(stage.optimizers.values())).param_groups
@@ -209,8 +173,7 @@ class StageNet(NeuralNet):
             batch_size=batch_size,
             max_epochs=-(-stage.n_steps // STEPS_PER_EPOCH),
             train_split=None,
-            # No user calls a callback by such a name.
-            callbacks=[*((f"own {type(c).__name__}", c) for c in own), *callbacks],
+            callbacks=[*_named(own, last=False), *callbacks, *_named(own, last=True)],
             device=str(device),
             verbose=verbose,
             # What a step gives is a loss, and no prediction that a scoring callback could use.
@@ -245,7 +208,9 @@ class StageNet(NeuralNet):
     def get_iterator(self, dataset: Rows, training: bool = False) -> Any:
         """Batches by indexing, a fixed number per epoch; to predict, each row once."""
         if training:
-            return RowBatches(dataset, self.batch_size, self.stage.n_steps)
+            self._batches = RowBatches(dataset, self.batch_size, self.stage.n_steps)
+            self._batches.go_on(*self._order_to_go_on)
+            return self._batches
         return [(chunk, None) for chunk in chunks_of(dataset)]
 
     def infer(self, x: Tensor, **fit_params: Any) -> Tensor:
@@ -364,6 +329,8 @@ class StageNet(NeuralNet):
 
     def on_epoch_begin(self, net: StageNet, *args: Any, **kwargs: Any) -> None:
         """Begin a row of the history; epochs count on, so that loggers' steps do not overlap."""
+        if self.keeper is not None:  # all callbacks have seen the epoch before
+            self.keeper.keep(self)
         super().on_epoch_begin(net, *args, **kwargs)
         self.history.record("epoch", self.n_epochs_before + len(self.history))
         self._start = time.perf_counter()
@@ -415,14 +382,29 @@ class StageNet(NeuralNet):
         self._named_parameters = list(self.module_.named_parameters())
         self._stepper = Stepper(self._step, self.stage.optimizers.values(), self._is_steady)
         self._show_batches(rows)
+        self._order_to_go_on = torch.empty(0, dtype=torch.long), 0
         self.notify("on_train_begin", X=rows, y=None)
+        n_done = 0 if self.keeper is None else self.keeper.resume(self)
         # A checkpoint that loads its best epoch puts another history in this one's place.
         self.epochs = self.history
         try:
-            self.fit_loop(rows)
+            self.fit_loop(rows, epochs=self.max_epochs - n_done)
         except StopStage:
             pass
         self.notify("on_train_end", X=rows, y=None)
+
+    def position(self) -> tuple[dict[str, Any], Tensor]:
+        """Numbers, and the order of rows, by which :meth:`go_on` goes on from here."""
+        first = None if self.first_loss_ is None else float(self.first_loss_)
+        numbers = {"best": self._best, "n_calls": self._n_calls, "first_loss": first}
+        return numbers, self._batches.order
+
+    def go_on(self, numbers: Mapping[str, Any], order: Tensor, n_steps: int) -> None:
+        """Go on, after so many steps, from where another net stood."""
+        self._best, self._n_calls = dict(numbers["best"]), numbers["n_calls"]
+        first = numbers["first_loss"]
+        self.first_loss_ = None if first is None else torch.tensor(first, device=self.device)
+        self._order_to_go_on = order, n_steps
 
     def _show_batches(self, rows: Rows) -> None:
         """Let skorch's progress bar, which divides rows by these numbers, count our batches."""
@@ -430,6 +412,17 @@ class StageNet(NeuralNet):
         self.iterator_train__batch_size = len(rows) * (1 + 1e-9) / steps
         if self.held_out is not None:
             self.iterator_valid__batch_size = len(chunks_of(self.held_out)[0])
+
+
+def own_loss(module: Any, rows: Tensor) -> Tensor:
+    """Return the module's own loss (): the `validate` of a stage whose loss is that of the mean."""
+    return module.loss(rows)["loss"]
+
+
+def _named(own: list[Callback], last: bool) -> list[tuple[str, Callback]]:
+    """Give those of our callbacks that come last, or the others, names that no user gives one."""
+    chosen = [callback for callback in own if getattr(callback, "comes_last", False) == last]
+    return [(f"own {type(callback).__name__}", callback) for callback in chosen]
 
 
 def _overrides(callback: Callback, name: str) -> bool:

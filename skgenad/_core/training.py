@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 
 from skgenad._tensors.chunks import LazyRows, Rows
 
-from .callbacks import BestEpoch, DivergenceGuard, FallingRates, ProgressBar
+from .callbacks import BestEpoch, DivergenceGuard, FallingRates, Patience, ProgressBar
 from .loop import Stage, StageNet
 from .schedules import constant
+from .watching import Watch, Watcher
 
 
 def inputs_of(module: nn.Module, stage: Stage, rows: Rows, labels: Tensor | None = None) -> Rows:
@@ -55,6 +56,9 @@ def run_stage(
     batch_size: int,
     callbacks: Iterable[Any] = (),
     n_epochs_before: int = 0,
+    keeper: Any = None,
+    watch: Watch | None = None,
+    patience: int | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
     """Run one stage of training in place.
@@ -75,6 +79,12 @@ def run_stage(
         See every epoch and batch of the stage, after ours.
     n_epochs_before : int, default=0
         Epochs of earlier stages, on which those that callbacks see count on.
+    keeper : Keeper, optional
+        What writes down where the stage stands.
+    watch : Watch, optional
+        What tells scikit-learn's callbacks of the stage.
+    patience : int, optional
+        Epochs without a lower validation loss after which the stage ends, if it validates.
     verbose : int, default=0
         Whether to show a progress bar.
 
@@ -89,7 +99,7 @@ def run_stage(
     if stage.validate is None:
         held_out = None
     guard = DivergenceGuard()
-    own = [guard, *_helpers(stage, held_out, verbose)]
+    own = [guard, *_helpers(stage, held_out, watch, patience, verbose)]
     module.train()
     free = [p for p in module.parameters() if p.requires_grad]
     net = StageNet(
@@ -100,6 +110,7 @@ def run_stage(
         callbacks=list(callbacks),
         held_out=held_out,
         n_epochs_before=n_epochs_before,
+        keeper=keeper,
         device=rows.device,
         verbose=verbose,
     )
@@ -118,17 +129,27 @@ def run_stage(
     return _history_table(stage.name, net)
 
 
-def _helpers(stage: Stage, held_out: Tensor | None, verbose: int) -> list[Any]:
+def _helpers(
+    stage: Stage,
+    held_out: Tensor | None,
+    watch: Watch | None,
+    patience: int | None,
+    verbose: int,
+) -> list[Any]:
     """Callbacks of ours that a stage asks for."""
     found: list[Any] = []
     if held_out is not None:
         found.append(BestEpoch(held_out))
+    if held_out is not None and patience is not None:
+        found.append(Patience(patience))
     if stage.schedule is not constant:
         found.append(FallingRates())
     if stage.clip_norm is not None:
         found.append(GradientNormClipping(stage.clip_norm))
     if verbose:
         found.append(ProgressBar())
+    if watch is not None:
+        found.append(Watcher(watch))
     return found
 
 

@@ -69,8 +69,7 @@ def check_callbacks(
 
 def may_draw(callback: Callback) -> bool:
     """Whether a callback may draw from torch's default generators."""
-    is_stock = type(callback).__module__.startswith("skorch.")
-    return not is_stock or isinstance(callback, ParamMapper)
+    return not _is_stock(callback) or isinstance(callback, ParamMapper)
 
 
 def _named(callbacks: Sequence[Any]) -> Iterator[tuple[str, Callback | None]]:
@@ -127,6 +126,8 @@ def _problem_without_validation(
         return f"stage {stage!r} validates on no rows; {without}."
     if "validation_fraction" in names:
         return f"no rows are held out: set validation_fraction=0.2, or {without}."
+    if "stopping" in names:
+        return f"no rows are held out: set stopping=EarlyStopping(), or {without}."
     return f"{detector.__name__} holds out no rows for validation; {without}."
 
 
@@ -178,6 +179,62 @@ def _problem_of_its_own(callback: Callback) -> str | None:
     if isinstance(callback, (Checkpoint, TrainEndCheckpoint)) and callback.f_pickle:
         return "the net that trains a stage cannot be pickled. Leave f_pickle None; f_params works."
     return None
+
+
+# ---- what they remember ---------------------------------------------------------------------
+
+# Stock callbacks of which a stage that was interrupted goes on, and what they remember.
+_MEMORIES: dict[str, tuple[str, ...]] = {
+    "EarlyStopping": ("misses_", "dynamic_threshold_", "best_epoch_"),
+    **dict.fromkeys(("EpochScoring", "BatchScoring", "PassthroughScoring"), ("best_score_",)),
+    **dict.fromkeys(("PrintLog", "ProgressBar", "TensorBoard", "MlflowLogger", "EpochTimer"), ()),
+    **dict.fromkeys(("Checkpoint", "TrainEndCheckpoint", "GradientNormClipping"), ()),
+}
+
+
+def check_memories(callbacks: Sequence[Any] | None) -> None:
+    """Raise ValueError, unless what each callback remembers can be put back."""
+    for place, callback in _named(callbacks or ()):
+        if callback is None or _tells(callback):
+            continue
+        if getattr(callback, "load_best", False):
+            advice = "leave load_best=False"
+        elif _is_stock(callback) and type(callback).__name__ in _MEMORIES:
+            continue
+        else:
+            advice = (
+                "give it the methods state_dict(), which returns what it remembers in JSON values, "
+                "{} if nothing, and load_state_dict(state)"
+            )
+        raise ValueError(
+            f"{place}, {_shown(callback)}: what it remembers would be lost where a fit goes on "
+            f"from a checkpoint; {advice}, or leave it out."
+        )
+
+
+def memory_of(callback: Any) -> Any:
+    """Return what a callback remembers, in JSON values."""
+    if _tells(callback):
+        return callback.state_dict()
+    values = {name: getattr(callback, name) for name in _MEMORIES[type(callback).__name__]}
+    return {n: v.item() if hasattr(v, "item") else v for n, v in values.items()}
+
+
+def remember(callback: Any, memory: Any) -> None:
+    """Put back what a callback remembers."""
+    if _tells(callback):
+        callback.load_state_dict(memory)
+        return
+    for name in _MEMORIES[type(callback).__name__]:
+        setattr(callback, name, memory[name])
+
+
+def _tells(callback: Any) -> bool:
+    return hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict")
+
+
+def _is_stock(callback: Any) -> bool:
+    return type(callback).__module__.startswith("skorch.")
 
 
 def missing_column(callback: Any, history: Any) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from torch import Tensor
 
 # Generators of the innermost `seeded`, by the type of their device. Every thread has its own.
 _GENERATORS: ContextVar[Mapping[str, torch.Generator] | None] = ContextVar(
@@ -76,6 +77,18 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
         yield
     finally:
         _GENERATORS.reset(token)
+
+
+def generator_states() -> dict[str, Tensor]:
+    """States of the generators of the innermost :func:`seeded`, by the type of their device."""
+    return {kind: generator.get_state() for kind, generator in (_GENERATORS.get() or {}).items()}
+
+
+def set_generator_states(states: Mapping[str, Tensor]) -> None:
+    """Put the generators of the innermost :func:`seeded` back to states that they were in."""
+    generators = _GENERATORS.get() or {}
+    for kind, state in states.items():
+        generators[kind].set_state(state)
 
 
 def generator_on(device: torch.device | str | None) -> torch.Generator:

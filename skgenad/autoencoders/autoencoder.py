@@ -14,6 +14,7 @@ from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam, with_penalty
 from skgenad._core.parts import Slot
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors.distances import DISTANCES, Distance, make_distance
 from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.noise import Noise, noisy
@@ -41,6 +42,10 @@ class AutoencoderModel(ReconstructionEnergy):
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         """Mean error of the rows (n, d) of a batch."""
         return {"loss": self.error(x, self.net(noisy(x, self.input_noise))).mean()}
+
+    def validation_loss(self, x: Tensor) -> Tensor:
+        """Mean error () of rows (n, d) as they are scored."""
+        return self.energy(x).mean()
 
 
 class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
@@ -79,6 +84,9 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -162,6 +170,7 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -181,6 +190,7 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -204,6 +214,7 @@ class Autoencoder(AnomalyMapMixin, BaseGenerativeDetector):
                 name="autoencoder",
                 optimizers={"main": adam(groups, self.learning_rate)},
                 n_steps=self.max_steps,
+                validate=AutoencoderModel.validation_loss,
                 is_steady=is_steady,
             )
         ]

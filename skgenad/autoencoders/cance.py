@@ -32,6 +32,7 @@ from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam, adamw
 from skgenad._core.parts import Slot, refuse_unused
+from skgenad._core.stopping import EarlyStopping
 from skgenad._core.units import StandardUnits
 from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import PreciseModule, precise, shortened
@@ -214,6 +215,9 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         Learning rate of all stages at their start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When stages end early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -323,6 +327,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         max_steps: int = 1000,
         learning_rate: float = 3e-3,
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -344,6 +349,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction

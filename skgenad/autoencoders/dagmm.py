@@ -30,9 +30,10 @@ from torch import Tensor, nn
 from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import Interval, StrOptions, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.loop import Stage, own_loss
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors import draws
 from skgenad._tensors.chunks import Rows, chunks_of
 from skgenad._tensors.device import precise, shortened
@@ -242,6 +243,9 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=256
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -344,6 +348,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         max_steps: int = 500,
         learning_rate: float = 1e-3,
         batch_size: int = 256,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -365,6 +370,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -409,6 +415,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
                 name="dagmm",
                 optimizers={"main": adam(module.parameters(), self.learning_rate)},
                 n_steps=self.max_steps,
+                validate=own_loss,
                 clip_norm=_CLIP_NORM,
             )
         ]

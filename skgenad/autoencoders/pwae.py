@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import HasMethods, Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage
+from skgenad._core.loop import Stage, own_loss
 from skgenad._core.optimizers import adam
 from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.schedules import cosine
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors import draws
 from skgenad._tensors.chunks import Rows, chunks_of, joined
 from skgenad._tensors.device import precise
@@ -289,6 +290,9 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         Learning rate at the start.
     batch_size : int, default=32
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -404,6 +408,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         max_steps: int = 1000,
         learning_rate: float = 4e-3,
         batch_size: int = 32,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -431,6 +436,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -529,6 +535,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
                 name="pwae",
                 optimizers={"main": self._make_optimizer(module)},
                 n_steps=self.max_steps,
+                validate=None if self.stopping is None else own_loss,
                 schedule=cosine if self.optimizer == "adam" else papers_decay,
             )
         ]

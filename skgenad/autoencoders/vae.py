@@ -34,6 +34,7 @@ from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors import draws
 from skgenad._tensors.chunks import Rows, extremes
 from skgenad._tensors.device import precise
@@ -164,6 +165,11 @@ class VAEModel(Model):
         warmth = (self.n_steps / max(1, self.warm_up_steps)).clamp_max(1).squeeze()
         return {"loss": misfit + self.kl_penalty * warmth * kl, "misfit": misfit, "kl": kl}
 
+    def validation_loss(self, x: Tensor) -> Tensor:
+        """Negative ELBO () of rows (n, d), with the divergence's weight after the warm-up."""
+        misfit, kl = self.negative_elbo_parts(x)
+        return misfit + self.kl_penalty * kl
+
     def negative_elbo_parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return -log p(x | z) for one z from q(z | x), and the KL divergence; means over rows.
 
@@ -279,6 +285,9 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -388,6 +397,7 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -408,6 +418,7 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -443,6 +454,7 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
                 name="vae",
                 optimizers={"main": adam(module.parameters(), self.learning_rate)},
                 n_steps=self.max_steps,
+                validate=VAEModel.validation_loss,
                 is_steady=is_steady,
             )
         ]

@@ -24,10 +24,11 @@ from torch import Tensor
 from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage, is_steady
+from skgenad._core.loop import Stage, is_steady, own_loss
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors import draws
 from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.reconstruction import ReconstructionEnergy
@@ -122,6 +123,9 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     batch_size : int, default=128
         Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
         out, and its parameters are to be left as they are.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -215,6 +219,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -232,6 +237,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -264,6 +270,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
                 name="wae",
                 optimizers={"main": adam(module.parameters(), self.learning_rate)},
                 n_steps=self.max_steps,
+                validate=own_loss,
                 is_steady=is_steady,
             )
         ]

@@ -41,6 +41,7 @@ from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
 from skgenad._core.searches import refuse
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
 from skgenad._tensors.chunks import Rows
 from skgenad._tensors.maps import AutoencoderNet, identity_manifold
@@ -232,6 +233,9 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When stages but that of the energy end early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -349,6 +353,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -375,6 +380,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -606,6 +612,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             optimizers={"main": adam(parameters, rate)},
             n_steps=n_steps,
             schedule=SCHEDULES[self.schedule],
+            validate=lambda module, x: objective(module, x)["loss"],
             is_steady=is_steady,
         )
 

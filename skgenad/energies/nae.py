@@ -43,6 +43,7 @@ from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
 from skgenad._core.schedules import SCHEDULES
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors import draws
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad._tensors.model import Model
@@ -264,6 +265,9 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the pretraining ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -388,6 +392,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -417,6 +422,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
@@ -514,6 +520,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
                 objective=NAEModel.pretrain_loss,
                 optimizers={"main": adam(self._groups(module), self.pretrain_learning_rate)},
                 n_steps=self.pretrain_steps,
+                validate=lambda module, x: module.pretrain_loss(x)["loss"],
                 schedule=schedule,
                 is_steady=is_steady,
             ),

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skgenad._core.batches import RowBatches
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Objective, RowBatches, skipped
+from skgenad._core.loop import Objective, skipped
 
 # A batch that would lose a larger share of its rows is skipped (S4.3 of hierarchical flows).
 _MOST_REMOVED = 0.75

@@ -36,6 +36,7 @@ from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adamax
 from skgenad._core.papers import FromPaper
 from skgenad._core.rows import Shape, check_image_shape
+from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
 
 from ._densities import ColumnDensity, FlowDensity, PixelDensity
@@ -117,6 +118,9 @@ class Glow(FromPaper, FlowDetector):
         Share of the rows, in [0, 1), at most 4,096, that is not trained on but chooses the epoch.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -234,6 +238,7 @@ class Glow(FromPaper, FlowDetector):
         weight_decay: float = 5e-5,
         validation_fraction: float = 0.1,
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -260,6 +265,7 @@ class Glow(FromPaper, FlowDetector):
         self.weight_decay = weight_decay
         self.validation_fraction = validation_fraction
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction

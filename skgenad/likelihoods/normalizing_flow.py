@@ -23,6 +23,7 @@ from torch import Tensor
 from skgenad._core.checks import Interval, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adam
+from skgenad._core.stopping import EarlyStopping
 from skgenad._extras import require
 from skgenad._tensors import draws
 from skgenad._tensors.device import precise, shortened
@@ -100,6 +101,9 @@ class NormalizingFlow(FlowDetector):
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first ("mixed", "frozen": see guide). Splines bend
         what lies between -5 and 5 in these units: only set it False for columns that are in such
@@ -194,6 +198,7 @@ class NormalizingFlow(FlowDetector):
         max_steps: int = 1000,
         learning_rate: float = 1e-3,
         batch_size: int = 128,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -210,6 +215,7 @@ class NormalizingFlow(FlowDetector):
         self.max_steps = max_steps
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction

@@ -31,6 +31,7 @@ from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.optimizers import adam
 from skgenad._core.papers import FromPaper
+from skgenad._core.stopping import EarlyStopping
 
 from ._autoregression import N_LEVELS, Autoregression, column_model, image_model
 from ._densities import ColumnDensity, FlowDensity
@@ -104,6 +105,9 @@ class PixelCNN(FromPaper, FlowDetector):
         epoch that training ends with.
     batch_size : int, default=64
         Rows in a gradient step.
+    stopping : EarlyStopping, default=None
+        When the training ends early, by rows held out; None: never. See
+        :class:`~skgenad.EarlyStopping`.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"
@@ -214,6 +218,7 @@ class PixelCNN(FromPaper, FlowDetector):
         schedule: str = "cosine",
         validation_fraction: float = 0.1,
         batch_size: int = 64,
+        stopping: EarlyStopping | None = None,
         standardize: str | bool = "auto",
         contamination: float | str = "auto",
         calibration_fraction: float | str = "auto",
@@ -234,6 +239,7 @@ class PixelCNN(FromPaper, FlowDetector):
         self.schedule = schedule
         self.validation_fraction = validation_fraction
         self.batch_size = batch_size
+        self.stopping = stopping
         self.standardize = standardize
         self.contamination = contamination
         self.calibration_fraction = calibration_fraction
