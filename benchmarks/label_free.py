@@ -1,6 +1,6 @@
 """Whether criteria without labels find good detectors: against the true AUROC, table by table.
 
-    python benchmarks/label_free.py run --data-home DIR   # half an hour on a core; resumable
+    python benchmarks/label_free.py run --data-home DIR   # minutes to an hour on a core; resumable
     python benchmarks/label_free.py tables                # seconds; writes results/label_free.md
 
 `DIR` holds ADBench's and OddBench's files (without it they are downloaded). The normal rows of a
