@@ -23,6 +23,8 @@ from ._settings import DETECTORS, normal_rows, over_variants, tiny
 # They do not change what is learnt, by their nature: where it is computed, what is shown or called
 # on the way, and what a second fit starts from.
 WITHOUT_EFFECT = {"callbacks", "device", "verbose", "warm_start"}
+# It ends stages of several epochs, and those here have one: tests/test_stopping.py looks at it.
+WITHOUT_EFFECT |= {"stopping"}
 # A method without chance has no use for a seed but where rows are held out.
 DETERMINISTIC = {"Mahalanobis"}
 # What is tried where a value cannot be found by the rules of `another`.
