@@ -52,7 +52,7 @@ ORDERS, DRIFTS, SEEDS = ("shuffled", "sorted"), (0.0, 1.0), (1, 2, 3)
 WAYS = ("whole", "stream", "frozen", "one row")
 N_BATCHES, MOST_ROWS = 20, 2000
 NAMES = ("version", "detector", "dataset", "order", "drift", "seed", "way")
-FILE = results_file(
+ROWS = results_file(
     "streams",
     key=NAMES,
     columns={
@@ -185,7 +185,7 @@ def run(
         for drift in DRIFTS
         for way in ways.split(",")
     ]
-    run_cells(partial(stamped, partial(_measure, data_home=data_home)), cells, FILE, jobs=jobs)
+    run_cells(partial(stamped, partial(_measure, data_home=data_home)), cells, ROWS, jobs=jobs)
 
 
 # ---- tables -----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ _TITLES = {
 @app.command()
 def tables() -> None:
     """Write the tables from the rows that are there."""
-    rows = FILE.read()
+    rows = ROWS.read()
     failed = rows[rows["message"] != ""]
     text = [
         "# Streams of 20 batches",
@@ -240,7 +240,7 @@ def tables() -> None:
     if len(failed):
         counts = failed.groupby(["version", "detector", "way", "message"]).size().reset_index()
         text += ["## What failed", table(list(counts.columns), counts.to_numpy().tolist()).strip()]
-    typer.echo(f"wrote {write_paragraphs(FILE, text)}")
+    typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ SCRIPTS = (
     "mnist_one_class",
     "mnist_ood",
     "pwae_textures",
+    "streams",
 )
 
 
@@ -195,5 +196,5 @@ def test_every_file_of_results_is_that_of_a_script():
     known = {*SCRIPTS, "adbench", "hierarchies", "results", "scale", "speed", "speed_gpu"}
     suites = {"oddbench", "contaminated", "all_rows"}  # what test_suite_scripts.py is about
     trials = {"kernel_base", "mixtures", "mixtures_cost"}  # variants of one detector or energy
-    suites |= {"committee_choice", "committee_members", "committee_cost", "thresholds"}
+    suites |= {"committee_choice", "committee_members", "committee_cost", "thresholds", "suites"}
     assert {path.parent.name for path in RESULTS.rglob("*.csv")} - suites == known | trials
