@@ -11,11 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,11 +22,11 @@ from skgenad._tensors.device import resolve_device
 
 from .files import Stored
 from .foreign import cloned
+from .history import history_of_file, history_to_file
 from .parts import copied
 from .reference import reference_of_file, reference_to_file
 from .registry import brief, name_of
 from .streams import Stream
-from .training import empty_history
 from .units import StandardUnits
 from .values import NOT_KEPT, Packer, Unpacker, make, packed, packed_parameters, unpacked
 from .weights import module_of_weights, weights_of
@@ -161,20 +159,6 @@ def _codes(kept: Any, detector: Any) -> NDArray | None:
     return codes
 
 
-def _history(text: Any, detector: Any) -> pd.DataFrame:
-    if not isinstance(text, str):
-        raise ValueError(f"the history {brief(text)}")
-    # A name stays a name, even if it is "1".
-    names: Any = {"stage": str, "member": str}
-    history = pd.read_json(StringIO(text), orient="split", precise_float=True, dtype=names)
-    if not len(history):
-        return empty_history()
-    missing = set(empty_history().columns) - set(history.columns)
-    if missing:
-        raise ValueError(f"a history without {', '.join(sorted(missing))}")
-    return history
-
-
 def units_to_file(units: StandardUnits) -> dict[str, Any]:
     """Take units apart, as files hold them."""
     return {"mean": units.mean, "scale": units.scale, "tolerance": units.tolerance}
@@ -237,11 +221,7 @@ STATE = (
         _codes,
         optional=True,
     ),
-    Fitted(
-        "history_",
-        lambda table: table.to_json(orient="split", double_precision=15),
-        _history,
-    ),
+    Fitted("history_", history_to_file, history_of_file),
     Fitted(
         "module_", weights_of, module_of_weights, on_cpu=lambda module: copy.deepcopy(module).cpu()
     ),
