@@ -1,16 +1,23 @@
 """Bad input gets a clear error that says what was got; odd input works."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
+from pyod.models.knn import KNN
 from scipy import sparse
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import has_fit_parameter
 from torch import nn
 
 from skgenad._tensors.device import resolve_device
+from skgenad.compat import PyODDetector
 from skgenad.energies import Chain, Manifold, Masked, Reconstruction, Replay
 from skgenad.networks import MLP, FCRes
 
-from ._settings import DETECTORS, having, normal_rows, tiny
+from ._settings import DETECTORS, EVERY, having, normal_rows, tiny
 
 all_detectors = pytest.mark.parametrize("detector", DETECTORS)
 
@@ -258,3 +265,40 @@ def test_an_energy_of_ones_own_works():
     assert not torch.equal(detector.module_.base.log_scale, torch.zeros(4))
     far = X.mean(axis=0) + 10 * X.std(axis=0)
     assert detector.predict(far[None]) == -1
+
+
+@pytest.mark.parametrize("detector", [*EVERY, PyODDetector], ids=lambda kind: kind.__name__)
+def test_weights_are_refused_in_words_and_the_signature_has_none(detector):
+    unfitted = PyODDetector(KNN()) if detector is PyODDetector else tiny(detector)
+    X = normal_rows()
+    assert not has_fit_parameter(unfitted, "sample_weight")
+    match = rf"^{detector.__name__}.fit takes no sample_weight: every row counts once"
+    with pytest.raises(TypeError, match=match):
+        unfitted.fit(X, sample_weight=np.ones(60))
+    with pytest.raises(TypeError, match=match):
+        unfitted.fit_predict(X, sample_weight=np.ones(60))
+    pipe = Pipeline([("scale", StandardScaler()), ("detect", unfitted)])
+    with pytest.raises(TypeError, match=match):
+        pipe.fit(X, detect__sample_weight=np.ones(60))
+
+
+def test_fractions_are_refused_with_the_number_to_write():
+    tenth, X = Fraction(1, 10), normal_rows()
+    for name in ("contamination", "calibration_fraction"):
+        with pytest.raises(ValueError, match=f"must be no Fraction.* Write {name}=0.1"):
+            tiny("Mahalanobis", **{name: tenth}).fit(X)
+    fitted = tiny("Mahalanobis", calibration_fraction=0.5).fit(X)
+    with pytest.raises(ValueError, match=r"must be no Fraction.* Write fdr=0.1"):
+        fitted.select(X, fdr=tenth)
+    with pytest.raises(ValueError, match=r"must be no Fraction.* Write contamination=0.1"):
+        fitted.set_params(contamination=tenth).predict(X)
+
+
+def test_groups_without_a_label_are_named_and_labels_may_be_of_two_kinds():
+    X, detector = normal_rows(40), tiny("Mahalanobis", calibration_fraction=0.5)
+    for groups in (["a", "b", None, "c"] * 10, np.array([0, 1, np.nan, 2] * 10)):
+        with pytest.raises(ValueError, match="no label for 10 of 40 rows, row 2 the first"):
+            detector.fit(X, groups=groups)
+    labels = np.array(["a", 1] * 20, dtype=object)
+    detector.fit(X, groups=labels)
+    assert len(detector.calibration_scores_) == 20

@@ -80,6 +80,21 @@ def test_a_loaded_detector_is_the_saved_one(name, extra, tmp_path):
     assert not loaded.module_.training
 
 
+def test_what_callbacks_record_comes_back(saved):
+    detector = MPDR.load(saved)
+    n = len(detector.history_)
+    detector.history_["event_cp"] = [True, *[False] * (n - 1)]
+    detector.history_["1"] = ["1", *["a"] * (n - 1)]
+    detector.history_["held_out"] = [np.nan, *np.arange(n - 1) / 3]
+    detector.history_["count"] = range(n)
+    detector.history_["pair"] = [[i, "a"] for i in range(n)]
+    detector.save(saved)
+    pd.testing.assert_frame_equal(MPDR.load(saved).history_, detector.history_)
+    detector.history_ = pd.DataFrame(dict.fromkeys(map(str, range(2000)), [1]))
+    with pytest.raises(ValueError, match="2000 columns, of which a file holds 1000 at most"):
+        detector.save(saved)
+
+
 @all_variants
 def test_a_loaded_detector_can_be_trained_on(name, extra, tmp_path):
     X = normal_rows()

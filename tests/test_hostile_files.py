@@ -322,6 +322,42 @@ def test_unknown_devices_are_refused(saved, device):
     assert skgenad.load(saved, device="cpu").device == "cpu" or device == 3
 
 
+ROW, NAMES = ["main", 1, 1, 0.5, 0.1], ["stage", "epoch", "step", "loss", "seconds"]
+HISTORIES = {
+    "many columns": ([*ROW, *[0] * 100_000], [*NAMES, *map(str, range(100_000))], [0]),
+    "twice": ([*ROW, 1.0], [*NAMES, "loss"], [0]),
+    "no names": (ROW, [1, 2, 3, 4, 5], [0]),
+    "names of lists": (ROW, [[name] for name in NAMES], [0]),
+    "short row": (ROW[:4], NAMES, [0]),
+    "no row": ("main", NAMES, [0]),
+    "labels": (ROW, NAMES, [0, 1, 2]),
+    "no label": (ROW, NAMES, []),
+    "no loss": (ROW[:3], NAMES[:3], [0]),
+    "stage": ([1, 1, 1, 0.5, 0.1], NAMES, [0]),
+    "epoch": (["main", "1", 1, 0.5, 0.1], NAMES, [0]),
+    "half an epoch": (["main", 0.5, 1, 0.5, 0.1], NAMES, [0]),
+    "large epoch": (["main", 10**30, 1, 0.5, 0.1], NAMES, [0]),
+    "loss": (["main", 1, 1, "low", 0.1], NAMES, [0]),
+    "dict": (["main", 1, 1, {"a": 1}, 0.1], NAMES, [0]),
+    "true": (["main", 1, 1, True, 0.1], NAMES, [0]),
+    "NaN": (["main", 1, 1, math.nan, 0.1], NAMES, [0]),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_histories_of_a_wrong_kind_are_refused(name, saved):
+    row, columns, index = HISTORIES[name]
+    text = json.dumps({"columns": columns, "index": index, "data": [row]})
+    rewrite(saved, lambda document: document["state"].update(history_=text))
+    refused(saved, "a history|the columns")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 900, "1e999", '{"columns": 1}', None])
+def test_histories_that_are_no_tables_are_refused(text, saved):
+    rewrite(saved, lambda document: document["state"].update(history_=text))
+    refused(saved, "history")
+
+
 # ---- arrays ---------------------------------------------------------------------------------
 
 CHANGES = {

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import tracemalloc
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from skgenad import CANCE, MPDR, Autoencoder
+from skgenad import CANCE, MPDR, Autoencoder, Mahalanobis
 from skgenad._core.detector import IMAGE_CHUNK
 from skgenad._core.rows import validate_rows
 from skgenad._core.units import PixelUnits
@@ -251,7 +253,16 @@ COLOUR = np.random.RandomState(0).rand(6, 3, 8, 9)
 BAD_IMAGES = [
     ((3, 8, 8), COLOUR.transpose(0, 2, 3, 1)[..., [0, 1, 2, 0]], "wants .n, 3, 8, 8."),
     ((3, 8, 9), COLOUR.transpose(0, 2, 3, 1)[..., [0, 1, 2, 0]], r"4 channels, the last .*:3\]"),
-    (SHAPE, COLOUR[..., :8], r"3 channels in place of 1. Convert .* image_shape=\(3, 8, 8\)"),
+    (SHAPE, COLOUR[..., :8], r"3 channels in place of 1. Make them grey, X.mean\(axis=1\)"),
+    (
+        SHAPE,
+        np.zeros((6, 8, 8, 3), np.uint8),
+        r"Make them grey, X.mean\(axis=-1\).astype\(X.dtype\), or set image_shape=\(3, 8, 8\)",
+    ),
+    ((3, 32, 32), np.zeros((6, 28, 28, 3)), r"set image_shape=\(3, 28, 28\)"),
+    ((4, 8, 8), np.zeros((6, 8, 8, 3)), r"Convert the images, or set image_shape=\(3, 8, 8\)"),
+    (SHAPE, UNIT.tolist(), r"list of lists.*np.array\(X, dtype=np.uint8\).*np.array\(X\)"),
+    (SHAPE, pd.DataFrame({"i": list(UNIT), "y": 1}), r"images in column 'i'.*X\['i'\].tolist"),
     ((3, 8, 8), UNIT, "1 channels in place of 3"),
     (
         SHAPE,
@@ -276,7 +287,11 @@ BAD_IMAGES = [
     (SHAPE, UNIT - 0.5, r"values from -0.4"),
     (SHAPE, (255 * UNIT).astype(np.int64), "of type int64; with image_shape, integers other than"),
     (SHAPE, (255 * UNIT).astype(np.int16), r"Pass X.astype\(np.uint8\)"),
-    (SHAPE, np.where(UNIT > 0.9, np.nan, UNIT), "Input X contains NaN"),
+    (
+        SHAPE,
+        np.where(UNIT > 0.9, np.nan, UNIT),
+        r"contains NaN. Image 0 holds .* of 64.*nan_to_num",
+    ),
     ((8, 8), UNIT, r"image_shape=\(8, 8\) must be \(channels, height, width\)"),
     ((1, 8, 0), UNIT, r"image_shape=\(1, 8, 0\) must be"),
     ((1, 8, 8.0), UNIT, "three integers"),
@@ -291,6 +306,46 @@ def test_bad_images_are_refused_by_name(detector, shape, X, message):
     with pytest.raises(ValueError, match=message):
         unfitted.fit(X)
     assert not hasattr(unfitted, "module_") and not hasattr(unfitted, "n_features_in_")
+
+
+def test_grey_images_are_what_the_error_says():
+    colours = pixels().transpose(0, 2, 3, 1).repeat(3, axis=-1)
+    grey = colours.mean(axis=-1).astype(colours.dtype)
+    fitted = on_images(Autoencoder).fit(pixels())
+    np.testing.assert_array_equal(fitted.score_samples(grey), fitted.score_samples(pixels()))
+
+
+def test_tensors_of_narrow_types_are_images_and_rows():
+    images = torch.tensor(UNIT).bfloat16()
+    fitted = on_images(Autoencoder).fit(images)
+    wanted = fitted.score_samples(images.float().numpy())
+    for X in (images, list(images), images.requires_grad_()):
+        np.testing.assert_array_equal(fitted.score_samples(X), wanted)
+
+
+# What rows are in, and what the error says to write of it.
+CONTAINERS = {
+    "tensors": (lambda X: TensorDataset(torch.tensor(X)), "X.tensors[0]"),
+    "loader": (
+        lambda X: DataLoader(TensorDataset(torch.tensor(X)), batch_size=4),
+        "torch.cat([x for x, *_ in X])",
+    ),
+    "batches": (
+        lambda X: DataLoader(torch.tensor(X), batch_size=4),
+        "torch.cat([batch for batch in X])",
+    ),
+    "zip": (lambda X: zip(X, range(len(X)), strict=True), "[x for x, *_ in X]"),
+    "generator": (lambda X: (x for x in X), "list(X)"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_containers_are_refused_with_what_to_write(kind):
+    make, written = CONTAINERS[kind]
+    for X, unfitted in ((UNIT, on_images(Autoencoder)), (UNIT.reshape(6, -1), Mahalanobis())):
+        with pytest.raises(TypeError, match=re.escape(written)):
+            unfitted.fit(make(X))
+        unfitted.fit(eval(written, {"X": make(X), "torch": torch}))
 
 
 @all_detectors
@@ -395,7 +450,7 @@ def test_photos_are_turned_as_viewers_turn_them(orientation, tmp_path):
         ),
         (Image.new("RGBA", (6, 4), (9, 9, 9, 99)), "Image 1 of X has transparent pixels.*alpha_c"),
         (Image.new("LAB", (6, 4)), "Image 1 of X has Pillow's mode 'LAB'; convert it"),
-        (Image.new("I", (6, 4)), "Image 1 of X has Pillow's mode 'I'; convert it"),
+        (Image.new("I", (6, 4)), r"mode 'I', .* np.asarray\(image\) / 65535"),
     ],
 )
 def test_an_image_of_pillow_that_does_not_fit_is_named(image, message):

@@ -276,6 +276,42 @@ def test_masks_may_be_in_any_mode(folder, mode):
     same_as(folder, before, "test")
 
 
+@pytest.mark.parametrize("ground", [0, 255])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_masks_may_be_kept_in_the_opacity(folder, mode, ground):
+    before = load_mvtec(folder, "bottle", subset="test")
+    for path in (folder / "bottle/ground_truth").rglob("*.png"):
+        with Image.open(path) as mask:
+            drawn = Image.new(mode[:-1], mask.size, ground if mode == "LA" else (ground,) * 3)
+            drawn.putalpha(mask)
+        drawn.save(path)
+    same_as(folder, before, "test")
+
+
+def test_masks_of_nothing_and_of_no_image_are_warned_of(folder):
+    place = folder / "bottle/ground_truth"
+    save(place / "broken/000_mask.png", np.zeros((H, W), np.uint8))
+    save(place / "broken/007_mask.png", np.full((H, W), 255, np.uint8))
+    save(place / "scratched/000_mask.png", np.full((H, W), 255, np.uint8))
+    with pytest.warns(UserWarning) as caught:
+        bunch = load_mvtec(folder, "bottle", subset="test", size=3)
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2 and not bunch.masks[2].any()
+    (strays,) = [text for text in said if "the mask of no image" in text]
+    assert "broken/007_mask.png'" in strays and "scratched/000_mask.png'" in strays
+    (empty,) = [text for text in said if "marks nothing" in text]
+    assert "broken/000_mask.png'" in empty
+    load_mvtec(folder, "bottle")  # the training images have no masks
+
+
+def test_folders_of_masks_may_be_in_capitals(folder):
+    before = load_mvtec(folder, "bottle", subset="test")
+    place = folder / "bottle/ground_truth"
+    (place / "broken").rename(place / "Broken")
+    place.rename(folder / "bottle/Ground_Truth")
+    same_as(folder, before, "test")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("turned_mask", [False, True])
 def test_photos_are_upright_and_so_are_their_masks(folder, orientation, turned_mask):

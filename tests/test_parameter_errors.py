@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from skorch.callbacks import EarlyStopping
 
 from skgenad import Committee, NormalizingFlow
 from skgenad._core.detector import BaseGenerativeDetector
@@ -131,6 +132,12 @@ def test_a_wrong_field_of_a_part_is_named(detector, name, part):
         ("MPDR", "visible_chain", Chain(noise=[0.2]), "noise=0.2"),
         ("KernelDenoiser", "factors", 1.5, "factors=(1.5,)"),
         ("MPDR", "visible_chain", Chain(noise="x"), None),
+        ("MPDR", "energy", "foo", "energy=Reconstruction()"),
+        ("Autoencoder", "callbacks", EarlyStopping(), "callbacks=[EarlyStopping(...)]"),
+        ("Autoencoder", "callbacks", EarlyStopping, "callbacks=[EarlyStopping(...)]"),
+        ("Autoencoder", "callbacks", print, "callbacks=[print]"),
+        ("Autoencoder", "device", None, "device='auto'"),
+        ("Autoencoder", "random_state", np.random.SeedSequence(3), "random_state=0"),
         ("Autoencoder", "network", MLP(8), "hidden_sizes=(8,)"),
         ("GaussianMixtures", "n_components", True, None),
         ("NormalizingFlow", "hidden_sizes", -1, None),

@@ -14,12 +14,13 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.covariance import EllipticEnvelope
-from sklearn.decomposition import PCA
+from sklearn.decomposition import NMF, PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.kernel_approximation import AdditiveChi2Sampler, PolynomialCountSketch
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity, LocalOutlierFactor
@@ -39,6 +40,7 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils.discovery import all_estimators
 
 import skgenad
+import skgenad.pipeline
 from skgenad import (
     CANCE,
     Autoencoder,
@@ -441,7 +443,7 @@ CHANGES = {
     ),
     "has no attribute '__class__'": lambda d: d["attributes"].update(__class__=3),
     "has no attribute 'copy'": lambda d: d["attributes"].update(copy=3),
-    "unexpected keyword": lambda d: d["parameters"].update(shell=True),
+    r"unknown parameters \['shell'\] of Stand": lambda d: d["parameters"].update(shell=True),
     "'copy' parameter of StandardScaler must be": lambda d: d["parameters"].update(copy="yes"),
     "n_features_in_=0": lambda d: d["attributes"].update(n_features_in_=0),
     "the class 'sklearn.svm.SVC' is not known": lambda d: d["attributes"].update(
@@ -450,7 +452,7 @@ CHANGES = {
     "there is no value": lambda d: d["attributes"].update(mean_={"code": "import os"}),
     "there is no function 'array'": lambda d: d["attributes"].update(mean_={"ufunc": "array"}),
     "there is no type": lambda d: d["attributes"].update(mean_={"dtype": "<U999999999"}),
-    "'os' is missing": lambda d: d["attributes"].update(mean_={"type": "os"}),
+    "there is no value {'type': 'os'}": lambda d: d["attributes"].update(mean_={"type": "os"}),
     "Unexpected key 'var_'": lambda d: d["attributes"].pop("var_"),
     "is missing": lambda d: d.pop("parameters"),
 }
@@ -716,3 +718,138 @@ def test_copies_of_parameters_keep_their_types():
         height: int
 
     assert cloned(Size(8, 8), safe=False) == Size(8, 8)
+
+
+# ---- what a file asks for -------------------------------------------------------------------
+
+ASKED = {
+    "sketch": (PolynomialCountSketch(n_components=8), {"n_components": 3_000_000}),
+    "large sketch": (PolynomialCountSketch(n_components=8), {"n_components": 10**10}),
+    "other sketch": (PolynomialCountSketch(n_components=8), {"n_components": 7}),
+    "degrees": (PolynomialCountSketch(n_components=8), {"degree": 10**6}),
+    "samples": (AdditiveChi2Sampler(), {"sample_steps": 200_000, "sample_interval": 0.1}),
+    "rounds": (NMF(2, init="random", max_iter=500), {"max_iter": 10**9, "tol": 0.0}),
+    "splines": (SplineTransformer(4), {"degree": 10**9}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ASKED)
+def test_parameters_ask_for_no_more_than_was_fitted(name, tmp_path):
+    estimator, parameters = ASKED[name]
+    fitted = make_pipeline(clone(estimator), PCA(1)).fit(np.abs(X))
+    check_same(fitted, saved_and_loaded(fitted, tmp_path), np.abs(X))
+
+    def change(document):
+        document["parameters"]["steps"][0]["tuple"][1]["parameters"].update(parameters)
+
+    path = changed_file(tmp_path, fitted, change)
+    with pytest.raises(
+        ValueError,
+        match=r"with (n_components|degree|sample_steps|max_iter) above|"
+        "hashes of other components|splines that are none",
+    ):
+        skgenad.load(path)
+
+
+@pytest.mark.parametrize("make", [make_pipeline, skgenad.pipeline.make_pipeline])
+def test_no_file_says_where_pickles_are_kept(make, tmp_path):
+    fitted = make(StandardScaler(), Mahalanobis(device="cpu"), memory=str(tmp_path / "kept")).fit(X)
+    assert saved_and_loaded(fitted, tmp_path).memory is None
+    path = changed_file(tmp_path, fitted, lambda d: d["parameters"].update(memory="elsewhere"))
+    with pytest.raises(ValueError, match="keeps fitted steps in memory='elsewhere'"):
+        skgenad.load(path)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        (PolynomialFeatures(), "n_features_in_"),
+        (PolynomialFeatures(), "_n_out_full"),
+        (SplineTransformer(), "n_features_out_"),
+    ],
+)
+def test_widths_of_rows_are_those_of_what_was_fitted(estimator, name, tmp_path):
+    fitted = clone(estimator).fit(X)
+    path = changed_file(tmp_path, fitted, lambda d: d["attributes"].update({name: 10**10}))
+    with pytest.raises(ValueError, match="other columns|n_features_in_=10000000000"):
+        skgenad.load(path)
+
+
+def test_names_of_columns_are_there_once(tmp_path):
+    table = pd.DataFrame(X, columns=list("abcd"))
+    fitted = StandardScaler().fit(table)
+    fitted.feature_names_in_[1] = "a"
+    skgenad.save(fitted, tmp_path / "file")
+    with pytest.raises(ValueError, match="4 columns and the names"):
+        skgenad.load(tmp_path / "file")
+    Mahalanobis(device="cpu").fit(table).save(tmp_path / "file")
+    rewrite(tmp_path / "file", lambda d: d["state"].update(feature_names_in_=list("abca")))
+    with pytest.raises(ValueError, match="the names"):
+        skgenad.load(tmp_path / "file")
+
+
+def test_text_that_a_pattern_is_tried_on_is_not_the_files(tmp_path):
+    fitted = TfidfVectorizer(token_pattern=r"\w+").fit(WORDS)
+
+    def change(document):
+        document["parameters"]["token_pattern"] = "(a+)+$"
+        document["answers"]["row"] = "a" * 60 + "b"
+
+    with pytest.raises(ValueError, match="answers for another text"):
+        skgenad.load(changed_file(tmp_path, fitted, change))
+
+
+OF_OTHER_KINDS = {
+    r"parts of no fitted OneHotEncoder \(AttributeError": lambda d: d.update(
+        {"class": "sklearn.preprocessing.OneHotEncoder", "parameters": {}}
+        | {"attributes": {"categories_": [], "n_features_in_": 1}}
+    ),
+    "there is no value {'array': 3}": lambda d: d["attributes"].update(mean_={"array": 3}),
+    "there is no value {'sparse'": lambda d: d["attributes"].update(mean_={"sparse": [1]}),
+    "StandardScaler has no state": lambda d: d.update(state={}),
+    "the state 3": lambda d: d.update(state=3),
+    r"the attributes \[\]": lambda d: d.update(attributes=[]),
+    r"the parameters 'x'": lambda d: d.update(parameters="x"),
+    "answers that are none": lambda d: d.update(answers=3),
+    "answers that are none: .*row": lambda d: d["answers"].update(row=5),
+}
+
+
+@pytest.mark.parametrize("message", OF_OTHER_KINDS)
+def test_values_of_other_kinds_are_refused_in_our_words(message, tmp_path):
+    path = changed_file(tmp_path, StandardScaler().fit(X), OF_OTHER_KINDS[message])
+    with pytest.raises(ValueError, match=message):
+        skgenad.load(path)
+
+
+OF_STATE = {
+    "classes of calibration scores": ("_calibration_codes", "x"),
+    "mean is no array": ("units_", {"mean": "x", "scale": "x", "tolerance": 0.0}),
+    "units_|mean is no array": ("units_", "x"),
+    "module_ is none: 'x'": ("module_", "x"),
+    "_reference is none: 3": ("_reference", 3),
+}
+
+
+@pytest.mark.parametrize("message", OF_STATE)
+def test_attributes_of_other_kinds_are_named(message, tmp_path):
+    name, value = OF_STATE[message]
+    fitted = Mahalanobis(device="cpu").fit(X)
+
+    def drop(arrays):
+        for key in [key for key in arrays if key.partition(".")[0] == name]:
+            del arrays[key]
+
+    fitted.save(tmp_path / "file")
+    rewrite(tmp_path / "file", lambda d: d["state"].update({name: value}), drop)
+    with pytest.raises(ValueError, match=message):
+        skgenad.load(tmp_path / "file")
+
+
+@pytest.mark.parametrize("tolerance", [1e308, 0.02, -1.0])
+def test_units_have_a_tolerance_that_is_rounding(tolerance, tmp_path):
+    Mahalanobis(device="cpu").fit(X).save(tmp_path / "file")
+    rewrite(tmp_path / "file", lambda d: d["state"]["units_"].update(tolerance=tolerance))
+    with pytest.raises(ValueError, match="a tolerance that is no rounding"):
+        skgenad.load(tmp_path / "file")

@@ -5,6 +5,7 @@ import random
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.svm import OneClassSVM
 from torch import nn
 
+from skgenad import load
 from skgenad.compat import PyODDetector, ScoreDetector
 from skgenad.metrics import NormalOnlyCV, anomaly_roc_auc
 
@@ -286,6 +288,19 @@ def test_the_warning_filters_of_the_process_are_left_alone(tmp_path, monkeypatch
     loaded = PyODDetector.load(tmp_path / "file")
     for copy in (loaded, clone(loaded)):
         assert copy.detector.n_estimators == 5
+
+
+def test_loads_in_threads_leave_the_warning_filters_alone(tmp_path):
+    tiny("MPDR").fit(X).save(tmp_path / "file")
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: load(tmp_path / "file"), range(60)))
+        assert warnings.filters == before
+    finally:
+        sys.setswitchinterval(interval)
+        warnings.filters[:] = before
 
 
 # scikit-learn itself sets filters of warnings in threads, which are the process's.

@@ -33,6 +33,7 @@ _METHODS = (
 )
 # Cells of rows that are tried: some transformers take positive numbers only, others those up to 1.
 _CELLS = (1.0, 0.5, 0.0)
+_TEXT = "a"
 
 
 def answers_of(estimator: Any, arrays: Iterable[NDArray]) -> dict[str, Any] | None:
@@ -55,20 +56,31 @@ def answers_of(estimator: Any, arrays: Iterable[NDArray]) -> dict[str, Any] | No
     return best
 
 
-def check_answers(estimator: Any, kept: Mapping[str, Any]) -> None:
+def check_answers(estimator: Any, kept: Any) -> None:
     """Require that a loaded estimator gives what the saved one gave.
 
     Raises
     ------
-    Exception
-        Whatever its methods raise; ValueError if they give something else.
+    ValueError
+        If they give something else, or raise whatever it may be.
     """
+    fits = isinstance(kept, dict) and kept.keys() == {"row", "columns", "gives"}
+    fits = fits and isinstance(kept["gives"], dict) and isinstance(kept["row"], list | str)
+    require(fits, f"answers that are none: {brief(kept)}")
+    # A text is for what a pattern of the file's own takes apart, which for others may last.
+    require(not isinstance(kept["row"], str) or kept["row"] == _TEXT, "answers for another text")
     names = kept["columns"]
     columns = isinstance(names, list) and all(isinstance(name, str) for name in names)
     require(names is None or columns, f"the columns {brief(names)}")
     for name, wanted in kept["gives"].items():
         require(name in _METHODS, f"there is no method {brief(name)}")
-        found = _answer(estimator, name, kept)
+        try:
+            found = _answer(estimator, name, kept)
+        except Exception as error:
+            kind = type(error).__name__
+            raise ValueError(
+                f"{name} fails for the row that it answered: {kind}: {error}"
+            ) from error
         require(found == wanted, f"{name} gives {brief(found)} in place of {brief(wanted)}")
 
 
@@ -114,7 +126,7 @@ def _rows_for(estimator: Any, arrays: Iterable[NDArray]) -> Iterable[dict[str, A
     columns = None if names is None else list(map(str, names))
     width = getattr(estimator, "n_features_in_", None)
     if width is None and _takes_text(estimator):
-        return [{"row": "a", "columns": None}]
+        return [{"row": _TEXT, "columns": None}]
     known = {int(width)} if width is not None else {a.shape[-1] for a in arrays if a.ndim > 1}
     return [
         {"row": _cells(estimator, n, cell), "columns": columns}
@@ -131,7 +143,7 @@ def _takes_text(estimator: Any) -> bool:
 def _cells(estimator: Any, n: int, cell: float) -> list[Any]:
     """`n` cells that an estimator takes: what it has seen, if that is text, or the same number."""
     if _takes_text(estimator):
-        return ["a"] * n
+        return [_TEXT] * n
     cells: list[Any] = [cell] * n
     seen = getattr(estimator, "categories_", getattr(estimator, "statistics_", None))
     if seen is not None and len(seen) == n:

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from skgenad._warn import warn
@@ -259,7 +260,16 @@ def _whole_groups(groups: ArrayLike, n: int, count: int, seed: int | None) -> ND
     labels = np.asarray(groups)
     if labels.shape != (n,):
         raise ValueError(f"groups of shape {labels.shape} must have a label for each of {n} rows.")
-    names, codes = np.unique(labels, return_inverse=True)
+    missing = pd.isna(labels)
+    if missing.any():
+        raise ValueError(
+            f"groups has no label for {int(missing.sum())} of {n} rows, row "
+            f"{int(missing.argmax())} the first: give each a label, such as one of its own."
+        )
+    try:
+        names, codes = np.unique(labels, return_inverse=True)
+    except TypeError:  # labels of two kinds, which have no order
+        codes, names = pd.factorize(labels)
     if len(names) < 2:
         raise ValueError(
             "groups has one group only, which cannot be both trained on and held out. Leave groups "

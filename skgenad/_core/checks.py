@@ -7,15 +7,16 @@ the one module that imports them, and the trees of its forests, which files take
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.base import _fit_context as fit_context
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.tree._tree import Tree
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -38,11 +39,13 @@ __all__ = [
     "check_bounds",
     "check_noise",
     "check_pair",
+    "check_parameter",
     "check_sizes",
     "fit_context",
-    "validate_parameter_constraints",
+    "takes_no_weights",
 ]
 
+_Fit = TypeVar("_Fit", bound=Callable[..., Any])
 
 # What is written for parameters whose types do not tell their form.
 _EXAMPLES = {
@@ -51,6 +54,35 @@ _EXAMPLES = {
     "members": "[('mpdr', MPDR()), ('neighbors', Neighbors())]",
     "noise_range": "(0.05, 0.3)",
 }
+# What others take for a seed.
+_GENERATORS = (
+    *(np.random.Generator, np.random.BitGenerator, np.random.SeedSequence, torch.Generator),
+)
+
+
+def takes_no_weights(fit: _Fit) -> _Fit:
+    """Decorate a `fit` to say that it takes no weights.
+
+    Its signature stays what it is, by which others see whether weights are taken.
+    """
+
+    @wraps(fit)
+    def refusing(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        if "sample_weight" in kwargs:
+            raise TypeError(
+                f"{type(estimator).__name__}.{fit.__name__} takes no sample_weight: every row "
+                "counts once. Leave out rows that should not count, or draw rows by their "
+                "weights: X[numpy.random.default_rng(0).choice(len(X), len(X), p=w / w.sum())]."
+            )
+        return fit(estimator, *args, **kwargs)
+
+    return cast(_Fit, refusing)
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[_Fit], _Fit]:
+    """Decorate a `fit` as scikit-learn's own does, and as :func:`takes_no_weights`."""
+    checked = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+    return lambda fit: takes_no_weights(checked(fit))
 
 
 class CheckedParameters(BaseEstimator):
@@ -64,9 +96,14 @@ class CheckedParameters(BaseEstimator):
             allowed = self._parameter_constraints.get(name)
             if allowed is None:
                 continue
-            problem = _problem(allowed, name, value, owner)
-            if problem is not None:
-                raise InvalidParameterError(problem + _advice(allowed, name, value, owner))
+            check_parameter(allowed, name, value, owner)
+
+
+def check_parameter(allowed: Any, name: str, value: Any, owner: str) -> None:
+    """Raise InvalidParameterError, with what to write, unless a value meets its constraints."""
+    problem = _problem(allowed, name, value, owner)
+    if problem is not None:
+        raise InvalidParameterError(problem + _advice(allowed, name, value, owner))
 
 
 def _problem(allowed: Any, name: str, value: Any, owner: str) -> str | None:
@@ -75,6 +112,11 @@ def _problem(allowed: Any, name: str, value: Any, owner: str) -> str | None:
         others = [constraint for constraint in allowed if not isinstance(constraint, Interval)]
         if len(others) < len(allowed) and (not others or _problem(others, name, value, owner)):
             return f"The {name!r} parameter of {owner} must be no bool. Got {value!r} instead."
+    if isinstance(value, Real) and not isinstance(value, float | Integral | np.floating):
+        # Such as fractions, which torch and numpy do not count with.
+        return (
+            f"The {name!r} parameter of {owner} must be no {type(value).__name__}. Got {value!r}."
+        )
     try:
         validate_parameter_constraints({name: allowed}, {name: value}, owner)
     except InvalidParameterError as error:
@@ -86,6 +128,10 @@ def _advice(allowed: Any, name: str, value: Any, owner: str) -> str:
     """Say what to write: the first of the forms near to a value that would be taken, if any."""
     if name in _EXAMPLES:
         return f" Write, for example, {name}={_EXAMPLES[name]}."
+    if list in allowed and (hasattr(value, "on_train_begin") or callable(value)):
+        thing = value if hasattr(value, "__name__") else type(value)
+        is_class = thing is not value or isinstance(value, type)
+        return f" Write {name}=[{thing.__name__}{'(...)' if is_class else ''}]."
     for form in _forms(value, allowed):
         if _problem(allowed, name, form, owner) is None:
             return f" Write {name}={form!r}."
@@ -94,13 +140,13 @@ def _advice(allowed: Any, name: str, value: Any, owner: str) -> str:
 
 def _forms(value: Any, allowed: Any) -> Iterator[Any]:
     """Other forms of what a value may mean."""
-    kinds: list[Any] = [
-        kind for kind in allowed if isinstance(kind, type) and issubclass(kind, BaseEstimator)
-    ]
+    kinds = list(_public(allowed))
     if isinstance(value, torch.device):
         yield str(value)
-    elif isinstance(value, np.random.Generator | np.random.BitGenerator | torch.Generator):
+    elif isinstance(value, _GENERATORS):
         yield 0
+    elif value is None:
+        yield "auto"
     elif isinstance(value, np.ndarray | np.generic | torch.Tensor):
         plain = value.tolist()
         yield tuple(plain) if isinstance(plain, list) else plain
@@ -119,6 +165,8 @@ def _forms(value: Any, allowed: Any) -> Iterator[Any]:
             yield value[0]
     elif isinstance(value, Real) and not isinstance(value, bool):
         with suppress(OverflowError, ValueError):  # of infinity, and of NaN
+            if not isinstance(value, float):
+                yield float(value)
             whole = int(float(value))
             if value == whole:
                 yield whole
@@ -127,6 +175,27 @@ def _forms(value: Any, allowed: Any) -> Iterator[Any]:
     for kind in kinds:
         with suppress(TypeError):
             yield kind()
+
+
+def _public(allowed: Any) -> Iterator[Any]:
+    """Classes among constraints that users can import; of a private base those that derive."""
+    for kind in allowed:
+        if isinstance(kind, type) and issubclass(kind, BaseEstimator):
+            if _is_public(kind):
+                yield kind
+            else:
+                yield from _public(kind.__subclasses__())
+
+
+def _is_public(kind: type) -> bool:
+    package = __name__.partition(".")[0]
+    modules = [m for name, m in list(sys.modules.items()) if name.partition(".")[0] == package]
+    return any(
+        kind.__name__ in getattr(module, "__all__", ())
+        and getattr(module, kind.__name__, None) is kind
+        for module in modules
+        if "._" not in module.__name__
+    )
 
 
 def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:

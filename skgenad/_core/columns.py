@@ -20,6 +20,15 @@ _TIMES = (
 )
 _DURATIONS = "durations, and numbers are wanted: {0}.dt.total_seconds()"
 _PERIODS = "periods, and numbers are wanted, such as {0}.dt.year and {0}.dt.month"
+# The same of columns of Python's own objects, which have no `.dt`.
+_OBJECT_TIMES = (
+    "dates or time stamps, and numbers are wanted: with t = pd.to_datetime({0}) seconds since a "
+    "start, (t - t.min()).dt.total_seconds(), or what comes back, t.dt.month and t.dt.dayofweek"
+)
+_OBJECT_DURATIONS = "durations, and numbers are wanted: pd.to_timedelta({0}).dt.total_seconds()"
+_OBJECT_PERIODS = (
+    "periods, and numbers are wanted: with t = pd.PeriodIndex({0}) such as t.year and t.month"
+)
 _CLOCK = "times of the day, and numbers are wanted, such as seconds since midnight"
 _TEXT = (
     "text, and numbers are wanted: encode it in a pipeline before the detector, by "
@@ -39,10 +48,10 @@ _IMPUTE_NONE = (
 )
 # What pandas calls the values of a column -> what to do about it.
 _KINDS = {
-    **dict.fromkeys(("datetime64", "datetime", "date"), _TIMES),
+    **dict.fromkeys(("datetime64", "datetime", "date"), _OBJECT_TIMES),
     "time": _CLOCK,
-    **dict.fromkeys(("timedelta64", "timedelta"), _DURATIONS),
-    "period": _PERIODS,
+    **dict.fromkeys(("timedelta64", "timedelta"), _OBJECT_DURATIONS),
+    "period": _OBJECT_PERIODS,
     "interval": _INTERVALS,
     "complex": _COMPLEX,
 }

@@ -34,8 +34,8 @@ from .checks import (
     Interval,
     Options,
     StrOptions,
+    check_parameter,
     fit_context,
-    validate_parameter_constraints,
 )
 from .chunks_of_rows import TakesChunks
 from .explanations import ExplainsRows
@@ -358,8 +358,8 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
         now, then = self.contamination, self.__dict__.get("_offset_is_for", self.contamination)
         if now == then or self.calibration_scores_ is None:
             return offset, then
-        allowed = {"contamination": self._parameter_constraints["contamination"]}
-        validate_parameter_constraints(allowed, {"contamination": now}, type(self).__name__)
+        allowed = self._parameter_constraints["contamination"]
+        check_parameter(allowed, "contamination", now, type(self).__name__)
         return threshold_of(self.calibration_scores_, now), now
 
     @property

@@ -16,7 +16,7 @@ from .calibration import (
     threshold_of,
     warn_if_unresolved,
 )
-from .checks import Interval, Options, StrOptions, validate_parameter_constraints
+from .checks import Interval, Options, StrOptions, check_parameter
 from .discoveries import METHODS, q_values_of, warn_if_none_could_be
 
 _ALLOWED: dict[str, Any] = {
@@ -45,7 +45,8 @@ class BoundsFalseAlarms:
         """Sorted scores out of sample, once the values of a method's parameters are checked."""
         check_is_fitted(self)
         name = f"{type(self).__name__}.{wanted}"
-        validate_parameter_constraints({key: _ALLOWED[key] for key in values}, values, name)
+        for key, value in values.items():
+            check_parameter(_ALLOWED[key], key, value, name)
         scores = vars(self).get("calibration_scores_")
         if scores is None:
             raise ValueError(
@@ -292,7 +293,7 @@ class BoundsFalseAlarms:
         else:
             check_is_fitted(self)
             name = f"{type(self).__name__}.set_threshold"
-            validate_parameter_constraints({"fpr": _ALLOWED["fpr"]}, {"fpr": fpr}, name)
+            check_parameter(_ALLOWED["fpr"], "fpr", fpr, name)
         self._take_rate(float(fpr), X, y)
         return self
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.neighbors import BallTree, KDTree
 
 from .checks import Tree
 from .registry import brief
+from .work import excess
 
 # Metrics of trees of neighbours, by the names of their compiled classes.
 _METRICS = {
@@ -34,7 +36,9 @@ _MOST_COLUMNS, _MOST_JOBS, _ROUNDING = 2**24, 2**10, 1e-9
 def state_of(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters of an estimator, and its other attributes."""
     parameters = parameters_of(value)
-    return parameters, {n: v for n, v in vars(value).items() if n not in parameters}
+    attributes = {n: v for n, v in vars(value).items() if n not in parameters}
+    # Where fitted steps are kept is a matter of the machine, and what is there are pickles.
+    return {n: None if n == "memory" else v for n, v in parameters.items()}, attributes
 
 
 def parameters_of(value: Any) -> dict[str, Any]:
@@ -78,6 +82,12 @@ def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[st
     n_jobs = parameters.get("n_jobs")
     fits = n_jobs is None or (_is_whole(n_jobs, -_MOST_JOBS) and n_jobs <= _MOST_JOBS)
     require(fits, f"{kind.__name__} with n_jobs={brief(n_jobs)}")
+    memory = parameters.get("memory")
+    require(memory is None, f"{kind.__name__} that keeps fitted steps in memory={brief(memory)}")
+    known = signature(kind).parameters
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
+    unknown = [] if takes_any else sorted(set(parameters).difference(known))
+    require(not unknown, f"unknown parameters {brief(unknown)} of {kind.__name__}")
     value = kind(**parameters)
     if hasattr(value, "_validate_params") and hasattr(kind, "_parameter_constraints"):
         value._validate_params()
@@ -87,13 +97,15 @@ def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[st
             raise ValueError(f"{kind.__name__} has no attribute {brief(name)} of its own")
         vars(value)[name] = content
     _check_columns(value)
+    problem = excess(value)
+    require(problem is None, problem)
     for base in kind.__mro__:
         if base.__name__ in _CHECKS:
             _CHECKS[base.__name__](value)
     return value
 
 
-def require(condition: Any, what: str) -> None:
+def require(condition: Any, what: str | None) -> None:
     """Raise ValueError unless a condition holds."""
     if not condition:
         raise ValueError(what)
@@ -120,10 +132,11 @@ def _check_columns(value: Any) -> None:
     if "n_features_in_" not in vars(value):
         return
     name, n = type(value).__name__, value.n_features_in_
-    require(_is_whole(n, 1), f"{name} with n_features_in_={brief(n)}")
+    require(_is_whole(n, 1) and n <= _MOST_COLUMNS, f"{name} with n_features_in_={brief(n)}")
     names = vars(value).get("feature_names_in_")
     if names is not None:
         fits = _has_shape(names, n) and all(isinstance(item, str) for item in names)
+        fits = fits and len(set(names)) == n
         require(fits, f"{name} with {n} columns and the names {brief(names)}")
 
 
@@ -173,9 +186,15 @@ def _check_imputer(imputer: Any) -> None:
 def _check_splines(transformer: Any) -> None:
     for spline in vars(transformer).get("bsplines_", ()):
         fits = (
-            isinstance(spline, BSpline) and np.ndim(spline.c) == 2 and np.isfinite(spline.c).all()
+            isinstance(spline, BSpline)
+            and spline.k == transformer.degree
+            and np.ndim(spline.c) == 2
+            and np.isfinite(spline.c).all()
         )
         require(fits, "splines that are none")
+        n, width = transformer.n_features_in_, spline.c.shape[1]
+        fits = transformer.n_features_out_ in (n * (width - 1), n * width, n * (width + 1))
+        require(fits, "splines for other columns")
 
 
 # `include_bias` may have been changed since, which the next fit looks at.
@@ -189,6 +208,7 @@ def _check_polynomials(transformer: Any) -> None:
     fresh = type(transformer)(**transformer.get_params())
     fresh.fit(np.zeros((1, transformer.n_features_in_)))
     same = all(vars(transformer).get(n) == getattr(fresh, n) for n in _OF_POLYNOMIALS)
+    same = same and vars(transformer).get("_n_out_full") == fresh._n_out_full
     require(same, "polynomials of other columns or degrees")
     require(fresh._n_out_full <= _MOST_COLUMNS, f"more than {_MOST_COLUMNS} columns")
 

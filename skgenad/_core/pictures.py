@@ -61,6 +61,11 @@ def plain(image: Any) -> Any:
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA")
     mode = {**_GREY, **_COLOUR, **_CLEAR}.get(image.mode)
+    if mode is None and image.mode.startswith("I"):  # which convert would cut off at 255
+        raise ValueError(
+            f"has Pillow's mode {image.mode!r}, which does not say what is white; pass an array in "
+            "[0, 1], for 16 bits a pixel np.asarray(image) / 65535"
+        )
     if mode is None:
         raise ValueError(
             f"has Pillow's mode {image.mode!r}; convert it to grey, image.convert('L'), or to "

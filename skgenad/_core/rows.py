@@ -14,6 +14,7 @@ from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
 from .columns import explained, of_numbers
+from .containers import odd_pixels, refuse_nested, unpacked_rows
 from .forks import leave_parents_threads
 from .large_tables import SomeRows, Table, is_large, pieces_of
 from .pictures import Shape, channels_first, is_picture, stacked
@@ -63,6 +64,7 @@ def validate_rows(
             validate_data(estimator, X[:2], reset=reset, **checks)  # as many columns, unnamed
             return X
         X = X.as_array()
+    X = unpacked_rows(X)
     if image_shape is None:
         if not (reset or arrays or checks) and _is_sound(estimator, X):
             return X
@@ -78,7 +80,12 @@ def validate_rows(
             raise better from error
     rows = flat_rows(X, image_shape)
     types = [np.float32, np.float64, np.uint8]
-    checked = _checked(estimator, rows, arrays, types, lazily, reset=reset, **checks)
+    try:
+        checked = _checked(estimator, rows, arrays, types, lazily, reset=reset, **checks)
+    except ValueError as error:
+        if (better := odd_pixels(error, rows)) is error:
+            raise
+        raise better from error
     rows = checked[0] if arrays else checked
     if rows.shape[1] != math.prod(image_shape):
         raise ValueError(
@@ -168,11 +175,9 @@ def _refuse_pictures(X: Any) -> None:
 def _refuse_images(X: Any) -> None:
     shape = tuple(getattr(X, "shape", ()))
     if len(shape) == 4:
-        is_last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-        image_shape = (shape[3], *shape[1:3]) if is_last else shape[1:]
         raise ValueError(
             f"X of shape {shape} has 4 dimensions, which are those of images. Pass "
-            f"image_shape={image_shape} to a detector that takes images, or flat rows."
+            f"image_shape={_shape_of(shape)} to a detector that takes images, or flat rows."
         )
     if len(shape) == 3:
         raise ValueError(
@@ -180,6 +185,12 @@ def _refuse_images(X: Any) -> None:
             f"X.reshape(len(X), -1) or, if these are grey images, image_shape={(1, *shape[1:])} to "
             "a detector that takes images."
         )
+
+
+def _shape_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(C, H, W) of images of a shape (n, C, H, W) or, as the numbers tell, (n, H, W, C)."""
+    is_last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+    return _last_first(shape) if is_last else shape[1:]
 
 
 def flat_rows(X: Any, image_shape: Shape) -> Any:
@@ -193,6 +204,7 @@ def flat_rows(X: Any, image_shape: Shape) -> Any:
         X = X.tolist()
     if is_picture(X):
         raise ValueError("X is a single image. Pass [X], a list of images.")
+    refuse_nested(X)
     if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
         X = X.tolist()
     if isinstance(X, (list, tuple)):
@@ -218,19 +230,34 @@ def _mismatch(shape: tuple[int, ...], image_shape: Shape) -> str:
     got += f"{height}, {width})"
     if len(shape) == 4 and shape[2:] == (height, width):
         return (
-            f"{got}: {shape[1]} channels in place of {channels}. Convert the images, or set "
-            f"image_shape={tuple(shape[1:])}."
+            f"{got}: {shape[1]} channels in place of {channels}. "
+            f"{_converted(shape[1], channels, 1)}, or set image_shape={tuple(shape[1:])}."
         )
     if len(shape) == 4 and shape[1:3] == (height, width):
         return (
-            f"{got}: {shape[3]} channels, the last axis, in place of {channels}. Convert the "
-            "images; X[..., :3] drops the fourth of four, which is mostly opacity."
+            f"{got}: {shape[3]} channels, the last axis, in place of {channels}. "
+            f"{_converted(shape[3], channels, -1)}, or set image_shape={_last_first(shape)}."
         )
     if shape in (image_shape, (height, width, channels), (height, width)):
         return f"{got}: it is a single image. Pass X[None]."
     if len(shape) == 4:
-        return f"{got}. Resize the images, or set image_shape={tuple(shape[1:])}."
+        return f"{got}. Resize the images, or set image_shape={_shape_of(shape)}."
     return f"{got} or flat rows (n, {math.prod(image_shape)})."
+
+
+def _last_first(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[3], *shape[1:3])
+
+
+def _converted(n: int, channels: int, axis: int) -> str:
+    """Say how images of `n` channels become those of `channels`."""
+    colours = "X[:, :3]" if axis == 1 else "X[..., :3]"
+    if (n, channels) == (4, 3):
+        return f"{colours} drops the fourth of four, which is mostly opacity"
+    if n in (3, 4) and channels == 1:
+        of_three = colours if n == 4 else "X"
+        return f"Make them grey, {of_three}.mean(axis={axis}).astype(X.dtype)"
+    return "Convert the images"
 
 
 def _check_pixels(X: Table, kind: np.dtype | None) -> None:

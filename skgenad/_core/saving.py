@@ -40,7 +40,7 @@ def save(estimator: Any, path: str | PathLike[str]) -> None:
         Fitted.
     path : path-like
         File to write. An existing one is replaced, in one step, and gives its mode to the new one;
-        of a link the target is.
+        of a link the target is. The `memory` of a pipeline is left out.
 
     Raises
     ------
@@ -182,6 +182,8 @@ def _class_in(path: Path, name: Any, wanted: Any) -> type:
 
 def _shortened(error: Exception) -> str:
     text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    if not isinstance(error, KeyError | ValueError | RuntimeError):  # a slip of Python's
+        text = f"something in it is of a wrong kind ({type(error).__name__}: {text})"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 

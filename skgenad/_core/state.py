@@ -11,11 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,12 +22,12 @@ from skgenad._tensors.device import resolve_device
 
 from .files import Stored
 from .foreign import cloned
+from .history import history_of_file, history_to_file
 from .parts import copied
 from .reference import reference_of_file, reference_to_file
 from .registry import brief, name_of
 from .streams import Stream
-from .training import empty_history
-from .units import StandardUnits
+from .units import COARSEST, StandardUnits
 from .values import NOT_KEPT, Packer, Unpacker, make, packed, packed_parameters, unpacked
 from .weights import module_of_weights, weights_of
 
@@ -96,7 +94,7 @@ def _classes(document: dict[str, Any], detector: Any) -> NDArray:
 
 def _names(kept: list[str], detector: Any) -> NDArray:
     listed = isinstance(kept, list) and all(isinstance(name, str) for name in kept)
-    if not listed or len(kept) != detector.n_features_in_:
+    if not listed or not len(kept) == len(set(kept)) == detector.n_features_in_:
         raise ValueError(f"the names {brief(kept)} for {detector.n_features_in_} columns")
     return np.array(kept, dtype=object)
 
@@ -155,24 +153,20 @@ def _codes(kept: Any, detector: Any) -> NDArray | None:
     if kept is None:
         return None
     scores = detector.calibration_scores_
+    if scores is None or not isinstance(kept, Stored):
+        raise ValueError("classes of calibration scores that are not there")
     codes = kept.read(scores.shape, np.int64)
     if len(codes) and not 0 <= codes.min() <= codes.max() < len(detector.classes_):
         raise ValueError("calibration scores of classes that there are not")
     return codes
 
 
-def _history(text: Any, detector: Any) -> pd.DataFrame:
-    if not isinstance(text, str):
-        raise ValueError(f"the history {brief(text)}")
-    # A name stays a name, even if it is "1".
-    names: Any = {"stage": str, "member": str}
-    history = pd.read_json(StringIO(text), orient="split", precise_float=True, dtype=names)
-    if not len(history):
-        return empty_history()
-    missing = set(empty_history().columns) - set(history.columns)
-    if missing:
-        raise ValueError(f"a history without {', '.join(sorted(missing))}")
-    return history
+def array_of(kept: Any, name: str) -> Stored:
+    """Array that a field of a file has by a name."""
+    found = kept.get(name) if isinstance(kept, dict) else None
+    if not isinstance(found, Stored):
+        raise ValueError(f"{name} is no array")
+    return found
 
 
 def units_to_file(units: StandardUnits) -> dict[str, Any]:
@@ -182,15 +176,16 @@ def units_to_file(units: StandardUnits) -> dict[str, Any]:
 
 def units_of_file(kept: dict[str, Any], kind: type[StandardUnits], n: int) -> StandardUnits:
     """Units of `n` columns that a file holds."""
-    mean, scale = (kept[name].read((n,), np.float64) for name in ("mean", "scale"))
+    mean, scale = (array_of(kept, name).read((n,), np.float64) for name in ("mean", "scale"))
     tolerance = finite(kept["tolerance"], None)
-    if (scale < 0).any() or tolerance < 0:
-        raise ValueError("units of a negative scale")
+    if (scale < 0).any() or not 0 <= tolerance <= COARSEST:
+        raise ValueError("units of a negative scale, or a tolerance that is no rounding")
     return kind(mean, scale, tolerance)
 
 
 def _units(kept: dict[str, Any], detector: Any) -> StandardUnits:
-    mean, scale, n = kept["mean"], kept["scale"], detector.n_features_in_
+    mean, scale = array_of(kept, "mean"), array_of(kept, "scale")
+    n = detector.n_features_in_
     if not mean.shape == scale.shape == (n,):
         raise ValueError(f"units of shapes {mean.shape} and {scale.shape} for {n} columns")
     return units_of_file(kept, detector._units_class(), n)
@@ -237,11 +232,7 @@ STATE = (
         _codes,
         optional=True,
     ),
-    Fitted(
-        "history_",
-        lambda table: table.to_json(orient="split", double_precision=15),
-        _history,
-    ),
+    Fitted("history_", history_to_file, history_of_file),
     Fitted(
         "module_", weights_of, module_of_weights, on_cpu=lambda module: copy.deepcopy(module).cpu()
     ),
@@ -337,7 +328,11 @@ def restore(detector: Any, state: dict[str, Any], table: Sequence[Fitted]) -> No
     for field in table:
         if field.name in state or not field.optional:
             kept = state.get(field.name) if field.name in _SINCE_3 else state[field.name]
-            setattr(detector, field.name, field.read(kept, detector))
+            try:
+                value = field.read(kept, detector)
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                raise ValueError(f"{field.name} is none: {brief(kept)}") from error
+            setattr(detector, field.name, value)
 
 
 def joined(

@@ -13,6 +13,8 @@ from .large_tables import Table, pieces_of
 # that varies in it then is rounding.
 _ROUNDINGS = 8
 _FLOAT64 = np.dtype(np.float64)
+# No type that a table may have rounds as much.
+COARSEST = 0.01
 # A uniform column's range in standard deviations.
 _UNIFORM = np.sqrt(12)
 # Pixels may leave [0, 1] by so much, which is taken for rounding and cut off.

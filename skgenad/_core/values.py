@@ -288,12 +288,16 @@ class Unpacker:
         found = [marker for marker in _READERS if marker in kept]
         if len(kept) != 1 or not found:
             raise ValueError(f"there is no value {brief(kept)}")
-        return _READERS[found[0]](self, kept[found[0]])
+        try:
+            return _READERS[found[0]](self, kept[found[0]])
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"there is no value {brief(kept)}") from error
 
     def _part(self, kept: dict[str, Any]) -> Part:
         kind = Part._registry.get(str(kept["part"]))
         if kind is None:
             raise ValueError(f"unknown parameter object {brief(kept['part'])}")
+        _require_names(kept, "parameters")
         parameters = {name: self.unpack(field) for name, field in kept["parameters"].items()}
         unknown = set(parameters) - set(kind._get_param_names())
         if unknown:
@@ -308,13 +312,22 @@ class Unpacker:
     def object_of(self, kind: Any, kept: dict[str, Any]) -> Any:
         """Estimator of a class that a document describes."""
         if "state" in kept:
+            _require_names(kept, "state")
+            require(hasattr(kind, "_rebuild"), f"{kind.__name__} has no state of our detectors")
             prefix = f"{kept['at']}." if kept.get("at") else ""
             names = [name for name in self.arrays if name.startswith(prefix)]
             arrays = {name.removeprefix(prefix): self.arrays.pop(name) for name in names}
             return kind._rebuild(kept, arrays, self.device)
+        _require_names(kept, "parameters")
         parameters = {name: self.unpack(value) for name, value in kept["parameters"].items()}
         if not hasattr(kind, "_rebuild"):
-            return rebuild_estimator(kind, parameters, self._dict(kept["attributes"]))
+            _require_names(kept, "attributes")
+            attributes = self._dict(kept["attributes"])
+            try:
+                return rebuild_estimator(kind, parameters, attributes)
+            except (AttributeError, IndexError, KeyError, TypeError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise ValueError(f"parts of no fitted {kind.__name__} ({problem})") from error
         return make(kind, parameters, self.device)
 
     def _array(self, kept: dict[str, Any]) -> NDArray:
@@ -343,6 +356,12 @@ class Unpacker:
 
     def _compiled(self, kept: dict[str, Any]) -> Any:
         return COMPILED[kept["kind"]].read(self._dict(kept["content"]))
+
+
+def _require_names(kept: dict[str, Any], part: str) -> None:
+    """Require that a part of a document is there and has names for its values."""
+    require(part in kept, f"{part!r} is missing")
+    require(isinstance(kept[part], dict), f"the {part} {brief(kept[part])}")
 
 
 def make(kind: Any, parameters: dict[str, Any], device: str | None) -> Any:

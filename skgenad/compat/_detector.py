@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import lowest_if_none, threshold_of, warn_if_unresolved
+from skgenad._core.checks import takes_no_weights
 from skgenad._core.contract import JudgesRows
 from skgenad._core.false_alarms import BoundsFalseAlarms
 from skgenad._core.foreign import cloned, parameters_of
@@ -112,6 +113,7 @@ class PyODDetector(SavingMixin, BoundsFalseAlarms, JudgesRows, BaseEstimator):
             detector = cloned(self.detector, safe=False)
         return type(self)(detector, random_state=clone(self.random_state, safe=False))
 
+    @takes_no_weights
     def fit(self, X: ArrayLike, y: object = None) -> PyODDetector:
         """Fit a clone of the detector.
 

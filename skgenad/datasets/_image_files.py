@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,19 +84,37 @@ class Listing:
 
     def masks(self, kinds: Sequence[str]) -> dict[str, dict[str, Path]] | None:
         """Masks by kind and by the names of their images; None if there are none at all."""
-        place = self.root / MASKS
+        place = self.masks_place()
         folders = {path.name: path for path in self._folders(place)} if place.is_dir() else {}
         if not any(is_image(path) for folder in folders.values() for path in seen(folder)):
             return None
         found: dict[str, dict[str, Path]] = {kind: {} for kind in kinds if kind != GOOD}
+        by_lower = {name.lower(): folder for name, folder in folders.items()}
         for kind in found:
-            for path in self._images(folders[kind]) if kind in folders else ():
+            folder = folders.get(kind, by_lower.get(kind.lower()))
+            for path in self._images(folder) if folder is not None else ():
                 name = path.stem
                 short = name[: -len("_mask")] if name.lower().endswith("_mask") else name
                 # A file that says that it is the mask comes before one that may be a copy.
                 if short != name or short not in found[kind]:
                     found[kind][short] = path
         return found
+
+    def masks_place(self) -> Path:
+        """Folder of the masks, in capitals or not; it may be missing."""
+        place = self.root / MASKS
+        if place.is_dir():
+            return place
+        others = [p for p in seen(self.root) if p.is_dir() and p.name.lower() == MASKS]
+        return others[0] if others else place
+
+    def leave_out_strays(self, kinds: Iterable[str], unread: Iterable[Path]) -> None:
+        """Note masks whose images are none of the test images, which are of these kinds."""
+        why, known = "Not read, since it is the mask of no image", {kind.lower() for kind in kinds}
+        for folder in seen(self.masks_place()):
+            if folder.is_dir() and folder.name.lower() not in {*known, GOOD}:
+                self.left_out += [(why, path) for path in seen(folder) if is_image(path)]
+        self.left_out += [(why, path) for path in unread]
 
     def _hint(self, part: str) -> str:
         if (self.folder / part).is_dir():
@@ -184,10 +202,15 @@ class ImageReader:
             raise ValueError(
                 f"'{path}' is {mask.height}x{mask.width}, but its image is {size[1]}x{size[0]}."
             )
-        levels = mask.convert(mask.mode[:-1]) if mask.mode.endswith("A") else mask
+        levels = mask
+        if mask.mode.endswith("A"):  # what is drawn on a transparent ground is marked by its alpha
+            low, high = mask.getchannel("A").getextrema()
+            levels = mask.getchannel("A") if low < high else mask.convert(mask.mode[:-1])
         # Around edges lossy files hold what is neither 0 nor 255.
         is_marked = np.asarray(levels) > (127 if path.suffix.lower() in _LOSSY else 0)
         marked = np.atleast_3d(is_marked).any(axis=2)
+        if not marked.any():
+            self.lost.append(("The mask of a defect marks nothing", path))
         if self.size is not None:
             drawn = self.pillow.fromarray(marked.astype(np.uint8))
             return np.asarray(drawn.resize(self.size[::-1], self.pillow.Resampling.NEAREST)) > 0

@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 from skgenad._extras import require
 
 from ._image_bunch import parts_of
-from ._image_files import GOOD, MASKS, ImageReader, Listing, mask_of, warn_of
+from ._image_files import GOOD, ImageReader, Listing, mask_of, warn_of
 
 
 def load_mvtec(
@@ -77,7 +77,8 @@ def load_mvtec(
     -----
     UserWarning
         If a file or a folder is left out that is not hidden, such as one that is no image; if bits
-        of images with 16 bits a channel, or the opacity of images with transparent pixels, are.
+        of images with 16 bits a channel, or the opacity of images with transparent pixels, are; if
+        a mask of a defect marks nothing, or belongs to no image.
 
     See Also
     --------
@@ -88,7 +89,8 @@ def load_mvtec(
     Images are PNG, JPEG, BMP, TIFF or WebP files by their suffixes, in capitals or not. Hidden
     files and folders are skipped, and what macOS, Windows and Jupyter leave behind. Photos are
     turned upright as their EXIF orientation says, as viewers show them; a mask belongs to the
-    upright image unless only the photo as it is stored has its size.
+    upright image unless only the photo as it is stored has its size. What is not black in a mask is
+    marked or, where its opacity varies, what is not transparent.
 
     Images are resized with bilinear interpolation over all the pixels that a new one covers, masks
     take the nearest pixel. Of 16 bits the upper 8 are kept.
@@ -119,10 +121,14 @@ def load_mvtec(
     masks = None
     if not return_X_y and (of_kinds := listing.masks([kind for _, kind in files])) is not None:
         masks = np.zeros((len(data), *data.shape[2:]), dtype=bool)
+        unread = {mask for of_kind in of_kinds.values() for mask in of_kind.values()}
         for k, (path, kind) in enumerate(files):
             if kind != GOOD:
-                mask = mask_of(path, of_kinds[kind], listing.root / MASKS / kind)
+                mask = mask_of(path, of_kinds[kind], listing.masks_place() / kind)
                 masks[k] = reader.read_mask(mask, path, masks.shape[1:])
+                unread.discard(mask)
+        if "test" in parts:
+            listing.leave_out_strays(of_kinds, sorted(unread))
     warn_of([*listing.left_out, *reader.lost])
     defects = np.array([kind for _, kind in files])
     paths = [str(path) for path, _ in files]
