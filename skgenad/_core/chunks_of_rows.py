@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgenad._tensors.seeds import derived_seed, draw_seed
 
-from .checks import Interval, StrOptions, validate_parameter_constraints
+from .checks import Interval, StrOptions, check_parameter
 from .large_tables import OF_PIECE, give_back
 from .streams import Lots
 
@@ -145,8 +145,8 @@ class TakesChunks:
 
     def _check_chunks(self, caller: str, chunks: Any, **values: Any) -> None:
         name = f"{type(self).__name__}.{caller}"
-        allowed = {key: self._chunk_constraints[key] for key in values}
-        validate_parameter_constraints(allowed, values, name)
+        for key, value in values.items():
+            check_parameter(self._chunk_constraints[key], key, value, name)
         if hasattr(chunks, "shape") or isinstance(chunks, str | bytes | dict):
             raise TypeError(
                 f"chunks of {name} must be an iterable of tables, got one "

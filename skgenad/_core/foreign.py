@@ -79,6 +79,14 @@ def rebuild_estimator(kind: Any, parameters: dict[str, Any], attributes: dict[st
     ValueError
         If parameters or attributes cannot be those of such an estimator.
     """
+    try:
+        return _rebuilt(kind, parameters, attributes)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"parts of no fitted {kind.__name__} ({problem})") from error
+
+
+def _rebuilt(kind: Any, parameters: dict[str, Any], attributes: dict[str, Any]) -> Any:
     n_jobs = parameters.get("n_jobs")
     fits = n_jobs is None or (_is_whole(n_jobs, -_MOST_JOBS) and n_jobs <= _MOST_JOBS)
     require(fits, f"{kind.__name__} with n_jobs={brief(n_jobs)}")

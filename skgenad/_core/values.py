@@ -322,12 +322,7 @@ class Unpacker:
         parameters = {name: self.unpack(value) for name, value in kept["parameters"].items()}
         if not hasattr(kind, "_rebuild"):
             _require_names(kept, "attributes")
-            attributes = self._dict(kept["attributes"])
-            try:
-                return rebuild_estimator(kind, parameters, attributes)
-            except (AttributeError, IndexError, KeyError, TypeError) as error:
-                problem = f"{type(error).__name__}: {error}"
-                raise ValueError(f"parts of no fitted {kind.__name__} ({problem})") from error
+            return rebuild_estimator(kind, parameters, self._dict(kept["attributes"]))
         return make(kind, parameters, self.device)
 
     def _array(self, kept: dict[str, Any]) -> NDArray:
