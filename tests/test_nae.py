@@ -342,7 +342,13 @@ def test_every_parameter_changes_what_is_learned(X, name):
 
 
 def test_no_parameter_was_forgotten():
-    elsewhere = {"latent_penalty", "contamination", "warm_start", "calibration_fraction"}
+    elsewhere = {
+        "latent_penalty",
+        "contamination",
+        "warm_start",
+        "calibration_fraction",
+        "stopping",
+    }
     elsewhere |= {"device", "verbose", "callbacks", "image_shape", "latent_chain__metropolis"}
     # These are refused, below.
     elsewhere |= {"latent_chain__gamma", "latent_chain__bounds", "visible_chain__gamma"}

@@ -825,8 +825,8 @@ def test_values_of_other_kinds_are_refused_in_our_words(message, tmp_path):
 
 OF_STATE = {
     "classes of calibration scores": ("_calibration_codes", "x"),
-    "mean is no array": ("units_", {"mean": "x", "scale": "x", "tolerance": 0.0}),
-    "units_|mean is no array": ("units_", "x"),
+    "'mean' is no array": ("units_", {"mean": "x", "scale": "x", "tolerance": 0.0}),
+    "units_|'mean' is no array": ("units_", "x"),
     "module_ is none: 'x'": ("module_", "x"),
     "_reference is none: 3": ("_reference", 3),
 }

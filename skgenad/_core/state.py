@@ -165,7 +165,7 @@ def array_of(kept: Any, name: str) -> Stored:
     """Array that a field of a file has by a name."""
     found = kept.get(name) if isinstance(kept, dict) else None
     if not isinstance(found, Stored):
-        raise ValueError(f"{name} is no array")
+        raise ValueError(f"{name!r} is no array")
     return found
 
 

@@ -244,8 +244,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     batch_size : int, default=256
         Rows in a gradient step.
     stopping : EarlyStopping, default=None
-        When the training ends early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When the training ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

@@ -242,10 +242,9 @@ def rows_of_units(train: Rows, held_out: Tensor | None) -> Rows:
 class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
 
-    One encoder, which is not told where a patch lies, maps each patch of an image to a latent
-    vector; a decoder reconstructs the image from all of them. The latent vectors of each place
-    follow a prior of its own and solve a jigsaw puzzle when shuffled. The score is the worst error,
-    of the whole or of a patch, in units of what these are on training images held out.
+    One encoder, not told where a patch lies, maps each patch of an image to a latent vector, and a
+    decoder reconstructs the image from all. Those of each place follow a prior of its own and solve
+    a jigsaw puzzle when shuffled. The score is the worst error, in units of images held out.
 
     Parameters
     ----------
@@ -291,8 +290,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     batch_size : int, default=32
         Rows in a gradient step.
     stopping : EarlyStopping, default=None
-        When the training ends early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When the training ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

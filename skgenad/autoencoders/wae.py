@@ -124,8 +124,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
         out, and its parameters are to be left as they are.
     stopping : EarlyStopping, default=None
-        When the training ends early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When the training ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

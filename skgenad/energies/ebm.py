@@ -219,7 +219,11 @@ class EBM(EnergyBasedDetector):
         "replay": replay_slot(1000),
     }
     _parameter_constraints: ClassVar[dict] = {
-        **BaseGenerativeDetector._parameter_constraints,
+        **{
+            name: allowed
+            for name, allowed in BaseGenerativeDetector._parameter_constraints.items()
+            if name != "stopping"  # the loss of an energy against its negatives tells no epoch
+        },
         **IMAGE_CONSTRAINTS,
         "spectral": ["boolean"],
         "sampling": [StrOptions({"cd", "pcd"})],

@@ -204,12 +204,10 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     noise_range : (float, float), default=(0.05, 0.3)
         Interval from which each row's latent noise magnitude sigma is drawn uniformly; > 0.
     latent_chain : Chain, default=None
-        The chain among latent vectors. None: ``Chain(1, step_size=0.1, noise=0.05, gamma=1e-4)``.
-        It has no `bounds`.
+        Among latent vectors, without `bounds`. None: ``Chain(1, 0.1, noise=0.05, gamma=1e-4)``.
     visible_chain : Chain, default=None
         The chain among rows. None: ``Chain(5, step_size="auto", noise="auto", gamma=0,
-        bounds="data")``. The step size "auto" is 0.1 times the number of columns over which the
-        energy is a mean, and 10 for images.
+        bounds="data")``; "auto" is 0.1 times the columns of the energy's mean, 10 for images.
     replay : Replay, default=None
         Buffer of visible chains, for each manifold. None: ``Replay(0, ratio=0.95)``, no buffer.
     energy_penalty : float, default=1.0
@@ -234,8 +232,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     stopping : EarlyStopping, default=None
-        When stages but that of the energy end early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When stages but that of the energy end early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

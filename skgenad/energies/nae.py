@@ -233,16 +233,14 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     distance : {"l2", "l1", "ssim"}, default="l2"
         Mean of squared or absolute differences; for images one minus structural similarity (SSIM).
     sampling : {"omi", "cd", "pcd"}, default="omi"
-        Where the visible chains of training start: "omi" at decoded ends of latent chains
-        (on-manifold initialisation), "cd" at the rows of the batch (contrastive divergence), "pcd"
-        in the replay buffer or afresh at uniform rows (persistent chains).
+        Where visible chains start: on-manifold initialisation at decoded ends of latent chains,
+        contrastive divergence at rows, or persistent ones in the buffer or afresh at uniform rows.
     latent_chain : Chain, default=None
-        The chain among latent vectors, without `gamma` and `bounds`. None: ``Chain(5,
-        step_size=0.1, noise=0.05)``. "cd" and "pcd" have it for :meth:`sample` alone.
+        Among latent vectors, without `gamma` and `bounds`; for "cd" and "pcd" of :meth:`sample`
+        alone. None: ``Chain(5, step_size=0.1, noise=0.05)``.
     visible_chain : Chain, default=None
-        The chain among rows, without `gamma`. None: ``Chain(10, step_size="auto", noise="auto",
-        bounds="data")``. The step size "auto" is `temperature` times ``0.1 * n_features``, for
-        images 10; with ``metropolis=True`` or a trained temperature it is ``noise ** 2 / 2``.
+        Among rows, without `gamma`. None: ``Chain(10, step_size="auto", noise="auto",
+        bounds="data")``; what "auto" is says the guide.
     replay : Replay, default=None
         Buffer of latent vectors ("omi") or rows ("pcd"). None: ``Replay(10_000, ratio=0.95)``.
     temperature : float, default=1.0
@@ -258,7 +256,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     pretrain_steps : int, default=700
         Gradient steps as an ordinary autoencoder.
     max_steps : int, default=400
-        Number of gradient steps as a normalized autoencoder, whatever the number of rows.
+        Gradient steps as a normalized autoencoder, whatever the number of rows.
     pretrain_learning_rate, learning_rate : float, default=1e-3
         Adam's learning rates for pretraining and for the second stage.
     schedule : {"cosine", "constant"}, default="cosine"
@@ -266,8 +264,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     stopping : EarlyStopping, default=None
-        When the pretraining ends early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When the pretraining ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

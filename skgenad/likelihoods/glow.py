@@ -72,10 +72,9 @@ def scale_of(score_type: str | int, n_scales: int) -> int | None:
 class Glow(FromPaper, FlowDetector):
     """Detect anomalies by the likelihood of a normalizing flow, or by what its last scale adds.
 
-    An invertible network maps rows to codes that are standard normal. Glow does so at several
-    scales of an image, each with codes of its own, so that the log likelihood is a sum with a part
-    of every scale. Early scales, which see local structure that all images share, make up most of
-    it; the last one sees what is in the picture [1]_.
+    An invertible network maps rows to codes that are standard normal, at several scales of an
+    image, so that the log likelihood is a sum with a part of every scale. Early scales see local
+    structure that all images share and make up most of it; the last one sees what is in it [1]_.
 
     Parameters
     ----------
@@ -119,8 +118,7 @@ class Glow(FromPaper, FlowDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     stopping : EarlyStopping, default=None
-        When the training ends early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When the training ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

@@ -102,8 +102,7 @@ class NormalizingFlow(FlowDetector):
     batch_size : int, default=128
         Rows in a gradient step.
     stopping : EarlyStopping, default=None
-        When the training ends early, by rows held out; None: never. See
-        :class:`~skgenad.EarlyStopping`.
+        When the training ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled first ("mixed", "frozen": see guide). Splines bend
         what lies between -5 and 5 in these units: only set it False for columns that are in such
