@@ -415,7 +415,7 @@ BAD = {
     r"has the shape \(3,\)": ({}, {"high": np.zeros(3)}),
     "normal rows of 3 rows": ({"n_seen": 3}, {}),
     "normal rows of 'many' rows": ({"n_seen": "many"}, {}),
-    "'high'|no numbers": ({}, {"high": None}),
+    "_reference cannot be read|no numbers": ({}, {"high": None}),
 }
 
 

@@ -60,16 +60,28 @@ def everything_imported():
 
 
 def interrupt(function, *arguments, seconds):
-    """Call a function that never ends, and end it with a SIGINT, as Ctrl-C would."""
+    """Call a function that never ends, and end it with a SIGINT, as Ctrl-C would.
+
+    Python drops one that falls into a collection of garbage; then it is sent again, as people do.
+    """
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    has_ended = threading.Event()
+
+    def press():
+        wait = seconds
+        while not has_ended.wait(wait):
+            os.kill(os.getpid(), signal.SIGINT)
+            wait = 30
+
+    thread = threading.Thread(target=press)
     try:
         # Started inside: on a busy machine the signal may come before the call.
         with pytest.raises(KeyboardInterrupt):
-            timer.start()
+            thread.start()
             function(*arguments)
     finally:
-        timer.cancel()
+        has_ended.set()
+        thread.join()
         signal.signal(signal.SIGINT, handler)
 
 

@@ -290,7 +290,7 @@ def test_labels_that_no_file_can_hold_are_refused(tmp_path):
 BAD_CLASSES = {
     "classes of type datetime64": {"type": "<M8[D]", "values": [0, 1, 2]},
     "size mismatch for counts": {"type": "<i8", "values": [0, 1]},
-    "does not describe a Mahalanobis: 'values'": {"type": "<i8"},
+    "does not describe a Mahalanobis: classes_ cannot be read": {"type": "<i8"},
 }
 
 

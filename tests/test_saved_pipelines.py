@@ -827,8 +827,8 @@ OF_STATE = {
     "classes of calibration scores": ("_calibration_codes", "x"),
     "'mean' is no array": ("units_", {"mean": "x", "scale": "x", "tolerance": 0.0}),
     "units_|'mean' is no array": ("units_", "x"),
-    "module_ is none: 'x'": ("module_", "x"),
-    "_reference is none: 3": ("_reference", 3),
+    "module_ cannot be read: 'x'": ("module_", "x"),
+    "_reference cannot be read: 3": ("_reference", 3),
 }
 
 

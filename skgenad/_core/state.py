@@ -331,7 +331,7 @@ def restore(detector: Any, state: dict[str, Any], table: Sequence[Fitted]) -> No
             try:
                 value = field.read(kept, detector)
             except (AttributeError, IndexError, KeyError, TypeError) as error:
-                raise ValueError(f"{field.name} is none: {brief(kept)}") from error
+                raise ValueError(f"{field.name} cannot be read: {brief(kept)}") from error
             setattr(detector, field.name, value)
 
 
