@@ -145,6 +145,10 @@ class RunsStages(CallbackSupportMixin):
             module.finish(rows, labels)
             seen = rows_at(rows, train)
             self._calibrate(module, seen, None if held_out is None else rows[held_out])
+        self._take(module, stages, tables)
+
+    def _take(self, module: Model, stages: list[Stage], tables: list[pd.DataFrame]) -> None:
+        """Take a module that is trained, the tables of its stages, and optimisers' moments."""
         self.module_ = module
         tables = [table for table in tables if len(table)]
         self.history_ = pd.concat(tables, ignore_index=True) if tables else empty_history()

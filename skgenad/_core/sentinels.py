@@ -235,30 +235,32 @@ def _common(X: Table) -> list[int]:
         distance = np.abs(some - np.median(some, axis=0))
         # Half of the rows are nearer than the median, and those values are beyond all of them.
         is_far = distance.max(axis=0) > _GAP * np.median(distance, axis=0)
-    return [j for j in np.flatnonzero(is_far).tolist() if _codes_among(_some(some[:, j])) > 0]
+    return [
+        j
+        for j in np.flatnonzero(is_far).tolist()
+        if math.isfinite(_nearest_code(_distances(some[:, j])[1]))
+    ]
 
 
-def _codes_among(column: NDArray) -> int:
-    """How many values of a column (n,), each of many rows, are far beyond all of the others."""
-    _, distance = _distances(column)
+def _nearest_code(distance: NDArray) -> float:
+    """Least of the distances (n,) of values of many rows far beyond all others, or infinity."""
+    n = len(distance)
     far, counts = np.unique(distance, return_counts=True)
     far, counts = far[::-1], counts[::-1]
-    least = max(_FEWEST_OF_CODE, _most(len(column)) / _MOST_CODES)
+    least = max(_FEWEST_OF_CODE, _most(n) / _MOST_CODES)
     found = 0
     for k in range(1, min(_MOST_CODES, len(far) - 2) + 1):
         n_far = counts[:k].sum()
-        if counts[k - 1] < least or n_far >= len(column) / 2:
+        if counts[k - 1] < least or n_far >= n / 2:
             break
         elsewhere = np.count_nonzero(distance) - n_far
-        if far[k - 1] > _GAP * far[k] and elsewhere >= _FEWEST_ELSEWHERE * len(column):
+        if far[k - 1] > _GAP * far[k] and elsewhere >= _FEWEST_ELSEWHERE * n:
             found = k  # the largest number of them: a 1e30 hides a -9999
-    return found if counts[:found].sum() > _most(len(column)) else 0
+    return float(far[found - 1]) if counts[:found].sum() > _most(n) else math.inf
 
 
 def _rest_of_codes(column: NDArray) -> tuple[float, float, float] | None:
     """Range of the values that are not of many rows, far off, and the factor; None if all are."""
-    k = _codes_among(column)
-    if k == 0:
-        return None
     x, distance = _distances(column)
-    return _range_of(column, x, distance < np.unique(distance)[-k])
+    nearest = _nearest_code(distance)
+    return _range_of(column, x, distance < nearest) if math.isfinite(nearest) else None
