@@ -86,8 +86,8 @@ def test_what_a_pickle_lacks_is_said(name):
                 assert call in str(error) and "object has no attribute" in str(error)
             except ValueError:
                 pass
-        assert np.isfinite(loaded.fit(X).score_samples(X)).all()
-        pickle.loads(pickle.dumps(loaded))  # it lacks nothing now
+    assert np.isfinite(loaded.fit(X).score_samples(X)).all()
+    pickle.loads(pickle.dumps(loaded))  # it lacks nothing now
 
 
 def test_scores_of_an_incomplete_pickle_say_what_is_missing():

@@ -337,7 +337,7 @@ def test_chains_through_a_users_network_leave_it_alone(name, tmp_path):
 
     wanted = sample(0)
     with ThreadPoolExecutor(8) as pool:
-        for drawn in pool.map(sample, range(40)):
+        for drawn in pool.map(sample, range(16)):
             np.testing.assert_array_equal(drawn, wanted)
             assert_same(before, numbers_of(detector))
 

@@ -278,7 +278,7 @@ def test_rows_that_are_too_few_to_hold_out_any():
 @pytest.mark.parametrize("name", sorted(OUT_OF_SAMPLE))
 def test_p_values_of_training_rows_scored_out_of_sample_are_valid(name):
     levels, flagged = np.array([0.05, 0.1, 0.2, 0.5]), []
-    for seed in range(40):
+    for seed in range(20):
         X = np.random.RandomState(seed).standard_t(3, size=(150, 3))
         fitted = made(name, random_state=seed).fit(X[:50])
         assert len(fitted.calibration_scores_) == 50
