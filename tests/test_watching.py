@@ -183,7 +183,8 @@ def test_scikit_learns_own_monitor_scores_the_fitted_detector():
     assert row["accuracy"] == np.mean(detector.predict(X) == 1) == 0.8
 
 
-@pytest.mark.parametrize("package", ["rich", "tensorboard"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the packages themselves
+@pytest.mark.parametrize("package", ["rich", "tensorboard", "mlflow"])
 def test_the_guides_snippet_runs(package, tmp_path, monkeypatch, capfd):
     pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
@@ -196,6 +197,12 @@ def test_the_guides_snippet_runs(package, tmp_path, monkeypatch, capfd):
     if package == "rich":
         assert "VAE" in capfd.readouterr().out
         assert namespace["search"].best_score_ > 0.5
+        return
+    if package == "mlflow":
+        run = namespace["mlflow"].last_active_run()
+        history = namespace["mlflow"].MlflowClient().get_metric_history(run.info.run_id, "energy")
+        assert run.info.status == "FINISHED" and len(history) > 1
+        assert set(run.data.params) == {"max_steps", "latent_dim"}
         return
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
