@@ -212,11 +212,11 @@ def test_paired_differences_of_a_known_shift():
 def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(1)
     covered = 0
-    for _ in range(200):
+    for _ in range(100):
         values = {f"s{i}": {"x": 0.5 + d, "y": 0.5} for i, d in enumerate(rng.normal(0, 0.1, 30))}
         line = Comparison(make_rows(values)).differences("x", n_boot=500).loc["y"]
         covered += line["low"] <= 0 <= line["high"]
-    assert 0.88 <= covered / 200 <= 0.99
+    assert 0.85 <= covered / 100 <= 0.99
 
 
 def test_paired_differences_repeat_and_leave_global_generators_alone(global_rng_untouched):

@@ -14,7 +14,6 @@ from sklearn.utils.estimator_checks import (
     parametrize_with_checks,
 )
 
-from skgenad._core.batches import STEPS_PER_EPOCH
 from skgenad._core.callbacks import DivergenceWarning
 from skgenad._core.training import run_stage
 
@@ -54,10 +53,10 @@ def test_keeps_column_names_consistent(detector):
 
 @pytest.fixture
 def short_stages(monkeypatch):
-    """Let stages end after two epochs: what more steps do is no matter of shapes."""
+    """Let stages end after ten steps: what more of them do is no matter of shapes."""
 
     def shortened(module, stage, *args, **kwargs):
-        short = dataclasses.replace(stage, n_steps=min(stage.n_steps, 2 * STEPS_PER_EPOCH))
+        short = dataclasses.replace(stage, n_steps=min(stage.n_steps, 10))
         return run_stage(module, short, *args, **kwargs)
 
     monkeypatch.setattr("skgenad._core.running.run_stage", shortened)

@@ -136,7 +136,7 @@ def test_rows_of_a_gap_that_an_autoencoder_reconstructs_are_not_reconstructed_by
     """Shares of rows that are reconstructed worse than the middle or the best row of the gap."""
     X, gap = clusters
     plain, nae = [], []
-    for seed in range(3):
+    for seed in range(2):
         detector = Autoencoder(**{**ON_A_LINE, "random_state": seed}, max_steps=300).fit(X)
         middle = np.median(detector.score_samples(gap))
         plain.append((detector.score_samples(X) < middle).mean())
@@ -144,7 +144,7 @@ def test_rows_of_a_gap_that_an_autoencoder_reconstructs_are_not_reconstructed_by
         nae.append((detector.score_samples(X) < detector.score_samples(gap).max()).mean())
     # The autoencoder takes half of the gap for more normal than many rows, NAE every point of it
     # for less normal than nearly every row.
-    assert np.median(plain) > 0.15
+    assert np.mean(plain) > 0.15
     assert max(nae) < 0.02
 
 
