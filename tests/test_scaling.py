@@ -177,6 +177,18 @@ def test_far_rows_stay_finite():
     assert (np.sign(Z[0, :3]) == [1, -1, 1]).all()
 
 
+@all_detectors
+def test_rows_at_the_ends_of_float64_are_learned_as_any_others(detector):
+    signs = np.random.RandomState(0).choice([-1.0, 1.0], size=(20, 1))
+    fitted, largest = tiny(detector).fit(signs), np.finfo(np.float64).max
+    wide = tiny(detector).fit(largest * signs)
+    scores = fitted.score_samples(signs)
+    np.testing.assert_allclose(wide.score_samples(largest * signs), scores, rtol=1e-6)
+    if hasattr(wide, "reconstruct"):
+        back, wanted = wide.reconstruct(largest * signs), fitted.reconstruct(signs)
+        np.testing.assert_allclose(back / largest, wanted.clip(-1, 1), rtol=1e-6)
+
+
 def test_units_at_both_ends_of_float64_see_each_other():
     largest = np.finfo(np.float64).max
     units = [StandardUnits.of(np.array([[end], [end / 2]])) for end in (largest, -largest)]

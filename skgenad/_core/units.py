@@ -91,6 +91,8 @@ class StandardUnits:
         # What every request divides by, and where it is nothing to divide by.
         self._constant = np.flatnonzero(scale == 0)
         self._divisor = np.where(scale == 0, 1.0, scale)
+        # Where differences may overflow that are not as far away as rows are clipped anyway.
+        self._wide = np.flatnonzero(scale > np.finfo(_FLOAT64).max / _FARTHEST)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.mean, self.scale, self.tolerance)
@@ -131,6 +133,8 @@ class StandardUnits:
         with np.errstate(over="ignore"):
             Z = np.subtract(X, self.mean, dtype=np.float64)
             Z /= self._divisor
+        if len(wide := self._wide):  # halves, which are exact
+            Z[:, wide] = (X[:, wide] / 2.0 - self.mean[wide] / 2) / (self._divisor[wide] / 2)
         if len(constant):
             Z[:, constant] = self._departures(Z[:, constant], np.abs(self.mean[constant]), X.dtype)
         return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
@@ -165,8 +169,14 @@ class StandardUnits:
         return np.where(distance <= rounding, 0.0, np.sign(off) * (1 + np.log1p(distance)))
 
     def from_standard(self, Z: NDArray) -> NDArray:
-        """Rows (n, d) in the units of X, float64."""
-        return Z.astype(np.float64) * self.scale + self.mean
+        """Rows (n, d) in the units of X, float64; what is beyond its range at the range's end."""
+        with np.errstate(over="ignore"):
+            X = Z.astype(np.float64) * self.scale + self.mean
+        if len(wide := self._wide):
+            half = Z[:, wide].astype(np.float64) * (self.scale[wide] / 2) + self.mean[wide] / 2
+            end = np.finfo(_FLOAT64).max / 2
+            X[:, wide] = np.clip(half, -end, end) * 2
+        return X
 
     @property
     def log_scale(self) -> float:
