@@ -106,6 +106,18 @@ def test_a_loaded_detector_can_be_trained_on(name, extra, tmp_path):
     assert not np.array_equal(loaded.score_samples(X), before)
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_frames_in_another_byte_order_are_learned_explained_and_saved(detector, tmp_path):
+    X = normal_rows(20)
+    swapped = pd.DataFrame(X.astype(X.dtype.newbyteorder()), columns=list("abcd"))
+    fitted = tiny(detector).fit(swapped)
+    fitted.save(tmp_path / "file")
+    scores = detector.load(tmp_path / "file").score_samples(swapped)
+    wanted = tiny(detector).fit(X)
+    np.testing.assert_array_equal(scores, wanted.score_samples(X))
+    np.testing.assert_array_equal(fitted.explain(swapped), wanted.explain(X))
+
+
 def test_another_process_scores_bitwise_the_same(saved, tmp_path):
     X = normal_rows(300, seed=1)
     np.save(tmp_path / "rows.npy", X)

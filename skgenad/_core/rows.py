@@ -131,7 +131,11 @@ def _checked(
 ) -> Any:
     """Return what ``validate_data`` does, or :class:`SomeRows` in place of a large table."""
     if not (lazily and is_large(X)):
-        return validate_data(estimator, X, *arrays, dtype=types, **checks)
+        checked = validate_data(estimator, X, *arrays, dtype=types, **checks)
+        table, *others = checked if arrays else (checked,)
+        # Frames keep columns in the byte order of another machine.
+        table = table.astype(table.dtype.newbyteorder("="), copy=False)
+        return (table, *others) if arrays else table
     checked = validate_data(estimator, X, *arrays, dtype=None, ensure_all_finite=False, **checks)
     table, *others = checked if arrays else (checked,)
     rows = SomeRows(table, dtype=table.dtype if table.dtype in types else types[0])
