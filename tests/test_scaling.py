@@ -171,6 +171,19 @@ def test_columns_of_any_size_are_scored_without_a_word(detector, factor):
     assert np.isfinite(model.partial_fit(new).score_samples(new)).all()
 
 
+@pytest.mark.filterwarnings("ignore::skgenad.DataWarning")
+@pytest.mark.parametrize("n_others", [1, 2])
+@all_detectors
+def test_units_of_a_later_batch_may_be_smaller_by_any_factor(detector, n_others):
+    rng = np.random.RandomState(4)
+    X, new = (rng.randn(5, 1 + n_others) for _ in range(2))
+    X[:, 1] = 10.0 ** np.array([-256, -6, -174, 264, 87])
+    new[:, 1] = 10.0 ** np.array([-112, -24, -180, -178, -149])
+    model = tiny(detector).fit(X).partial_fit(new)
+    for rows in (X, new):
+        assert np.isfinite(model.score_samples(rows)).all()
+
+
 def test_far_rows_stay_finite():
     Z = standard(normal_rows(), like=np.array([[1e300, -1e300, np.finfo(float).max, 0]]))
     assert np.isfinite(np.square(Z)).all()

@@ -149,14 +149,18 @@ class StandardUnits:
         return type(self)(mean, np.where(lost, other.scale, self.scale), self.tolerance)
 
     def seen_from(self, other: StandardUnits) -> tuple[NDArray, NDArray]:
-        """Factors and shifts (d,) that take rows from these units to others: factor * z + shift."""
+        """Factors and shifts (d,) that take rows from these units to others: factor * z + shift.
+
+        No farther than rows are clipped at, so that moments of rows that were moved stay finite.
+        """
         varies = other.scale > 0
         unit = np.where(varies, other.scale, 1.0)
         factor = np.where(varies, self.scale / unit, 1.0)
         with np.errstate(over="ignore", invalid="ignore"):
             shift = (self.mean - other.mean) / unit
             apart = self.mean / unit - other.mean / unit  # of means near the ends of float64
-        return factor, np.where(varies, np.where(np.isfinite(shift), shift, apart), 0.0)
+        shift = np.where(varies, np.where(np.isfinite(shift), shift, apart), 0.0)
+        return factor.clip(max=_FARTHEST), np.clip(shift, -_FARTHEST, _FARTHEST)
 
     def _departures(self, off: NDArray, size: NDArray, kind: np.dtype) -> NDArray:
         """Map distances (n, c) from constants of sizes (c,), in a type, to standard units."""
