@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.chunks_of_rows import OF_A_ROW, values_of
+from skgenad._core.column_wise import first_of, needed_by
 from skgenad._extras import require
 
 __all__ = ["score"]
@@ -73,7 +75,7 @@ def score(rows: Any, detector: Any, *, method: str = "score_samples") -> Any:
     require("dask", extra="dask")
     from dask import delayed
 
-    if method not in OF_A_ROW:
+    if not isinstance(method, str) or method not in OF_A_ROW:
         raise ValueError(
             f"method={method!r} must be one of {', '.join(map(repr, OF_A_ROW))}: what looks at "
             "each row alone."
@@ -112,15 +114,33 @@ def _check_columns(rows: Any, detector: Any) -> None:
             "table in memory needs no Dask: call the detector's own methods."
         )
     if is_frame:
-        names = getattr(detector, "feature_names_in_", ())
-        missing = [name for name in names if name not in set(rows.columns)]
-        if missing:
-            raise ValueError(
-                f"rows has no columns {', '.join(map(repr, missing[:5]))}"
-                f"{' and more' if len(missing) > 5 else ''}, which the detector was fitted on."
-            )
+        _check_names(rows, first_of([detector]))
     elif rows.ndim == 2 and n is not None and rows.shape[1] != n:
         raise ValueError(f"rows has {rows.shape[1]} columns, and the detector was fitted on {n}.")
+
+
+def _check_names(rows: Any, first: Any) -> None:
+    """Compare the columns of a frame with those that the first step wants."""
+    there = set(rows.columns)
+    missing = [name for name in needed_by(first) if name not in there]
+    if missing:
+        raise ValueError(
+            f"rows has no columns {', '.join(map(repr, missing[:5]))}"
+            f"{' and more' if len(missing) > 5 else ''}, which the detector was fitted on."
+        )
+    names = list(getattr(first, "feature_names_in_", ()))
+    is_strict = type(first).__module__.partition(".")[0] in ("sklearn", "skgenad")
+    # Columns of a ColumnTransformer are looked up by their names.
+    if (
+        names
+        and is_strict
+        and not isinstance(first, ColumnTransformer)
+        and names != list(rows.columns)
+    ):
+        raise ValueError(
+            "rows has other columns than the detector was fitted on, or in another order. Pass "
+            "rows[list(detector.feature_names_in_)]."
+        )
 
 
 def _series_of(part: pd.DataFrame, detector: Any, method: str) -> pd.Series:

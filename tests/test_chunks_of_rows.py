@@ -2,6 +2,7 @@
 
 import inspect
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,18 @@ def test_chunks_of_other_kinds(make, monkeypatch):
     np.testing.assert_array_equal(rows, X[drawn(60, 20, 0)])
 
 
+def test_chunks_of_polars_may_differ_in_their_types_of_numbers():
+    """As those do that are read from files one by one, where a column has gaps in some alone."""
+    polars = pytest.importorskip("polars")
+    X = normal_rows().round(3)
+    parts = [polars_of(part) for part in divided(X, (20, 40))]
+    parts[1] = parts[1].cast({"a": polars.Float32})
+    stream = tiny(Mahalanobis).fit_stream(parts, sample=40)
+    expected = tiny(Mahalanobis).fit(polars_of(X[drawn(60, 40, 0)]))
+    scores = [model.score_samples(parts[0]) for model in (stream, expected)]
+    np.testing.assert_allclose(*scores, rtol=1e-4)
+
+
 def test_images_of_bytes_stay_bytes(monkeypatch):
     images, seen = np.random.RandomState(0).randint(0, 256, (60, 1, 8, 8), dtype=np.uint8), []
     monkeypatch.setattr(Mahalanobis, "fit", lambda self, rows, y=None: seen.append(rows))
@@ -247,6 +260,25 @@ def test_what_cannot_be_sampled_is_refused_and_changes_nothing(chunks, said):
     with pytest.raises(ValueError, match=said):
         detector.fit_stream(iter(chunks))
     assert detector.offset_ == before
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        ("rows.csv", "Chunk 1 must be a table of rows, got 'rows.csv'"),
+        (Path("rows.csv"), "Chunk 1 must be a table of rows"),
+        (None, "got None"),
+        (3.0, "got 3.0"),
+        ((normal_rows(), np.zeros(60)), "Chunk 1 is a pair"),
+    ],
+)
+def test_what_is_no_chunk_is_refused(chunk, said):
+    detector = tiny(Mahalanobis).fit(normal_rows())
+    chunks = [normal_rows(), chunk]
+    with pytest.raises(TypeError, match=said):
+        detector.fit_stream(chunks)
+    with pytest.raises(TypeError, match=said):
+        list(detector.score_batches(chunks))
 
 
 def test_parameters_are_checked_before_a_chunk_is_read():

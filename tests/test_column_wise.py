@@ -24,6 +24,7 @@ from sklearn.preprocessing import (
 
 from skgenad import Autoencoder, Mahalanobis, Neighbors
 from skgenad._core.column_wise import origins
+from skgenad.inspection import ExplanationDisplay
 from skgenad.pipeline import make_pipeline
 
 from ._settings import normal_rows
@@ -98,6 +99,43 @@ def test_rows_by_themselves_and_columns_in_groups(pipe):
     assert (again.argmax(axis=1) == values.argmax(axis=1))[:5].all()
     with pytest.raises(ValueError, match="label for each of 5 columns"):
         pipe.explain(rows, groups=[0, 1])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_that_no_step_asks_for_may_be_missing(library):
+    """A ColumnTransformer scores frames without them, so they must not matter here."""
+    table = frame()[["flag", "size", "count", "weight"]].fillna({"weight": 20.0})
+    chosen = make_column_transformer(
+        ("passthrough", ["weight"]), (StandardScaler(), ["size"]), ("drop", ["count"])
+    )
+    pipe = make_pipeline(chosen, Mahalanobis(random_state=0)).fit(table)
+    whole = table.head(4).copy()
+    whole.loc[:, "size"] += 9.0
+    few, normal = whole[["size", "weight"]], table[["weight", "size"]]
+    if library == "polars":
+        polars = pytest.importorskip("polars")
+        few, normal = (polars.DataFrame(part.to_dict("list")) for part in (few, normal))
+    expected = pipe.explain(whole)
+    assert_array_equal(pipe.explain(few), expected[:, [1, 3]])
+    assert_array_equal(pipe.explain(few, groups=["b", "a"]), expected[:, [1, 3]])
+    repaired = pipe.repair(few)
+    assert list(repaired.columns) == ["size", "weight"]
+    assert_array_equal(repaired.to_numpy(), pipe.repair(whole)[["size", "weight"]].to_numpy())
+    assert pipe.repair(few, reference=normal).shape == (4, 2)
+    drawn = ExplanationDisplay.from_estimator(pipe, few, row=1)
+    assert drawn.feature_names == ["size", "weight"]
+    for ask in (pipe.explain, pipe.repair, lambda X: ExplanationDisplay.from_estimator(pipe, X)):
+        with pytest.raises(ValueError, match="columns are missing.*size"):
+            ask(few[["weight"]])
+
+
+def test_arrays_of_another_width_are_refused_by_the_first_step():
+    X = normal_rows(60)
+    chosen = make_column_transformer((StandardScaler(), [0, 3]), ("passthrough", [1]))
+    pipe = make_pipeline(chosen, Mahalanobis()).fit(X)
+    for ask in (pipe.explain, pipe.repair):
+        with pytest.raises(ValueError, match="has 2 features.* expecting 4"):
+            ask(X[:5, :2])
 
 
 def test_arrays_through_scalers_that_forget_columns():

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skgenad import Autoencoder, Mahalanobis
 from skgenad._core.chunks_of_rows import OF_A_ROW
@@ -101,6 +103,14 @@ def test_the_detector_is_one_task_and_as_it_was():
         (dd.from_pandas(FRAME["a"], npartitions=1), "score_samples", TypeError, "array of rows"),
         (da.from_array(X[:, :3]), "score_samples", ValueError, "3 columns, .* fitted on 4"),
         (dd.from_pandas(FRAME[["a", "c"]], npartitions=1), "predict", ValueError, "'b', 'd'"),
+        (
+            dd.from_pandas(FRAME[list("abdc")], npartitions=1),
+            "predict",
+            ValueError,
+            "another order",
+        ),
+        (dd.from_pandas(FRAME.assign(e=1), npartitions=1), "predict", ValueError, "other columns"),
+        (da.from_array(X), ["predict"], ValueError, "looks at each row alone"),
         (da.from_array(X), "select", ValueError, "looks at each row alone"),
         (da.from_array(X), "fit", ValueError, "looks at each row alone"),
     ],
@@ -108,6 +118,16 @@ def test_the_detector_is_one_task_and_as_it_was():
 def test_what_cannot_be_scored_is_refused_before_it_is_computed(rows, method, error, said):
     with pytest.raises(error, match=said):
         score(rows, tiny(Mahalanobis).fit(FRAME), method=method)
+
+
+def test_columns_that_no_step_asks_for_have_no_say():
+    chosen = make_column_transformer((StandardScaler(), ["c", "a"]), ("passthrough", ["d"]))
+    model = make_pipeline(make_pipeline(chosen), tiny(Mahalanobis)).fit(FRAME)
+    rows = FRAME[["d", "c", "a"]].assign(e="?")
+    values = score(dd.from_pandas(rows, npartitions=3), model)
+    np.testing.assert_array_equal(values.compute(), model.score_samples(FRAME))
+    with pytest.raises(ValueError, match="no columns 'c'"):
+        score(dd.from_pandas(rows[["a", "d"]], npartitions=3), model)
 
 
 def test_a_model_without_the_method_is_refused():

@@ -241,6 +241,15 @@ def test_too_few_rows_for_a_discovery_are_warned_of():
         detector.select(far, method="by")
 
 
+@pytest.mark.parametrize("fdr, needed", [(1e-300, r"about \de"), (5e-324, "about inf")])
+@every_method
+def test_any_rate_may_be_asked_for(method, fdr, needed):
+    X = normal_rows(300)
+    detector = tiny("Mahalanobis").fit(X[:60]).calibrate(X[60:160])
+    with pytest.warns(UserWarning, match=f"none can be, and a single one needs {needed}"):
+        assert not detector.select(X[160:162], fdr=fdr, method=method).any()
+
+
 # ---- thresholds -----------------------------------------------------------------------------
 
 

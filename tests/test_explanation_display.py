@@ -110,6 +110,26 @@ def test_what_has_no_explanations_is_refused():
         ExplanationDisplay.from_estimator(detector, images)
 
 
+@pytest.mark.parametrize("row", [60, -61, "r3", 1.0, [1]])
+def test_rows_that_are_no_places_are_refused(row):
+    table = pd.DataFrame(normal_rows(60), columns=list("abcd"), index=[f"r{k}" for k in range(60)])
+    detector = Neighbors().fit(table)
+    with pytest.raises(ValueError, match="must be the place of one of 60 rows"):
+        ExplanationDisplay.from_estimator(detector, table, row=row)
+    with pytest.raises(ValueError, match=r"table of rows, got shape \(4,\)"):
+        ExplanationDisplay.from_estimator(detector, table.iloc[0])
+
+
+def test_rows_count_from_the_end_and_a_bar_at_least_is_drawn():
+    table = pd.DataFrame(normal_rows(60), columns=list("abcd"))
+    detector = Neighbors().fit(table)
+    last, same = (ExplanationDisplay.from_estimator(detector, table * 2, row) for row in (-1, 59))
+    np.testing.assert_array_equal(last.contributions, same.contributions)
+    for wrong, error in ((0, ValueError), (None, TypeError), (2.5, TypeError)):
+        with pytest.raises(error, match="max_features"):
+            last.plot(max_features=wrong)
+
+
 def test_frames_of_numbers_have_names_without_a_pipeline():
     table = pd.DataFrame(normal_rows(), columns=list("abcd"))
     display = ExplanationDisplay.from_estimator(Neighbors().fit(table), table * 2, row=1)

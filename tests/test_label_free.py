@@ -379,6 +379,15 @@ def test_wrong_words_are_refused(tables):
         make_label_free_scorer("excess_mass")
 
 
+@pytest.mark.parametrize("criterion", [excess_mass, mass_volume])
+@pytest.mark.parametrize("width", [1, 2, 12])
+def test_rows_of_another_width_are_refused(tables, criterion, width):
+    train, rows = tables
+    detector = Mahalanobis().fit(train)
+    with pytest.raises(ValueError, match=f"X has {width} columns, and X_train has"):
+        criterion(detector, train, np.ones((5, width)) + rows[:5, :1])
+
+
 # ---- searches ------------------------------------------------------------------------------------
 
 

@@ -99,14 +99,17 @@ def warn_if_unresolved(n: int, contamination: Any, *, name: str = "contamination
     share = float(contamination) if isinstance(contamination, Real) else 0.0
     if share == 0 or _place(n, share) >= 1:
         return
-    wanted = 1 / share  # infinite where this is more than any number
-    needed = f"{ceil(round(wanted, 9)) - 1}" if wanted < 1e12 else f"about {wanted:.0e}"
     warn(
-        f"{name}={share:g} needs {needed} rows that were not trained on, and there "
+        f"{name}={share:g} needs {needed_for(1 / share)} rows that were not trained on, and there "
         f"are {n}: the threshold is a guess, and more new normal rows may be flagged. Fit more "
         "rows, hold out more of them (calibration_fraction), call calibrate(X) with fresh normal "
         f"rows, or ask for a larger {name}.",
     )
+
+
+def needed_for(n_places: float) -> str:
+    """Write the number of scores that leave so many places for a new one, infinity as well."""
+    return f"{ceil(round(n_places, 9)) - 1}" if n_places < 1e12 else f"about {n_places:.0e}"
 
 
 def lowest_if_none(scores: NDArray) -> NDArray:

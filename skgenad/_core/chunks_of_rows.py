@@ -6,10 +6,11 @@ are checked where those of a table are: in the chunk that is scored, in the samp
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
 from itertools import chain
-from numbers import Integral
+from numbers import Integral, Number
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from skgenad._tensors.seeds import derived_seed, draw_seed
 
 from .checks import Interval, StrOptions, check_parameter
 from .large_tables import OF_PIECE, give_back
+from .registry import brief
 from .streams import Lots
 
 # Methods that look at each row alone, and the type of what they return.
@@ -69,7 +71,7 @@ class TakesChunks:
         Raises
         ------
         TypeError
-            If `chunks` is a table.
+            If `chunks` is a table, or one of them is none.
 
         Examples
         --------
@@ -114,7 +116,7 @@ class TakesChunks:
         Raises
         ------
         TypeError
-            If `chunks` is a table.
+            If `chunks` is a table, or one of them is none.
         ValueError
             If there are no rows, or a chunk is of another kind or of other columns than those
             before.
@@ -180,7 +182,8 @@ def n_rows(table: Any) -> int:
 
 
 def _scored(model: Any, chunks: Iterable[Any], method: str) -> Iterator[NDArray]:
-    for chunk in chunks:
+    for number, chunk in enumerate(chunks):
+        _check_table(chunk, number)
         values = values_of(model, chunk, method)
         del chunk  # while the next one is made
         yield values
@@ -229,6 +232,23 @@ def _drop(pieces: list[Piece], stay: list[NDArray]) -> None:
     pieces[:] = [piece for piece in pieces if n_rows(piece[0])]
 
 
+def _check_table(chunk: Any, number: int) -> None:
+    """Raise TypeError for what is no chunk of rows: what should have been read, or pairs."""
+    if chunk is None or isinstance(chunk, str | bytes | dict | os.PathLike | Number):
+        raise TypeError(
+            f"Chunk {number} must be a table of rows, got {brief(chunk)}. Files are read first, "
+            "one by one: (pandas.read_parquet(path) for path in paths)."
+        )
+    if isinstance(chunk, tuple) and [getattr(part, "ndim", 0) for part in chunk] in (
+        [2, 1],
+        [4, 1],
+    ):
+        raise TypeError(
+            f"Chunk {number} is a pair, of rows and their classes it seems, which only fit_stream "
+            "of a detector with use_labels=True takes. Pass the rows alone: (X for X, y in chunks)."
+        )
+
+
 def _rows_and_classes(chunk: Any, labelled: bool, number: int) -> tuple[Any, NDArray | None]:
     classes = None
     if labelled:
@@ -238,11 +258,14 @@ def _rows_and_classes(chunk: Any, labelled: bool, number: int) -> tuple[Any, NDA
                 f"{number} is a {type(chunk).__name__}. Pass pairs, or set use_labels=False."
             )
         chunk, classes = chunk[0], np.asarray(chunk[1])
+        _check_table(chunk, number)
         if classes.shape != (n_rows(chunk),):
             raise ValueError(
                 f"Chunk {number} has {n_rows(chunk)} rows, and classes of shape {classes.shape}: "
                 "there must be one for each row."
             )
+    else:
+        _check_table(chunk, number)
     if type(chunk).__module__.partition(".")[0] == "pyarrow":
         chunk = chunk.to_pandas()
     return chunk.tocsr() if sparse.issparse(chunk) else chunk, classes
@@ -295,8 +318,8 @@ def _joined(pieces: list[Any]) -> Any:
         return pd.concat(pieces)
     if sparse.issparse(first):
         return sparse.vstack(pieces, format="csr")
-    if hasattr(first, "vstack"):  # of polars
-        return reduce(lambda above, below: above.vstack(below), pieces)
+    if hasattr(first, "vstack"):  # of polars, in which files of one table may differ in types
+        return sys.modules["polars"].concat(pieces, how="vertical_relaxed")
     kinds = {np.asarray(piece).dtype for piece in pieces}
     whole = np.empty((sum(map(len, pieces)), *first.shape[1:]), dtype=np.result_type(*kinds))
     end = len(whole)

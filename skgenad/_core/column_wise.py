@@ -30,6 +30,7 @@ from .frames import (
     some_rows,
     table_of,
     with_columns,
+    with_names,
     with_values,
 )
 from .vectorizers import is_vectorizer, looked_up, origins_of, values_of
@@ -69,9 +70,9 @@ class Through:
 
     def explain(self, X: Any, groups: ArrayLike | None, reference: Any) -> NDArray:
         """Contributions (n, d) of the columns of `X`, or (n, n_groups) of groups of them."""
-        owner, n_groups = self._owner(X, groups)
+        rows = self.forward(self._as_fitted(X)[0])  # first, as steps say what is wrong with X
         known = None if reference is None else self.forward(self._as_fitted(reference)[0])
-        rows = self.forward(self._as_fitted(X)[0])
+        owner, n_groups = self._owner(X, groups)
         values = self.detector.explain(rows, groups=owner, reference=known)
         if owner is None:
             return values
@@ -81,13 +82,13 @@ class Through:
 
     def repair(self, X: Any, groups: ArrayLike | None, reference: Any) -> Any:
         """Repaired rows, in the columns of `X`."""
-        owner, _ = self._owner(X, groups)
         table, places = self._as_fitted(table_of(X))
         known = None if reference is None else table_of(self._as_fitted(reference)[0])
         before, normal = self.forward(table), None if known is None else self.forward(known)
+        owner, _ = self._owner(X, groups)
         after = self.detector.repair(before, groups=owner, reference=normal)
         changed = taken_back(self.steps, table, before, after, known)
-        return changed if places is None else with_columns(X, places, changed)
+        return changed if places is None else _put_back(X, places, changed)
 
     def normal_rows(self, X: Any) -> Any:
         """Return the normal rows that were kept, in the columns of `X`, a table of one row."""
@@ -97,22 +98,22 @@ class Through:
         table, places = self._as_fitted(given)
         before = dense(self.forward(self._as_fitted(table_of(X))[0]))[several]
         changed = taken_back(self.steps, table, before, after)
-        return changed if places is None else with_columns(given, places, changed)
+        return changed if places is None else _put_back(given, places, changed)
 
     def _as_fitted(self, X: Any) -> tuple[Any, NDArray | None]:
         """Put the columns of a frame in the order of the fit, if the first step asks for names.
 
-        Also their places in `X`; None if there is nothing to move or to leave out.
+        Also their places in `X`, -1 of those that it need not have and has not; None if there is
+        nothing to move or to leave out.
         """
-        steps = transformers_of(self.steps)
-        while steps and isinstance(steps[0], Pipeline):
-            steps = transformers_of([each for _, each in steps[0].steps])
-        names = list(getattr(steps[0], "feature_names_in_", ())) if steps else []
-        there = names_of(X)
-        if not names or there is None or names == there or not set(names) <= set(there):
+        step = first_of(self.steps)
+        names, there = list(getattr(step, "feature_names_in_", ())), names_of(X)
+        if not names or there is None or names == there:
             return X, None
-        places = np.array([there.index(name) for name in names])
-        return some_columns(X, places), places
+        if not set(needed_by(step)) <= set(there):
+            return X, None  # the step says so
+        places = np.array([there.index(name) if name in there else -1 for name in names])
+        return some_columns(X, places) if (places >= 0).all() else with_names(X, names), places
 
     def _owner(self, X: Any, groups: ArrayLike | None) -> tuple[NDArray | None, int]:
         """Return groups of the columns that the detector is given; None if they are those of X.
@@ -124,6 +125,41 @@ class Through:
         owner = inner[origins(self.steps, len(inner))]
         alike = groups is None and np.array_equal(owner, codes)
         return None if alike else owner, int(codes.max()) + 1
+
+
+def _put_back(X: Any, places: NDArray, changed: Any) -> Any:
+    """Copy `X` with the columns of a table in the order of the fit, whose places in `X` are given.
+
+    Those that are not in `X` are at places of -1.
+    """
+    there = np.flatnonzero(places >= 0)
+    return with_columns(X, places[there], some_columns(changed, there))
+
+
+# ---- which columns a step asks for ----------------------------------------------------------
+
+
+def first_of(steps: Sequence[Any]) -> Any:
+    """First of some steps that is no pipeline of others; None if there is none."""
+    steps = transformers_of(steps)
+    while steps and isinstance(steps[0], Pipeline):
+        steps = transformers_of([each for _, each in steps[0].steps])
+    return steps[0] if steps else None
+
+
+def needed_by(step: Any) -> list[Any]:
+    """Names of the columns that a fitted step cannot do without; none if it was given no names."""
+    names = list(getattr(step, "feature_names_in_", ()))
+    if not names or not isinstance(step, ColumnTransformer):
+        return names
+    kept = [columns for _, each, columns in step.transformers_ if not _is_dropped(each)]
+    used = np.concatenate([np.empty(0, dtype=np.intp), *(_places(c, step) for c in kept)])
+    return [names[j] for j in np.unique(used)]
+
+
+def _is_dropped(transformer: Any) -> bool:
+    """Whether a ColumnTransformer leaves the columns of a transformer out."""
+    return isinstance(transformer, str) and transformer == "drop"
 
 
 # ---- where outputs come from --------------------------------------------------------------

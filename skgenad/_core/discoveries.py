@@ -27,6 +27,8 @@ from scipy.stats import false_discovery_control
 
 from skgenad._warn import warn
 
+from .calibration import needed_for
+
 METHODS = ("bh", "by", "storey")
 # Storey's estimate counts p-values from here on.
 _FROM = 0.5
@@ -81,13 +83,15 @@ def held_out_for_one(p_values: NDArray, n_held_out: int, fdr: float, method: str
 def warn_if_none_could_be(p_values: NDArray, n_held_out: int, fdr: float, method: str) -> None:
     """Warn, where no row was selected, if that is for want of held-out rows."""
     n, needed = len(p_values), held_out_for_one(p_values, n_held_out, fdr, method)
-    fewest = ceil(round(needed / (n_held_out + 1), 9))
+    fewest = round(needed / (n_held_out + 1), 9)
     if fewest <= 1:
         return
-    can = "none can be" if fewest > n else f"{fewest} at once are the fewest that can be"
+    can = "none can be"
+    if fewest <= n:
+        can = f"{ceil(fewest)} at once are the fewest that can be"
     warn(
         f"None of {n} rows is selected at fdr={fdr:g}. With {n_held_out} rows that were not "
-        f"trained on, {can}, and a single one needs {ceil(needed) - 1}. Hold out more rows "
+        f"trained on, {can}, and a single one needs {needed_for(needed)}. Hold out more rows "
         "(calibration_fraction), call calibrate(X) with more normal rows, ask about fewer rows at "
         "a time, or for a larger fdr.",
     )

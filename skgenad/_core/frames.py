@@ -68,6 +68,14 @@ def some_columns(table: Any, places: NDArray) -> Any:
     return table[:, places.tolist()] if is_polars(table) else table[:, places]
 
 
+def with_names(table: Any, names: list[str]) -> Any:
+    """Columns of a frame by their names; those that it has not are without values."""
+    if isinstance(table, pd.DataFrame):
+        return table.reindex(columns=names)
+    missing = dict.fromkeys(name for name in names if name not in table.columns)
+    return table.with_columns(**missing).select(names)
+
+
 def some_rows(table: Any, places: NDArray) -> Any:
     """Rows of a table by their places, any of them several times."""
     if isinstance(table, pd.DataFrame):

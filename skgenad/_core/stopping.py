@@ -33,8 +33,9 @@ class EarlyStopping(Part):
     patience : int, default=10
         Epochs without a lower loss after which a stage ends, at least 1.
     validation_fraction : float, default=None
-        Share of the training rows that is held out, in (0, 1): one row at least, and 4096 at most.
-        None: that of the detector's parameter of this name, where it has one, else 0.1.
+        Share of the training rows that is held out, in (0, 1): one row at least, and 4096 at most;
+        of two rows, which are the fewest to train on, none. None: that of the detector's parameter
+        of this name, where it has one, else 0.1.
 
     Examples
     --------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_scalar
 
 from skgenad._core.column_wise import Through
 from skgenad._core.frames import columns_of, names_of, some_columns, some_rows, table_of
@@ -119,7 +121,7 @@ class ExplanationDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows of a table.
         row : int, default=0
-            Place in `X` of the row to explain.
+            Place in `X` of the row to explain; negative ones count from the end.
         reference : array-like of shape (n_reference, n_features), default=None
             Normal rows to compare with; None: training rows that the detector has kept. Columns
             that cannot be had of what was made of them, such as encoded texts, need rows.
@@ -138,7 +140,8 @@ class ExplanationDisplay:
         TypeError
             If the detector has no ``explain``.
         ValueError
-            If the detector takes images: ``explain(X)`` has maps of them.
+            If the detector takes images: ``explain(X)`` has maps of them; if `row` is no place in
+            `X`.
         ImportError
             If matplotlib is not installed.
         """
@@ -151,7 +154,7 @@ class ExplanationDisplay:
                 "explain(X).reshape(-1, channels, height, width)."
             )
         table = table_of(X)
-        one = some_rows(table, np.array([row]))
+        one = _one_row(table, row)
         seen = Through(before, detector)
         repaired = seen.repair(one, None, reference)
         normal = seen.normal_rows(one) if reference is None else _same_columns(reference, one)
@@ -187,6 +190,7 @@ class ExplanationDisplay:
         display : ExplanationDisplay
             Itself.
         """
+        check_scalar(max_features, "max_features", Integral, min_val=1)
         contributions = np.asarray(self.contributions, dtype=np.float64)
         order = np.argsort(-np.abs(contributions), kind="stable")
         # Columns without a part in it say nothing; one bar at least is drawn.
@@ -302,6 +306,20 @@ class ExplanationDisplay:
         style: dict[str, Any] = {"loc": "lower center", "ncols": 3, "frameon": False}
         style |= {"fontsize": "small", "handletextpad": 0.4, "columnspacing": 1.2}
         panel.legend(marks, names, bbox_to_anchor=(0.5, 0), **style)
+
+
+def _one_row(table: Any, row: Any) -> Any:
+    """Take one of the rows of a table, by its place."""
+    shape = np.shape(table)
+    if len(shape) != 2:
+        raise ValueError(f"X must be a table of rows, got shape {shape}. Of one row: X[[row]].")
+    n = shape[0]
+    if not isinstance(row, Integral) or not -n <= row < n:
+        raise ValueError(
+            f"row={row!r} must be the place of one of {n} rows, from 0 to {n - 1}; that of a label "
+            "is X.index.get_loc(label)."
+        )
+    return some_rows(table, np.array([int(row) % n]))
 
 
 def _names(X: Any) -> list[str] | None:

@@ -222,6 +222,11 @@ def level_scores(
         check_scalar(count, name, Integral, min_val=1)
     rng = check_random_state(random_state)
     train, rows = (check_array(table, dtype=np.float64) for table in (X_train, X))
+    if train.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"X has {rows.shape[1]} columns, and X_train has {train.shape[1]}: pass rows of one "
+            "table."
+        )
     low = np.minimum(train.min(axis=0), rows.min(axis=0))
     high = np.maximum(train.max(axis=0), rows.max(axis=0))
     if train.shape[1] <= max_columns:

@@ -56,7 +56,7 @@ def mass_volume_curve(
     .. math:: MV_s(\alpha) = \inf \{\lambda_s(c) : \alpha_s(c) \ge \alpha\}.
 
     The curve is the same for any strictly rising function of the scores. One minus the area under
-    the whole of it is the AUROC of telling uniform rows from the others.
+    the whole of it is the AUROC of telling uniform rows from the others, where no scores tie.
 
     References
     ----------
