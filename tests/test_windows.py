@@ -90,7 +90,14 @@ def test_other_layouts_and_frames_give_the_same_windows():
     for other in (np.asfortranarray(X), X.tolist(), np.repeat(X, 2, axis=1)[:, ::2]):
         np.testing.assert_array_equal(SlidingWindows(4, 3).fit_transform(other), wanted)
     windows = SlidingWindows(2).fit(frame)
-    assert windows.get_feature_names_out().tolist() == ["a t-1", "b t-1", "c t-1", "a t", "b t", "c t"]
+    assert windows.get_feature_names_out().tolist() == [
+        "a t-1",
+        "b t-1",
+        "c t-1",
+        "a t",
+        "b t",
+        "c t",
+    ]
     assert SlidingWindows(1).fit(X).get_feature_names_out().tolist() == ["x0 t", "x1 t", "x2 t"]
     with pytest.raises(ValueError, match="feature names should match"):
         windows.transform(frame[["b", "a", "c"]])

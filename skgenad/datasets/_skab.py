@@ -26,8 +26,8 @@ def load_skab(folder: str | os.PathLike[str]) -> Bunch:
 
     Eight sensors of a pump, a valve and a tank at one value a second. In each recording of some
     twenty minutes all is well at first and something is wrong later: a valve that is closed partly,
-    a leak, an unbalanced rotor. Its first 400 steps are normal, and what the benchmark's authors
-    train on.
+    a leak, an unbalanced rotor. The benchmark's authors train on its first 400 steps, which are
+    normal but in ``other/2``, where 296 of them are labelled anomalous.
 
     Parameters
     ----------
@@ -119,4 +119,6 @@ def _numbers(path: Path, name: str, cells: tuple[str, ...]) -> NDArray:
     try:
         return np.array(cells, dtype=np.float64)
     except ValueError as error:
-        raise ValueError(f"{path}: column {name!r} has a value that is no number: {error}") from None
+        raise ValueError(
+            f"{path}: column {name!r} has a value that is no number: {error}"
+        ) from None
