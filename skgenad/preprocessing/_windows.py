@@ -10,10 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skgenad._core.checks import CheckedParameters, fit_context
+from skgenad._core.checks import CheckedParameters, Interval, StrOptions, fit_context
 from skgenad._core.rows import validate_rows
 from skgenad._core.versions import VersionedPickle
 
@@ -71,8 +70,9 @@ class SlidingWindows(
     together: ``np.concatenate([windows.transform(series) for series in recordings])``; no window
     reaches from one into the next then.
 
-    Neighbouring windows share rows of the series and are no independent draws: for p-values and
-    thresholds hold out a stretch of time, with ``calibration="last"``.
+    Neighbouring windows share steps and are no independent draws. For the threshold and p-values
+    hold out a stretch of time, with ``calibration="last"`` in ``fit``; their guarantee is one for
+    series that are exchangeable, and of windows that overlap it speaks one at a time.
 
     Examples
     --------
