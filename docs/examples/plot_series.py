@@ -59,7 +59,8 @@ for ax, values, label in zip(axes, series.T, ("valve", "flow"), strict=False):
     ax.set_ylabel(label)
 for ax, (name, decision) in zip(axes[2:], found.items(), strict=True):
     ax.plot(decision, linewidth=1)
-    ax.fill_between(range(len(decision)), decision, 0, where=decision < 0, color="tab:red", alpha=0.5)
+    beyond = decision < 0
+    ax.fill_between(range(len(decision)), decision, 0, where=beyond, color="tab:red", alpha=0.5)
     ax.axhline(0, color="black", linestyle="--", linewidth=0.8)
     ax.set_ylabel(f"decision,\n{name}")
 for ax in axes:

@@ -24,7 +24,7 @@ _COMBINED: dict[str, Callable[..., NDArray]] = {
 }
 
 
-class SlidingWindows(
+class SlidingWindows(  # type: ignore[call-arg]  # scikit-learn's mixin takes the keyword
     VersionedPickle, TransformerMixin, CheckedParameters, auto_wrap_output_keys=None
 ):
     """Windows of a time series as rows, and scores of windows as scores of time steps.
