@@ -45,8 +45,7 @@ models = {
     for name, width in (("single steps", 1), ("windows of 20", 20))
 }
 found = {
-    name: model[0].inverse_scores(model.decision_function(series))
-    for name, model in models.items()
+    name: model[0].inverse_scores(model.decision_function(series)) for name, model in models.items()
 }
 
 # %%
