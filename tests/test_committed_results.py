@@ -29,6 +29,7 @@ SCRIPTS = (
     "mnist_one_class",
     "mnist_ood",
     "pwae_textures",
+    "sensors",
     "streams",
 )
 

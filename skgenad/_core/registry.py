@@ -21,6 +21,7 @@ _LATER = {
     "PyODDetector": "skgenad.compat",
     "PyODInterface": "skgenad.compat",
     "ScoreDetector": "skgenad.compat",
+    "SlidingWindows": "skgenad.preprocessing",
 }
 # Estimators of others, whose state is arrays, numbers and strings, by the module that users take
 # them from.

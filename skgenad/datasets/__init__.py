@@ -15,6 +15,7 @@ from ._npz import list_folder, load_folder, load_npz
 from ._oddbench import fetch_oddbench, list_oddbench
 from ._omniglot import fetch_omniglot
 from ._papers import fetch_abalone, fetch_arrhythmia, fetch_thyroid
+from ._skab import load_skab
 from ._synthetic_images import (
     make_chimera_mnist,
     make_constant_images,
@@ -53,6 +54,7 @@ __all__ = [
     "load_folder",
     "load_mvtec",
     "load_npz",
+    "load_skab",
     "local_anomalies_log_density",
     "make_chimera_mnist",
     "make_constant_images",

@@ -12,6 +12,7 @@ from ._explanation import ExplanationDisplay
 from ._reconstruction import ReconstructionDisplay
 from ._samples import SamplesDisplay
 from ._scales import ScaleDisplay
+from ._series import SeriesDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
@@ -20,5 +21,6 @@ __all__ = [
     "ReconstructionDisplay",
     "SamplesDisplay",
     "ScaleDisplay",
+    "SeriesDisplay",
     "TrainingDisplay",
 ]

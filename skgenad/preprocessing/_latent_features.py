@@ -1,4 +1,4 @@
-"""Transformers that make features for detectors, or of them."""
+"""Features of one detector for another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from skgenad._core.forks import leave_parents_threads
 from skgenad._core.rows import image_shape_of, validate_rows
 from skgenad._core.versions import VersionedPickle
 from skgenad._tensors.model import Model
-
-__all__ = ["LatentFeatures"]
 
 
 class LatentFeatures(

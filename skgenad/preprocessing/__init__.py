@@ -1,0 +1,6 @@
+"""Transformers that make features for detectors, or of them."""
+
+from ._latent_features import LatentFeatures
+from ._windows import SlidingWindows
+
+__all__ = ["LatentFeatures", "SlidingWindows"]
