@@ -119,7 +119,7 @@ class ExplanationDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows of a table.
         row : int, default=0
-            Place in `X` of the row to explain.
+            Place in `X` of the row to explain; not the label that a frame has for it.
         reference : array-like of shape (n_reference, n_features), default=None
             Normal rows to compare with; None: training rows that the detector has kept. Columns
             that cannot be had of what was made of them, such as encoded texts, need rows.
@@ -138,7 +138,7 @@ class ExplanationDisplay:
         TypeError
             If the detector has no ``explain``.
         ValueError
-            If the detector takes images: ``explain(X)`` has maps of them.
+            If the detector takes images: ``explain(X)`` has maps of them. If `X` has no such row.
         ImportError
             If matplotlib is not installed.
         """
@@ -151,6 +151,11 @@ class ExplanationDisplay:
                 "explain(X).reshape(-1, channels, height, width)."
             )
         table = table_of(X)
+        if not -len(table) <= row < len(table):
+            raise ValueError(
+                f"row={row} is no place in X, whose {len(table)} rows have places from 0 on. "
+                "A row of a frame is found by its label as X.loc[[label]]."
+            )
         one = some_rows(table, np.array([row]))
         seen = Through(before, detector)
         repaired = seen.repair(one, None, reference)
