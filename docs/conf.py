@@ -53,13 +53,18 @@ _MARKUP = re.compile(r"[|]|_(?=,\))|(?<=, )\*(?=\w)")
 
 def _escape(app, what, name, obj, options, lines):
     """Escape what is text in docstrings but markup to docutils: ``|x|``, ``name_``, ``*x``."""
+    literal = None  # how far the line is indented below which code stands as it is
     for i, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...", "..")):
+        margin = len(line) - len(line.lstrip())
+        if literal is not None and line.strip() and margin <= literal:
+            literal = None
+        if literal is None and not line.lstrip().startswith((">>>", "...", "..")):
             parts = line.split("`")  # those with an odd index stand between backquotes
             parts[::2] = [_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
             if what in ("method", "property"):  # the references are the class's
                 parts[::2] = [re.sub(r"(\[\d+\])_", r"\1", part) for part in parts[::2]]
             lines[i] = "`".join(parts)
+            literal = margin if line.endswith("::") else None
 
 
 def _skip(app, what, name, obj, skip, options):
