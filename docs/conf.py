@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 import skgenad
 
 project = "skgenad"
@@ -27,7 +29,15 @@ autodoc_typehints = "none"  # the docstrings say it in words
 # Methods are in the page of their class; a table of links to pages of their own is not wanted.
 numpydoc_show_class_members = False
 
+# In the order in which one learns; those that are not named come last.
+_GALLERY = (
+    *("breast_cancer", "thresholds", "explanation", "committee", "comparison", "mixed_table"),
+    *("sentinel", "groups", "search", "label_free", "others", "stream", "normal_version"),
+    *("eight_gaussians", "densities", "samples", "training", "stopping"),
+    *("digit_defects", "textures"),
+)
 sphinx_gallery_conf = {
+    "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in _GALLERY), "*"]),
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
