@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 import skgenad
 
 project = "skgenad"
@@ -28,7 +30,15 @@ autodoc_typehints = "none"  # the docstrings say it in words
 # Methods are in the page of their class; a table of links to pages of their own is not wanted.
 numpydoc_show_class_members = False
 
+# In the order in which one learns; those that are not named come last.
+_GALLERY = (
+    *("breast_cancer", "thresholds", "explanation", "committee", "comparison", "mixed_table"),
+    *("sentinel", "groups", "search", "label_free", "others", "stream", "normal_version"),
+    *("eight_gaussians", "densities", "samples", "training", "stopping"),
+    *("digit_defects", "textures"),
+)
 sphinx_gallery_conf = {
+    "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in _GALLERY), "*"]),
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": "plot_",
@@ -54,13 +64,18 @@ _MARKUP = re.compile(r"[|]|_(?=,\))|(?<=, )\*(?=\w)")
 
 def _escape(app, what, name, obj, options, lines):
     """Escape what is text in docstrings but markup to docutils: ``|x|``, ``name_``, ``*x``."""
+    literal = None  # how far the line is indented below which code stands as it is
     for i, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...", "..")):
+        margin = len(line) - len(line.lstrip())
+        if literal is not None and line.strip() and margin <= literal:
+            literal = None
+        if literal is None and not line.lstrip().startswith((">>>", "...", "..")):
             parts = line.split("`")  # those with an odd index stand between backquotes
             parts[::2] = [_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
             if what in ("method", "property"):  # the references are the class's
                 parts[::2] = [re.sub(r"(\[\d+\])_", r"\1", part) for part in parts[::2]]
             lines[i] = "`".join(parts)
+            literal = margin if line.endswith("::") else None
 
 
 def _skip(app, what, name, obj, skip, options):

@@ -83,6 +83,15 @@ def test_numbers_of_the_report_are_those_of_the_rows(results, tmp_path):
     assert len(per_set) == 60
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(36.8178, "36.82"), (0.5, "0.50"), (0.0023, "0.0023"), (0.0, "0.00")]
+)
+def test_times_below_a_hundredth_of_a_second_are_seen(tmp_path, seconds, shown):
+    rows = make_many(4).assign(score_seconds=seconds)
+    text = report(write_rows(tmp_path / "rows.csv", rows), tmp_path).path.read_text()
+    assert {cells(line)[7] for line in text.splitlines() if line.startswith("| d0 |")} >= {shown}
+
+
 def test_failures_are_listed_with_their_messages(tmp_path):
     rows = SMALL.assign(message=SMALL["status"].map({"ok": "", "failed": "boom | bang"}))
     text = report(write_rows(tmp_path / "rows.csv", rows), tmp_path).path.read_text()
@@ -165,7 +174,8 @@ def test_command_runs_a_folder_and_shows_ranks(tmp_path):
         (["benchmark", "--backend", "x"], "unknown backend 'x'"),
         (["benchmark", "--contaminate", "2"], "contaminate must be a share"),
         (["benchmark", "--scheduler", "tcp://x"], "needs backend='dask'"),
-        (["report", "nowhere.csv"], "No such file or directory"),
+        (["report", "nowhere.csv"], "nowhere.csv is not there; name a file or folder of results"),
+        (["report", "."], "rows.csv is not there; name a file or folder of results"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
 
 from skgenad import Committee, CrossCalibrated, DataWarning, Mahalanobis, Neighbors, load
@@ -198,6 +199,12 @@ def test_detectors_of_others_and_pipelines_are_taken(detector):
 def test_what_is_no_detector_is_refused(bad):
     with pytest.raises(TypeError, match="detector must be an unfitted detector with fit and"):
         CrossCalibrated(bad).fit(normal_rows())
+
+
+@pytest.mark.parametrize("around", [CrossCalibrated, lambda bad: Committee([("bad", bad)])])
+def test_what_scores_with_novelty_alone_is_refused_with_what_to_write(around):
+    with pytest.raises((TypeError, ValueError), match=r"novelty=True.*compat\.PyODDetector"):
+        around(LocalOutlierFactor()).fit(normal_rows())
 
 
 def test_with_very_few_rows_there_are_no_folds():

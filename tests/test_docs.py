@@ -106,6 +106,18 @@ def test_snippets_are_found_as_they_are_printed():
     assert list(snippets_of(page)) == [Snippet(5, "a = 1\n\nif a:\n    b", ["needs-x"])]
 
 
+def test_every_example_has_a_place_in_the_gallery():
+    conf = (DOCS / "conf.py").read_text(encoding="utf-8")
+    names = [path.stem.removeprefix("plot_") for path in (DOCS / "examples").glob("plot_*.py")]
+    assert names and [name for name in names if f'"{name}"' not in conf] == []
+
+
+def test_lines_of_snippets_are_as_wide_as_the_page_at_most():
+    snippets = [(name, snippet) for name in WITH_CODE for snippet in snippets_of(PAGES[name])]
+    lines = [(name, line) for name, snippet in snippets for line in snippet.code.splitlines()]
+    assert [(name, line) for name, line in lines if len(line) > 100] == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_no_code_is_printed_in_a_form_that_is_not_run(name):
     assert ">>>" not in PAGES[name]

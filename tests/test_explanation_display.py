@@ -100,9 +100,18 @@ def test_values_beyond_all_are_arrows():
     assert markers.count(">") == markers.count("<") == 1
 
 
+@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame])
+def test_places_may_be_counted_from_the_end(kind):
+    X = normal_rows()
+    detector, X = Mahalanobis(device="cpu").fit(kind(X)), kind(X)
+    last = ExplanationDisplay.from_estimator(detector, X, row=-1)
+    there = ExplanationDisplay.from_estimator(detector, X, row=len(X) - 1)
+    np.testing.assert_array_equal(last.contributions, there.contributions)
+
+
 def test_what_has_no_explanations_is_refused():
     X = normal_rows()
-    with pytest.raises(TypeError, match="needs a detector with explain"):
+    with pytest.raises(TypeError, match="needs a detector with explain.*ScoreDetector"):
         ExplanationDisplay.from_estimator(IsolationForest(n_estimators=2).fit(X), X)
     images = np.random.RandomState(0).rand(20, 16)
     detector = tiny("Autoencoder", image_shape=(1, 4, 4)).fit(images)

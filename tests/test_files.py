@@ -6,13 +6,15 @@ import pickle
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from skgenad import MPDR, Autoencoder
+import skgenad
+from skgenad import MPDR, Autoencoder, Mahalanobis
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.state import STATE
 from skgenad.energies import Chain, Manifold, Replay
@@ -275,6 +277,14 @@ def test_another_class_is_refused(saved):
     rewrite(saved, lambda document: document.update({"class": "os.system"}))
     with pytest.raises(ValueError, match=r"'os\.system', which is not .* knows \["):
         MPDR.load(saved)
+
+
+@pytest.mark.parametrize("dump", [pickle.dump, joblib.dump])
+def test_a_pickle_is_called_one(tmp_path, dump):
+    with open(tmp_path / "detector.pkl", "wb") as file:
+        dump(Mahalanobis(), file)
+    with pytest.raises(ValueError, match=r"it is a pickle.* joblib\.load; save\(path\) writes"):
+        skgenad.load(tmp_path / "detector.pkl")
 
 
 def parameters(document):

@@ -36,6 +36,8 @@ FORMAT, OLDEST = 3, 2
 # Bounds of what stands in a file beside arrays: bytes, and brackets, commas and colons, each of
 # which becomes some 60 bytes of Python's at most. A history of 20,000 epochs has 300,000.
 MOST_BYTES, MOST_PARTS = 2**24, 2**19
+# A pickle begins with 0x80 and the number of its protocol, and so does a file of joblib.
+_PICKLES = (b"\x02", b"\x03", b"\x04", b"\x05")
 # Types of arrays by their names in safetensors; those that numpy does not have are in no file.
 _TYPES = {
     **{"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "u2", "I16": "i2", "U32": "u4", "I32": "i4"},
@@ -189,7 +191,13 @@ def _header_of(path: Path) -> bytes:
     if not stat.S_ISREG(mode):  # reading a pipe could last for ever
         raise ValueError(f"{problem}: it is {kind_of(mode)}.")
     with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(8)
+        if start[:1] == b"\x80" and start[1:2] in _PICKLES:
+            raise ValueError(
+                f"{problem}: it is a pickle, which may run any code. If you trust who wrote it, "
+                "open it by pickle.load or joblib.load; save(path) writes files that load reads."
+            )
+        length = int.from_bytes(start, "little")
         rest = os.fstat(file.fileno()).st_size - 8
         if not 0 < length <= rest:
             raise ValueError(f"{problem}: its header has {length} bytes, of {max(rest, 0)}.")

@@ -66,6 +66,13 @@ def cloned(value: Any, *, safe: bool = True) -> Any:
     return clone(value, safe=safe)
 
 
+# What to write where an estimator of others has no score_samples.
+HOW_TO_SCORE = (
+    "LocalOutlierFactor has scores of new rows with novelty=True, and a detector of pyod with "
+    "skgenad.compat.PyODDetector around it."
+)
+
+
 def fits_and_scores(value: Any) -> bool:
     """Whether it is an estimator, no class, with ``fit`` and ``score_samples``."""
     return not isinstance(value, type) and hasattr(value, "fit") and hasattr(value, "score_samples")

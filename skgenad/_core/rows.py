@@ -282,9 +282,10 @@ def _check_pixels(X: Table, kind: np.dtype | None) -> None:
             "Pass X.astype(np.uint8) if they are pixels in 0 to 255, which is divided by 255, or "
             "scale them to [0, 1]."
         )
+    white = next((most for most in (16, 255, 65535) if high <= most), 255)
     raise ValueError(
-        f"{got}; with image_shape, pixels must lie in [0, 1]. Scale them, for example X / 255, or "
-        "pass uint8 in 0 to 255, which is divided by 255."
+        f"{got}; with image_shape, pixels must lie in [0, 1]. Divide by the largest value that a "
+        f"pixel can have, such as X / {white}, or pass uint8 in 0 to 255, which is divided by 255."
     )
 
 

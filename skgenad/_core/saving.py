@@ -174,10 +174,10 @@ def _class_in(path: Path, name: Any, wanted: Any) -> type:
     # A class of the user's may be defined in another module than when the file was written.
     if is_users(wanted) and f".{name}".endswith(f".{wanted.__qualname__}"):
         return wanted
-    raise ValueError(
-        f"{path} holds a {brief(name)}, which is not a {wanted.__name__} of this version. Load it "
-        f"by its own class, or by skgenad.load; this version knows {own_names()}."
-    )
+    problem = f"{path} holds a {brief(name)}, which is not a {wanted.__name__} of this version."
+    if kind is object:
+        raise ValueError(f"{problem} This version knows {own_names()}.")
+    raise ValueError(f"{problem} skgenad.load(path) reads it, whatever it holds.")
 
 
 def _shortened(error: Exception) -> str:

@@ -150,6 +150,10 @@ def read_all(
     paths = [
         Path(item) / "rows.csv" if Path(item).is_dir() else Path(item) for item in results_files
     ]
+    if gone := next((path for path in paths if not path.is_file()), None):
+        raise FileNotFoundError(
+            f"{gone} is not there; name a file or folder of results that `skgenad benchmark` wrote"
+        )
     frames = [read_rows(path).assign(file=str(path)) for path in paths]
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if rows.empty:
@@ -243,6 +247,11 @@ def _scope(rows: pd.DataFrame, scores: ScoreTable) -> str:
     return text
 
 
+def _seconds(value: float) -> str:
+    """Two digits after the point, or the first two that are not 0: many score in milliseconds."""
+    return f"{value:.2f}" if not 0 < value < 0.1 else f"{value:.2g}"
+
+
 def _rank_blocks(ranks: pd.DataFrame) -> list[Block]:
     lines = []
     for name, line in ranks.iterrows():
@@ -253,7 +262,7 @@ def _rank_blocks(ranks: pd.DataFrame) -> list[Block]:
             f"{line['average_precision']:.3f}",
             f"{int(line['wins'])}",
             f"{int(line['failures'])}",
-            *(f"{line[column]:.2f}" for column in ("fit_seconds", "score_seconds")),
+            *(_seconds(line[column]) for column in ("fit_seconds", "score_seconds")),
             f"{line['peak_memory_mb']:.0f}",
         ]
         lines.append(cells)

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import BaseComposition, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
-from skgenad._core.foreign import fits_and_scores
+from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.parts import refuse_unused
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
@@ -265,7 +265,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
             if not fits_and_scores(member):
                 raise ValueError(
                     f"member {name!r} must be an unfitted detector with fit and score_samples, "
-                    f"got {member!r}. A detector of pyod needs skgenad.compat.PyODDetector."
+                    f"got {member!r}. {HOW_TO_SCORE}"
                 )
         if not kept or weights[kept].sum() <= 0:
             raise ValueError("All members are dropped or have a weight of 0; keep one at least.")

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
-from skgenad._core.foreign import fits_and_scores
+from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -243,8 +243,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
         if not fits_and_scores(given):
             raise TypeError(
                 f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
-                "Pass for example Mahalanobis(); a detector of pyod needs "
-                "skgenad.compat.PyODDetector."
+                f"Pass for example Mahalanobis(). {HOW_TO_SCORE}"
             )
         return given
 

@@ -13,7 +13,7 @@ from sklearn import config_context
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
-from skgenad._core.foreign import cloned, fits_and_scores
+from skgenad._core.foreign import HOW_TO_SCORE, cloned, fits_and_scores
 from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
@@ -185,8 +185,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
         if not fits_and_scores(given):
             raise TypeError(
                 f"estimator must be an unfitted estimator with fit and score_samples, got {given!r}"
-                ". Pass for example GaussianMixture(); LocalOutlierFactor has scores of new rows "
-                "with novelty=True, and a detector of pyod with a PyODDetector around it."
+                f". Pass for example GaussianMixture(). {HOW_TO_SCORE}"
             )
         model = cloned(given)
         hold_out_nothing(model)

@@ -75,7 +75,9 @@ def method_of(detector: Any, name: str, display: str) -> Callable[..., Any]:
         return getattr(detector, name)
     except AttributeError as error:
         reason = f" ({error.__cause__})" if error.__cause__ else ""
+        wrapped = name == "explain" and hasattr(detector, "score_samples")
+        advice = " skgenad.compat.ScoreDetector(estimator) has it." if wrapped else ""
         raise TypeError(
             f"{display} needs a detector with {name}, or a Pipeline or search that ends in one; "
-            f"got {type(detector).__name__}{reason}."
+            f"got {type(detector).__name__}{reason}.{advice}"
         ) from error

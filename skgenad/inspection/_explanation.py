@@ -121,7 +121,8 @@ class ExplanationDisplay:
         X : array-like of shape (n_samples, n_features)
             Rows of a table.
         row : int, default=0
-            Place in `X` of the row to explain; negative ones count from the end.
+            Place in `X` of the row to explain, not the label that a frame has for it; negative ones
+            count from the end.
         reference : array-like of shape (n_reference, n_features), default=None
             Normal rows to compare with; None: training rows that the detector has kept. Columns
             that cannot be had of what was made of them, such as encoded texts, need rows.
