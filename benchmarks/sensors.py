@@ -151,12 +151,14 @@ def _lines(rows: pd.DataFrame) -> str:
                 [
                     name,
                     width,
+                    len(one),
                     *(f"{number:.3f}" for number in numbers),
                     "" if name == REFERENCE else interval(less),
                     f"{one['seconds'].median():.2f}",
                 ]
             )
-    header = ["detector", "width", "AUROC", "median", "AP", f"AUROC minus {REFERENCE}", "seconds"]
+    header = ["detector", "width", "recordings", "AUROC", "median", "AP"]
+    header += [f"AUROC minus {REFERENCE}", "seconds"]
     return table(header, lines)
 
 
