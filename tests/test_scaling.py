@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skgenad import DataWarning, KernelDenoiser, LocalGaussian, Mahalanobis
-from skgenad._core.units import StandardUnits
+from skgenad._core.units import PixelUnits, StandardUnits
 
 from ._settings import DETECTORS, normal_rows, over_variants, tiny
 
@@ -208,6 +208,13 @@ def test_units_at_both_ends_of_float64_see_each_other():
     for one, other in (units, units[::-1]):
         factor, shift = one.seen_from(other)
         assert factor == 1 and abs(abs(shift[0]) - 6) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+@pytest.mark.parametrize("units", [StandardUnits.identity(4), PixelUnits.identity(4)])
+def test_rows_come_out_in_c_order_as_networks_want_them(units, dtype):
+    rows = units.to_standard(np.asfortranarray(normal_rows().clip(0, 1).astype(dtype)))
+    assert rows.flags.c_contiguous and rows.dtype == np.float32
 
 
 def test_training_rows_are_not_written_to():

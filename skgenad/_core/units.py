@@ -128,7 +128,7 @@ class StandardUnits:
         return cls(moments.mean * moments.unit, scale * moments.unit, tolerance)
 
     def to_standard(self, X: NDArray) -> NDArray:
-        """Rows (n, d) in standard units, float32."""
+        """Rows (n, d) in standard units, float32 in C order."""
         constant = self._constant
         with np.errstate(over="ignore"):
             Z = np.subtract(X, self.mean, dtype=np.float64)
@@ -137,7 +137,7 @@ class StandardUnits:
             Z[:, wide] = (X[:, wide] / 2.0 - self.mean[wide] / 2) / (self._divisor[wide] / 2)
         if len(constant):
             Z[:, constant] = self._departures(Z[:, constant], np.abs(self.mean[constant]), X.dtype)
-        return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32)
+        return np.clip(Z, -_FARTHEST, _FARTHEST, out=Z).astype(np.float32, order="C")
 
     def kept_where_lost(self, other: StandardUnits) -> Self:
         """Take the units of `other` for columns that vary by those alone.
@@ -197,10 +197,10 @@ class PixelUnits(StandardUnits):
     @classmethod
     def levels(cls, X: NDArray) -> NDArray:
         """Pixels of type uint8 in [0, 1], float32."""
-        return cls._LEVELS[X]
+        return np.ascontiguousarray(cls._LEVELS[X])
 
     def to_standard(self, X: NDArray) -> NDArray:
         """Rows (n, d) in [0, 1], float32."""
         if X.dtype == np.uint8:
             return self.levels(X)
-        return np.clip(X, 0, 1).astype(np.float32, copy=False)
+        return np.clip(X, 0, 1).astype(np.float32, order="C", copy=False)
