@@ -199,3 +199,16 @@ def test_every_file_of_results_is_that_of_a_script():
     trials = {"kernel_base", "mixtures", "mixtures_cost"}  # variants of one detector or energy
     suites |= {"committee_choice", "committee_members", "committee_cost", "thresholds", "suites"}
     assert {path.parent.name for path in RESULTS.rglob("*.csv")} - suites == known | trials
+
+
+def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
+    rows = script("sensors").ROWS.read().dropna(subset=["auroc"])
+    means = rows.groupby(["collection", "width", "detector", "recording"])["auroc"].mean()
+    means = means.groupby(level=[0, 1, 2]).mean()
+    page = (BENCHMARKS.parent / "docs" / "guide" / "series.rst").read_text(encoding="utf-8")
+    lines = re.findall(r"^(\w+), (single steps|windows of 20) +(.+)$", page, re.M)
+    assert len(lines) == 6
+    for detector, stretch, numbers in lines:
+        width = 1 if stretch == "single steps" else 20
+        found = [f"{means[name, width, detector]:.3f}" for name in ("skab", "smap", "msl")]
+        assert numbers.split() == found, (detector, stretch)
