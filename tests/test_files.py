@@ -279,6 +279,23 @@ def test_another_class_is_refused(saved):
         MPDR.load(saved)
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_file_whose_header_is_as_long_as_a_pickle_begins_is_read(protocol, tmp_path):
+    path = tmp_path / "file"
+    fitted = tiny("Mahalanobis").fit(normal_rows())
+    fitted.save(path)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    longer = 0x10080 + 0x100 * protocol  # its first bytes are 0x80 and the protocol
+    header = raw[8 : 8 + length].ljust(longer)  # spaces
+    path.write_bytes(longer.to_bytes(8, "little") + header + raw[8 + length :])
+    assert path.read_bytes()[:2] == pickle.dumps(None, protocol)[:2]
+    loaded = skgenad.load(path)
+    np.testing.assert_array_equal(
+        loaded.score_samples(normal_rows()), fitted.score_samples(normal_rows())
+    )
+
+
 @pytest.mark.parametrize("dump", [pickle.dump, joblib.dump])
 def test_a_pickle_is_called_one(tmp_path, dump):
     with open(tmp_path / "detector.pkl", "wb") as file:

@@ -192,13 +192,14 @@ def _header_of(path: Path) -> bytes:
         raise ValueError(f"{problem}: it is {kind_of(mode)}.")
     with open(path, "rb") as file:
         start = file.read(8)
-        if start[:1] == b"\x80" and start[1:2] in _PICKLES:
+        length = int.from_bytes(start, "little")
+        rest = os.fstat(file.fileno()).st_size - 8
+        # The length of a header may begin like a pickle, but that of a pickle does not fit.
+        if length > rest and start[:1] == b"\x80" and start[1:2] in _PICKLES:
             raise ValueError(
                 f"{problem}: it is a pickle, which may run any code. If you trust who wrote it, "
                 "open it by pickle.load or joblib.load; save(path) writes files that load reads."
             )
-        length = int.from_bytes(start, "little")
-        rest = os.fstat(file.fileno()).st_size - 8
         if not 0 < length <= rest:
             raise ValueError(f"{problem}: its header has {length} bytes, of {max(rest, 0)}.")
         if length > MOST_BYTES:
