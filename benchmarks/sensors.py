@@ -78,12 +78,11 @@ def recordings_of(collection: str, data_home: Path | None) -> dict[str, Recordin
     return {n: (X.astype(float), new.astype(float), y) for n, (X, new, y) in parts.items()}
 
 
-def compute(
-    recordings: dict[str, Recording], recording: str, width: int, detector: str, seed: int
-) -> Iterator[dict[str, Any]]:
+def compute(recordings: dict[str, Recording], *cell: Any) -> Iterator[dict[str, Any]]:
     """Fit a detector to windows of one recording and judge the scores of its other steps."""
+    _, recording, width, detector, seed = cell
     X, new, y = recordings[recording]
-    row = {"recording": recording, "width": width, "detector": detector, "seed": seed}
+    row = dict(zip(NAMED, cell, strict=True))
     row |= {"n_train": len(X), "n_test": len(new), "n_features": X.shape[1], "share": y.mean()}
     began = time.process_time()
     if len(np.unique(y)) < 2:
@@ -114,7 +113,7 @@ def run(
     """Compute what is missing, detector by detector."""
     for collection in collections.split(","):
         recordings = recordings_of(collection, data_home)
-        one = partial(stamped, partial(_of_collection, collection, recordings))
+        one = partial(stamped, partial(compute, recordings))
         for detector in detectors.split(","):
             n_seeds = seeds if detector in DRAWN else 1
             cells = [
@@ -124,13 +123,6 @@ def run(
                 for recording in recordings
             ]
             run_cells(one, cells, ROWS, jobs=jobs)
-
-
-def _of_collection(
-    collection: str, recordings: dict[str, Recording], _: str, *cell: Any
-) -> Iterator[dict[str, Any]]:
-    for row in compute(recordings, *cell):
-        yield {"collection": collection, **row}
 
 
 # ---- tables --------------------------------------------------------------------------------------

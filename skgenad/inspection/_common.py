@@ -69,15 +69,13 @@ def transformed(before: list[Pipeline], X: Any) -> Any:
     return X
 
 
-def method_of(detector: Any, name: str, display: str) -> Callable[..., Any]:
-    """Find a method of a detector; raise TypeError if it does not have it."""
+def method_of(detector: Any, name: str, display: str, advice: str = "") -> Callable[..., Any]:
+    """Find a method of a detector; raise TypeError, with `advice`, if it does not have it."""
     try:
         return getattr(detector, name)
     except AttributeError as error:
         reason = f" ({error.__cause__})" if error.__cause__ else ""
-        wrapped = name == "explain" and hasattr(detector, "score_samples")
-        advice = " skgenad.compat.ScoreDetector(estimator) has it." if wrapped else ""
         raise TypeError(
             f"{display} needs a detector with {name}, or a Pipeline or search that ends in one; "
-            f"got {type(detector).__name__}{reason}.{advice}"
+            f"got {type(detector).__name__}{reason}. {advice}".rstrip()
         ) from error

@@ -148,7 +148,9 @@ class ExplanationDisplay:
         """
         require("matplotlib", extra="plot")  # fail before a long computation
         scorer, detector, before = unwrap(estimator)
-        method_of(detector, "explain", cls.__name__)
+        scores = hasattr(detector, "score_samples")
+        advice = "skgenad.compat.ScoreDetector(estimator) has it." if scores else ""
+        method_of(detector, "explain", cls.__name__, advice)
         if detector._shape(reset=False) is not None:
             raise ValueError(
                 f"{cls.__name__} draws rows of tables. The contributions of images are maps: "

@@ -131,11 +131,11 @@ class SeriesDisplay:
         """
         scorer, detector, before = unwrap(estimator)
         method_of(detector, "offset_", cls.__name__)
+        series = np.asarray(X, dtype=np.float64)
         scores = -np.asarray(method_of(scorer, "score_samples", cls.__name__)(X))
         for step in (step for steps in before for _, step in steps.steps):
             if hasattr(step, "inverse_scores"):
-                scores = step.inverse_scores(scores, len(np.asarray(X)))
-        series = np.asarray(X, dtype=np.float64)
+                scores = step.inverse_scores(scores, len(series))
         if len(scores) != len(series):
             raise ValueError(
                 f"There are {len(scores)} scores of {len(series)} time steps. SeriesDisplay needs "
