@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from skgenad import datasets
-from skgenad.datasets import _colour_images, _mnist_like, _omniglot
+from skgenad.datasets import _colour_images, _mnist_like, _notmnist, _omniglot
 from skgenad.datasets._fetch import RemoteFile
 
 N_TRAIN, N_TEST = 10, 5
@@ -43,7 +43,7 @@ CLASSES = {"train": np.arange(N_TRAIN) % 10, "test": np.arange(N_TEST)[::-1]}
 
 def npz(images):
     arrays = {f"x_{part}": value for part, value in images.items()}
-    arrays |= {f"y_{part}": value.astype(np.uint8) for part, value in CLASSES.items()}
+    arrays |= {f"y_{part}": CLASSES[part].astype(np.uint8) for part in images}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -303,6 +303,74 @@ def test_small_copy_of_cifar_stands_in_for_a_missing_archive_only(site, small_co
     bunch = site.fetch(subset="test", data_home=small_copies)
     np.testing.assert_array_equal(bunch.data, COLOUR["test"])
     assert "as published" in bunch.DESCR
+
+
+@pytest.fixture
+def grey_copies(tmp_path, monkeypatch):
+    """A folder with the small files of sets in MNIST's format; of two, the test images alone."""
+    home = tmp_path / "home"
+    home.mkdir()
+    both = {part: 255 - images[:, 0] for part, images in GREY.items()}
+    for module, attribute, parts in (
+        (_mnist_like, "_FASHION_PART", ("train", "test")),
+        (_mnist_like, "_KMNIST_TEST", ("test",)),
+        (_notmnist, "_TEST", ("test",)),
+    ):
+        content = npz({part: both[part] for part in parts})
+        file = replace(getattr(module, attribute), digest=sha256(content))
+        monkeypatch.setattr(module, attribute, file)
+        (home / file.also_at[0]).write_bytes(content)
+    return home
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_small_copies_of_grey_sets_stand_in_where_no_original_is(site, name, grey_copies):
+    bunch = site.fetch(subset="test", data_home=grey_copies, base_url=site.url)
+    np.testing.assert_array_equal(bunch.data, 255 - GREY["test"])
+    np.testing.assert_array_equal(bunch.target, CLASSES["test"])
+    assert len(bunch.filenames) == 1 and not site.asked
+    whole = site.fetch(subset="all", data_home=grey_copies, base_url=site.url)
+    # A copy without the training images is of no use for them.
+    is_part = name == "fashion_mnist"
+    inverted = [255 * is_part - (2 * is_part - 1) * GREY[part].astype(int) for part in GREY]
+    np.testing.assert_array_equal(whole.data, np.concatenate(inverted))
+    assert ("A part of Fashion-MNIST" in whole.DESCR) == is_part == (not site.asked)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist"])
+def test_original_files_come_before_a_small_copy(site, grey_copies):
+    for file in site.remote:
+        path = file.places(grey_copies)[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(site.files[file.remote_path])
+    bunch = site.fetch(subset="test", data_home=grey_copies, download_if_missing=False)
+    np.testing.assert_array_equal(bunch.data, GREY["test"])
+
+
+def test_letters_of_notmnist_are_read_from_files_of_mnists_format_or_the_copy(grey_copies):
+    X, y = datasets.load_notmnist(data_home=grey_copies, return_X_y=True)
+    np.testing.assert_array_equal(X, 255 - GREY["test"])
+    np.testing.assert_array_equal(y, CLASSES["test"])
+    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte\.gz' is missing.*github"):
+        datasets.load_notmnist(subset="all", data_home=grey_copies)
+    folder = grey_copies / "notmnist"
+    folder.mkdir()
+    for name, content in idx_files().items():
+        (folder / name).write_bytes(content)
+    bunch = datasets.load_notmnist(subset="all", data_home=grey_copies)
+    np.testing.assert_array_equal(bunch.data, np.concatenate([GREY["train"], GREY["test"]]))
+    np.testing.assert_array_equal(bunch.target, np.concatenate([*CLASSES.values()]))
+    assert bunch.target_names == list("ABCDEFGHIJ") and bunch.name == "notmnist"
+    for name in ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        whole = (folder / name).read_bytes()
+        for broken in (b"", b"no", whole[: len(whole) // 2], gzip.compress(b""), whole[:-1]):
+            (folder / name).write_bytes(broken)
+            with pytest.raises(ValueError, match=rf"{name}' is no gzipped array"):
+                datasets.load_notmnist(subset="all", data_home=grey_copies)
+        (folder / name).write_bytes(whole)
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx(np.arange(3)))
+    with pytest.raises(ValueError, match=r"shape \(10, 28, 28\) and its labels \(3,\)"):
+        datasets.load_notmnist(subset="train", data_home=grey_copies)
 
 
 @pytest.mark.parametrize("name", ["omniglot"])

@@ -11,6 +11,7 @@ from ._fetch import get_data_home
 from ._kddcup99 import fetch_kddcup99_dagmm
 from ._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
 from ._mvtec import load_mvtec
+from ._notmnist import load_notmnist
 from ._npz import list_folder, load_folder, load_npz
 from ._oddbench import fetch_oddbench, list_oddbench
 from ._omniglot import fetch_omniglot
@@ -53,6 +54,7 @@ __all__ = [
     "load_builtin",
     "load_folder",
     "load_mvtec",
+    "load_notmnist",
     "load_npz",
     "load_skab",
     "local_anomalies_log_density",
