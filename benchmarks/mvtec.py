@@ -117,7 +117,7 @@ def _nae(seed: int) -> Any:
 
 METHODS: dict[str, Callable[[int], Any]] = {
     "Mahalanobis": lambda seed: Mahalanobis(),
-    "Mahalanobis, each place": lambda seed: Mahalanobis(),
+    "Mahalanobis, each place": lambda seed: Mahalanobis(shrinkage="auto"),
     "Neighbors": lambda seed: Neighbors(n_neighbors=1, max_anchors=12_000),
     "GaussianMixtures": lambda seed: GaussianMixtures(max_rows=20_000),
     "Committee": lambda seed: Committee(),

@@ -17,37 +17,10 @@ from sklearn.utils.metaestimators import available_if
 
 from skgenad._core.chunks_of_rows import TakesChunks
 from skgenad._core.column_wise import Through
-from skgenad._core.last_steps import last_has, rows_for_last, transformers
+from skgenad._core.last_steps import asks, last_has, rows_for_last, transformers
 from skgenad._core.saving import save
 
 __all__ = ["Pipeline", "make_pipeline"]
-
-
-def _asks(name: str, does: str, returns: str, what: str) -> Any:
-    """Make a method that asks the last step, which has one of this name, about rows.
-
-    `does`, `returns` and `what` are its docstring's first line and what stands below "Returns".
-    """
-
-    def ask(self: Pipeline, X: ArrayLike, **options: Any) -> Any:
-        return self._ask(name, X, **options)
-
-    ask.__name__, ask.__qualname__ = name, f"Pipeline.{name}"
-    ask.__doc__ = f"""{does}
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        **options
-            Keywords of the last step's method, if it has any.
-
-        Returns
-        -------
-        {returns}
-            {what}
-        """
-    return available_if(last_has(name))(ask)
 
 
 class Pipeline(TakesChunks, pipeline.Pipeline):
@@ -215,65 +188,71 @@ class Pipeline(TakesChunks, pipeline.Pipeline):
     def offset_(self, value: float) -> None:
         self.steps[-1][1].offset_ = value
 
-    anomaly_score = _asks(
+    anomaly_score = asks(
         "anomaly_score",
         "Negative of `score_samples`: higher is more anomalous.",
         "scores : ndarray of shape (n_samples,)",
         "Float64.",
     )
-    p_value = _asks(
+    p_value = asks(
         "p_value",
         "P-values of the hypothesis that a row is normal.",
         "p_values : ndarray of shape (n_samples,)",
         "In (0, 1].",
     )
-    class_p_values = _asks(
+    class_p_values = asks(
         "class_p_values",
         "P-values of the hypotheses that a row is a normal row of each class.",
         "p_values : ndarray of shape (n_samples, n_classes)",
         "In (0, 1].",
     )
-    q_value = _asks(
+    q_value = asks(
         "q_value",
         "Adjust p-values of rows for their number, by the last step.",
         "q_values : ndarray of shape (n_samples,)",
         "In (0, 1].",
     )
-    select = _asks(
+    select = asks(
         "select",
         "Flag rows so that the false discovery rate is bounded, by the last step.",
         "selected : ndarray of shape (n_samples,)",
         "Of type bool.",
     )
-    log_density = _asks(
+    log_density = asks(
         "log_density",
         "Log density of the rows that the last step is given.",
         "log_densities : ndarray of shape (n_samples,)",
         "In the units of what the last step is given, whose volume the other steps may change.",
     )
-    energy = _asks(
+    energy = asks(
         "energy",
         "Energies of rows: low is normal.",
         "energies : ndarray of shape (n_samples,)",
         "Float64.",
     )
-    member_scores = _asks(
+    member_scores = asks(
         "member_scores",
         "Scores of the members of a committee.",
         "scores : DataFrame of shape (n_samples, n_members)",
         "A column per member.",
     )
-    scale_contributions = _asks(
+    scale_contributions = asks(
         "scale_contributions",
         "Return what each scale of a flow adds to the score.",
         "contributions : ndarray of shape (n_samples, n_scales)",
         "Float64.",
     )
-    anomaly_map = _asks(
+    anomaly_map = asks(
         "anomaly_map",
-        "Where the reconstruction of images fails.",
+        "Where images are unusual.",
         "maps : ndarray of shape (n_samples, height, width)",
         "Float64.",
+    )
+    instance_scores = asks(
+        "instance_scores",
+        "Scores of the parts of samples, of which their own are made.",
+        "scores : list of ndarray of shape (k,)",
+        "Float64, one array for each sample.",
     )
 
     @available_if(last_has("on_manifold_score"))

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "aggregation": TOOLS | {"committee", "likelihoods"},
     "preprocessing": TOOLS | {"_writing"},
     "analysis": TOOLS,
-    "inspection": {"_core", "_extras"},
+    "inspection": {"_core", "_extras", "metrics"},
     # An adapter that gives estimators of others the contract is built on the contract.
     "compat": {"_core", "_extras", "_tensors"},
     "pipeline": {"_core"},

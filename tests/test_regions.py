@@ -35,7 +35,8 @@ def test_the_curve_is_its_definition(levels):
         region = np.zeros_like(masks)
         region[image, slice(*rows), slice(*columns)] = True
         regions.append(region & masks)
-    for ours, wanted in zip(per_region_overlap_curve(masks, maps), literal(masks, maps, regions)):
+    curves = (per_region_overlap_curve(masks, maps), literal(masks, maps, regions))
+    for ours, wanted in zip(*curves, strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-12)
 
 

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 
 
 def last_has(name: str, *, inverted: bool = False) -> Callable[[Any], bool]:
@@ -37,3 +39,30 @@ def rows_for_last(estimator: Pipeline, X: Any) -> Any:
     for step in transformers(estimator):
         X = step.transform(X)
     return X
+
+
+def asks(name: str, does: str, returns: str, what: str) -> Any:
+    """Make a method of a pipeline that asks the last step, which has one of this name, about rows.
+
+    `does`, `returns` and `what` are its docstring's first line and what stands below "Returns".
+    """
+
+    def ask(self: Any, X: ArrayLike, **options: Any) -> Any:
+        return self._ask(name, X, **options)
+
+    ask.__name__, ask.__qualname__ = name, f"Pipeline.{name}"
+    ask.__doc__ = f"""{does}
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        **options
+            Keywords of the last step's method, if it has any.
+
+        Returns
+        -------
+        {returns}
+            {what}
+        """
+    return available_if(last_has(name))(ask)

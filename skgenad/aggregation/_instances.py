@@ -21,7 +21,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skgenad._core.calibration import hold_out_nothing
-from skgenad._core.checks import Interval, StrOptions, fit_context
+from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.contract import BaseDetector
 from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.pictures import is_picture
@@ -29,6 +29,7 @@ from skgenad._core.reference import forget_rows
 from skgenad._core.registry import brief
 from skgenad._core.rows import Shape, validate_rows
 from skgenad._core.saving import SavingMixin
+from skgenad._core.sentinels import warned_of
 from skgenad._core.state import PARAMETERS, SHARED, STATE, Fitted, clone_of_parameters, model_field
 from skgenad._core.streams import Lots, together
 from skgenad._core.training import empty_history
@@ -116,7 +117,6 @@ class InstanceDetector(SavingMixin, BaseDetector):
 
     # ---- fit ------------------------------------------------------------------------------
 
-    @fit_context(prefer_skip_nested_validation=False)
     def _fit(self, X: ArrayLike, groups: ArrayLike | None, calibration: Any) -> Self:
         """Fit on samples; what `fit` of the subclasses does."""
         self._check()
@@ -155,7 +155,9 @@ class InstanceDetector(SavingMixin, BaseDetector):
 
     @property
     def _given(self) -> Any:
-        return Mahalanobis() if self.detector is None else self.detector
+        if self.detector is not None:
+            return self.detector
+        return Mahalanobis(shrinkage="auto")  # places may have fewer images than features
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> Any:
         """Check samples: rows (n, d) come back as such, all others as :class:`Samples`."""
@@ -180,14 +182,17 @@ class InstanceDetector(SavingMixin, BaseDetector):
 
     def _learn(self, train: Any) -> list[Any]:
         """Fit the detector on a sample of the instances."""
-        return [self._fitted(self._some_rows(train), 0)]
+        made = not isinstance(train, np.ndarray)
+        return [self._fitted(self._some_rows(train), 0, made=made)]
 
-    def _fitted(self, rows: NDArray, place: int) -> Any:
-        """Fit a copy of the detector on instances (m, d)."""
+    def _fitted(self, rows: NDArray, place: int, *, made: bool) -> Any:
+        """Fit a copy of the detector on instances (m, d), which are rows of X or `made` of it."""
         model = clone(self._given)
         seed_unseeded(model, derived_seed(derived_seed(self.seed_, _OF_MODELS), place))
         hold_out_nothing(model)
-        model.fit(rows_for_models(rows, None, self._names))
+        # What a network gives, or a place of few images, is no table that values are missing in.
+        with warned_of(made):
+            model.fit(rows_for_models(rows, None, self._names))
         return forget_rows(model)  # who is made of it has them, where they are rows
 
     def _some_rows(self, train: Any) -> NDArray:

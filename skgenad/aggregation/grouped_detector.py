@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skgenad._core.checks import fit_context
 from skgenad._core.streams import together
 
 from ._instances import InstanceDetector, Instances
@@ -24,7 +25,7 @@ class GroupedDetector(InstanceDetector):
     ----------
     detector : estimator, default=None
         Unfitted detector of rows: of this package, scikit-learn's, or a pipeline that ends in one.
-        None: `Mahalanobis`.
+        None: ``Mahalanobis(shrinkage="auto")``.
     features : transformer, default=None
         Makes of n samples a list of n arrays (k, d), the k parts of each, such as
         ``LogMelFrames()`` of sounds. A clone of it is fitted. None: X is such a list.
@@ -111,6 +112,7 @@ class GroupedDetector(InstanceDetector):
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
         X: ArrayLike,

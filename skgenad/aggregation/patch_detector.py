@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
-from skgenad._core.checks import StrOptions
+from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.streams import together
 from skgenad._tensors.seeds import derived_seed
 from skgenad.committee._members import energies, rows_for_models
@@ -41,14 +41,14 @@ class PatchDetector(InstanceDetector):
     ----------
     detector : estimator, default=None
         Unfitted detector of rows: of this package, scikit-learn's, or a pipeline that ends in one.
-        None: `Mahalanobis`.
+        None: ``Mahalanobis(shrinkage="auto")``.
     features : transformer, default=None
         Makes features (n, c, g, g) of images, such as ``ImageFeatures(pool=None)``. A clone of it
         is fitted. None: X has them already.
     positions : {"shared", "separate"}, default="shared"
         "shared": one detector for all places. "separate": one for each, fitted on what all images
         have there; for things that are photographed from one angle, as a rule. It is `g * g` fits,
-        on as many rows each as there are images.
+        on as many rows each as there are images, so that `Mahalanobis` wants its shrinkage there.
     reduce : {"max", "mean"} or float, default="max"
         How an image's score is made of those of its patches: by the most anomalous one, all of
         them, or the mean of that share of them which is most anomalous, in (0, 1].
@@ -167,6 +167,7 @@ class PatchDetector(InstanceDetector):
         self.random_state = random_state
         self.verbose = verbose
 
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
         X: ArrayLike,
@@ -299,7 +300,10 @@ class PatchDetector(InstanceDetector):
         rows = together([instances.rows for instances in self._by_parts(train)])
         by_place = rows.reshape(len(train), n_places, -1).swapaxes(0, 1)
         places = tqdm(range(n_places), desc="places", disable=not self.verbose)
-        return [self._fitted(np.ascontiguousarray(by_place[place]), place) for place in places]
+        return [
+            self._fitted(np.ascontiguousarray(by_place[place]), place, made=self._grid is not None)
+            for place in places
+        ]
 
     def _energies_of(self, instances: Instances) -> NDArray:
         if len(self._models) == 1:

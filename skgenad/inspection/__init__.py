@@ -6,9 +6,11 @@ an underscore. They need matplotlib, which the extra "plot" installs.
 """
 
 from ._anomaly_map import AnomalyMapDisplay
+from ._contact_sheet import ContactSheetDisplay
 from ._course import TrainingDisplay
 from ._energy import EnergyDisplay
 from ._explanation import ExplanationDisplay
+from ._localization import LocalizationDisplay
 from ._reconstruction import ReconstructionDisplay
 from ._samples import SamplesDisplay
 from ._scales import ScaleDisplay
@@ -16,8 +18,10 @@ from ._series import SeriesDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
+    "ContactSheetDisplay",
     "EnergyDisplay",
     "ExplanationDisplay",
+    "LocalizationDisplay",
     "ReconstructionDisplay",
     "SamplesDisplay",
     "ScaleDisplay",

@@ -17,6 +17,7 @@ from ._pictures import (
     outline,
     panel_size,
     panels,
+    pictures_of,
     pixels_of,
     show,
 )
@@ -27,20 +28,23 @@ if TYPE_CHECKING:
 # Sky blue of Okabe and Ito's palette stands out from grey, black, and all of a warm colour map.
 _MASK_COLOR = "#56B4E9"
 _DIMMED = 2.0
-_TITLES = ("image", "reconstruction", "error", "error over image")
+_OF_ERRORS = ("image", "reconstruction", "error", "error over image")
+_OF_SCORES = ("image", "score of places", "over image")
 
 
 class AnomalyMapDisplay:
-    """Images with their reconstructions, and maps of the error alone and over the image.
+    """Images, their reconstructions if there are any, and maps alone and over the image.
 
     Make it by :meth:`from_estimator`. The parameters are kept as attributes.
 
     Parameters
     ----------
-    images, reconstructions : array-like of shape (n_images, n_channels, height, width)
+    images : array-like of shape (n_images, n_channels, height, width)
         Pixels in [0, 1]. Three channels are drawn in colour, others as their mean in grey.
     maps : array-like of shape (n_images, height, width)
-        Error of every pixel.
+        How anomalous every pixel is.
+    reconstructions : array-like of shape (n_images, n_channels, height, width), default=None
+        Pixels in [0, 1]; None: there are none, and `maps` are no errors.
     masks : array-like of shape (n_images, height, width), default=None
         Not 0 where there is a defect, to be outlined.
     scores : array-like of shape (n_images,), default=None
@@ -52,8 +56,8 @@ class AnomalyMapDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of shape (n_images, 4)
-        Axes of images, reconstructions, maps and overlays.
+    axes_ : ndarray of shape (n_images, 4) or (n_images, 3)
+        Axes of images, reconstructions if there are any, maps and overlays.
     bounding_ax_ : matplotlib Axes
         Axes inside of which they are.
     figure_ : matplotlib Figure
@@ -86,8 +90,8 @@ class AnomalyMapDisplay:
         self,
         *,
         images: ArrayLike,
-        reconstructions: ArrayLike,
         maps: ArrayLike,
+        reconstructions: ArrayLike | None = None,
         masks: ArrayLike | None = None,
         scores: ArrayLike | None = None,
         threshold: float | None = None,
@@ -112,15 +116,16 @@ class AnomalyMapDisplay:
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Map the errors of a detector over images and draw them.
+        """Map where a detector finds images unusual, and draw that.
 
         Parameters
         ----------
         estimator : estimator
-            Detector of images with ``anomaly_map`` and ``reconstruct``, or a `Pipeline` or search
-            that ends in one; images are drawn as the detector sees them.
+            Detector of images with ``anomaly_map``, or a `Pipeline` or search that ends in one;
+            images are drawn as the detector sees them.
         X : array-like of shape (n_samples, n_channels, height, width)
-            Images, or their flat rows.
+            Images as the detector takes them: their flat rows, too, or for a `PatchDetector` a list
+            of files.
         masks : array-like of shape (n_samples, height, width), default=None
             Not 0 where there is a defect.
         max_images : int or None, default=6
@@ -148,16 +153,21 @@ class AnomalyMapDisplay:
         require("matplotlib", extra="plot")  # fail before a long computation
         _, detector, before = unwrap(estimator)
         anomaly_map = method_of(detector, "anomaly_map", cls.__name__)
-        shape = image_shape_of(detector, cls.__name__)
         X_seen = transformed(before, X)
         kept = first_of(X_seen, max_images, "max_images")
-        maps = anomaly_map(kept)  # raises an error for images of another shape
-        images = pixels_of(kept, shape)
-        outlined = checked_masks(masks, len(X_seen), shape[1:])
+        reconstruct = getattr(detector, "reconstruct", None)
+        if reconstruct is None:
+            maps = anomaly_map(kept)
+            images = pictures_of(kept, maps.shape[1:])
+        else:
+            shape = image_shape_of(detector, cls.__name__)
+            maps = anomaly_map(kept)  # raises an error for images of another shape
+            images = pixels_of(kept, shape)
+        outlined = checked_masks(masks, len(X_seen), maps.shape[1:])
         display = cls(
             images=images,
-            reconstructions=detector.reconstruct(kept).reshape(images.shape),
             maps=maps,
+            reconstructions=reconstruct and reconstruct(kept).reshape(images.shape),
             masks=None if outlined is None else outlined[: len(images)],
             scores=-detector.score_samples(kept),
             threshold=-detector.offset_,
@@ -173,7 +183,7 @@ class AnomalyMapDisplay:
         mask_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw a row of four panels for every image.
+        """Draw a row of panels for every image.
 
         Over the image, which is in grey there, an error is the more opaque the larger it is.
 
@@ -199,24 +209,30 @@ class AnomalyMapDisplay:
         images, maps = np.asarray(self.images), np.asarray(self.maps)
         size = panel_size(images.shape, 1.7)
         beside = (1.5 if colorbar else 0.5, 0.4)
-        self.axes_, self.bounding_ax_, self.figure_ = panels(ax, (len(images), 4), size, beside)
+        shape = (len(images), len(self._titles))
+        self.axes_, self.bounding_ax_, self.figure_ = panels(ax, shape, size, beside)
         colors = self._colors(maps, kwargs)
         self.maps_: list[Any] = []
         self.overlays_: list[Any] = []
         self.outlines_: list[Any] = []
-        back = np.asarray(self.reconstructions)
-        for row, image, other, values in zip(self.axes_, images, back, maps, strict=True):
+        back = [] if self.reconstructions is None else np.asarray(self.reconstructions)
+        for ax_of_it, other in zip(self.axes_[:, 1], back, strict=False):
+            show(ax_of_it, other)
+        for row, image, values in zip(self.axes_, images, maps, strict=True):
             show(row[0], image)
-            show(row[1], other)
-            self.maps_.append(show(row[2], values[None], **colors))
-            # The image is dimmed, so that the colours of errors can be seen on white, too.
-            show(row[3], image.mean(axis=0, keepdims=True), cmap="gray", vmin=0, vmax=_DIMMED)
+            self.maps_.append(show(row[-2], values[None], **colors))
+            # The image is dimmed, so that the colours of maps can be seen on white, too.
+            show(row[-1], image.mean(axis=0, keepdims=True), cmap="gray", vmin=0, vmax=_DIMMED)
             share = np.ma.filled(np.clip(colors["norm"](values), 0, 1), 0)
-            self.overlays_.append(show(row[3], values[None], **{**colors, "alpha": share**0.5}))
+            self.overlays_.append(show(row[-1], values[None], **{**colors, "alpha": share**0.5}))
         self._outline(mask_kwargs)
         self._label()
         self.colorbar_ = self._colorbar(maps) if colorbar else None
         return self
+
+    @property
+    def _titles(self) -> tuple[str, ...]:
+        return _OF_SCORES if self.reconstructions is None else _OF_ERRORS
 
     def _colors(self, maps: NDArray, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments of imshow for all maps, with one norm; the user's replace ours."""
@@ -233,13 +249,14 @@ class AnomalyMapDisplay:
             return
         collections = require("matplotlib.collections", extra="plot")
         style = {"color": _MASK_COLOR, "linewidth": 1.5, **(kwargs or {})}
-        for ax, mask in zip(self.axes_[:, 3], np.asarray(self.masks), strict=True):
+        for ax, mask in zip(self.axes_[:, -1], np.asarray(self.masks), strict=True):
             lines = collections.LineCollection(outline(mask), capstyle="projecting", **style)
             self.outlines_.append(ax.add_collection(lines, autolim=False))
 
     def _label(self) -> None:
-        for ax, title in zip(self.axes_[0], _TITLES, strict=True):
-            outlined = "" if self.masks is None or title != _TITLES[3] else ",\ndefect outlined"
+        for ax, title in zip(self.axes_[0], self._titles, strict=True):
+            last = title == self._titles[-1]
+            outlined = ",\ndefect outlined" if last and self.masks is not None else ""
             ax.set_title(title + outlined, fontsize="medium")
         if self.scores is None:
             return
@@ -251,8 +268,7 @@ class AnomalyMapDisplay:
         name = f"{self.estimator_name}: " if self.estimator_name else ""
         # The bar is beside the last panels only: beside all panels, the layout would cut off the
         # labels on their left.
-        place = {"ax": list(self.axes_[:, 3]), "aspect": 8 * len(maps) + 12}
+        place = {"ax": list(self.axes_[:, -1]), "aspect": 8 * len(maps) + 12}
         extend = extend_of(self.maps_[0].norm, maps)
-        return self.figure_.colorbar(
-            self.maps_[0], label=f"{name}error of a pixel", extend=extend, **place
-        )
+        what = "score of a place" if self.reconstructions is None else "error of a pixel"
+        return self.figure_.colorbar(self.maps_[0], label=f"{name}{what}", extend=extend, **place)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 
+from skgenad._core.image_inputs import Images, resized
 from skgenad._core.rows import flat_rows
 
 from ._common import divided, new_axes
@@ -47,6 +48,15 @@ def first_of(X: Any, most: int | None, name: str) -> Any:
 def pixels_of(X: Any, shape: tuple[int, int, int]) -> NDArray:
     """Bring what a detector of images has accepted to images (n, C, H, W) in [0, 1]."""
     return _unit(np.asarray(flat_rows(X, shape))).reshape(-1, *shape)
+
+
+def pictures_of(X: Any, size: tuple[int, int]) -> NDArray:
+    """Bring images of any kind and size, files too, to images (n, C, H, W) in [0, 1]."""
+    images = Images(X)
+    found = [resized(images.pixels(place), size).numpy() for place in range(len(images))]
+    if len({len(image) for image in found}) > 1:  # grey ones among those in colour
+        found = [np.broadcast_to(image, (3, *size)) for image in found]
+    return np.stack(found).astype(np.float64)
 
 
 def as_images(X: Any) -> NDArray:

@@ -20,13 +20,13 @@ from tqdm.auto import tqdm
 
 from skgenad._core.checks import CheckedParameters, Interval, StrOptions, fit_context
 from skgenad._core.forks import leave_parents_threads
+from skgenad._core.image_inputs import Images, sized
 from skgenad._core.versions import VersionedPickle
 from skgenad._tensors.device import resolve_device
 from skgenad._tensors.passes import Passes
 from skgenad._tensors.settings import own_settings
 
 from ._feature_cache import FeatureCache
-from ._image_inputs import Images, sized
 from ._image_networks import LayerFeatures, digest_of, network_of
 
 # Side of the images of a network that says of none.
@@ -217,7 +217,7 @@ class ImageFeatures(
     def _check(self) -> None:
         if self.layers is not None:
             names = list(self.layers)
-            if isinstance(self.layers, str) or not all(isinstance(name, str) for name in names):
+            if not all(isinstance(name, str) for name in names):
                 raise ValueError(f"layers={self.layers!r} must be names, such as ('layer2',).")
             if not names:
                 raise ValueError("layers=() names none. Pass None for the network's own.")

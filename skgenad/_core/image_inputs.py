@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from skgenad._core.pictures import is_opaque, is_picture, plain
-from skgenad._core.units import PIXEL_TOLERANCE
 from skgenad._extras import require
+
+from .pictures import is_opaque, is_picture, plain
+from .units import PIXEL_TOLERANCE
 
 # What Pillow raises for files that are no images, or half of one.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError)
@@ -89,13 +90,14 @@ class Images(Sequence[Any]):
             If it is no such image; the message says which.
         """
         image = self._images[place]
-        name = f"Image {self._places[place]}"
         if isinstance(image, str | os.PathLike):
             name, image = f"'{os.fspath(image)}'", _read(Path(image))
+        else:
+            name = f"Image {self._places[place]}"
         try:
-            if is_picture(image):
-                return _of_picture(image)
-            return _of_array(np.asarray(image))
+            if not is_picture(image):
+                return _of_array(np.asarray(image))
+            return _of_picture(plain(image) if image is self._images[place] else image)
         except ValueError as error:
             raise ValueError(f"{name} {error}.") from None
 
@@ -113,30 +115,33 @@ class Images(Sequence[Any]):
         return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
 
 
-def sized(pixels: NDArray, size: int) -> Tensor:
-    """Bring pixels (C, H, W) to three channels and a square, (3, size, size).
+def sized(pixels: NDArray, side: int) -> Tensor:
+    """Bring pixels (C, H, W) to three channels and a square, (3, side, side); grey is repeated."""
+    return resized(pixels, (side, side)).expand(3, -1, -1)
 
-    Grey is repeated. The whole image is resized, whatever its shape, by bilinear interpolation over
-    all pixels that a new one covers.
+
+def resized(pixels: NDArray, size: tuple[int, int]) -> Tensor:
+    """Bring pixels (C, H, W) to a height and a width.
+
+    The whole image is resized, whatever its shape, by bilinear interpolation over all pixels that a
+    new one covers.
     """
     image = torch.from_numpy(np.ascontiguousarray(pixels))
-    if len(image) == 1:
-        image = image.expand(3, -1, -1)
-    if image.shape[1:] == (size, size):
+    if image.shape[1:] == size:
         return image
-    there = interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
+    there = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
     return there.clamp(0, 1)
 
 
 def _read(path: Path) -> Any:
-    """Read an image file whole."""
+    """Read an image file whole, and turn it upright."""
     pillow = require("PIL.Image", extra="vision")
     try:
         if path.stat().st_size == 0:
             raise ValueError("it is empty")
         with pillow.open(path) as image:
             image.load()
-            return image
+            return plain(image)
     except (*_BROKEN, pillow.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
 
@@ -146,8 +151,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _of_picture(image: Any) -> NDArray:
-    """Pixels (C, H, W) of an image of Pillow, upright."""
-    image = plain(image)
+    """Pixels (C, H, W) of an image of Pillow, which is plain."""
     if not is_opaque(image):
         raise ValueError(
             "has transparent pixels. Lay it on a ground first, by PIL.Image.alpha_composite, or "
