@@ -215,7 +215,7 @@ class AnomalyMapDisplay:
         self.maps_: list[Any] = []
         self.overlays_: list[Any] = []
         self.outlines_: list[Any] = []
-        back = [] if self.reconstructions is None else np.asarray(self.reconstructions)
+        back = np.asarray([] if self.reconstructions is None else self.reconstructions)
         for ax_of_it, other in zip(self.axes_[:, 1], back, strict=False):
             show(ax_of_it, other)
         for row, image, values in zip(self.axes_, images, maps, strict=True):

@@ -131,8 +131,8 @@ class ContactSheetDisplay:
         if labels is not None and len(labels) != len(scores):
             raise ValueError(f"y has {len(labels)} labels for {len(scores)} images.")
         worst = np.argsort(-scores, kind="stable")[:n_images]
-        rows = X if hasattr(X, "shape") else [X[place] for place in worst]
-        some = rows[worst] if hasattr(X, "shape") else rows
+        given: Any = X
+        some = given[worst] if hasattr(X, "shape") else [given[place] for place in worst]
         display = cls(
             images=_images_of(some, detector, before),
             scores=scores[worst],
@@ -184,12 +184,12 @@ class ContactSheetDisplay:
         """Write the score and the place of an image, and draw a frame that tells its label."""
         scores, places = np.asarray(self.scores), np.asarray(self.places)
         flagged = self.threshold is None or scores[k] > self.threshold
-        style = {"fontsize": "small", "color": "black" if flagged else "grey", "pad": 3}
-        ax.set_title(f"{scores[k]:.3g}  (#{places[k]})", **style)
+        text, color = f"{scores[k]:.3g}  (#{places[k]})", "black" if flagged else "grey"
+        ax.set_title(text, fontsize="small", color=color, pad=3)
         if self.labels is not None:
-            color = VERMILION if np.asarray(self.labels)[k] else BLUE
+            frame = VERMILION if np.asarray(self.labels)[k] else BLUE
             for spine in ax.spines.values():
-                spine.set(color=color, linewidth=2.5)
+                spine.set(color=frame, linewidth=2.5)
 
     def _title(self) -> str:
         name = f"{self.estimator_name}: " if self.estimator_name else ""
