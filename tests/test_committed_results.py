@@ -6,6 +6,8 @@ import re
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -21,6 +23,7 @@ SCRIPTS = (
     "cifar_ood",
     "density_2d",
     "early_stopping",
+    "embeddings",
     "explanations",
     "false_discoveries",
     "label_free",
@@ -127,6 +130,7 @@ MADE = {
     "cance_tables": _cance_tables,
     "cifar_ood": lambda s: (s._detector(m, size, 1) for m in s.METHODS for size in SIZES),
     "density_2d": lambda s: (make(x, 0) for make, spaces in s.METHODS.values() for x in spaces),
+    "embeddings": lambda s: (make(1) for make in s.OWN.values()),
     "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
     "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
     "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
@@ -212,3 +216,35 @@ def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
         width = 1 if stretch == "single steps" else 20
         found = [f"{means[name, width, detector]:.3f}" for name in ("skab", "smap", "msl")]
         assert numbers.split() == found, (detector, stretch)
+
+
+def test_noise_is_on_the_training_rows_of_embeddings_alone(script):
+    embeddings = script("embeddings")
+    rng = np.random.default_rng(0)
+    X, y = 5 + rng.standard_normal((300, 20)), np.repeat([0, 1], [270, 30])
+    parts = {kind: embeddings.parts_of(X, y, kind, 1, with_noise=True) for kind in embeddings.KINDS}
+    plain, unit, noisy = (parts[kind] for kind in embeddings.KINDS)
+    np.testing.assert_allclose(np.linalg.norm(unit[0], axis=1), 1)
+    np.testing.assert_allclose(plain[0] / np.linalg.norm(plain[0], axis=1)[:, None], unit[0])
+    assert (noisy[0] - unit[0]).std() == pytest.approx(0.01, rel=0.05)
+    np.testing.assert_array_equal(noisy[1], unit[1])
+    # No row that trains is tested, and only normal ones train.
+    assert not set(map(tuple, plain[0])) & set(map(tuple, plain[1]))
+    assert set(map(tuple, plain[0])) <= set(map(tuple, X[:270]))
+
+
+def test_lines_of_embeddings_are_means_over_sets_of_means_over_seeds(script):
+    embeddings = script("embeddings")
+    cells = [
+        ("a", embeddings.PLAIN, 1, 0.5),
+        ("a", embeddings.PLAIN, 2, 0.7),
+        ("b", embeddings.PLAIN, 1, 0.8),
+        ("a", embeddings.NOISY, 1, 0.7),
+        ("a", embeddings.NOISY, 2, 0.7),
+        ("b", embeddings.NOISY, 1, 1.0),
+    ]
+    rows = pd.DataFrame(cells, columns=["dataset", "rows", "seed", "auroc"])
+    rows = rows.assign(detector="KNN", seconds=1.0)
+    line = embeddings._lines(rows, "auroc").splitlines()[-1].strip("| ").split("|")
+    assert [cell.strip() for cell in line[:5]] == ["KNN", "2", "0.700", "", "0.850"]
+    assert line[6].strip().startswith("0.150 ")
