@@ -169,15 +169,18 @@ def run(
     size: Annotated[str, typer.Option(help="small, or full: those in the folder.")] = "small",
     only: Annotated[str, typer.Option(help="What is normal.")] = ",".join(METHODS),
     methods: Annotated[str, typer.Option(help="Some of them, separated by '; '.")] = "",
+    seeds: Annotated[str, typer.Option(help="Some of them.")] = ",".join(map(str, SEEDS)),
     jobs: Annotated[int, typer.Option(help="Detectors at a time.")] = 1,
 ) -> None:
     """Compute what is missing of the results."""
     compute = partial(stamped, partial(_compute, data_home=data_home, models=models))
     chosen = methods.split("; ") if methods else None
     cells = [
-        cell
-        for cell in _cells(models, size)
-        if cell[0] in only.split(",") and (chosen is None or cell[3] in chosen)
+        (normal, of_size, seed, method)
+        for normal, of_size, seed, method in _cells(models, size)
+        if normal in only.split(",")
+        and str(seed) in seeds.split(",")
+        and (chosen is None or method in chosen)
     ]
     run_cells(compute, cells, ROWS, jobs=jobs)
 
