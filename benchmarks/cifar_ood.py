@@ -7,8 +7,8 @@ Detectors learn CIFAR-10's training images; normal are its test images. The defa
 two CPU cores, narrow networks and some hundred steps; `--full` is `from_paper("cifar10")`, for a
 GPU. Sets that are neither in `DIR` nor to be downloaded are left out.
 
-"CUReT" are patches of photographs of 61 materials, smoother than CIFAR-10's images. Of two images
-with equally many details distances and likelihoods take the smoother one for the more normal.
+"CUReT" are patches of photographs of 61 materials, of less contrast than CIFAR-10's images and of
+finer grain: near to many images in the distance of pixels, and unlikely.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import re
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
@@ -200,6 +201,15 @@ def test_every_file_of_results_is_that_of_a_script():
     trials = {"kernel_base", "mixtures", "mixtures_cost"}  # variants of one detector or energy
     suites |= {"committee_choice", "committee_members", "committee_cost", "thresholds", "suites"}
     assert {path.parent.name for path in RESULTS.rglob("*.csv")} - suites == known | trials
+
+
+def test_error_of_principal_components_is_the_squared_distance_to_their_span(script):
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((50, 2)) @ np.eye(2, 6) + 1
+    fitted = script("_image_baselines").PrincipalError(2, 0).fit(X)
+    np.testing.assert_allclose(fitted.score_samples(X), 0, atol=1e-20)
+    away = X + 3 * np.eye(6)[4]
+    np.testing.assert_allclose(fitted.score_samples(away), -9)
 
 
 def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
