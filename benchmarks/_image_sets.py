@@ -13,11 +13,14 @@ from sklearn.utils import Bunch
 
 from skgenad.datasets import (
     fetch_cifar10,
+    fetch_emnist,
     fetch_fashion_mnist,
     fetch_kmnist,
     fetch_mnist,
     fetch_omniglot,
     fetch_svhn,
+    get_data_home,
+    load_notmnist,
     make_chimera_mnist,
     make_constant_images,
     make_half_mnist,
@@ -49,13 +52,22 @@ def anomalies_of_mnist(data_home: Path | None) -> list[tuple[str, Make]]:
     shape = (1, 28, 28)
     return [
         ("Omniglot", lambda: _omniglot(data_home)),
+        ("EMNIST", lambda: _letters(data_home)),
         ("KMNIST", lambda: fetch_kmnist(subset="test", data_home=data_home, return_X_y=True)[0]),
+        ("notMNIST", lambda: load_notmnist(data_home=data_home, return_X_y=True)[0]),
         ("Fashion", lambda: _fashion(data_home)),
         ("Constant", lambda: make_constant_images(MOST, image_shape=shape, random_state=0)),
         ("Noise", lambda: make_noise_images(MOST, image_shape=shape, random_state=0)),
         ("Half", lambda: make_half_mnist(drawn(digits()[0]), random_state=0)),
         ("Chimera", lambda: make_chimera_mnist(*digits(), n_samples=MOST, random_state=0)),
     ]
+
+
+def anomalies_of_fashion(data_home: Path | None) -> list[tuple[str, Make]]:
+    """List digits, which the flows' paper has, and characters."""
+    own = ("Omniglot", "KMNIST", "notMNIST")
+    characters = [pair for pair in anomalies_of_mnist(data_home) if pair[0] in own]
+    return [("MNIST", lambda: _digits(data_home)), *characters]
 
 
 def anomalies_of_cifar10(data_home: Path | None) -> list[tuple[str, Make]]:
@@ -72,6 +84,7 @@ def anomalies_of_cifar10(data_home: Path | None) -> list[tuple[str, Make]]:
         ("Fashion", lambda: _on_32(_fashion(data_home))),
         ("MNIST", lambda: _on_32(_digits(data_home))),
         ("Omniglot", lambda: _on_32(_omniglot(data_home))),
+        ("CUReT", lambda: _textures(data_home)),
     ]
 
 
@@ -86,7 +99,17 @@ def _omniglot(data_home: Path | None) -> NDArray:
 
 
 def _fashion(data_home: Path | None) -> NDArray:
-    return fetch_fashion_mnist(subset="test", data_home=data_home, return_X_y=True)[0]
+    return fashion("test", data_home)
+
+
+def _letters(data_home: Path | None) -> NDArray:
+    return fetch_emnist("letters", subset="test", data_home=data_home, return_X_y=True)[0]
+
+
+def _textures(data_home: Path | None) -> NDArray:
+    """Patches of photographs of materials, of a file in the data home."""
+    with np.load(get_data_home(data_home) / "curet_textures32.npz") as arrays:
+        return arrays["x"].transpose(0, 3, 1, 2)
 
 
 def _digits(data_home: Path | None) -> NDArray:
@@ -112,6 +135,12 @@ def bits_per_dimension(log_density: Any, n_numbers: int) -> Any:
 def mnist(subset: str, data_home: Path | None) -> tuple[NDArray, NDArray]:
     """Images (n, 1, 28, 28) and digits of MNIST."""
     return fetch_mnist(subset=subset, data_home=data_home, return_X_y=True)
+
+
+@cache
+def fashion(subset: str, data_home: Path | None) -> NDArray:
+    """Images (n, 1, 28, 28) of Fashion-MNIST."""
+    return fetch_fashion_mnist(subset=subset, data_home=data_home, return_X_y=True)[0]
 
 
 class Source(NamedTuple):

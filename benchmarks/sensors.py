@@ -3,11 +3,12 @@
     python benchmarks/sensors.py run --data-home DIR   # hours on 2 cores; resumable
     python benchmarks/sensors.py tables                # seconds; writes results/sensors.md
 
-`DIR` holds ``skab``, the folder ``data`` of SKAB's repository, and telemanom's SMAP and MSL as
-`load_telemetry` reads them. A detector is fitted to windows of a recording's first 400
-steps (SKAB; in "other/2" 296 of them are labelled anomalous, and stay in) or of its training part,
-and scores those of the rest; a step has the mean score of the windows that hold it. Width 1 looks
-at single steps.
+`DIR` holds ``skab``, the folder ``data`` of SKAB's repository, telemanom's SMAP and MSL as
+`load_telemetry` reads them, and bearings as `load_cwru` does. A detector is fitted to windows of a
+recording's first 400 steps (SKAB; in "other/2" 296 of them are labelled anomalous, and stay in) or
+of its training part, and scores those of the rest; a step has the mean score of the windows that
+hold it. Width 1 looks at single steps. A recording of bearings is 10,000 steps of the whole one to
+train on, and the next 10,000 and as many with a fault to test: 0.2 seconds each at 48 kHz.
 
 Nothing is adjusted. "Point adjustment", by which all steps of an interval count as found once one
 of them is flagged, lets random scores look good where intervals are long (Kim et al., Towards a
@@ -34,12 +35,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._detectors import DETECTORS
 from skgenad.benchmark._markdown import table
-from skgenad.datasets import get_data_home, load_skab, load_telemetry
+from skgenad.datasets import get_data_home, load_cwru, load_skab, load_telemetry
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import SlidingWindows
 
-COLLECTIONS = {"skab": "SKAB", "smap": "SMAP", "msl": "MSL"}
+COLLECTIONS = {"skab": "SKAB", "smap": "SMAP", "msl": "MSL", "cwru": "CWRU"}
 N_TRAIN_SKAB = 400
+N_CWRU = 10_000
 WIDTHS = (1, 20)
 # Quick ones first, so that a run that is cut short has whole rows.
 NAMES = ("kNN-z", "Neighbors", "Mahalanobis", "Committee", "IForest", "AE", "MPDR-R", "NAE")
@@ -71,6 +73,12 @@ def recordings_of(collection: str, data_home: Path | None) -> dict[str, Recordin
         rig, n = load_skab(home / "skab"), N_TRAIN_SKAB
         found = zip(rig.names, rig.series, rig.targets, strict=True)
         return {name: (X[:n], X[n:], y[n:]) for name, X, y in found}
+    if collection == "cwru":
+        bearings, n = load_cwru(home), N_CWRU
+        signals = dict(zip(bearings.names, bearings.series, strict=True))
+        whole, y = signals.pop("normal"), np.repeat([0, 1], n)
+        train, new = whole[:n], whole[n : 2 * n]
+        return {name: (train, np.r_[new, fault[:n]], y) for name, fault in signals.items()}
     craft = load_telemetry(home, collection.upper())
     parts = zip(craft.normal, craft.series, craft.targets, strict=True)
     return dict(zip(craft.names, parts, strict=True))

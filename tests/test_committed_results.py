@@ -134,6 +134,7 @@ MADE = {
     "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
     "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
     "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
+    "mnist_ood": lambda s: (s.detector(m, 1) for m in set().union(*s.METHODS.values())),
     "nae_trials": lambda s: (make(1) for make in s.VARIANTS.values()),
     "pwae_textures": _pwae_textures,
     "same_bits": lambda s: (case[2] for case in s.cases()),
@@ -205,8 +206,18 @@ def test_every_file_of_results_is_that_of_a_script():
     assert {path.parent.name for path in RESULTS.rglob("*.csv")} - suites == known | trials
 
 
+def test_error_of_principal_components_is_the_squared_distance_to_their_span(script):
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((50, 2)) @ np.eye(2, 6) + 1
+    fitted = script("_image_baselines").PrincipalError(2, 0).fit(X)
+    np.testing.assert_allclose(fitted.score_samples(X), 0, atol=1e-20)
+    away = X + 3 * np.eye(6)[4]
+    np.testing.assert_allclose(fitted.score_samples(away), -9)
+
+
 def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
-    rows = script("sensors").ROWS.read().dropna(subset=["auroc"])
+    sensors = script("sensors")
+    rows = sensors.ROWS.read().dropna(subset=["auroc"])
     means = rows.groupby(["collection", "width", "detector", "recording"])["auroc"].mean()
     means = means.groupby(level=[0, 1, 2]).mean()
     page = (BENCHMARKS.parent / "docs" / "guide" / "series.rst").read_text(encoding="utf-8")
@@ -214,7 +225,7 @@ def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
     assert len(lines) == 6
     for detector, stretch, numbers in lines:
         width = 1 if stretch == "single steps" else 20
-        found = [f"{means[name, width, detector]:.3f}" for name in ("skab", "smap", "msl")]
+        found = [f"{means[name, width, detector]:.3f}" for name in sensors.COLLECTIONS]
         assert numbers.split() == found, (detector, stretch)
 
 

@@ -118,6 +118,15 @@ def test_folders_without_categories_are_told_so(folder):
         load_mvtec(folder / "nowhere")
 
 
+def test_what_is_left_out_of_masks_is_warned_of_once(folder):
+    (folder / "a/ground_truth/cut/notes.txt").write_text("no mask")
+    save(folder / "b/ground_truth/hole/7_mask.png", pixels((H, W)))
+    with pytest.warns(UserWarning) as caught:
+        load_mvtec(folder, subset="test")
+    said = sorted(str(warning.message) for warning in caught)
+    assert len(said) == 2 and said[0].count("notes.txt") == said[1].count("7_mask.png") == 1
+
+
 # ---- damaged files -------------------------------------------------------------------------------
 
 

@@ -25,6 +25,10 @@ from ._image_files import (
     warn_of,
 )
 
+# By category: image files and their kinds; masks by kind and by the names of their images.
+Files = Mapping[str, Sequence[tuple[Path, str]]]
+Found = dict[str, dict[str, dict[str, Path]]]
+
 
 def load_mvtec(
     folder: str | os.PathLike[str],
@@ -154,12 +158,11 @@ def load_mvtec(
     reader = ImageReader(pillow, size, grey, skip=on_error == "skip")
     data, kept = reader.read_all([[path for path, _ in own] for own in files.values()])
     masks = None
-    if not return_X_y:
-        masks, is_whole = _read_masks(listings, files, reader, kept, data.shape[2:])
-        data, kept = data[is_whole[kept]], kept & is_whole
-        masks = None if masks is None else masks[kept]
-        if "test" in parts:
-            _note_strays(listings, files)
+    if not return_X_y and (found := _find_masks(listings, files, with_strays="test" in parts)):
+        masks, is_whole = _read_masks(listings, files, found, reader, kept, data.shape[2:])
+        if not is_whole.all():
+            data, kept = data[is_whole[kept]], kept & is_whole
+        masks = masks if kept.all() else masks[kept]
     left_out = [note for listing in listings.values() for note in listing.left_out]
     left_out += [(f"Not read, since {_with(parts)} is not there", path) for path in others]
     warn_of([*left_out, *reader.lost])
@@ -230,33 +233,43 @@ def _with(parts: Sequence[str]) -> str:
     return " or ".join(f"{part}/" for part in parts)
 
 
-Files = Mapping[str, Sequence[tuple[Path, str]]]
+def _find_masks(listings: Mapping[str, Listing], files: Files, *, with_strays: bool) -> Found:
+    """Find the masks of the categories that have some; let listings note those of no image."""
+    found = {}
+    for name, listing in listings.items():
+        of_kinds = listing.masks([kind for _, kind in files[name]])
+        if of_kinds is None:
+            continue
+        found[name] = of_kinds
+        if with_strays:
+            unread = {mask for of_kind in of_kinds.values() for mask in of_kind.values()}
+            unread -= {of_kinds[k].get(path.stem) for path, k in files[name] if k != GOOD}
+            listing.leave_out_strays(of_kinds, sorted(unread))
+    return found
 
 
 def _read_masks(
     listings: Mapping[str, Listing],
     files: Files,
+    found: Found,
     reader: ImageReader,
     kept: np.ndarray,
     shape: tuple[int, ...],
-) -> tuple[np.ndarray | None, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Read the masks (n, H, W) of all images that are kept, and say which images have theirs."""
     is_whole = np.ones(len(kept), dtype=bool)
-    found = {name: one.masks([kind for _, kind in files[name]]) for name, one in listings.items()}
-    if all(masks is None for masks in found.values()):
-        return None, is_whole
     masks = np.zeros((len(kept), *shape), dtype=bool)
     rows = [(name, *file) for name, own in files.items() for file in own]
     for k, (name, path, kind) in enumerate(rows):
         if kind == GOOD or not kept[k]:
             continue
-        of_kinds, place = found[name], listings[name].masks_place()
-        if of_kinds is None:
+        place = listings[name].masks_place()
+        if name not in found:
             raise FileNotFoundError(
                 f"There are no masks in '{place}', and other categories have some. With "
                 "return_X_y=True no masks are looked for."
             )
-        mask = mask_of(path, of_kinds[kind], place / kind)
+        mask = mask_of(path, found[name][kind], place / kind)
         try:
             masks[k] = reader.read_mask(mask, path, shape)
         except UnreadableImageError:
@@ -265,16 +278,6 @@ def _read_masks(
             reader.lost.append((SKIPPED, mask))
             is_whole[k] = False
     return masks, is_whole
-
-
-def _note_strays(listings: Mapping[str, Listing], files: Files) -> None:
-    """Let listings note masks that belong to no image."""
-    for name, listing in listings.items():
-        of_kinds = listing.masks([kind for _, kind in files[name]])
-        if of_kinds is not None:
-            unread = {mask for of_kind in of_kinds.values() for mask in of_kind.values()}
-            unread -= {of_kinds[k].get(path.stem) for path, k in files[name] if k != GOOD}
-            listing.leave_out_strays(of_kinds, sorted(unread))
 
 
 def _check_size(size: Any) -> tuple[int, int] | None:
