@@ -17,6 +17,7 @@ PACKAGE = __name__.partition(".")[0]
 # Classes of this package that not every process has imported.
 _LATER = {
     "LatentFeatures": "skgenad.preprocessing",
+    "LogMelFrames": "skgenad.preprocessing",
     "Pipeline": "skgenad.pipeline",
     "PyODDetector": "skgenad.compat",
     "PyODInterface": "skgenad.compat",

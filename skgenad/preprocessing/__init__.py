@@ -1,6 +1,7 @@
 """Transformers that make features for detectors, or of them."""
 
 from ._latent_features import LatentFeatures
+from ._log_mel import LogMelFrames
 from ._windows import SlidingWindows
 
-__all__ = ["LatentFeatures", "SlidingWindows"]
+__all__ = ["LatentFeatures", "LogMelFrames", "SlidingWindows"]
