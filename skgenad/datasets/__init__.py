@@ -7,6 +7,7 @@ and its like, CIFAR-10, SVHN, Omniglot) it is the class, and what is normal is y
 from ._adbench import fetch_adbench, list_adbench
 from ._builtin import list_builtin, load_builtin
 from ._colour_images import fetch_cifar10, fetch_svhn
+from ._dcase import load_dcase
 from ._fetch import get_data_home
 from ._kddcup99 import fetch_kddcup99_dagmm
 from ._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
@@ -51,6 +52,7 @@ __all__ = [
     "list_folder",
     "list_oddbench",
     "load_builtin",
+    "load_dcase",
     "load_folder",
     "load_mvtec",
     "load_npz",
