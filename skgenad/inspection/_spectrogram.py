@@ -137,7 +137,7 @@ class SpectrogramDisplay:
         """
         scorer, detector, _ = unwrap(estimator)
         method_of(detector, "offset_", cls.__name__)
-        used = getattr(detector, "features_", None) if features is None else features
+        used: Any = getattr(detector, "features_", None) if features is None else features
         spectrogram = method_of(
             used,
             "spectrogram",
