@@ -27,6 +27,7 @@ PARTS = {
     "reconstruction": Reconstruction(latent_dim=4, distance="l2"),
     "scalar": Scalar(),
     "masked": Masked(),
+    "masked, with a latent layer": Masked(latent_dim=3),
 }
 
 
@@ -139,6 +140,7 @@ def test_masked_block_is_the_middle_fifth(n_features, block):
         ("reconstruction", ReconstructionEnergy),
         ("scalar", ScalarEnergy),
         ("masked", MaskedEnergy),
+        ("masked, with a latent layer", MaskedEnergy),
     ],
 )
 def test_every_part_builds_its_energy(kind, cls):

@@ -1163,7 +1163,7 @@ def test_from_paper_has_the_experiments_on_images(experiment, energy):
     assert detector.module_.latent_dims == ((32,) if experiment == "mnist" else (32, 64, 128))
     spectral = [m for m in detector.module_.base.modules() if isinstance(m, SpectralWeight)]
     assert bool(spectral) == (energy == "scalar" or experiment == "cifar10")
-    with pytest.raises(ValueError, match="adbench, mnist, cifar10"):
+    with pytest.raises(ValueError, match="adbench, mnist, cifar10, vit, mvtec, dcase, dcase_fan"):
         MPDR.from_paper("imagenet")
 
 
@@ -1180,7 +1180,7 @@ def test_from_paper_takes_other_parameters_and_is_a_detector_of_the_class():
         MPDR.from_paper(visible_nose=0.2)
 
 
-@pytest.mark.parametrize("experiment", [None, "mnist", "cifar10"])
+@pytest.mark.parametrize("experiment", [None, *MPDR._papers])
 def test_a_detector_that_is_changed_leaves_the_papers_settings_alone(experiment):
     before = MPDR.from_paper(experiment).get_params()
     changed = MPDR.from_paper(experiment).set_params(

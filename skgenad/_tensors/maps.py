@@ -331,6 +331,14 @@ class AutoencoderNet(nn.Module):
         """Rows and the pullback from input space to latent space."""
         return self.decoder.value_and_pullback(z)
 
+    def value_and_pullback(
+        self, x: Float[Tensor, "n d_x"]
+    ) -> tuple[Float[Tensor, "n d_y"], Pullback]:
+        """Reconstruction of `x`, or what else the decoder makes, and the pullback to `x`."""
+        z, pull_encoder = self.encode_and_pullback(x)
+        y, pull_decoder = self.decode_and_pullback(z)
+        return y, lambda v: pull_encoder(pull_decoder(v))
+
 
 def default_latent_dim(n_features: int) -> int:
     """Latent dimension for tables (MPDR, section 4.5): all columns, 70 % of them beyond 100.

@@ -49,8 +49,7 @@ class ReconstructionEnergy(Model):
     @torch.no_grad()
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and input gradient, by the slopes of the distance: v + J^T w."""
-        z, pull_encoder = self.net.encode_and_pullback(x)
-        reconstruction, pull_decoder = self.net.decode_and_pullback(z)
+        reconstruction, pullback = self.net.value_and_pullback(x)
         error, on_x, on_reconstruction = self.distance.value_and_slopes(x, reconstruction)
-        gradient = on_x.add_(pull_encoder(pull_decoder(on_reconstruction)))
+        gradient = on_x.add_(pullback(on_reconstruction))
         return self._scaled(error), self._scaled(gradient)

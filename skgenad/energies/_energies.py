@@ -80,13 +80,13 @@ class MaskedEnergy(nn.Module):
 
     Parameters
     ----------
-    net : MLP
-        Perceptron from the visible columns to the masked ones.
+    net : MLP or AutoencoderNet
+        Perceptron, or an encoder and a decoder, from the visible columns to the masked ones.
     start, stop : int
         The masked block is ``x[:, start:stop]``.
     """
 
-    def __init__(self, net: MLP, start: int, stop: int) -> None:
+    def __init__(self, net: MLP | AutoencoderNet, start: int, stop: int) -> None:
         super().__init__()
         self.net, self.start, self.stop = net, start, stop
 

@@ -5,15 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from .chains import Chain, Replay
-from .mpdr_parts import Manifold, Reconstruction
+from .mpdr_parts import Manifold, Masked, Reconstruction
 
-# MPDR: the settings are from Tables 7 and 8 and appendix B.
+# MPDR: the settings are from Tables 7 and 8 and appendix B. Rows that are no images have no bounds.
 MPDR_RATE = 1e-4
 _MPDR: dict[str, Any] = {
     "noise_range": (0.05, 0.3),
     "score_type": "energy",
     "learning_rate": MPDR_RATE,
     "schedule": "constant",
+}
+# Representations of images, B.4 and B.5: rows of unit norm, and noise on them in all of training.
+_FEATURES: dict[str, Any] = {
+    **_MPDR,
+    "network": (1024, 1024),
+    "latent_chain": Chain(0),
+    "input_noise": 0.01,
+    "standardize": False,
+}
+# Five frames of a sound, B.6: a pass over a machine's rows is 2,000 steps.
+_DCASE: dict[str, Any] = {
+    **_MPDR,
+    "network": (1024, 1024),
+    "energy": Masked(
+        (128, 128, 128, 128),
+        latent_dim=32,
+        pretrain_steps=200_000,
+        pretrain_learning_rate=MPDR_RATE,
+    ),
+    "manifold": Manifold((32, 64, 128), steps=100_000, learning_rate=MPDR_RATE),
+    "latent_chain": Chain(0),
+    "visible_chain": Chain(5, step_size=10.0, noise=0.005, gamma=1e-4, bounds="none"),
+    "max_steps": 12_000,
+    "batch_size": 512,
+    "standardize": True,
 }
 MPDR: dict[str, dict[str, Any]] = {
     "adbench": {
@@ -55,11 +80,50 @@ MPDR: dict[str, dict[str, Any]] = {
         "replay": Replay(10_000),
         "augmentation": ("flip", "crop", "jitter", "grey"),
     },
+    "vit": {
+        **_FEATURES,
+        # 30 passes over 50,000 images, three times
+        "energy": Reconstruction(
+            latent_dim=1024,
+            init="pretrain",
+            pretrain_steps=11_730,
+            pretrain_learning_rate=MPDR_RATE,
+        ),
+        "manifold": Manifold((128, 256, 1024), penalty=1e-6, steps=11_730, learning_rate=MPDR_RATE),
+        "visible_chain": Chain(30, step_size=1.0, noise=0.005, gamma=1e-4, bounds="none"),
+        "max_steps": 11_730,
+    },
+    "mvtec": {
+        **_FEATURES,
+        # 200 and 20 passes over 14 x 14 rows of 3,629 images
+        "energy": Reconstruction(latent_dim=256, init="manifold"),
+        "manifold": Manifold(256, steps=139_000, learning_rate=1e-3),
+        "visible_chain": Chain(10, step_size=0.1, noise=0.1, gamma=1e-4, bounds="none"),
+        "max_steps": 13_900,
+        "batch_size": 1024,
+    },
+    "dcase": _DCASE,
+    "dcase_fan": {
+        **_DCASE,
+        "latent_chain": Chain(20, step_size=0.1, noise=0.01, gamma=1e-4),
+        "visible_chain": Chain(20, step_size=10.0, noise=0.005, gamma=1e-4, bounds="none"),
+    },
 }
 # Settings on digits that differ for MPDR-S, whose energy is not a reconstruction error.
 MPDR_SCALAR_MNIST: dict[str, Any] = {
     "latent_chain": Chain(2, step_size=0.05, noise=0.02, gamma=1e-4),
     "learning_rate": MPDR_RATE,
+}
+# MPDR-R on sounds: the chains are the same for all machines, and layers those of MPDR-IDNN.
+MPDR_RECONSTRUCTION_DCASE: dict[str, Any] = {
+    "energy": Reconstruction(
+        (128, 128, 128, 128),
+        latent_dim=32,
+        init="pretrain",
+        pretrain_steps=200_000,
+        pretrain_learning_rate=MPDR_RATE,
+    ),
+    **{name: _DCASE[name] for name in ("latent_chain", "visible_chain")},
 }
 
 # NAE: the settings are from Table 11 and appendix D.3. The rate for log T is a hundred times that

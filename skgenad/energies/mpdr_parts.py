@@ -11,6 +11,7 @@ from torch import nn
 from skgenad._core.checks import Interval, StrOptions, check_noise, check_sizes
 from skgenad._core.parts import Part, Slot
 from skgenad._tensors.distances import DISTANCES, make_distance
+from skgenad._tensors.maps import AutoencoderNet, Identity
 from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad._tensors.noise import Noise
 from skgenad._tensors.reconstruction import ReconstructionEnergy
@@ -226,15 +227,23 @@ class Scalar(Energy):
 
 
 class Masked(_Pretrained):
-    """The error of the middle fifth of the columns, predicted from the others (MPDR-IDNN).
+    r"""The error of the middle fifth of the columns, predicted from the others (MPDR-IDNN).
 
-    A mean squared error. It needs at least 2 columns.
+    A mean squared error; with the columns :math:`m` in the middle and the others :math:`r`
+
+    .. math:: E(x) = \tfrac{1}{|m|} \|x_m - g_d(g_e(x_r))\|^2 .
+
+    Where columns are five frames of a sound in the order of time, as in the paper, the third frame
+    is predicted (Suefusa et al., ICASSP 2020). It needs at least 2 columns.
 
     Parameters
     ----------
     network : tuple of int or MLP, default=None
-        Perceptron from the other columns to the masked ones. None is the detector's `network`,
-        which must then be perceptrons.
+        Perceptron from the other columns to the masked ones or, with `latent_dim`, the encoder,
+        which the decoder mirrors. None is the detector's `network`, which must then be perceptrons.
+    latent_dim : int, default=None
+        Number of units of a layer without activation between encoder and decoder. None: there is
+        neither; one perceptron predicts.
     pretrain_steps : int, default=None
         Gradient steps for predicting before the negatives come. None is 400.
     pretrain_learning_rate : float, default=None
@@ -246,10 +255,13 @@ class Masked(_Pretrained):
     >>> from skgenad.energies import Masked
     >>> MPDR(energy=Masked((64, 64), pretrain_steps=200))
     MPDR(energy=Masked(network=(64, 64), pretrain_steps=200))
+    >>> MPDR(energy=Masked((64, 32), latent_dim=16))  # the paper's IDNN without MPDR
+    MPDR(energy=Masked(latent_dim=16, network=(64, 32)))
     """
 
     _parameter_constraints: ClassVar[dict] = {
         **WithNetwork._parameter_constraints,
+        "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "pretrain_steps": _STEPS,
         "pretrain_learning_rate": _RATE,
     }
@@ -258,10 +270,12 @@ class Masked(_Pretrained):
         self,
         network: Any = None,
         *,
+        latent_dim: int | None = None,
         pretrain_steps: int | None = None,
         pretrain_learning_rate: float | None = None,
     ) -> None:
         self.network = network
+        self.latent_dim = latent_dim
         self.pretrain_steps = pretrain_steps
         self.pretrain_learning_rate = pretrain_learning_rate
 
@@ -288,9 +302,12 @@ class Masked(_Pretrained):
                 "energy='masked' predicts columns from other columns; got 1 feature(s), needs 2."
             )
         start, stop = masked_block(networks.n_features)
-        width = stop - start
-        net = networks.factory.encoder(networks.n_features - width, width)
-        return MaskedEnergy(net, start, stop)
+        width, make = stop - start, networks.factory
+        if self.latent_dim is None:
+            return MaskedEnergy(make.encoder(networks.n_features - width, width), start, stop)
+        encoder = make.encoder(networks.n_features - width, self.latent_dim)
+        decoder = make.decoder(self.latent_dim, width)
+        return MaskedEnergy(AutoencoderNet(encoder, decoder, Identity()), start, stop)
 
 
 class Manifold(WithNetwork):
