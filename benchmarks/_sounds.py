@@ -142,7 +142,7 @@ class IDNN(BaseEstimator):
         self.scaler_ = StandardScaler().fit(X)
         rest, middle = self._parts(X)
         self.net_ = MLPRegressor(
-            (64, 32, 16, 16, 32, 64),
+            hidden_layer_sizes=(64, 32, 16, 16, 32, 64),
             batch_size=min(512, len(X)),
             max_iter=self.n_epochs,
             n_iter_no_change=self.n_epochs,  # all of them
