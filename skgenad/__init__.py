@@ -7,6 +7,8 @@ from skgenad._core.sentinels import DataWarning
 from skgenad._core.stopping import EarlyStopping
 from skgenad._core.versions import InconsistentVersionWarning
 from skgenad._version import __version__ as __version__
+from skgenad.aggregation.grouped_detector import GroupedDetector
+from skgenad.aggregation.patch_detector import PatchDetector
 from skgenad.autoencoders.autoencoder import Autoencoder
 from skgenad.autoencoders.cance import CANCE
 from skgenad.autoencoders.dagmm import DAGMM
@@ -46,6 +48,7 @@ __all__ = [
     "EarlyStopping",
     "GaussianMixtures",
     "Glow",
+    "GroupedDetector",
     "InconsistentVersionWarning",
     "KernelDenoiser",
     "LikelihoodRatio",
@@ -53,6 +56,7 @@ __all__ = [
     "Mahalanobis",
     "Neighbors",
     "NormalizingFlow",
+    "PatchDetector",
     "PixelCNN",
     "load",
     "save",

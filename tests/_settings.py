@@ -85,6 +85,14 @@ TINY = {
         "random_state": 0,
         **ALL_ROWS,
     },
+    "GroupedDetector": {
+        "random_state": 0,
+        **ALL_ROWS,
+    },
+    "PatchDetector": {
+        "random_state": 0,
+        **ALL_ROWS,
+    },
     "KernelDenoiser": {
         "max_anchors": 30,
         "random_state": 0,
@@ -270,7 +278,8 @@ def tiny(detector, **parameters):
     settings = {**TINY[name], **parameters}
     if name == "Committee" and "members" not in settings:
         settings["members"] = [("mpdr", tiny("MPDR")), ("kernel", tiny("KernelDenoiser"))]
-    if name == "CrossCalibrated" and "detector" not in settings:
+    around_one = ("CrossCalibrated", "GroupedDetector", "PatchDetector")
+    if name in around_one and "detector" not in settings:
         settings["detector"] = tiny("Mahalanobis")
     # Copies, since set_params of a nested name changes the object that was given.
     copies = {key: clone(v) if isinstance(v, Part) else v for key, v in settings.items()}

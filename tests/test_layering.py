@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "networks": {"_tensors", "_core"},
     **{family: TOOLS for family in FAMILIES},
     "committee": TOOLS | FAMILIES,
-    "preprocessing": TOOLS,
+    "aggregation": TOOLS | {"committee", "likelihoods"},
+    "preprocessing": TOOLS | {"_writing"},
     "analysis": TOOLS,
     "inspection": {"_core", "_extras"},
     # An adapter that gives estimators of others the contract is built on the contract.
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "metrics": {"_core", "_extras", "pipeline"},
     "datasets": {"_core", "_extras", "_tensors", "_warn", "_writing", "metrics"},
     "benchmark": {"__init__", "_extras", "_warn", "_writing", "compat", "datasets", "metrics"},
-    "__init__": FAMILIES | {"_core", "_version", "committee"},
+    "__init__": FAMILIES | {"_core", "_version", "aggregation", "committee"},
 }
 # Third-party packages of the lower rooms; those above use what the package declares.
 TENSORS = {"torch", "numpy"}
@@ -51,6 +52,7 @@ THIRD_PARTY = {
     "_core": CORE_PACKAGES | {"joblib"},
     **{family: CORE_PACKAGES for family in FAMILIES},
     "committee": CORE_PACKAGES | {"joblib"},
+    "aggregation": CORE_PACKAGES,
 }
 # What annotations name, imported for type checkers alone: no dependency of the package.
 ANNOTATIONS = {"_tensors": {"jaxtyping"}}

@@ -36,7 +36,8 @@ _MOST_COLUMNS, _MOST_JOBS, _ROUNDING = 2**24, 2**10, 1e-9
 def state_of(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters of an estimator, and its other attributes."""
     parameters = parameters_of(value)
-    attributes = {n: v for n, v in vars(value).items() if n not in parameters}
+    left_out = {*parameters, *getattr(type(value), "_made_anew", ())}
+    attributes = {n: v for n, v in vars(value).items() if n not in left_out}
     # Where fitted steps are kept is a matter of the machine, and what is there are pickles.
     return {n: None if n == "memory" else v for n, v in parameters.items()}, attributes
 

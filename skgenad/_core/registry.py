@@ -16,6 +16,7 @@ from skgenad._extras import require
 PACKAGE = __name__.partition(".")[0]
 # Classes of this package that not every process has imported.
 _LATER = {
+    "ImageFeatures": "skgenad.preprocessing",
     "LatentFeatures": "skgenad.preprocessing",
     "LogMelFrames": "skgenad.preprocessing",
     "Pipeline": "skgenad.pipeline",

@@ -57,9 +57,13 @@ class VersionedPickle:
 
     # Attributes without which a fitted object cannot do its work.
     _needed: ClassVar[tuple[str, ...]] = ()
+    # Attributes that are made anew where they are missing: neither pickles nor files hold them.
+    _made_anew: ClassVar[tuple[str, ...]] = ()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), _KEY: __version__}  # type: ignore[dict-item]
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        kept = {name: value for name, value in state.items() if name not in self._made_anew}
+        return {**kept, _KEY: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
