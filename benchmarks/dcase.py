@@ -151,7 +151,7 @@ def fitted(method: Method, clips: list[NDArray], seed: int) -> GroupedDetector:
     detector = method.make(seed, sum(map(len, rows)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few rows, and of singular covariances
-        return GroupedDetector(detector).fit(rows)
+        return GroupedDetector(detector, random_state=seed, **ALL_ROWS).fit(rows)
 
 
 def scores_of(model: GroupedDetector, method: Method, clips: list[NDArray]) -> list[NDArray]:

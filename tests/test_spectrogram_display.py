@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from skgenad import Mahalanobis
+from skgenad import GroupedDetector, Mahalanobis
 from skgenad.inspection import SpectrogramDisplay
 from skgenad.preprocessing import LogMelFrames
 
@@ -66,6 +66,25 @@ def test_plain_arrays_are_drawn_in_axes_of_others():
     assert display.figure_ is figure and display.beyond_ is display.colorbar_ is None
     np.testing.assert_array_equal(display.line_.get_xdata(), 1.5 + np.arange(7))
     assert display.axes_[0].get_title(loc="left") == "mel band"
+
+
+def test_a_single_frame_beyond_the_threshold_is_filled():
+    scores = np.array([0.0, 0.0, 3.0, 0.0, 0.0])
+    display = SpectrogramDisplay(spectrogram=np.zeros((4, 5)), scores=scores, threshold=1.0).plot()
+    (path,) = display.beyond_.get_paths()
+    np.testing.assert_allclose(path.get_extents().bounds, (4 / 3, 1, 4 / 3, 2))
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_a_detector_of_clips_has_the_features_and_the_threshold(fitted, reduce):
+    features, _, sound = fitted
+    clips = sound.reshape(10, -1)
+    detector = GroupedDetector(
+        Mahalanobis(device="cpu"), features=features, reduce=reduce, random_state=0
+    ).fit(clips)
+    display = SpectrogramDisplay.from_estimator(detector, clips[3])
+    np.testing.assert_array_equal(display.scores, -detector.instance_scores(clips[3:4])[0])
+    assert display.threshold == -detector.offset_ and display.hop == 200 / RATE
 
 
 def test_mistakes_are_said(fitted):

@@ -224,6 +224,7 @@ class SpectrogramDisplay:
                 "where": scores > self.threshold,
                 "color": VERMILION,
                 "alpha": 0.5,
+                "interpolate": True,  # a single frame beyond it has an area, too
             }
             self.beyond_ = panel.fill_between(times, scores, self.threshold, linewidth=0, **beyond)
         panel.set_title("anomaly score of frames", **_TITLE)
