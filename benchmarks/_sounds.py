@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -55,14 +56,17 @@ def fan(home: Path) -> Clips:
     return of_dcase(home / "mimii_fan_id_00")
 
 
-def propellers(home: Path, *, level: bool = False) -> Clips:
-    """Read the propellers as they are, or with equal loudness and white noise."""
+def propellers(home: Path, draw: int | None = None) -> Clips:
+    """Read the propellers as they are, or with equal loudness and a draw of white noise."""
     folder = home / "uav_propeller"
     table = pd.read_csv(folder / "clips.csv")
     paths = [folder / name for name in table["file"]]
     features = LogMelFrames()
-    sounds = [_in_noise(path, k) for k, path in enumerate(paths)] if level else paths
-    frames = features.fit_transform(sounds)
+    if draw is None:
+        frames = features.fit_transform(paths)
+    else:
+        rng = np.random.RandomState(draw)
+        frames = features.fit_transform([_in_noise(path, rng) for path in paths])
     is_train = table["file"].str.startswith("train/").to_numpy()
     train = [one for one, first in zip(frames, is_train, strict=True) if first]
     test = [one for one, first in zip(frames, is_train, strict=True) if not first]
@@ -70,10 +74,10 @@ def propellers(home: Path, *, level: bool = False) -> Clips:
     return Clips(train, test, y, np.full(len(y), "all"))
 
 
-def _in_noise(path: Path, seed: int) -> NDArray:
-    """Bring a clip to RMS 1 and add noise, the same one for every method."""
+def _in_noise(path: Path, rng: np.random.RandomState) -> NDArray:
+    """Bring a clip to RMS 1 and add noise."""
     wave, _ = soundfile.read(path, dtype="float64")
-    noise = np.random.RandomState(seed).randn(len(wave)) * 10 ** (-SNR / 20)
+    noise = rng.randn(len(wave)) * 10 ** (-SNR / 20)
     return wave / np.sqrt(np.mean(wave**2)) + noise
 
 
@@ -98,8 +102,8 @@ def bearings(home: Path) -> Clips:
 COLLECTIONS: dict[str, Callable[[Path], Clips]] = {
     "fan": fan,
     "propeller": propellers,
-    "propeller in noise": lambda home: propellers(home, level=True),
     "bearing": bearings,
+    **{f"propeller, noise {k}": partial(propellers, draw=k) for k in (1, 2, 3)},
 }
 
 

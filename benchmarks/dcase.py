@@ -221,14 +221,14 @@ def compute(
 def run(
     data_home: Home = None,
     folder: Annotated[Path | None, typer.Option(help="Machines in the challenge's layout.")] = None,
-    collections: Annotated[str, typer.Option(help="Some of them.")] = ",".join(COLLECTIONS),
+    collections: Annotated[str, typer.Option(help="Some, as methods.")] = ";".join(COLLECTIONS),
     methods: Annotated[str, typer.Option(help="Some, divided by semicolons.")] = ";".join(METHODS),
     seeds: Annotated[int, typer.Option(help="How many, of those that draw.")] = 3,
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 1,
 ) -> None:
     """Compute what is missing, method by method."""
     if folder is None:
-        home, names = get_data_home(data_home), collections.split(",")
+        home, names = get_data_home(data_home), collections.split(";")
         read = cache(lambda name: COLLECTIONS[name](home))
     else:
         names = sorted(set(load_dcase(folder).machine.tolist()))

@@ -19,6 +19,7 @@ SCRIPTS = (
     "cance_tables",
     "checkpoints",
     "cifar_ood",
+    "dcase",
     "density_2d",
     "early_stopping",
     "explanations",

@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import clone
 
 import skgenad
-from skgenad import Mahalanobis
+from skgenad import GroupedDetector, Mahalanobis
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import LogMelFrames
 
@@ -243,3 +243,19 @@ def test_without_the_packages_the_extra_is_named(monkeypatch, tmp_path):
             patched.setitem(__import__("sys").modules, module, None)
             with pytest.raises(ImportError, match=rf'{module}.*pip install "skgenad\[audio\]"'):
                 fitted.transform([path])
+
+
+def test_detectors_of_clips_read_files_and_are_saved(tmp_path):
+    paths = [written(tmp_path / f"{k}.wav", noise(2000, k)) for k in range(20)]
+    odd = written(tmp_path / "odd.flac", noise(1500) + 0.3 * np.sin(np.arange(1500.0)))
+    model = GroupedDetector(
+        Mahalanobis(), features=quick(n_mels=4, n_frames=2), random_state=0
+    ).fit(paths)
+    scores = model.score_samples([*paths[:3], odd])
+    assert scores.argmin() == 3 and model.predict([odd])[0] == -1
+    assert [len(one) for one in model.instance_scores([paths[0], odd])] == [20, 15]
+    skgenad.save(model, tmp_path / "file")
+    for copy in (skgenad.load(tmp_path / "file"), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(copy.score_samples([*paths[:3], odd]), scores)
+    # A clip's score is its own, whatever it is scored with.
+    np.testing.assert_array_equal(model.score_samples([odd]), scores[3:])
