@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -185,11 +185,9 @@ def contrast(method: Method, clips: list[NDArray]) -> float:
     return float(np.mean(means))
 
 
-def compute(
-    read: Callable[[str], Clips], collection: str, method: str, seed: int
-) -> Iterator[dict[str, Any]]:
+def compute(clips: Clips, collection: str, method: str, seed: int) -> Iterator[dict[str, Any]]:
     """Fit a method to a machine's training clips; a row for each of its IDs."""
-    clips, chosen = read(collection), METHODS[method]
+    chosen = METHODS[method]
     began = time.process_time()
     model = fitted(chosen, clips.train, seed)
     scores = scores_of(model, chosen, clips.test)
@@ -228,18 +226,18 @@ def run(
 ) -> None:
     """Compute what is missing, method by method."""
     if folder is None:
-        home, names = get_data_home(data_home), collections.split(";")
-        read = cache(lambda name: COLLECTIONS[name](home))
+        home = get_data_home(data_home)
+        readers = {name: partial(COLLECTIONS[name], home) for name in collections.split(";")}
     else:
-        names = sorted(set(load_dcase(folder).machine.tolist()))
-        read = cache(partial(of_dcase, folder))
-    for name in names:
+        machines = sorted(set(load_dcase(folder).machine.tolist()))
+        readers = {f"{folder.name}/{one}": partial(of_dcase, folder, one) for one in machines}
+    for name, read in readers.items():
         cells = [
             (name, method, seed)
             for method in methods.split(";")
             for seed in range(1, (seeds if METHODS[method].is_drawn else 1) + 1)
         ]
-        run_cells(partial(stamped, partial(compute, read)), cells, ROWS, jobs=jobs)
+        run_cells(partial(stamped, partial(compute, read())), cells, ROWS, jobs=jobs)
 
 
 # ---- tables --------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-pytest.importorskip("soundfile")
+from skgenad.benchmark import ResultsFile
+
+soundfile = pytest.importorskip("soundfile")
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -57,12 +59,38 @@ def test_a_cell_has_a_row_for_each_machine(dcase):
     test = [clip + 3 * label for clip, label in zip(other, y, strict=True)]
     ids = np.repeat(["id_00", "id_02"], 8)
     given = sounds.Clips(clips, test, y, ids)
-    rows = list(dcase.compute(lambda name: given, "made", dcase.REFERENCE, 1))
+    rows = list(dcase.compute(given, "made", dcase.REFERENCE, 1))
     assert [row["machine_id"] for row in rows] == ["id_00", "id_02"]
     for row in rows:
         assert (row["n_train"], row["n_normal"], row["n_anomalous"], row["auc"]) == (20, 4, 4, 1)
         scores = np.array(row["scores"].split(), dtype=float)
         assert scores[:4].max() < scores[4:].min()
+
+
+def test_any_folder_in_the_challenges_layout_is_measured(dcase, tmp_path, monkeypatch, capsys):
+    rng, home = np.random.RandomState(0), tmp_path / "dev_data"
+    for machine, ids in (("fan", ("00", "02")), ("valve", ("00",))):
+        for part in ("train", "test"):
+            (home / machine / part).mkdir(parents=True)
+        for i in ids:
+            for k in range(6):
+                wave = 0.1 * rng.randn(8000)
+                soundfile.write(home / machine / "train" / f"normal_id_{i}_{k}.wav", wave, 16000)
+                for kind, factor in (("normal", 1), ("anomaly", 2)):
+                    name = f"{kind}_id_{i}_{k}.wav"
+                    soundfile.write(home / machine / "test" / name, factor * wave[::-1], 16000)
+    names, columns = ("Mahalanobis, clip means", dcase.REFERENCE), dcase.ROWS.columns
+    rows = ResultsFile(tmp_path / "dcase" / "rows.csv", key=dcase.NAMED, columns=columns)
+    monkeypatch.setattr(dcase, "ROWS", rows)
+    for _ in range(2):  # what is there is not computed again
+        dcase.run(folder=home, methods=";".join(names), collections="", seeds=1, jobs=1)
+    found = rows.read()
+    assert list(found["collection"].unique()) == ["dev_data/fan", "dev_data/valve"]
+    assert len(found) == 2 * 3 and (found["auc"] == 1).all()
+    dcase.tables()
+    text = (tmp_path / "dcase.md").read_text()
+    assert "| method | id_00 | id_02 | Average |" in text
+    assert text.count("100.00 (100.00)") == 2 * 3 + 2 * 2
 
 
 def test_intervals_are_those_of_a_bootstrap_over_clips(dcase):
