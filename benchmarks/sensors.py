@@ -3,9 +3,8 @@
     python benchmarks/sensors.py run --data-home DIR   # hours on 2 cores; resumable
     python benchmarks/sensors.py tables                # seconds; writes results/sensors.md
 
-`DIR` holds ``skab``, the folder ``data`` of SKAB's repository, and ``nasa_smap.npz`` and
-``nasa_msl.npz``: arrays ``<channel>/train``, ``<channel>/test`` and ``<channel>/label`` of
-telemanom's SMAP and MSL (1 = anomalous). A detector is fitted to windows of a recording's first 400
+`DIR` holds ``skab``, the folder ``data`` of SKAB's repository, and telemanom's SMAP and MSL as
+`load_telemetry` reads them. A detector is fitted to windows of a recording's first 400
 steps (SKAB; in "other/2" 296 of them are labelled anomalous, and stay in) or of its training part,
 and scores those of the rest; a step has the mean score of the windows that hold it. Width 1 looks
 at single steps.
@@ -35,7 +34,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from skgenad.benchmark import run_cells
 from skgenad.benchmark._detectors import DETECTORS
 from skgenad.benchmark._markdown import table
-from skgenad.datasets import get_data_home, load_skab
+from skgenad.datasets import get_data_home, load_skab, load_telemetry
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import SlidingWindows
 
@@ -72,10 +71,9 @@ def recordings_of(collection: str, data_home: Path | None) -> dict[str, Recordin
         rig, n = load_skab(home / "skab"), N_TRAIN_SKAB
         found = zip(rig.names, rig.series, rig.targets, strict=True)
         return {name: (X[:n], X[n:], y[n:]) for name, X, y in found}
-    with np.load(home / f"nasa_{collection}.npz") as arrays:
-        names = [name.removesuffix("/train") for name in arrays.files if name.endswith("/train")]
-        parts = {n: [arrays[f"{n}/{part}"] for part in ("train", "test", "label")] for n in names}
-    return {n: (X.astype(float), new.astype(float), y) for n, (X, new, y) in parts.items()}
+    craft = load_telemetry(home, collection.upper())
+    parts = zip(craft.normal, craft.series, craft.targets, strict=True)
+    return dict(zip(craft.names, parts, strict=True))
 
 
 def compute(recordings: dict[str, Recording], *cell: Any) -> Iterator[dict[str, Any]]:

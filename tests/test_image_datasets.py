@@ -5,120 +5,50 @@ import hashlib
 import io
 import re
 import socket
-import struct
 import sys
-import tarfile
 import threading
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image
-from scipy.io import savemat
 
 from skgenad import datasets
-from skgenad.datasets import _colour_images, _mnist_like, _omniglot
+from skgenad.datasets import (
+    _colour_images,
+    _emnist,
+    _mnist_c,
+    _mnist_like,
+    _notmnist,
+    _omniglot,
+)
 from skgenad.datasets._fetch import RemoteFile
 
-N_TRAIN, N_TEST = 10, 5
-RNG = np.random.default_rng(0)
+from ._image_formats import (
+    CLASSES,
+    COLOUR,
+    GREY,
+    MNIST_C,
+    SQUARES,
+    cifar100_files,
+    cifar_files,
+    emnist_files,
+    enlarged,
+    idx,
+    idx_files,
+    mnist_c_files,
+    mnist_files,
+    npz,
+    omniglot_files,
+    svhn_files,
+)
 
 
 def sha256(content):
     return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-# ---- the formats -------------------------------------------------------------
-
-GREY = {part: RNG.integers(256, size=(n, 1, 28, 28), dtype=np.uint8) for part, n in
-        (("train", N_TRAIN), ("test", N_TEST))}  # fmt: skip
-COLOUR = {part: RNG.integers(256, size=(n, 3, 32, 32), dtype=np.uint8) for part, n in
-          (("train", N_TRAIN), ("test", N_TEST))}  # fmt: skip
-CLASSES = {"train": np.arange(N_TRAIN) % 10, "test": np.arange(N_TEST)[::-1]}
-
-
-def npz(images):
-    arrays = {f"x_{part}": value for part, value in images.items()}
-    arrays |= {f"y_{part}": value.astype(np.uint8) for part, value in CLASSES.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def idx(array):
-    header = struct.pack(">I", 0x800 + array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(header + array.astype(np.uint8).tobytes())
-
-
-def mnist_files():
-    return {"mnist.npz": npz({part: images[:, 0] for part, images in GREY.items()})}
-
-
-def idx_files():
-    stems = {"train": "train", "test": "t10k"}
-    images = {f"{stems[p]}-images-idx3-ubyte.gz": idx(GREY[p][:, 0]) for p in stems}
-    return images | {f"{stems[p]}-labels-idx1-ubyte.gz": idx(CLASSES[p]) for p in stems}
-
-
-def cifar_files():
-    buffer = io.BytesIO()
-    batches = {f"data_batch_{k + 1}": (COLOUR["train"][2 * k :][:2], CLASSES["train"][2 * k :][:2])
-               for k in range(5)}  # fmt: skip
-    batches["test_batch"] = (COLOUR["test"], CLASSES["test"])
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, (images, labels) in batches.items():
-            rows = np.hstack([labels[:, None], images.reshape(len(images), -1)]).astype(np.uint8)
-            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
-            member.size = rows.size
-            archive.addfile(member, io.BytesIO(rows.tobytes()))
-    return {"cifar-10-binary.tar.gz": buffer.getvalue()}
-
-
-def svhn_files():
-    files = {}
-    for part, images in COLOUR.items():
-        buffer = io.BytesIO()
-        labels = np.where(CLASSES[part] == 0, 10, CLASSES[part]).astype(np.uint8)
-        savemat(buffer, {"X": images.transpose(2, 3, 1, 0), "y": labels[:, None]})
-        files[f"{part}_32x32.mat"] = buffer.getvalue()
-    return files
-
-
-OMNIGLOT = {
-    "background": ["Greek", "Latin"],
-    "evaluation": ["Tibetan"],
-    "background_small1": ["Greek", "Latin"],
-    "background_small2": ["Latin", "Tagalog"],
-}
-# Black on white, of 1 bit as in the archives; 15 pixels become 4, so that squares stay sharp.
-SQUARES = {
-    name: np.random.default_rng(k).random((3, 7, 7)) < 0.5
-    for k, name in enumerate(["Greek", "Latin", "Tagalog", "Tibetan"])
-}
-
-
-def enlarged(squares, side):
-    return squares.repeat(side, axis=-2).repeat(side, axis=-1)
-
-
-def omniglot_files():
-    files = {}
-    for part, alphabets in OMNIGLOT.items():
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr(f"images_{part}/", b"")
-            for name in reversed(alphabets):
-                for k, drawing in enumerate(~enlarged(SQUARES[name], 15)):
-                    png = io.BytesIO()
-                    Image.fromarray(drawing).save(png, "PNG")
-                    path = f"images_{part}/{name}/character0{k}/0_0{k}.png"
-                    archive.writestr(path, png.getvalue())
-        files[f"images_{part}.zip"] = buffer.getvalue()
-    return files
 
 
 @dataclass(frozen=True)
@@ -130,9 +60,21 @@ class Case:
     attribute: str
     files: Callable
     images: dict | None = None
+    n_classes: int = 10
 
 
 CASES = {
+    "emnist": Case(datasets.fetch_emnist, _emnist, "_EMNIST", emnist_files, GREY, 47),
+    "cifar100": Case(
+        datasets.fetch_cifar100, _colour_images, "_CIFAR100", cifar100_files, COLOUR, 100
+    ),
+    "mnist_c": Case(
+        partial(datasets.fetch_mnist_c, "identity", subset="train"),
+        _mnist_c,
+        "_MNIST_C",
+        mnist_c_files,
+        GREY,
+    ),
     "mnist": Case(datasets.fetch_mnist, _mnist_like, "_MNIST", mnist_files, GREY),
     "fashion_mnist": Case(datasets.fetch_fashion_mnist, _mnist_like, "_FASHION", idx_files, GREY),
     "kmnist": Case(datasets.fetch_kmnist, _mnist_like, "_KMNIST", idx_files, GREY),
@@ -209,7 +151,7 @@ def test_images_are_downloaded_once_and_are_those_of_the_files(site, name, subse
     assert bunch.data.dtype == np.uint8
     assert bunch.data.flags.c_contiguous
     assert bunch.target.dtype == np.int64
-    assert len(bunch.target_names) == 10
+    assert len(bunch.target_names) == CASES[name].n_classes
     assert bunch.name == name
 
     n_asked = len(site.asked)
@@ -254,6 +196,49 @@ def test_drawings_of_omniglot_become_small_and_white_on_black(site, subset, alph
     expected = np.concatenate([enlarged(SQUARES[alphabet], 4) for alphabet in alphabets])
     np.testing.assert_array_equal(bunch.data[:, 0], 255 * expected)
     assert bunch.data.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ["emnist"])
+def test_every_choice_of_emnist_is_upright_and_its_classes_have_names(site, tmp_path):
+    options = {"data_home": tmp_path / "home", "base_url": site.url}
+    names = {}
+    for split in ("balanced", "byclass", "bymerge", "letters", "digits", "mnist"):
+        bunch = site.fetch(split, **options)
+        np.testing.assert_array_equal(bunch.data, GREY["train"])
+        np.testing.assert_array_equal(bunch.target, CLASSES["train"])
+        names[split] = "".join(bunch.target_names)
+    assert names["digits"] == names["mnist"] == "0123456789"
+    assert names["letters"] == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    assert names["byclass"] == "0123456789" + names["letters"] + names["letters"].lower()
+    # Table II of the paper: these small letters are apart.
+    assert names["balanced"] == names["bymerge"] == names["byclass"][:36] + "abdefghnqrt"
+    with pytest.raises(ValueError, match="split must be one of balanced, .*got 'all'"):
+        site.fetch("all", **options)
+
+
+@pytest.mark.parametrize("name", ["mnist_c"])
+def test_corruptions_come_one_after_the_other_and_are_named(site, tmp_path):
+    fetch = partial(
+        datasets.fetch_mnist_c, data_home=tmp_path / "home", base_url=site.url, subset="test"
+    )
+    both = fetch(["fog", "identity"])
+    np.testing.assert_array_equal(both.data, np.concatenate([255 - GREY["test"], GREY["test"]]))
+    np.testing.assert_array_equal(both.target, np.tile(CLASSES["test"], 2))
+    assert both.corruptions.tolist() == ["fog"] * 5 + ["identity"] * 5
+    assert fetch("fog", subset="all").corruptions.tolist() == ["fog"] * 15
+    assert list(dict.fromkeys(fetch().corruptions)) == MNIST_C
+    for wrong in ("snow", [], ["fog", "fog"]):
+        with pytest.raises(ValueError, match="corruption must be one of identity, brightness"):
+            fetch(wrong)
+
+
+@pytest.mark.parametrize("name", ["cifar100"])
+def test_classes_of_cifar100_may_be_its_kinds(site, tmp_path):
+    options = {"data_home": tmp_path / "home", "base_url": site.url}
+    fine, coarse = site.fetch(**options), site.fetch(coarse=True, **options)
+    np.testing.assert_array_equal(coarse.target, CLASSES["train"] + 10)
+    assert fine.target_names[7] == "fine_7" and coarse.target_names[17] == "coarse_17"
+    np.testing.assert_array_equal(fine.data, coarse.data)
 
 
 # ---- copies of one's own -----------------------------------------------------
@@ -303,6 +288,74 @@ def test_small_copy_of_cifar_stands_in_for_a_missing_archive_only(site, small_co
     bunch = site.fetch(subset="test", data_home=small_copies)
     np.testing.assert_array_equal(bunch.data, COLOUR["test"])
     assert "as published" in bunch.DESCR
+
+
+@pytest.fixture
+def grey_copies(tmp_path, monkeypatch):
+    """A folder with the small files of sets in MNIST's format; of two, the test images alone."""
+    home = tmp_path / "home"
+    home.mkdir()
+    both = {part: 255 - images[:, 0] for part, images in GREY.items()}
+    for module, attribute, parts in (
+        (_mnist_like, "_FASHION_PART", ("train", "test")),
+        (_mnist_like, "_KMNIST_TEST", ("test",)),
+        (_notmnist, "_TEST", ("test",)),
+    ):
+        content = npz({part: both[part] for part in parts})
+        file = replace(getattr(module, attribute), digest=sha256(content))
+        monkeypatch.setattr(module, attribute, file)
+        (home / file.also_at[0]).write_bytes(content)
+    return home
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist"])
+def test_small_copies_of_grey_sets_stand_in_where_no_original_is(site, name, grey_copies):
+    bunch = site.fetch(subset="test", data_home=grey_copies, base_url=site.url)
+    np.testing.assert_array_equal(bunch.data, 255 - GREY["test"])
+    np.testing.assert_array_equal(bunch.target, CLASSES["test"])
+    assert len(bunch.filenames) == 1 and not site.asked
+    whole = site.fetch(subset="all", data_home=grey_copies, base_url=site.url)
+    # A copy without the training images is of no use for them.
+    is_part = name == "fashion_mnist"
+    inverted = [255 * is_part - (2 * is_part - 1) * GREY[part].astype(int) for part in GREY]
+    np.testing.assert_array_equal(whole.data, np.concatenate(inverted))
+    assert ("A part of Fashion-MNIST" in whole.DESCR) == is_part == (not site.asked)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist"])
+def test_original_files_come_before_a_small_copy(site, grey_copies):
+    for file in site.remote:
+        path = file.places(grey_copies)[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(site.files[file.remote_path])
+    bunch = site.fetch(subset="test", data_home=grey_copies, download_if_missing=False)
+    np.testing.assert_array_equal(bunch.data, GREY["test"])
+
+
+def test_letters_of_notmnist_are_read_from_files_of_mnists_format_or_the_copy(grey_copies):
+    X, y = datasets.load_notmnist(data_home=grey_copies, return_X_y=True)
+    np.testing.assert_array_equal(X, 255 - GREY["test"])
+    np.testing.assert_array_equal(y, CLASSES["test"])
+    with pytest.raises(FileNotFoundError, match=r"train-images-idx3-ubyte\.gz' is missing.*github"):
+        datasets.load_notmnist(subset="all", data_home=grey_copies)
+    folder = grey_copies / "notmnist"
+    folder.mkdir()
+    for name, content in idx_files().items():
+        (folder / name).write_bytes(content)
+    bunch = datasets.load_notmnist(subset="all", data_home=grey_copies)
+    np.testing.assert_array_equal(bunch.data, np.concatenate([GREY["train"], GREY["test"]]))
+    np.testing.assert_array_equal(bunch.target, np.concatenate([*CLASSES.values()]))
+    assert bunch.target_names == list("ABCDEFGHIJ") and bunch.name == "notmnist"
+    for name in ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        whole = (folder / name).read_bytes()
+        for broken in (b"", b"no", whole[: len(whole) // 2], gzip.compress(b""), whole[:-1]):
+            (folder / name).write_bytes(broken)
+            with pytest.raises(ValueError, match=rf"{name}' is no gzipped array"):
+                datasets.load_notmnist(subset="all", data_home=grey_copies)
+        (folder / name).write_bytes(whole)
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx(np.arange(3)))
+    with pytest.raises(ValueError, match=r"shape \(10, 28, 28\) and its labels \(3,\)"):
+        datasets.load_notmnist(subset="train", data_home=grey_copies)
 
 
 @pytest.mark.parametrize("name", ["omniglot"])

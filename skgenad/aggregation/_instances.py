@@ -26,6 +26,7 @@ from skgenad._core.contract import BaseDetector
 from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.pictures import is_picture
 from skgenad._core.reference import forget_rows
+from skgenad._core.registry import brief
 from skgenad._core.rows import Shape, validate_rows
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import PARAMETERS, SHARED, STATE, Fitted, clone_of_parameters, model_field

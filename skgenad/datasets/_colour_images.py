@@ -1,4 +1,4 @@
-"""Colour images of 32x32 pixels in ten classes: CIFAR-10 and SVHN."""
+"""Colour images of 32x32 pixels: CIFAR-10, CIFAR-100 and SVHN."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ _CIFAR10_SUBSET = RemoteFile(
     digest="sha256:bf88d5367b847a9d96b90406cb8cdbb59936c1d0ecb22d05f4f7171bbdb02c9a",
     also_at=("cifar10_subset.npz",),
 )
+# TensorFlow Datasets records this SHA-256.
+_CIFAR100 = RemoteFile(
+    path="cifar100/cifar-100-binary.tar.gz",
+    base_url="https://www.cs.toronto.edu/~kriz",
+    remote_path="cifar-100-binary.tar.gz",
+    digest="sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    also_at=("cifar-100-binary.tar.gz",),
+)
 # TensorFlow Datasets and torchvision's prototype data sets record these SHA-256.
 _SVHN = {
     part: RemoteFile(
@@ -47,11 +55,11 @@ _SVHN = {
     }.items()
 }
 
-_CIFAR10_FOLDER = "cifar-10-batches-bin"
 _CIFAR10_BATCHES = {
-    "train": [f"data_batch_{number}.bin" for number in range(1, 6)],
-    "test": ["test_batch.bin"],
+    "train": [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)],
+    "test": ["cifar-10-batches-bin/test_batch.bin"],
 }
+_CIFAR100_FOLDER = "cifar-100-binary"
 _SIDE = 32
 _THINGS = "airplane automobile bird cat deer dog frog horse ship truck".split()
 _DIGITS = [str(digit) for digit in range(10)]
@@ -151,8 +159,101 @@ def fetch_cifar10(
             n_retries=n_retries,
             delay=delay,
         )
-        X, y = _read_cifar(path, parts)
+        X, labels = _read_cifar(path, [n for part in parts for n in _CIFAR10_BATCHES[part]], 1)
+        y = labels[:, 0]
     bunch = make_image_bunch("cifar10", X, y, _THINGS, [path], text, _CIFAR10.url())
+    return (bunch.data, bunch.target) if return_X_y else bunch
+
+
+def fetch_cifar100(
+    *,
+    subset: str = "train",
+    coarse: bool = False,
+    data_home: str | os.PathLike[str] | None = None,
+    return_X_y: bool = False,
+    download_if_missing: bool = True,
+    verbose: bool = False,
+    n_retries: int = 3,
+    delay: float = 1.0,
+    base_url: str | None = None,
+) -> Bunch | tuple[np.ndarray, np.ndarray]:
+    """Load CIFAR-100, downloading it on first use.
+
+    Photographs in 100 classes of 20 kinds, 50,000 training and 10,000 test images. No image is one
+    of CIFAR-10, and there are vehicles and animals in both.
+
+    Parameters
+    ----------
+    subset : {"train", "test", "all"}, default="train"
+        The training images, the test images, or the former and then the latter.
+    coarse : bool, default=False
+        Take the 20 kinds for the classes.
+    data_home : path-like, default=None
+        Folder to look in (for ``cifar100/cifar-100-binary.tar.gz``, where downloads go, or
+        ``cifar-100-binary.tar.gz``) and to download to; ``None``: the environment variable
+        ``SKGENAD_DATA`` if it is set, else a cache folder of the operating system.
+    return_X_y : bool, default=False
+        If True, return ``(data, target)`` alone.
+    download_if_missing : bool, default=True
+        If False, a missing file is an error.
+    verbose : bool, default=False
+        Show a progress bar while downloading.
+    n_retries : int, default=3
+        How often a broken connection is tried again. What has arrived is kept.
+    delay : float, default=1.0
+        Seconds between two attempts.
+    base_url : str, default=None
+        Address of a mirror, of the folder with ``cifar-100-binary.tar.gz``, to download from
+        instead of the author's page.
+
+    Returns
+    -------
+    sklearn.utils.Bunch or tuple
+        ``data``, uint8 of shape (n, 3, 32, 32), which detectors take with
+        ``image_shape=(3, 32, 32)``; ``target``, int64 of shape (n,), the class, 0 to 99, or 0 to
+        19; ``target_names``; ``name``; ``filenames``; ``url``; ``DESCR``. With `return_X_y`,
+        ``(data, target)``.
+
+    Raises
+    ------
+    ValueError
+        If `subset` is none of the three.
+    FileNotFoundError
+        If a file is missing and `download_if_missing` is False.
+    OSError
+        If a file cannot be downloaded or stored, or if its content is not the expected one.
+    ImportError
+        If something has to be downloaded and the extra ``bench`` is not installed.
+
+    References
+    ----------
+    A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report,
+    University of Toronto, 2009.
+
+    Examples
+    --------
+    >>> from skgenad.datasets import fetch_cifar100
+    >>> X, y = fetch_cifar100(subset="test", return_X_y=True)  # doctest: +SKIP
+    >>> X.shape, X.dtype  # doctest: +SKIP
+    ((10000, 3, 32, 32), dtype('uint8'))
+    """
+    parts = parts_of(subset)
+    path = fetch_file(
+        _CIFAR100,
+        data_home,
+        download_if_missing=download_if_missing,
+        verbose=verbose,
+        base_url=base_url,
+        n_retries=n_retries,
+        delay=delay,
+    )
+    X, labels = _read_cifar(path, [f"{_CIFAR100_FOLDER}/{part}.bin" for part in parts], 2)
+    kind = "coarse" if coarse else "fine"
+    (listed,) = _read_members(path, [f"{_CIFAR100_FOLDER}/{kind}_label_names.txt"])
+    names = listed.decode().split()
+    text = f"CIFAR-100, {subset}: photographs, as published. No licence stated."
+    y = labels[:, 0 if coarse else 1]
+    bunch = make_image_bunch("cifar100", X, y, names, [path], text, _CIFAR100.url())
     return (bunch.data, bunch.target) if return_X_y else bunch
 
 
@@ -247,14 +348,19 @@ def fetch_svhn(
     return make_image_bunch("svhn", X, y, _DIGITS, paths, text, _SVHN["train"].base_url)
 
 
-def _read_cifar(path: Path, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Read records of a label and three planes of pixels; nothing is unpacked to the disk."""
-    records = []
+def _read_cifar(path: Path, names: list[str], n_labels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read records of labels and three planes of pixels; nothing is unpacked to the disk."""
+    size = n_labels + 3 * _SIDE**2
+    batches = [np.frombuffer(content, dtype=np.uint8) for content in _read_members(path, names)]
+    table = np.concatenate([batch.reshape(-1, size) for batch in batches])
+    return table[:, n_labels:].reshape(-1, 3, _SIDE, _SIDE), table[:, :n_labels].astype(np.int64)
+
+
+def _read_members(path: Path, names: list[str]) -> list[bytes]:
+    contents = []
     with tarfile.open(path, "r:gz") as archive:
-        for name in [name for part in parts for name in _CIFAR10_BATCHES[part]]:
-            stream = archive.extractfile(f"{_CIFAR10_FOLDER}/{name}")
+        for name in names:
+            stream = archive.extractfile(name)
             assert stream is not None  # the member is a file: the digest of the archive says so
-            content = np.frombuffer(stream.read(), dtype=np.uint8)
-            records.append(content.reshape(-1, 1 + 3 * _SIDE**2))
-    table = np.concatenate(records)
-    return table[:, 1:].reshape(-1, 3, _SIDE, _SIDE), table[:, 0].astype(np.int64)
+            contents.append(stream.read())
+    return contents

@@ -23,6 +23,8 @@ _JUNK = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError)
 # Files that a warning lists.
 _LISTED = 3
+SKIPPED = "Skipped, since it cannot be read as an image"
+_UPPER = "Of 16 bits a pixel the upper 8 are kept"
 
 
 def seen(folder: Path) -> list[Path]:
@@ -43,6 +45,10 @@ def warn_of(lost: Sequence[tuple[str, Path]]) -> None:
         more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
         listed = ", ".join(f"'{path}'" for path in paths[:_LISTED])
         warn(f"{what}: {listed}{more}.")
+
+
+class UnreadableImageError(ValueError):
+    """A file that holds no image, half of one, or one whose pixels do not say what is white."""
 
 
 class Listing:
@@ -138,6 +144,22 @@ class Listing:
                 self.left_out.append(("Not read, since it is no image by its name", path))
 
 
+def categories_of(folder: Path, parts: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Names of the folders that have these parts, and the other folders."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"'{folder}' is not a folder. Name the one with the categories.")
+    folders = [path for path in seen(folder) if path.is_dir()]
+    found = [path.name for path in folders if all((path / part).is_dir() for part in parts)]
+    if not found:
+        where = " and ".join(f"{part}/" for part in parts)
+        hint = f"'{folder}' looks like a category itself: name the folder around it."
+        is_category = (folder / parts[0]).is_dir()
+        raise FileNotFoundError(
+            hint if is_category else f"There is no folder with {where} in '{folder}'."
+        )
+    return found, [path for path in folders if path.name not in found]
+
+
 def mask_of(image: Path, masks: Mapping[str, Path], folder: Path) -> Path:
     """Find the mask of an image among those of its kind, by the names of their images."""
     if image.stem not in masks:
@@ -157,24 +179,68 @@ class ImageReader:
         What was lost of which file.
     """
 
-    def __init__(self, pillow: ModuleType, size: tuple[int, int] | None, grey: bool) -> None:
-        self.pillow, self.size, self.grey = pillow, size, grey
+    def __init__(
+        self, pillow: ModuleType, size: tuple[int, int] | None, grey: bool, *, skip: bool = False
+    ) -> None:
+        self.pillow, self.size, self.grey, self.skip = pillow, size, grey, skip
         self.lost: list[tuple[str, Path]] = []
 
-    def read_all(self, paths: Sequence[Path]) -> NDArray:
-        """Read images of the same shape as uint8 of shape (n, C, H, W)."""
-        first = self.read(paths[0])
-        images = np.empty((len(paths), *first.shape), dtype=np.uint8)
-        images[0] = first
-        for k, path in enumerate(paths[1:], start=1):
-            image = self.read(path)
-            if image.shape != first.shape:
+    def read_all(self, sets: Sequence[Sequence[Path]]) -> tuple[NDArray, NDArray]:
+        """Read sets of images as uint8 of shape (n, C, H, W), and say which of them were read.
+
+        Images of a set have one shape. Sets that are grey have three channels if others have.
+        """
+        firsts = [self._first(paths) for paths in sets]
+        found = [first for first in firsts if first is not None]
+        if not found:
+            raise UnreadableImageError(f"None of the images can be read, such as '{sets[0][0]}'.")
+        path, first = found[0]
+        for other, image in found[1:]:
+            if image.shape[1:] != first.shape[1:]:
                 raise ValueError(
-                    f"'{path}' has (channels, height, width) = {image.shape}, but '{paths[0]}' has "
-                    f"{first.shape}. Pass size= for one size, grey=True for one channel."
+                    f"'{other}' has (height, width) = {image.shape[1:]}, but '{path}' has "
+                    f"{first.shape[1:]}. Pass size= for one size."
                 )
-            images[k] = image
-        return images
+        n, channels = sum(map(len, sets)), max(len(image) for _, image in found)
+        images = np.empty((n, channels, *first.shape[1:]), dtype=np.uint8)
+        is_read, k = np.zeros(n, dtype=bool), 0
+        for own, paths in zip(firsts, sets, strict=True):
+            for path in paths:
+                read = None if own is None else self._read_like(path, *own)
+                if read is not None:
+                    images[k], is_read[k] = read, True  # one channel is repeated
+                k += 1
+        return images if is_read.all() else images[is_read], is_read
+
+    def _first(self, paths: Sequence[Path]) -> tuple[Path, NDArray] | None:
+        """Find the first image of a set that can be read."""
+        lost = len(self.lost)
+        for path in paths:
+            image = self._attempt(path)
+            if image is not None:
+                del self.lost[lost:]  # it is read once more
+                return path, image
+        return None
+
+    def _read_like(self, path: Path, first_path: Path, first: NDArray) -> NDArray | None:
+        """Read an image of the shape of the first one; None if it is skipped."""
+        image = self._attempt(path)
+        if image is not None and image.shape != first.shape:
+            raise ValueError(
+                f"'{path}' has (channels, height, width) = {image.shape}, but '{first_path}' has "
+                f"{first.shape}. Pass size= for one size, grey=True for one channel."
+            )
+        return image
+
+    def _attempt(self, path: Path) -> NDArray | None:
+        """Read an image; None if it cannot be read and is to be skipped."""
+        try:
+            return self.read(path)
+        except UnreadableImageError:
+            if not self.skip:
+                raise
+            self.lost.append((SKIPPED, path))
+            return None
 
     def read(self, path: Path) -> NDArray:
         """Read an image as uint8 of shape (C, H, W)."""
@@ -183,7 +249,7 @@ class ImageReader:
             self.lost.append(("The opacity of transparent pixels is left out", path))
         is_grey = self.grey or image.mode in ("L", "LA", "I;16")
         if image.mode == "I;16":
-            self.lost.append(("Of 16 bits a pixel the upper 8 are kept", path))
+            self.lost.append((_UPPER, path))
             image = self.pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         image = image.convert("L" if is_grey else "RGB")
         if self.size is not None:
@@ -222,19 +288,32 @@ class ImageReader:
                 raise ValueError("it is empty")
             return self.pillow.open(path)
         except (*_BROKEN, self.pillow.DecompressionBombError) as error:
-            raise ValueError(f"'{path}' cannot be read as an image: {error}") from error
+            raise UnreadableImageError(f"'{path}' cannot be read as an image: {error}") from error
 
     def _opened(self, path: Path) -> Any:  # noqa: ANN401 (Pillow is optional)
         """Read an image whole, upright and in one of the modes of :func:`plain` but for F."""
         with self._open(path) as image:
+            is_cut = _is_cut(image)
             try:
                 image.load()
             except _BROKEN as error:
-                raise ValueError(f"'{path}' cannot be read as an image: {error}") from error
+                raise UnreadableImageError(
+                    f"'{path}' cannot be read as an image: {error}"
+                ) from error
             try:
                 image = plain(image)
             except ValueError as error:
-                raise ValueError(f"'{path}' {error}.") from None
+                raise UnreadableImageError(f"'{path}' {error}.") from None
         if image.mode == "F":
-            raise ValueError(f"'{path}' holds floats; save it with 8 bits a channel.")
+            raise UnreadableImageError(f"'{path}' holds floats; save it with 8 bits a channel.")
+        if is_cut:
+            self.lost.append((_UPPER, path))
         return image
+
+
+def _is_cut(image: Any) -> bool:  # noqa: ANN401 (Pillow is optional)
+    """Whether Pillow reads 16 bits a channel as 8, as it does of colours; before it has read."""
+    modes = [
+        args if isinstance(args, str) else next(iter(args or ()), "") for *_, args in image.tile
+    ]
+    return image.mode[:2] != "I;" and any(";16" in str(mode) for mode in modes)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from ._fetch import RemoteFile, fetch_file
+from ._fetch import RemoteFile, fetch_file, find_file
 from ._image_bunch import make_image_bunch, parts_of
 
 # The file that Keras downloads, with the digest that Keras has for it. The second digest is of a
@@ -71,6 +71,22 @@ _KMNIST = _idx_files(
         "test images": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
         "test labels": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
     },
+)
+# Small copies that stand in where no original file is. No server has them: they must be in the data
+# home.
+_FASHION_PART = RemoteFile(
+    path="fashion_mnist/fashion_mnist.npz",
+    base_url="",
+    remote_path="",
+    digest="sha256:776bbc35cdf8444555c48d494c74e16a393c589a51d396fea070cc81096741de",
+    also_at=("fashion_mnist.npz",),
+)
+_KMNIST_TEST = RemoteFile(
+    path="kmnist/kmnist_test.npz",
+    base_url="",
+    remote_path="",
+    digest="sha256:728108ee1c140eb801987c1c9d596b353154de6944a94979bf8915cc8a7f7add",
+    also_at=("kmnist_test.npz",),
 )
 _DIGITS = [str(digit) for digit in range(10)]
 _CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
@@ -188,10 +204,10 @@ def fetch_fashion_mnist(
     subset : {"train", "test", "all"}, default="train"
         The training images, the test images, or the former and then the latter.
     data_home : path-like, default=None
-        Folder to look in (for ``fashion_mnist/train-images-idx3-ubyte.gz`` and its
-        siblings, where downloads go, or torchvision's ``FashionMNIST/raw``) and to
-        download to; ``None``: the environment variable ``SKGENAD_DATA`` if it is set, else a cache
-        folder of the operating system.
+        Folder to look in (for ``fashion_mnist/train-images-idx3-ubyte.gz`` and its siblings, where
+        downloads go, or torchvision's ``FashionMNIST/raw``; where there is neither, for the small
+        copy of the Notes) and to download to; ``None``: the environment variable ``SKGENAD_DATA``
+        if it is set, else a cache folder of the operating system.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` alone.
     download_if_missing : bool, default=True
@@ -225,6 +241,12 @@ def fetch_fashion_mnist(
     ImportError
         If something has to be downloaded and the extra ``bench`` is not installed.
 
+    Notes
+    -----
+    A file ``fashion_mnist.npz`` in the data home or its folder ``fashion_mnist``, of known digest,
+    is read where none of the original files is: the first 800 training images of each class, sorted
+    by class, and all test images. ``DESCR`` says which files were read.
+
     References
     ----------
     H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
@@ -237,9 +259,10 @@ def fetch_fashion_mnist(
     >>> X.shape, X.dtype  # doctest: +SKIP
     ((10000, 1, 28, 28), dtype('uint8'))
     """
-    X, y, paths = _fetch_idx(
+    X, y, paths, is_copy = _fetch_idx(
         _FASHION,
         subset,
+        _FASHION_PART,
         data_home=data_home,
         download_if_missing=download_if_missing,
         verbose=verbose,
@@ -249,7 +272,8 @@ def fetch_fashion_mnist(
     )
     if return_X_y:
         return X, y
-    text = f"Fashion-MNIST, {subset}: pieces of clothing. MIT licence."
+    what = "A part of Fashion-MNIST" if is_copy and subset != "test" else "Fashion-MNIST"
+    text = f"{what}, {subset}: pieces of clothing. MIT licence."
     url = "https://github.com/zalandoresearch/fashion-mnist"
     return make_image_bunch("fashion_mnist", X, y, _CLOTHES, paths, text, url)
 
@@ -274,10 +298,10 @@ def fetch_kmnist(
     subset : {"train", "test", "all"}, default="train"
         The training images, the test images, or the former and then the latter.
     data_home : path-like, default=None
-        Folder to look in (for ``kmnist/train-images-idx3-ubyte.gz`` and its siblings,
-        where downloads go, or torchvision's ``KMNIST/raw``) and to
-        download to; ``None``: the environment variable ``SKGENAD_DATA`` if it is set, else a cache
-        folder of the operating system.
+        Folder to look in (for ``kmnist/train-images-idx3-ubyte.gz`` and its siblings, where
+        downloads go, or torchvision's ``KMNIST/raw``; where there is neither, for the copy of the
+        Notes) and to download to; ``None``: the environment variable ``SKGENAD_DATA`` if it is set,
+        else a cache folder of the operating system.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` alone.
     download_if_missing : bool, default=True
@@ -311,6 +335,12 @@ def fetch_kmnist(
     ImportError
         If something has to be downloaded and the extra ``bench`` is not installed.
 
+    Notes
+    -----
+    For ``subset="test"`` a file ``kmnist_test.npz`` in the data home or its folder ``kmnist``, of
+    known digest, is read where none of the original files is. It holds all test images, of the
+    version that was corrected in February 2019.
+
     References
     ----------
     T. Clanuwat, M. Bober-Irizar, A. Kitamoto, A. Lamb, K. Yamamoto, D. Ha. Deep Learning for
@@ -323,9 +353,10 @@ def fetch_kmnist(
     >>> X.shape, X.dtype  # doctest: +SKIP
     ((10000, 1, 28, 28), dtype('uint8'))
     """
-    X, y, paths = _fetch_idx(
+    X, y, paths, _ = _fetch_idx(
         _KMNIST,
         subset,
+        _KMNIST_TEST,
         data_home=data_home,
         download_if_missing=download_if_missing,
         verbose=verbose,
@@ -340,6 +371,12 @@ def fetch_kmnist(
     return make_image_bunch("kmnist", X, y, _KANA, paths, text, url)
 
 
+def has_splits(path: Path, parts: tuple[str, ...]) -> bool:
+    """Whether an npz holds all of these parts."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {f"x_{part}" for part in parts} <= set(arrays.files)
+
+
 def read_splits(path: Path, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Read ``x_train``, ``y_train``, ``x_test``, ``y_test``, as many as asked for, from an npz."""
     with np.load(path, allow_pickle=False) as arrays:
@@ -349,20 +386,34 @@ def read_splits(path: Path, parts: tuple[str, ...]) -> tuple[np.ndarray, np.ndar
 
 
 def _fetch_idx(
-    files: dict[str, dict[str, RemoteFile]], subset: str, **options: Any
-) -> tuple[np.ndarray, np.ndarray, list[Path]]:
-    """Fetch and read the parts of a set that is kept in MNIST's own file format."""
+    files: dict[str, dict[str, RemoteFile]],
+    subset: str,
+    copy: RemoteFile,
+    *,
+    data_home: str | os.PathLike[str] | None,
+    **options: Any,
+) -> tuple[np.ndarray, np.ndarray, list[Path], bool]:
+    """Fetch and read the parts of a set that is kept in MNIST's own file format, or the copy.
+
+    The copy is read if it has the parts, and if none of their original files is there; the last
+    value tells whether it was.
+    """
     parts = parts_of(subset)
-    paths = [fetch_file(file, **options) for part in parts for file in files[part].values()]
-    X = np.concatenate([_read_idx(path) for path in paths[::2]])
-    y = np.concatenate([_read_idx(path) for path in paths[1::2]])
-    return X[:, None], y.astype(np.int64), paths
+    wanted = [file for part in parts for file in files[part].values()]
+    if not any(find_file(file, data_home) for file in wanted):
+        path = find_file(copy, data_home)
+        if path and has_splits(path, parts):
+            X, y = read_splits(path, parts)
+            return X[:, None], y, [path], True
+    paths = [fetch_file(file, data_home, **options) for file in wanted]
+    X = np.concatenate([read_idx(path.read_bytes()) for path in paths[::2]])
+    y = np.concatenate([read_idx(path.read_bytes()) for path in paths[1::2]])
+    return X[:, None], y.astype(np.int64), paths, False
 
 
-def _read_idx(path: Path) -> np.ndarray:
+def read_idx(packed: bytes) -> np.ndarray:
     """Read a gzipped array of bytes: two zeros, type 8, number of axes, their lengths, values."""
-    with gzip.open(path, "rb") as stream:
-        content = stream.read()
+    content = gzip.decompress(packed)
     n_axes = content[3]
     shape = np.frombuffer(content, dtype=">u4", count=n_axes, offset=4)
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * n_axes).reshape(shape)

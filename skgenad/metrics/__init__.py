@@ -25,6 +25,7 @@ from ._label_free import make_label_free_scorer
 from ._level_sets import excess_mass, mass_volume
 from ._mass import excess_mass_curve, mass_volume_curve
 from ._ranking import f1_at_contamination, max_balanced_accuracy, partial_roc_auc
+from ._regions import per_region_overlap_auc, per_region_overlap_curve
 from ._scorers import (
     anomaly_average_precision,
     anomaly_roc_auc,
@@ -52,6 +53,8 @@ __all__ = [
     "max_balanced_accuracy",
     "on_manifold_scorer",
     "partial_roc_auc",
+    "per_region_overlap_auc",
+    "per_region_overlap_curve",
     "stability",
     "tail_overlap",
 ]

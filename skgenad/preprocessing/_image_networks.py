@@ -215,7 +215,7 @@ class LayerFeatures(nn.Module):
         return torch.cat([_resized(value, side) for value in maps], dim=1)
 
     def _outputs(self, x: Tensor) -> list[Tensor]:
-        """What the layers say of images; those behind the last one that is wanted are not run."""
+        """Run the network as far as the last layer that is wanted; return what the layers say."""
         if not self.layers:
             return [_tensor_of(self.network(x))]
         self._found.by_place = {}
@@ -279,7 +279,7 @@ def _as_map(value: Tensor, layers: Sequence[str]) -> Tensor:
 
 
 def _resized(maps: Tensor, side: int) -> Tensor:
-    """Maps on a grid: means over what a place covers, or bilinear interpolation to a finer one."""
+    """Bring maps to a grid: means over what a place covers, or bilinear to a finer one."""
     if maps.shape[2:] == (side, side):
         return maps
     if min(maps.shape[2:]) > side:
