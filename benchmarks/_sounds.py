@@ -3,7 +3,7 @@
 ``DIR/mimii_fan_id_00``: a fan of MIMII, train and test in the challenge's layout.
 ``uav_propeller``: the sound on board of a quadcopter, and ``clips.csv`` with the columns `file` and
 `anomaly`.
-``cwru_48k_0hp.npz``: vibrations of bearings at 48 kHz, ``normal`` and nine faults.
+``cwru_48k_0hp.npz``: vibrations of bearings at 48 kHz, ``normal`` and nine faults (`load_cwru`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
-from skgenad.datasets import load_dcase
+from skgenad.datasets import load_cwru, load_dcase
 from skgenad.preprocessing import LogMelFrames
 
 SNR = -10.0  # dB, of the propellers in noise
@@ -83,16 +83,15 @@ def _in_noise(path: Path, rng: np.random.RandomState) -> NDArray:
 
 def bearings(home: Path) -> Clips:
     """Cut the recordings of bearings into windows, each of which is a clip."""
-    with np.load(home / "cwru_48k_0hp.npz") as arrays:
-        recordings = {name: arrays[name] for name in arrays.files}
-    windows = {
-        name: wave[: len(wave) // WINDOW * WINDOW].reshape(-1, WINDOW)
-        for name, wave in recordings.items()
-    }
-    normal = windows.pop("normal")
+    found = load_cwru(home)
+    windows = [
+        wave[: len(wave) // WINDOW * WINDOW].reshape(-1, WINDOW)
+        for wave in found.series  # the normal one and the faults, in columns of one
+    ]
+    normal = windows.pop(int(np.flatnonzero(found.targets == 0)[0]))
     n = int(TRAIN_SHARE * len(normal))
     features = LogMelFrames(**BEARINGS)
-    test = np.concatenate([normal[n:], *windows.values()])
+    test = np.concatenate([normal[n:], *windows])
     y = (np.arange(len(test)) >= len(normal) - n).astype(int)
     return Clips(
         features.fit_transform(normal[:n]), features.transform(test), y, np.full(len(y), "all")

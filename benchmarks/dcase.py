@@ -330,7 +330,8 @@ def tables() -> None:
                 f"anomalous to test. Chosen by contrast: {chosen_by_contrast(of_id)}.",
                 table([*header, "seconds"], _lines(of_id)),
             ]
-        text += ["AUC (pAUC) in %, the challenge's form:", challenge_table(of_it)]
+        if of_it["machine_id"].str.startswith("id_").all():
+            text += ["AUC (pAUC) in %, the challenge's form:", challenge_table(of_it)]
     typer.echo(write_paragraphs(ROWS, text))
 
 
