@@ -66,7 +66,8 @@ class LogMelFrames(  # type: ignore[call-arg]  # scikit-learn's mixin takes the 
 
     Notes
     -----
-    Stretch t is centred at sample ``t * hop_length``; beyond the ends a sound is 0. Of each, with
+    Stretch t is centred at sample ``t * hop_length``; beyond its ends a sound is 0, so that its
+    first spectrum and its last ones are in part of silence, as the challenge's are. Of each, with
     a Hann window, the discrete Fourier transform is taken, and its magnitudes to the power `power`
     are summed in triangular bands [1]_ of equal area. A band of energy e is
     ``20 / power * log10(e + eps)`` decibels, with eps the least step of float64 at 1, so that
