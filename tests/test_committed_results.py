@@ -213,3 +213,26 @@ def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
         width = 1 if stretch == "single steps" else 20
         found = [f"{means[name, width, detector]:.3f}" for name in ("skab", "smap", "msl")]
         assert numbers.split() == found, (detector, stretch)
+
+
+def test_figures_of_the_page_of_sounds_are_those_of_the_rows(script):
+    dcase = script("dcase")
+    rows = dcase.ROWS.read()
+    fans = rows[rows["collection"] == "fan"]
+    noisy = rows[rows["collection"].str.startswith("propeller, noise")]
+    reference = dcase.resampled(fans[fans["method"] == dcase.REFERENCE])
+    page = (BENCHMARKS.parent / "docs" / "guide" / "sound.rst").read_text(encoding="utf-8")
+    lines = re.findall(r"^([\w-]+, (?:clip means|seconds|frames))  +(0\.\d+) (.+)$", page, re.M)
+    assert {name for name, *_ in lines} == set(fans["method"])
+    for name, auc, others in lines:
+        of_it = fans[fans["method"] == name]
+        samples = dcase.resampled(of_it)
+        less = of_it["auc"].mean() - fans.loc[fans["method"] == dcase.REFERENCE, "auc"].iloc[0]
+        wanted = [dcase.bracket(samples)]
+        if name != dcase.REFERENCE:
+            wanted.append(f"{less:+.3f} {dcase.bracket(samples - reference)}")
+        draws = noisy.loc[noisy["method"] == name, "auc"]
+        if len(draws) >= 3:
+            wanted.append(f"{draws.mean():.3f}")
+        assert auc == f"{of_it['auc'].mean():.3f}" and re.split("  +", others) == wanted, name
+    assert dcase.chosen_by_contrast(fans) == "PCA, frames"  # as the page says
