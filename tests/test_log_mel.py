@@ -183,6 +183,8 @@ def test_what_is_no_sound_is_refused(tmp_path):
         ([None], r"X\[0\] must be the path of a file .* got NoneType"),
         ([noise(), noise().astype(np.int16)], r"X\[1\] must be a waveform of floats, got int16"),
         ([np.full(1000, np.inf)], r"X\[0\] has values that are NaN, infinite"),
+        ([np.full(1000, 1e200)], r"X\[0\] has values that are NaN, infinite or too large"),
+        ([1e30 * noise()], r"X\[0\] has values too large for energies in float32"),
         ([noise(199)], r"X\[0\] has 199 samples, and a frame needs 256"),
     ],
 )

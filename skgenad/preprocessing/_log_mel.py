@@ -200,9 +200,9 @@ class LogMelFrames(  # type: ignore[call-arg]  # scikit-learn's mixin takes the 
         ------
         ValueError
             If a file is no sound, is cut off or has another sampling rate or too few channels, or
-            a waveform has other than one dimension or values that are not finite floats; if a sound
-            is shorter than a frame, ``(n_frames - 1) * hop_length`` samples, or a stretch, `n_fft`.
-            The message names it.
+            a waveform has other than one dimension or values that are not finite floats, or too
+            large; if a sound is shorter than a frame, ``(n_frames - 1) * hop_length`` samples, or a
+            stretch, `n_fft`. The message names it.
         FileNotFoundError
             If a file is missing.
         ImportError
@@ -282,7 +282,10 @@ class LogMelFrames(  # type: ignore[call-arg]  # scikit-learn's mixin takes the 
         size = {"n_fft": self.n_fft, "hop_length": self.hop_length}
         for sound in sounds_of(X):
             magnitudes = np.abs(librosa.stft(self._wave(sound), **size))
-            energies = bands @ magnitudes**self.power
+            with np.errstate(over="ignore", invalid="ignore"):
+                energies = bands @ magnitudes**self.power
+            if not np.isfinite(energies).all():
+                raise ValueError(f"{sound.name} has values too large for energies in float32.")
             decibels = 20 / self.power * np.log10(energies + sys.float_info.epsilon)
             # Spectrum after spectrum in memory, so that frames are a view.
             yield np.ascontiguousarray(decibels.T, dtype=np.float32)

@@ -56,7 +56,8 @@ def _waveform(item: Any, name: str) -> NDArray:
             f"{name} must be a waveform of floats, got {wave.dtype}. Divide 16-bit samples by "
             "32768.0, as readers of files do."
         )
-    wave = wave.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        wave = wave.astype(np.float32, copy=False)
     if not np.isfinite(wave).all():
         raise ValueError(f"{name} has values that are NaN, infinite or too large for float32.")
     return wave
