@@ -1,6 +1,8 @@
 """Log-mel frames: the challenge's formula, its order, and what files and waveforms must be."""
 
 import pickle
+import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import skgenad
 from skgenad import GroupedDetector, Mahalanobis
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import LogMelFrames
+from skgenad.preprocessing._sound_files import read_file
 
 librosa = pytest.importorskip("librosa")
 soundfile = pytest.importorskip("soundfile")
@@ -237,12 +240,28 @@ def test_pipelines_of_clips_are_saved(tmp_path):
     assert repr(clone(model)) == repr(model)
 
 
+@pytest.mark.parametrize("pool", [None, "mean"])
+def test_one_file_is_in_memory_at_a_time(tmp_path, monkeypatch, pool):
+    paths = [written(tmp_path / f"{k}.wav", noise(2000, k)) for k in range(4)]
+    features, alive = quick(pool=pool).fit(paths), []
+
+    def reading(*args):
+        assert [ref() for ref in alive] == [None] * len(alive)
+        wave = read_file(*args)
+        alive.append(weakref.ref(wave))
+        return wave
+
+    monkeypatch.setattr("skgenad.preprocessing._log_mel.read_file", reading)
+    features.transform(paths)
+    assert len(alive) == 4
+
+
 def test_without_the_packages_the_extra_is_named(monkeypatch, tmp_path):
     path = written(tmp_path / "a.wav", noise(2000))
     fitted = quick().fit([path])
     for module in ("librosa", "soundfile"):
         with monkeypatch.context() as patched:
-            patched.setitem(__import__("sys").modules, module, None)
+            patched.setitem(sys.modules, module, None)
             with pytest.raises(ImportError, match=rf'{module}.*pip install "skgenad\[audio\]"'):
                 fitted.transform([path])
 

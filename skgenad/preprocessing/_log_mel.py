@@ -71,9 +71,9 @@ class LogMelFrames(  # type: ignore[call-arg]  # scikit-learn's mixin takes the 
     a Hann window, the discrete Fourier transform is taken, and its magnitudes to the power `power`
     are summed in triangular bands [1]_ of equal area. A band of energy e is
     ``20 / power * log10(e + eps)`` decibels, with eps the least step of float64 at 1, so that
-    silence is -156.5 dB. Of frame i, columns ``k * n_mels`` to ``(k + 1) * n_mels - 1`` are
-    spectrum i + k. A sound of n samples has ``1 + n // hop_length`` spectra, and
-    ``n_frames - 1`` frames fewer.
+    silence is -156.5 dB with power 2. Of frame i, columns ``k * n_mels`` to
+    ``(k + 1) * n_mels - 1`` are spectrum i + k. A sound of n samples has ``1 + n // hop_length``
+    spectra, and ``n_frames - 1`` frames fewer.
 
     Files are read one after the other; with ``pool="mean"`` nothing but a row of each is kept.
     Frames are views of a sound's spectra, take no more memory than these, and may not be written
