@@ -21,6 +21,7 @@ SCRIPTS = (
     "cance_tables",
     "checkpoints",
     "cifar_ood",
+    "dcase",
     "density_2d",
     "early_stopping",
     "embeddings",
@@ -259,3 +260,26 @@ def test_lines_of_embeddings_are_means_over_sets_of_means_over_seeds(script):
     line = embeddings._lines(rows, "auroc").splitlines()[-1].strip("| ").split("|")
     assert [cell.strip() for cell in line[:5]] == ["KNN", "2", "0.700", "", "0.850"]
     assert line[6].strip().startswith("0.150 ")
+
+
+def test_figures_of_the_page_of_sounds_are_those_of_the_rows(script):
+    dcase = script("dcase")
+    rows = dcase.ROWS.read()
+    fans = rows[rows["collection"] == "fan"]
+    noisy = rows[rows["collection"].str.startswith("propeller, noise")]
+    reference = dcase.resampled(fans[fans["method"] == dcase.REFERENCE])
+    page = (BENCHMARKS.parent / "docs" / "guide" / "sound.rst").read_text(encoding="utf-8")
+    lines = re.findall(r"^([\w-]+, (?:clip means|seconds|frames))  +(0\.\d+) (.+)$", page, re.M)
+    assert {name for name, *_ in lines} == set(fans["method"])
+    for name, auc, others in lines:
+        of_it = fans[fans["method"] == name]
+        samples = dcase.resampled(of_it)
+        less = of_it["auc"].mean() - fans.loc[fans["method"] == dcase.REFERENCE, "auc"].iloc[0]
+        wanted = [dcase.bracket(samples)]
+        if name != dcase.REFERENCE:
+            wanted.append(f"{less:+.3f} {dcase.bracket(samples - reference)}")
+        draws = noisy.loc[noisy["method"] == name, "auc"]
+        if len(draws) >= 3:
+            wanted.append(f"{draws.mean():.3f}")
+        assert auc == f"{of_it['auc'].mean():.3f}" and re.split("  +", others) == wanted, name
+    assert dcase.chosen_by_contrast(fans) == "PCA, frames"  # as the page says

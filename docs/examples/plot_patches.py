@@ -20,9 +20,7 @@ from skgenad.preprocessing import ImageFeatures
 # Drawn bolts and wood, 64 x 64 pixels. EfficientNet-lite0 comes with the extra ``vision``; its
 # features of a place are those of four blocks, 256 numbers.
 
-made = make_textures(
-    categories=["bolt", "wood"], size=64, n_train=30, n_test=24, random_state=0
-)
+made = make_textures(categories=["bolt", "wood"], size=64, n_train=30, n_test=24, random_state=0)
 train = np.concatenate([bunch.train.data for bunch in made.values()])
 test = np.concatenate([bunch.test.data for bunch in made.values()])
 y = np.concatenate([bunch.test.target for bunch in made.values()])

@@ -18,6 +18,7 @@ PACKAGE = __name__.partition(".")[0]
 _LATER = {
     "ImageFeatures": "skgenad.preprocessing",
     "LatentFeatures": "skgenad.preprocessing",
+    "LogMelFrames": "skgenad.preprocessing",
     "Pipeline": "skgenad.pipeline",
     "PyODDetector": "skgenad.compat",
     "PyODInterface": "skgenad.compat",

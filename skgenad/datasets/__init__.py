@@ -8,6 +8,7 @@ from ._adbench import fetch_adbench, list_adbench
 from ._builtin import list_builtin, load_builtin
 from ._colour_images import fetch_cifar10, fetch_cifar100, fetch_svhn
 from ._cwru import load_cwru
+from ._dcase import load_dcase
 from ._emnist import fetch_emnist
 from ._fetch import get_data_home
 from ._kddcup99 import fetch_kddcup99_dagmm
@@ -60,6 +61,7 @@ __all__ = [
     "list_oddbench",
     "load_builtin",
     "load_cwru",
+    "load_dcase",
     "load_folder",
     "load_mvtec",
     "load_notmnist",

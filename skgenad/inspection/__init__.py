@@ -1,4 +1,4 @@
-"""Pictures of detectors: energies, training, what makes a row unusual, and where images are so.
+"""Pictures of detectors: energies, training, what is unusual in rows, images and sounds, and where.
 
 The classes follow scikit-learn's displays: ``from_estimator`` computes and draws, the constructor
 takes what was computed, ``plot`` draws it again, and what was drawn is in attributes that end in
@@ -15,6 +15,7 @@ from ._reconstruction import ReconstructionDisplay
 from ._samples import SamplesDisplay
 from ._scales import ScaleDisplay
 from ._series import SeriesDisplay
+from ._spectrogram import SpectrogramDisplay
 
 __all__ = [
     "AnomalyMapDisplay",
@@ -26,5 +27,6 @@ __all__ = [
     "SamplesDisplay",
     "ScaleDisplay",
     "SeriesDisplay",
+    "SpectrogramDisplay",
     "TrainingDisplay",
 ]

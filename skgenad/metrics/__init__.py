@@ -19,6 +19,7 @@ What can be said without labels is in criteria of a detector, its training rows 
 """
 
 from ._agreement import agreement, stability, tail_overlap
+from ._challenge import dcase_auc
 from ._contrast import contrast_auc
 from ._label_free import make_label_free_scorer
 from ._level_sets import excess_mass, mass_volume
@@ -41,6 +42,7 @@ __all__ = [
     "anomaly_roc_auc",
     "anomaly_score",
     "contrast_auc",
+    "dcase_auc",
     "excess_mass",
     "excess_mass_curve",
     "f1_at_contamination",

@@ -76,8 +76,8 @@ def f1_at_contamination(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
 def partial_roc_auc(y_true: ArrayLike, anomaly_score: ArrayLike, *, max_fpr: float = 0.1) -> float:
     r"""Area under the ROC curve up to a false positive rate, divided by that rate.
 
-    The pAUC of the DCASE challenges and the pAUROC of the MPDR paper: how well anomalies rank above
-    the share `max_fpr` of normal rows with the highest scores.
+    The pAUC as the paper on DCASE 2020's challenge and the MPDR paper define it: how well anomalies
+    rank above the share `max_fpr` of normal rows with the highest scores.
 
     Parameters
     ----------
@@ -105,6 +105,7 @@ def partial_roc_auc(y_true: ArrayLike, anomaly_score: ArrayLike, *, max_fpr: flo
     See Also
     --------
     make_anomaly_scorer : Use this metric in a search.
+    dcase_auc : The challenge's table, whose pAUC is rescaled.
     sklearn.metrics.roc_auc_score : With its own ``max_fpr``, McClish's rescaling of the area.
 
     Notes
@@ -117,7 +118,8 @@ def partial_roc_auc(y_true: ArrayLike, anomaly_score: ArrayLike, *, max_fpr: flo
     As in that definition an anomaly that ties with a normal row gets no credit for it, so scores
     with few values are rated low; at ``max_fpr=1`` this is the only difference to the whole area.
     ``roc_auc_score(y, score, max_fpr=p)`` is another quantity: it maps the area under the curve so
-    that chance is 0.5, and cuts between normal rows where :math:`p N_-` is no whole number.
+    that chance is 0.5, and cuts between normal rows where :math:`p N_-` is no whole number. The
+    challenge's baseline computes that one.
 
     References
     ----------

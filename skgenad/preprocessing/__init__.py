@@ -2,6 +2,7 @@
 
 from ._image_features import ImageFeatures
 from ._latent_features import LatentFeatures
+from ._log_mel import LogMelFrames
 from ._windows import SlidingWindows
 
-__all__ = ["ImageFeatures", "LatentFeatures", "SlidingWindows"]
+__all__ = ["ImageFeatures", "LatentFeatures", "LogMelFrames", "SlidingWindows"]
