@@ -33,7 +33,7 @@ numpydoc_show_class_members = False
 # In the order in which one learns; those that are not named come last.
 _GALLERY = (
     *("breast_cancer", "thresholds", "explanation", "committee", "comparison", "mixed_table"),
-    *("sentinel", "groups", "search", "label_free", "others", "stream", "series", "sound"),
+    *("sentinel", "groups", "search", "label_free", "others", "stream", "series", "sound", "patches"),
     *("normal_version", "eight_gaussians", "densities", "samples", "training", "stopping"),
     *("digit_defects", "textures"),
 )

@@ -10,8 +10,8 @@ from ._settings import EVERY
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = ROOT / "docs" / "guide"
 INDEX = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
-# Not a model, but a way to calibrate any: its page is that of what is gained.
-NO_PAGE = {"CrossCalibrated"}
+# Not models, but ways to calibrate any, and to use any on sounds: their pages are of that.
+NO_PAGE = {"CrossCalibrated", "GroupedDetector"}
 PAGE_OF = {
     name: page
     for name, page in re.findall(r"^:class:`skgenad\.(\w+)` .*:doc:`guide/(\w+)`", INDEX, re.M)

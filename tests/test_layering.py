@@ -85,8 +85,9 @@ def import_names(requirements: list[str]) -> set[str]:
 
 CORE = import_names(PROJECT["dependencies"])
 EXTRAS = {extra: import_names(names) for extra, names in PROJECT["optional-dependencies"].items()}
+RUNTIME = ("audio", "bench", "dask", "flows", "images", "timm", "transformers", "vision")
 ALWAYS_THERE = {"filelock"}  # torch cannot do without
-ALL_EXTRAS = EXTRAS["audio"] | EXTRAS["bench"] | EXTRAS["dask"] | EXTRAS["flows"] | EXTRAS["images"]
+ALL_EXTRAS = set().union(*(EXTRAS[name] for name in RUNTIME))
 OPTIONAL = ALL_EXTRAS - CORE - ALWAYS_THERE
 DECLARED = CORE | ALL_EXTRAS
 
