@@ -35,10 +35,9 @@ class GroupedDetector(InstanceDetector):
     max_rows : int, default=100000
         Most parts that are kept for the fit. Of more, so many are drawn at random of all.
     contamination : float or "auto", default="auto"
-        Share, up to 0.5, of new normal samples that `predict` flags; 0: no sample of `fit`; "auto":
-        0.1.
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
-        Share of samples held out of training for threshold and p-values. "auto": a fifth.
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     random_state : int, RandomState or None, default=None
         Seed of the parts that are drawn, the samples held out, and a detector with
         ``random_state=None``.
@@ -54,13 +53,13 @@ class GroupedDetector(InstanceDetector):
     history_ : DataFrame
         History of the model, if it has one, with columns ``member`` and ``fold``.
     calibration_scores_ : ndarray or None
-        Sorted scores of the samples that were held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     n_features_in_ : int
-        Number of features of a part, the columns that `detector` sees.
+        Number of columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X is a frame of rows.
+        Names of the columns, if all are strings.
 
     See Also
     --------
@@ -70,8 +69,10 @@ class GroupedDetector(InstanceDetector):
 
     Notes
     -----
-    ``score_samples`` is in the detector's unit. Threshold and p-values are of whole samples, whose
-    parts are no independent draws. Samples are looked at a few at a time.
+    Rows are samples here: they are scored, held out and flagged as wholes, since their parts are no
+    independent draws. Columns are those that `detector` sees, the features of a part.
+
+    ``score_samples`` is in the detector's unit. Samples are looked at a few at a time.
 
     Where X is a table, each row is a sample of one part: then this is `detector`, with rows held
     out.

@@ -56,10 +56,9 @@ class PatchDetector(InstanceDetector):
         Most patches that are kept for the fit. Of more, so many are drawn at random of all; for
         separate places, so many images as have no more.
     contamination : float or "auto", default="auto"
-        Share, up to 0.5, of new normal images that `predict` flags; 0: no image of `fit`; "auto":
-        0.1.
+        Share, up to 0.5, of new normal rows that `predict` flags; 0: no row of `fit`; "auto": 0.1.
     calibration_fraction : float or "auto", default="auto"
-        Share of images held out of training for threshold and p-values. "auto": a fifth.
+        Share of rows held out of training for threshold and p-values. "auto": a fifth, if needed.
     random_state : int, RandomState or None, default=None
         Seed of the patches that are drawn, the images held out, and a detector with
         ``random_state=None``.
@@ -80,13 +79,13 @@ class PatchDetector(InstanceDetector):
         Histories of the models, if they have any, with columns ``member`` and ``fold``, which is
         the number of the place.
     calibration_scores_ : ndarray or None
-        Sorted scores of the images that were held out.
+        Sorted scores, out of sample, that the threshold and p-values come from.
     seed_ : int
         Seed drawn from `random_state`.
     n_features_in_ : int
-        Number of features of a patch, the columns that `detector` sees.
+        Number of columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X is a frame of rows.
+        Names of the columns, if all are strings.
 
     See Also
     --------
@@ -96,6 +95,9 @@ class PatchDetector(InstanceDetector):
 
     Notes
     -----
+    Rows are images here: they are scored, held out and flagged as wholes. Columns are those that
+    `detector` sees, the features of a patch.
+
     ``score_samples`` is in the detector's unit. Images are looked at a few at a time, so memory
     holds `max_rows` patches, and those of a few images. The fit and each score compute features
     once; with a `cache` in the features none is computed twice.
