@@ -281,6 +281,7 @@ def _lines(rows: pd.DataFrame) -> list[list[str]]:
                 f"{largest:.3f}",
                 f"{frames:.3f}",
                 "" if np.isnan(judged) else f"{judged:.3f}",
+                str(len(of_it)),
                 f"{seconds:.1f}",
             ]
         )
@@ -315,8 +316,8 @@ def tables() -> None:
         "AUC and pAUC (false positive rates up to 0.1, rescaled so that chance is 0.5) of clips by "
         "the mean score of their rows; `by max` by the largest one; `of frames`: AUROC of rows, "
         f"each with its clip's label. Brackets: 95 % percentile bootstrap over test clips "
-        f"({N_BOOT} samples); the difference is paired. Means over 3 seeds where training is "
-        "random. `contrast` is the criterion without labels. Seconds: CPU time of fit and scores.",
+        f"({N_BOOT} samples); the difference is paired. Means over the seeds. "
+        "`contrast` is the criterion without labels. Seconds: CPU time of fit and scores.",
     ]
     header = ["method", "AUC", f"minus {REFERENCE}", "pAUC", "by max", "of frames", "contrast"]
     for name in dict.fromkeys(rows["collection"]):
@@ -328,7 +329,7 @@ def tables() -> None:
             text += [
                 f"{machine_id}: {n_train} training clips; {n_normal} normal and {n_anomalous} "
                 f"anomalous to test. Chosen by contrast: {chosen_by_contrast(of_id)}.",
-                table([*header, "seconds"], _lines(of_id)),
+                table([*header, "seeds", "seconds"], _lines(of_id)),
             ]
         if of_it["machine_id"].str.startswith("id_").all():
             text += ["AUC (pAUC) in %, the challenge's form:", challenge_table(of_it)]
