@@ -224,3 +224,26 @@ def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
         width = 1 if stretch == "single steps" else 20
         found = [f"{means[name, width, detector]:.3f}" for name in sensors.COLLECTIONS]
         assert numbers.split() == found, (detector, stretch)
+
+
+def test_figures_of_the_page_of_images_are_those_of_the_rows(script):
+    mnist, cifar = script("mnist_ood"), script("cifar_ood")
+    rows = mnist.ROWS.read()
+    rows = rows[rows["size"] == "small"]
+    means = rows.groupby(["normal", "method", "anomalies"])["auroc"].mean()
+    textures = cifar.ROWS.read().query("size == 'small' and anomalies == 'CUReT'")
+    textures = textures.groupby("method")["auroc"].mean()
+    page = (BENCHMARKS.parent / "docs" / "guide" / "images.rst").read_text(encoding="utf-8")
+    digits, others = re.findall(r"^=.*\nAUROC  .*\n=.*\n((?:.+\n)+?)=", page, re.M)
+    for line in digits.splitlines():
+        method, *numbers, seeds = re.split(r"  +", line.strip())
+        own = means["MNIST", method]
+        found = [f"{own[name]:.3f}" for name in ("Omniglot", "KMNIST", "notMNIST", "Fashion")]
+        assert numbers == found, method
+        of_it = rows[(rows["normal"] == "MNIST") & (rows["method"] == method)]
+        assert int(seeds) == of_it["seed"].nunique(), method
+    for line in others.splitlines():
+        method, fashion, texture = line[:19].strip(), line[21:36].strip(), line[38:].strip()
+        assert fashion == (f"{means['Fashion', method, 'MNIST']:.3f}" if fashion else "")
+        assert texture == (f"{textures[method]:.3f}" if texture else "")
+        assert fashion or texture
