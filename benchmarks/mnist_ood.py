@@ -218,17 +218,24 @@ def _table(rows: pd.DataFrame, normal: str, metric: str) -> str:
     return table([metric.upper(), *sets], lines)
 
 
+def span(counts: pd.Series) -> str:
+    """Say how many seeds sets have: sets that came later have those of later runs alone."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def _said(rows: pd.DataFrame, normal: str) -> str:
     """Say what a table is of."""
     methods = METHODS[normal]
     sizes = rows.groupby("anomalies", sort=False)["n_anomalies"].first().items()
     of_each = rows.groupby("method")
-    seeds = of_each["seed"].nunique().reindex(methods).dropna()
+    seeds = rows.groupby(["method", "anomalies"])["seed"].nunique().unstack().reindex(methods)
+    seeds = seeds.dropna(how="all").apply(span, axis=1)
     seconds = of_each["fit_seconds"].mean().reindex(methods).dropna()
     text = (
         f"{rows['n_train'].max()} images to train on, {rows['n_normal'].max()} normal ones to "
         "test. Mean ± standard deviation; seeds: "
-        f"{', '.join(f'{m} {n:.0f}' for m, n in seeds.items())}. "
+        f"{', '.join(f'{m} {n}' for m, n in seeds.items())}. "
         f"Anomalies: {', '.join(f'{name} {n}' for name, n in sizes)}. Of Omniglot, fewer than "
         "13,180 images are a part of the papers' evaluation set at hand. PCA: squared error with "
         f"{N_COMPONENTS} components; kNN: mean distance to 5 neighbours. CPU time of a fit: "

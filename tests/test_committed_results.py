@@ -283,3 +283,26 @@ def test_figures_of_the_page_of_sounds_are_those_of_the_rows(script):
             wanted.append(f"{draws.mean():.3f}")
         assert auc == f"{of_it['auc'].mean():.3f}" and re.split("  +", others) == wanted, name
     assert dcase.chosen_by_contrast(fans) == "PCA, frames"  # as the page says
+
+
+def test_figures_of_the_page_of_images_are_those_of_the_rows(script):
+    mnist, cifar = script("mnist_ood"), script("cifar_ood")
+    rows = mnist.ROWS.read()
+    rows = rows[rows["size"] == "small"]
+    means = rows.groupby(["normal", "method", "anomalies"])["auroc"].mean()
+    textures = cifar.ROWS.read().query("size == 'small' and anomalies == 'CUReT'")
+    textures = textures.groupby("method")["auroc"].mean()
+    page = (BENCHMARKS.parent / "docs" / "guide" / "images.rst").read_text(encoding="utf-8")
+    digits, others = re.findall(r"^=.*\nAUROC  .*\n=.*\n((?:.+\n)+?)=", page, re.M)
+    for line in digits.splitlines():
+        method, *numbers, seeds = re.split(r"  +", line.strip())
+        own = means["MNIST", method]
+        sets = ["Omniglot", "KMNIST", "notMNIST", "Fashion"]
+        assert numbers == [f"{own[name]:.3f}" for name in sets], method
+        of_it = rows[(rows["normal"] == "MNIST") & (rows["method"] == method)]
+        assert seeds == mnist.span(of_it.groupby("anomalies")["seed"].nunique()[sets]), method
+    for line in others.splitlines():
+        method, fashion, texture = line[:19].strip(), line[21:36].strip(), line[38:].strip()
+        assert fashion == (f"{means['Fashion', method, 'MNIST']:.3f}" if fashion else "")
+        assert texture == (f"{textures[method]:.3f}" if texture else "")
+        assert fashion or texture
