@@ -13,7 +13,7 @@ from skgenad.metrics import anomaly_roc_auc
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import ImageFeatures
 
-from ._settings import normal_rows, tiny
+from ._settings import EVERY, normal_rows, tiny
 
 CPU = {"device": "cpu", "random_state": 0}
 ALL = {"calibration_fraction": 0.0, "contamination": 0.1, "random_state": 0}
@@ -99,6 +99,15 @@ def test_an_images_score_depends_on_that_image_alone(positions):
     whole = detector.score_samples(X)
     np.testing.assert_array_equal(detector.score_samples(X[20:23]), whole[20:23])
     np.testing.assert_array_equal(detector.score_samples(X[::-1]), whole[::-1])
+
+
+@pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
+def test_any_detector_of_rows_learns_patches(kind):
+    X = grids(20)
+    detector = PatchDetector(tiny(kind), random_state=0).fit(X)
+    scores = detector.score_samples(X)
+    assert np.isfinite(scores).all() and len(np.unique(scores)) > 10
+    np.testing.assert_array_equal(detector.anomaly_map(X).max(axis=(1, 2)), -scores)
 
 
 def test_shared_places_do_not_know_where_they_are():
