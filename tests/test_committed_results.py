@@ -269,7 +269,7 @@ def test_figures_of_the_page_of_sounds_are_those_of_the_rows(script):
     noisy = rows[rows["collection"].str.startswith("propeller, noise")]
     reference = dcase.resampled(fans[fans["method"] == dcase.REFERENCE])
     page = (BENCHMARKS.parent / "docs" / "guide" / "sound.rst").read_text(encoding="utf-8")
-    lines = re.findall(r"^([\w-]+, (?:clip means|seconds|frames))  +(0\.\d+) (.+)$", page, re.M)
+    lines = re.findall(r"^([\w-]+, (?:clip means|seconds|frames))  +(0\.\d+)  +(.+)$", page, re.M)
     assert {name for name, *_ in lines} == set(fans["method"])
     for name, auc, others in lines:
         of_it = fans[fans["method"] == name]
