@@ -14,6 +14,7 @@ finer grain: near to many images in the distance of pixels, and unlikely.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,17 +122,30 @@ def _scores(fitted: Any, method: str, images: NDArray) -> NDArray:
     return -fitted.score_samples(images)
 
 
-def _compute(size: str, seed: int, method: str, *, data_home: Path | None) -> list[dict[str, Any]]:
+@cache
+def _sets(data_home: Path | None) -> dict[str, NDArray]:
+    return dict(at_hand(anomalies_of_cifar10(data_home)))
+
+
+@cache
+def _judge(
+    size: str, seed: int, method: str, data_home: Path | None
+) -> tuple[Any, NDArray, dict[str, float]]:
+    """Return a detector, its scores of normal images, and its cost."""
     # The last scale is a part of the likelihood of the same fit.
     kind = "Glow" if method == "Glow, last scale" else method
     fitted, cost = _fitted(size, seed, kind, data_home)
-    normal = _scores(fitted, method, photographs(data_home, "test").images)
-    rows = []
-    for name, anomalies in at_hand(anomalies_of_cifar10(data_home)):
-        scores = np.r_[normal, _scores(fitted, method, anomalies)]
-        anomaly = np.arange(len(scores)) >= len(normal)
-        rows.append({"anomalies": name, "auroc": roc_auc_score(anomaly, scores), **cost})
-    return rows
+    return fitted, _scores(fitted, method, photographs(data_home, "test").images), cost
+
+
+def _compute(
+    size: str, seed: int, method: str, anomalies: str, *, data_home: Path | None
+) -> Iterator[dict[str, Any]]:
+    """Score one set; the detector is kept for the next one."""
+    fitted, normal, cost = _judge(size, seed, method, data_home)
+    scores = np.r_[normal, _scores(fitted, method, _sets(data_home)[anomalies])]
+    anomaly = np.arange(len(scores)) >= len(normal)
+    yield {"auroc": roc_auc_score(anomaly, scores), **cost}
 
 
 @app.command()
@@ -140,12 +154,17 @@ def run(
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
     full: Annotated[bool, typer.Option(help="The papers' sizes, for a GPU.")] = False,
     methods: Annotated[str, typer.Option(help="Some of them, separated by '; '.")] = "",
-    jobs: Annotated[int, typer.Option(help="Fits at a time.")] = 1,
 ) -> None:
     """Compute what is missing of the results."""
     size, chosen = "full" if full else "small", methods.split("; ") if methods else METHODS
-    cells = ((size, seed, method) for method in chosen for seed in range(1, seeds + 1))
-    run_cells(partial(stamped, partial(_compute, data_home=data_home)), cells, ROWS, jobs=jobs)
+    cells = (
+        (size, seed, method, anomalies)
+        for method in chosen
+        for seed in range(1, seeds + 1)
+        for anomalies in _sets(data_home)
+    )
+    # One job: sets of a detector come one after the other.
+    run_cells(partial(stamped, partial(_compute, data_home=data_home)), cells, ROWS)
 
 
 _PAPER: dict[str, dict[str, float]] = {

@@ -128,9 +128,17 @@ def _scores(fitted: Any, method: str, images: NDArray) -> NDArray:
     return -fitted.log_density(padded(images))
 
 
-def _compute(
-    normal: str, size: str, seed: int, method: str, *, data_home: Path | None, models: Path | None
-) -> list[dict[str, Any]]:
+@cache
+def _sets(normal: str, data_home: Path | None) -> dict[str, NDArray]:
+    sets = anomalies_of_mnist if normal == "MNIST" else anomalies_of_fashion
+    return dict(at_hand(sets(data_home)))
+
+
+@cache
+def _judge(
+    normal: str, size: str, seed: int, method: str, data_home: Path | None, models: Path | None
+) -> tuple[Any, NDArray, dict[str, Any]]:
+    """Return a detector, its scores of normal images, and what a row says of both."""
     path = None if models is None else model_path(models, size, DIGIT, seed, method)
     if normal == "MNIST" and path is not None and path.exists():
         fitted = _CLASSES[method].load(path)
@@ -140,26 +148,29 @@ def _compute(
         kind = "Glow" if method == "Glow, last scale" else method
         fitted, n_train, seconds = _fitted(normal, seed, kind, data_home)
     X, y = mnist("test", data_home)
-    new = X[y != DIGIT] if normal == "MNIST" else fashion("test", data_home)
-    sets = anomalies_of_mnist if normal == "MNIST" else anomalies_of_fashion
-    own = _scores(fitted, method, new)
+    own = _scores(
+        fitted, method, X[y != DIGIT] if normal == "MNIST" else fashion("test", data_home)
+    )
     is_density = method in GLOWS and method != "Glow, last scale"
     bits = bits_per_dimension(-own.mean(), 32 * 32) if is_density else np.nan
-    row = {"n_train": n_train, "n_normal": len(new), "bits": bits, "fit_seconds": seconds}
-    rows = []
-    for name, images in at_hand(sets(data_home)):
-        scores = np.r_[own, _scores(fitted, method, images)]
-        anomaly = np.arange(len(scores)) >= len(own)
-        rows.append(
-            {
-                **row,
-                "anomalies": name,
-                "aupr": average_precision_score(anomaly, scores),
-                "auroc": roc_auc_score(anomaly, scores),
-                "n_anomalies": len(images),
-            }
-        )
-    return rows
+    said = {"n_train": n_train, "n_normal": len(own), "bits": bits, "fit_seconds": seconds}
+    return fitted, own, said
+
+
+def _compute(
+    normal: str, size: str, seed: int, method: str, anomalies: str, **options: Any
+) -> Iterator[dict[str, Any]]:
+    """Score one set; the detector is kept for the next one."""
+    fitted, own, said = _judge(normal, size, seed, method, **options)
+    images = _sets(normal, options["data_home"])[anomalies]
+    scores = np.r_[own, _scores(fitted, method, images)]
+    anomaly = np.arange(len(scores)) >= len(own)
+    yield {
+        **said,
+        "aupr": average_precision_score(anomaly, scores),
+        "auroc": roc_auc_score(anomaly, scores),
+        "n_anomalies": len(images),
+    }
 
 
 @app.command()
@@ -170,19 +181,19 @@ def run(
     only: Annotated[str, typer.Option(help="What is normal.")] = ",".join(METHODS),
     methods: Annotated[str, typer.Option(help="Some of them, separated by '; '.")] = "",
     seeds: Annotated[str, typer.Option(help="Some of them.")] = ",".join(map(str, SEEDS)),
-    jobs: Annotated[int, typer.Option(help="Detectors at a time.")] = 1,
 ) -> None:
     """Compute what is missing of the results."""
     compute = partial(stamped, partial(_compute, data_home=data_home, models=models))
     chosen = methods.split("; ") if methods else None
     cells = [
-        (normal, of_size, seed, method)
+        (normal, of_size, seed, method, anomalies)
         for normal, of_size, seed, method in _cells(models, size)
         if normal in only.split(",")
         and str(seed) in seeds.split(",")
         and (chosen is None or method in chosen)
+        for anomalies in _sets(normal, data_home)
     ]
-    run_cells(compute, cells, ROWS, jobs=jobs)
+    run_cells(compute, cells, ROWS)  # one job: sets of a detector come one after the other
 
 
 # AUPR of MPDR's Table 2, and AUROC of NAE's Table 4, whose detectors learned all ten digits; AUROC
