@@ -262,6 +262,7 @@ def test_lines_of_embeddings_are_means_over_sets_of_means_over_seeds(script):
     assert line[6].strip().startswith("0.150 ")
 
 
+<<<<<<< HEAD
 def test_figures_of_the_page_of_sounds_are_those_of_the_rows(script):
     dcase = script("dcase")
     rows = dcase.ROWS.read()
@@ -306,3 +307,19 @@ def test_figures_of_the_page_of_images_are_those_of_the_rows(script):
         assert fashion == (f"{means['Fashion', method, 'MNIST']:.3f}" if fashion else "")
         assert texture == (f"{textures[method]:.3f}" if texture else "")
         assert fashion or texture
+=======
+def test_figures_of_embeddings_in_the_guide_are_those_of_the_rows(script):
+    embeddings = script("embeddings")
+    rows = embeddings.finished(embeddings.ROWS.read())
+    page = (BENCHMARKS.parent / "docs" / "guide" / "results.rst").read_text(encoding="utf-8")
+    section = page.split("Embeddings\n----------")[1].split("\nCosts\n")[0]
+    shown = re.findall(r"^([\w-]+) +(0\.\d{3}) +(0\.\d{3}) +(0\.\d{3})  (.+)$", section, re.M)
+    assert len(shown) >= 7
+    lines = embeddings._lines(rows[rows["detector"].isin(embeddings.QUICK)], "auroc").splitlines()
+    found = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines[2:]]
+    cells = {line[0]: line[2:7] for line in found}
+    assert {name for name, *_ in shown} == set(cells)
+    for name, *means, differences in shown:
+        assert means == cells[name][:3], name
+        assert re.split(r" {2,}", differences.strip().replace("+", "")) == cells[name][3:], name
+>>>>>>> presets
