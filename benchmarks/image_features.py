@@ -130,10 +130,10 @@ def tables() -> None:
     text = [
         "# Features of images",
         origin_of(rows, "image_features.py"),
-        "EfficientNet-lite0, four blocks, one thread: images in a second of CPU time, multiply-adds "
-        "of an image in millions, those that the processor does in a second in a product of matrices "
-        "in billions, and the share of these that is reached. The network's layers are small, and "
-        "half of them look at each channel alone.",
+        "EfficientNet-lite0, four blocks, one thread: images in a second of CPU time, millions of "
+        "multiply-adds of an image, billions of them that the processor does in a second in a "
+        "product of matrices, and the share of these that is reached. The network's layers are "
+        "small, and half of them look at each channel alone.",
         table(
             ["size", "images/s", "M per image", "G/s of products", "share"],
             [
