@@ -33,9 +33,9 @@ numpydoc_show_class_members = False
 # In the order in which one learns; those that are not named come last.
 _GALLERY = (
     *("breast_cancer", "thresholds", "explanation", "committee", "comparison", "mixed_table"),
-    *("sentinel", "groups", "search", "label_free", "others", "stream", "series", "sound", "patches"),
+    *("sentinel", "groups", "search", "label_free", "others", "stream", "series", "sound"),
     *("normal_version", "eight_gaussians", "densities", "samples", "training", "stopping"),
-    *("digit_defects", "textures"),
+    *("patches", "digit_defects", "textures"),
 )
 sphinx_gallery_conf = {
     "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in _GALLERY), "*"]),

@@ -262,7 +262,6 @@ def test_lines_of_embeddings_are_means_over_sets_of_means_over_seeds(script):
     assert line[6].strip().startswith("0.150 ")
 
 
-<<<<<<< HEAD
 def test_figures_of_the_page_of_sounds_are_those_of_the_rows(script):
     dcase = script("dcase")
     rows = dcase.ROWS.read()
@@ -307,7 +306,8 @@ def test_figures_of_the_page_of_images_are_those_of_the_rows(script):
         assert fashion == (f"{means['Fashion', method, 'MNIST']:.3f}" if fashion else "")
         assert texture == (f"{textures[method]:.3f}" if texture else "")
         assert fashion or texture
-=======
+
+
 def test_figures_of_embeddings_in_the_guide_are_those_of_the_rows(script):
     embeddings = script("embeddings")
     rows = embeddings.finished(embeddings.ROWS.read())
@@ -322,4 +322,3 @@ def test_figures_of_embeddings_in_the_guide_are_those_of_the_rows(script):
     for name, *means, differences in shown:
         assert means == cells[name][:3], name
         assert re.split(r" {2,}", differences.strip().replace("+", "")) == cells[name][3:], name
->>>>>>> presets
