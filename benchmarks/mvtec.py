@@ -9,7 +9,7 @@
 screws are darker than all defects, so that brightness alone tells them apart; "screw, levelled" has
 the mean brightness of each image brought to one half, and is the one to believe.
 
-Features are those of EfficientNet-lite0: "14": blocks 2, 4, 7 and 10 on a grid of 16, images at
+Features are those of EfficientNet-lite0: "coarse": blocks 2, 4, 7 and 10 on a grid of 16, images at
 256 pixels, as UniAD and MPDR take theirs; "fine": blocks 2, 4 and 10, each place the mean over
 3 x 3, on a grid of 32. A detector is trained on one category ("alone") or on all three at once
 ("unified"), and is judged on each. Images are scored by their worst place. Nothing was chosen on
@@ -69,7 +69,7 @@ LEVELLED = "screw, levelled"
 UNIFIED = ("bottle", LEVELLED, "magnetic_tile")
 SIZE = 256
 FEATURES: dict[str, dict[str, Any]] = {
-    "14": {},
+    "coarse": {},
     "fine": {"layers": ("_blocks.2", "_blocks.4", "_blocks.10"), "grid": 32, "smooth": 3},
 }
 # A cell trains on one category, by its name, or on all: a row is what it says of a category.
@@ -346,7 +346,7 @@ def maps(
     out.mkdir(parents=True, exist_ok=True)
     for category in UNIFIED:
         train, test = (images_of(category, part, data_home) for part in ("train", "test"))
-        detector = patch_detector(method, image_features("14", cache_folder), 1).fit(train.data)
+        detector = patch_detector(method, image_features("coarse", cache_folder), 1).fit(train.data)
         places = np.linspace(0, len(test.data) - 1, n_images).astype(int)
         AnomalyMapDisplay.from_estimator(
             detector, test.data[places], test.masks[places], max_images=None

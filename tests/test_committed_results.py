@@ -27,11 +27,13 @@ SCRIPTS = (
     "embeddings",
     "explanations",
     "false_discoveries",
+    "image_features",
     "label_free",
     "mixed_tables",
     "mnist_holdout",
     "mnist_one_class",
     "mnist_ood",
+    "mvtec",
     "pwae_textures",
     "sensors",
     "streams",
@@ -322,3 +324,39 @@ def test_figures_of_embeddings_in_the_guide_are_those_of_the_rows(script):
     for name, *means, differences in shown:
         assert means == cells[name][:3], name
         assert re.split(r" {2,}", differences.strip().replace("+", "")) == cells[name][3:], name
+
+
+def test_figures_of_the_page_of_photographs_are_those_of_the_rows(script):
+    mvtec = script("mvtec")
+    rows = mvtec.ROWS.read()
+    rows = rows[rows["features"] == "coarse"]
+    page = (BENCHMARKS.parent / "docs" / "guide" / "photographs.rst").read_text(encoding="utf-8")
+    line = r"^([A-Z][\w, -]+?|nearest of 12,000)  +((?:\d\.\d{3} \d\.\d{3}  ){3})(\d)$"
+    for title, unified in (("one for each", False), ("one for all", True)):
+        table = page.partition(f"\n{title} ")[2].partition("\n\n")[0]
+        some = rows[(rows["trained"] == "unified") == unified]
+        found = re.findall(line, table, re.M)
+        assert len(found) >= 5
+        for method, cells, seeds in found:
+            of_it = some[some["method"] == method]
+            assert of_it["seed"].nunique() == int(seeds)
+            means = of_it.groupby("category")[["image_auroc", "pixel_auroc"]].mean()
+            wanted = [f"{value:.3f}" for name in mvtec.UNIFIED for value in means.loc[name]]
+            assert cells.split() == wanted, (title, method)
+
+
+def test_places_and_references_of_photographs_are_what_they_are_said_to_be(script):
+    mvtec = script("mvtec")
+    rng = np.random.default_rng(0)
+    train, test = rng.standard_normal((2, 40, 3, 4, 4)).astype(np.float32)
+    gaussian, nearest = mvtec.REFERENCES
+    energies = mvtec.reference_energies(gaussian, train, test, 1)
+    place = train[:, :, 2, 1]
+    covariance = np.cov(place.T) + 0.01 * np.eye(3)
+    away = test[:, :, 2, 1] - place.mean(axis=0)
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away))
+    np.testing.assert_allclose(energies[:, 2, 1], expected, rtol=1e-3)
+    itself = mvtec.reference_energies(nearest, train, train, 1)
+    np.testing.assert_allclose(itself, 0, atol=2e-3)
+    assert mvtec.patch_detector("PaDiM, each place", None, 1).positions == "separate"
+    assert mvtec.patch_detector("Neighbors", None, 1).positions == "shared"
