@@ -305,7 +305,7 @@ def _is_table(X: Any) -> bool:
 
 
 def _listed(X: Any) -> Any:
-    """Samples in a column of objects as a list; all else as it is."""
+    """Return samples in a column of objects as a list, all else as it is."""
     of_objects = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object
     return list(X) if of_objects or isinstance(X, pd.Series | pd.Index) else X
 
