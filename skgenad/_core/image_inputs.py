@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from skgenad._extras import require
 from .pictures import is_opaque, is_picture, plain
 from .units import PIXEL_TOLERANCE
 
-# What Pillow raises for files that are no images, or half of one.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError)
 _MOST_16_BITS = 65535
 
 
@@ -48,7 +45,7 @@ class Images(Sequence[Any]):
         if isinstance(X, pd.Series | pd.Index):
             X = X.tolist()
         if isinstance(X, Tensor):
-            X = X.detach().cpu().numpy()
+            X = _numbers_of(X)
         if isinstance(X, np.ndarray) and X.dtype.kind in "OUT":
             X = X.ravel().tolist() if X.ndim == 1 else X
         if isinstance(X, np.ndarray):
@@ -56,6 +53,11 @@ class Images(Sequence[Any]):
                 raise ValueError(
                     f"X has the shape {X.shape}; images are (n, channels, height, width), with the "
                     "channels last or without any, or a list of files, images or arrays."
+                )
+            if X.ndim == 3 and X.shape[2] in (1, 3) and X.shape[1] > 3:
+                raise ValueError(
+                    f"X has the shape {X.shape}, that of a single image with its channels last. "
+                    "Pass X[None], an array of one image."
                 )
             if X.ndim == 4 and X.shape[1] not in (1, 3) and X.shape[3] in (1, 3):
                 X = X.transpose(0, 3, 1, 2)
@@ -96,7 +98,7 @@ class Images(Sequence[Any]):
             name = f"Image {self._places[place]}"
         try:
             if not is_picture(image):
-                return _of_array(np.asarray(image))
+                return _of_array(_numbers_of(image) if isinstance(image, Tensor) else image)
             return _of_picture(plain(image) if image is self._images[place] else image)
         except ValueError as error:
             raise ValueError(f"{name} {error}.") from None
@@ -142,7 +144,7 @@ def _read(path: Path) -> Any:
         with pillow.open(path) as image:
             image.load()
             return plain(image)
-    except (*_BROKEN, pillow.DecompressionBombError) as error:
+    except Exception as error:  # each format has errors of its own for what it cannot read
         raise _unreadable(path, error) from error
 
 
@@ -165,8 +167,16 @@ def _of_picture(image: Any) -> NDArray:
     return _of_array(values)
 
 
-def _of_array(values: NDArray) -> NDArray:
+def _numbers_of(image: Tensor) -> NDArray:
+    image = image.detach().cpu()
+    return (image.float() if image.dtype == torch.bfloat16 else image).numpy()
+
+
+def _of_array(image: Any) -> NDArray:
     """Pixels (C, H, W) of an array (H, W), (C, H, W) or (H, W, C)."""
+    if isinstance(image, np.ma.MaskedArray) and np.ma.getmaskarray(image).any():
+        raise ValueError("is a masked array, and what is masked is missing. Fill it in, by filled")
+    values = np.asarray(image)
     if values.dtype.kind not in "bfu" or (values.dtype.kind == "u" and values.dtype != np.uint8):
         raise ValueError(
             f"is an array of type {values.dtype}; pixels are uint8, or floats in [0, 1]"

@@ -161,6 +161,7 @@ class InstanceDetector(SavingMixin, BaseDetector):
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> Any:
         """Check samples: rows (n, d) come back as such, all others as :class:`Samples`."""
+        X = _listed(X)
         if self.features_ is None and _is_table(X):
             return validate_rows(self, X, image_shape=None, reset=reset, **checks)
         samples = Samples(_as_given(X))
@@ -173,7 +174,8 @@ class InstanceDetector(SavingMixin, BaseDetector):
         if reset:
             if self.features_ is not None:
                 self.features_.fit(samples.values)
-            self.__dict__.pop("feature_names_in_", None)
+            for name in ("feature_names_in_", "n_features_in_"):  # those of a fit before
+                self.__dict__.pop(name, None)
             self.n_features_in_ = self._instances(samples[:1]).rows.shape[1]
         return samples
 
@@ -229,7 +231,7 @@ class InstanceDetector(SavingMixin, BaseDetector):
                 f"{len(samples)}; features must keep the number of samples."
             )
         known = self.__dict__.get("n_features_in_", found.rows.shape[1])
-        if found.rows.shape[1] != known and "_models" in self.__dict__:
+        if found.rows.shape[1] != known:
             raise ValueError(
                 f"X has {found.rows.shape[1]} features for each {self._words[0]}, but "
                 f"{type(self).__name__} was fitted on {known}."
@@ -261,12 +263,14 @@ class InstanceDetector(SavingMixin, BaseDetector):
     def _reduced(self, values: NDArray, sizes: NDArray) -> NDArray:
         """Energies (n,) of samples, of those of their instances (m,)."""
         parts = np.split(values, np.cumsum(sizes)[:-1])
-        if self.reduce == "max":
+        # That of the fit, which the threshold is for.
+        reduce = self._fitted_parameters["reduce"]
+        if reduce == "max":
             return np.array([part.max() for part in parts])
-        if self.reduce == "mean":
+        if reduce == "mean":
             # Without the sum, which may be too large a number.
             return np.array([(part / len(part)).sum() for part in parts])
-        return np.array([_mean_of_top(part, float(self.reduce)) for part in parts])
+        return np.array([_mean_of_top(part, float(reduce)) for part in parts])
 
     def _score_instances(self, X: ArrayLike) -> list[NDArray]:
         """Scores of the instances of each sample."""
@@ -300,14 +304,22 @@ def _is_table(X: Any) -> bool:
     return not hasattr(X, "ndim") or X.ndim < 3
 
 
+def _listed(X: Any) -> Any:
+    """Return samples in a column of objects as a list, all else as it is."""
+    of_objects = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype == object
+    return list(X) if of_objects or isinstance(X, pd.Series | pd.Index) else X
+
+
 def _as_given(X: Any) -> Any:
     """Return samples as an array or a list."""
     if isinstance(X, str | os.PathLike | bytes) or is_picture(X):
         raise ValueError(f"X is a single sample, {brief(X)}. Pass [X], a list of samples.")
-    if isinstance(X, pd.Series | pd.Index | tuple):
+    if isinstance(X, tuple):
         return list(X)
     if isinstance(X, list):
         return X
+    if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+        raise ValueError("X is a masked array, and what is masked is missing. Fill it in first.")
     values = np.asarray(X)
     if values.ndim == 0:
         raise TypeError(f"X must hold samples, got a {type(X).__name__}.")

@@ -240,7 +240,7 @@ class PatchDetector(InstanceDetector):
         Raises
         ------
         ValueError
-            If the detector was fitted on rows, which have no places.
+            If the detector was fitted on rows, which have no places, or `size` is none.
         """
         check_is_fitted(self)
         samples = self._validate(X, reset=False)
@@ -249,7 +249,7 @@ class PatchDetector(InstanceDetector):
                 "anomaly_map shows places of images, and X is a table. Pass images to a detector "
                 "with features, or grids of features (n, c, g, g); for tables see explain."
             )
-        sides = self._sides(samples.values) if size is None else np.broadcast_to(size, 2).tolist()
+        sides = self._sides(samples.values) if size is None else _two_sides(size)
         maps = np.empty((len(samples), *sides))
         start = 0
         for values, sizes in self._energies(samples):
@@ -272,6 +272,17 @@ class PatchDetector(InstanceDetector):
         return [side, side]
 
     # ---- how ------------------------------------------------------------------------------
+
+    def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> Any:
+        samples = super()._validate(X, reset=reset, **checks)
+        is_table = isinstance(samples, np.ndarray)
+        if not reset and is_table != (self._grid is None):
+            kinds = ("grids or images", "a table")
+            raise ValueError(
+                f"X is {kinds[is_table]}, but this {type(self).__name__} was fitted on "
+                f"{kinds[not is_table]}."
+            )
+        return samples
 
     def _arranged(self, made: Any) -> Instances:
         features = np.asarray(made)
@@ -320,3 +331,13 @@ class PatchDetector(InstanceDetector):
     @property
     def _how_to_look(self) -> str:
         return "anomaly_map(X) shows where images are unusual."
+
+
+def _two_sides(size: Any) -> list[int]:
+    """Height and width that a user asks for."""
+    sides = np.asarray(size)
+    if sides.dtype.kind not in "iu" or sides.shape not in ((), (2,)) or (sides < 1).any():
+        raise ValueError(
+            f"size={size!r} must be a side in pixels, or a height and a width, from 1 on."
+        )
+    return np.broadcast_to(sides, 2).tolist()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_scalar, column_or_1d
+from sklearn.utils import _safe_indexing, check_scalar, column_or_1d
 
 from skgenad._extras import require
 
@@ -131,8 +131,7 @@ class ContactSheetDisplay:
         if labels is not None and len(labels) != len(scores):
             raise ValueError(f"y has {len(labels)} labels for {len(scores)} images.")
         worst = np.argsort(-scores, kind="stable")[:n_images]
-        given: Any = X
-        some = given[worst] if hasattr(X, "shape") else [given[place] for place in worst]
+        some = _safe_indexing(X, worst)
         display = cls(
             images=_images_of(some, detector, before),
             scores=scores[worst],

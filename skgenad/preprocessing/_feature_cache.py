@@ -12,6 +12,8 @@ from safetensors.numpy import load, save
 from skgenad._writing import write_whole
 
 _NAME = "features"
+# How often a file is begun whose folder is deleted under it.
+_TIMES = 5
 
 
 class FeatureCache:
@@ -36,13 +38,28 @@ class FeatureCache:
             found = load(self._path(key).read_bytes())[_NAME]
         except (FileNotFoundError, SafetensorError, KeyError):
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         return found if found.shape == self.shape and found.dtype == np.float32 else None
 
     def put(self, key: str, features: NDArray) -> None:
         """Keep features."""
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, save({_NAME: np.ascontiguousarray(features)}))
+        path, content = self._path(key), save({_NAME: np.ascontiguousarray(features)})
+        for left in reversed(range(_TIMES)):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return write_whole(path, content)
+            except FileNotFoundError as error:  # somebody has deleted the folder meanwhile
+                if not left:
+                    raise self._unusable(error) from error
+            except OSError as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> OSError:
+        return type(error)(
+            f"cache={str(self.folder)!r} is no folder that features can be read from and written "
+            f"to: {error}. Pass another one, or None."
+        )
 
     def _path(self, key: str) -> Path:
         # Two levels, since folders of many files are slow.

@@ -27,7 +27,7 @@ from skgenad._tensors.passes import Passes
 from skgenad._tensors.settings import own_settings
 
 from ._feature_cache import FeatureCache
-from ._image_networks import LayerFeatures, digest_of, network_of
+from ._image_networks import LayerFeatures, Network, digest_of, network_of
 
 # Side of the images of a network that says of none.
 _SIZE = 224
@@ -196,23 +196,34 @@ class ImageFeatures(
         ------
         ValueError
             If a parameter is out of range, the network has no such layers or device, or X does not
-            begin with an image.
+            begin with an image. What was fitted before stays as it was.
         ImportError
             If the package that the network comes from is not installed.
         """
         first = Images(X)[:1]
         first.pixels(0)
         self._check()
-        network = network_of(self.network)
+        before = dict(self.__dict__)
+        try:
+            self._learn(network_of(self.network), first)
+        except BaseException:
+            # In this order nothing is missing meanwhile, which another thread may need.
+            self.__dict__.update(before)
+            for name in self.__dict__.keys() - before.keys():
+                del self.__dict__[name]
+            raise
+        return self
+
+    def _learn(self, network: Network, first: Images) -> None:
         self.layers_ = network.layers if self.layers is None else tuple(self.layers)
         self.size_ = self.size or network.size or _SIZE
         given = (network.mean, network.std) if self.normalize is None else self.normalize
         self.mean_, self.std_ = _normalization(given)
         self.weights_digest_ = digest_of(network.module)
+        self._places = (self.pool, self.grid, self.smooth)
         self._keep(network)
         self.shape_ = self._computed(first).shape[1:]
         self._n_features_out = self.shape_[0]
-        return self
 
     def _check(self) -> None:
         if self.layers is not None:
@@ -249,6 +260,8 @@ class ImageFeatures(
         ------
         ValueError
             If one is no image, or cannot be read; the message names it.
+        OSError
+            If the `cache` cannot be written.
         """
         check_is_fitted(self)
         leave_parents_threads()
@@ -277,9 +290,9 @@ class ImageFeatures(
 
     def _key(self, digest: bytes) -> str:
         """Name of an image's features: what is in it, and all that they depend on."""
-        network = (self.weights_digest_, self.layers_, self.size_, self.mean_, self.std_)
-        settings = repr((*network, self.pool, self.grid, self.smooth)).encode()
-        return hashlib.sha256(settings + digest).hexdigest()
+        network = (self.weights_digest_, self._module().computation_digest)
+        settings = (*network, self.layers_, self.size_, self.mean_, self.std_, *self._places)
+        return hashlib.sha256(repr(settings).encode() + digest).hexdigest()
 
     def _computed(self, images: Images) -> NDArray:
         module = self._module()
@@ -296,11 +309,12 @@ class ImageFeatures(
 
     # ---- the network ----------------------------------------------------------------------
 
-    def _keep(self, network: Any) -> LayerFeatures:
+    def _keep(self, network: Network) -> LayerFeatures:
         network = replace(network, mean=self.mean_, std=self.std_)
-        made = LayerFeatures(
-            network, self.layers_, self.size_, self.pool, self.grid, self.smooth
-        ).to(resolve_device(self.device))
+        # Those of the fit: a parameter that was set since then counts from the next one on.
+        made = LayerFeatures(network, self.layers_, self.size_, *self._places).to(
+            resolve_device(self.device)
+        )
         self._loaded = made
         return made
 

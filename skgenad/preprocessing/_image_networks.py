@@ -76,10 +76,35 @@ def digest_of(module: nn.Module) -> str:
     for name, part in module.named_modules():
         found.update(f"{name}:{type(part).__qualname__};".encode())
     for name, tensor in sorted(module.state_dict().items()):
-        values = tensor.detach().cpu().contiguous()
-        found.update(f"{name}:{tuple(values.shape)}:{values.dtype};".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
+        found.update(_bytes_of(tensor))
     return found.hexdigest()
+
+
+def computation_of(module: nn.Module) -> str:
+    """Hash of what a network does with its weights, as far as its layers' attributes say it.
+
+    Networks of the same weights may have other strides, say, or other factors of the user's.
+    """
+    found = hashlib.sha256()
+    for name, part in module.named_modules():
+        plain = {k: v for k, v in vars(part).items() if k != "training" and _is_plain(v)}
+        found.update(repr((name, part.extra_repr(), sorted(plain.items()))).encode())
+        tensors = {**vars(part), **part._buffers}  # state_dict does not have all of them
+        for key, tensor in sorted((k, v) for k, v in tensors.items() if isinstance(v, Tensor)):
+            found.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype};".encode())
+            found.update(_bytes_of(tensor))
+    return found.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 # ---- where networks come from -------------------------------------------------------------
@@ -143,7 +168,7 @@ _LOADERS: dict[str, Callable[[str], Network]] = {
 
 
 def _frozen(module: nn.Module) -> nn.Module:
-    return module.eval().requires_grad_(False)
+    return module.eval().requires_grad_(False).float()  # as pixels are
 
 
 def _triple(values: Any) -> Triple:
@@ -192,8 +217,10 @@ class LayerFeatures(nn.Module):
         super().__init__()
         self.network, self.layers = network.module, layers
         self.size, self.pool, self.grid, self.smooth = size, pool, grid, smooth
-        self.register_buffer("mean", torch.tensor(network.mean).reshape(3, 1, 1))
-        self.register_buffer("std", torch.tensor(network.std).reshape(3, 1, 1))
+        for kind in ("mean", "std"):
+            values = torch.tensor(getattr(network, kind), dtype=torch.float32)
+            self.register_buffer(kind, values.reshape(3, 1, 1))
+        self.computation_digest = computation_of(self.network)
         known = dict(self.network.named_modules())
         unknown = [name for name in layers if not name or name not in known]
         if unknown:
@@ -232,9 +259,13 @@ class LayerFeatures(nn.Module):
     def _hook_of(self, place: int) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             found = self._found.by_place
-            found[place] = _tensor_of(output)
-            if len(found) == len(self.layers):
+            if place in found:  # a layer that is used twice says what it says first
+                return
+            value = _tensor_of(output)
+            if len(found) + 1 == len(self.layers):
+                found[place] = value
                 raise _Enough
+            found[place] = value.clone()  # the next layer may write over it
 
         return hook
 
@@ -266,7 +297,9 @@ def _tensor_of(output: Any) -> Tensor:
 def _as_map(value: Tensor, layers: Sequence[str]) -> Tensor:
     """Bring what a layer says to maps (n, c, g, g); tokens before those of places are left out."""
     if value.dim() == 4:
-        return value
+        # Images are squares, and so are their maps: else the channels are last.
+        n, a, b, c = value.shape
+        return value.permute(0, 3, 1, 2) if a == b != c else value
     where = f"of the layers {list(layers)}" if layers else "of the network's output"
     if value.dim() != 3:
         raise ValueError(
