@@ -8,7 +8,14 @@ from sklearn.preprocessing import Normalizer
 from torch import nn
 
 import skgenad
-from skgenad import CrossCalibrated, GroupedDetector, Mahalanobis, Neighbors, PatchDetector
+from skgenad import (
+    Committee,
+    CrossCalibrated,
+    GroupedDetector,
+    Mahalanobis,
+    Neighbors,
+    PatchDetector,
+)
 from skgenad.metrics import anomaly_roc_auc
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import ImageFeatures
@@ -379,7 +386,12 @@ def test_images_of_another_kind_than_those_of_the_fit_are_errors():
         rows.anomaly_map(normal_rows())
 
 
-def test_it_can_be_calibrated_without_folds_of_patches():
-    """CrossCalibrated fits rows: a patch detector of images says what to use in its place."""
-    with pytest.raises(ValueError):
-        CrossCalibrated(PatchDetector()).fit(grids())
+@pytest.mark.parametrize("around", [CrossCalibrated, lambda inner: Committee([("one", inner)])])
+def test_committees_fit_rows_and_say_so_where_samples_are_none(around):
+    inner = PatchDetector(features=seen_by_a_network())
+    with pytest.raises(TypeError, match=r"or pass PatchDetector\((Committee|CrossCalibrated)\("):
+        around(inner).fit(photographs())
+    # What the error advises works.
+    X = grids(30)
+    detector = PatchDetector(CrossCalibrated(Mahalanobis(**CPU), cv=2), random_state=0).fit(X)
+    assert detector.score_samples(X).shape == (30,)

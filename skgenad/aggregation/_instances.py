@@ -154,6 +154,11 @@ class InstanceDetector(SavingMixin, BaseDetector):
             )
 
     @property
+    def _takes_samples(self) -> bool:
+        """Whether samples are no rows, so that a committee cannot fit it."""
+        return self.features is not None
+
+    @property
     def _given(self) -> Any:
         if self.detector is not None:
             return self.detector

@@ -99,8 +99,9 @@ class PatchDetector(InstanceDetector):
     `detector` sees, the features of a patch.
 
     ``score_samples`` is in the detector's unit. Images are looked at a few at a time, so memory
-    holds `max_rows` patches, and those of a few images. The fit and each score compute features
-    once; with a `cache` in the features none is computed twice.
+    holds `max_rows` patches, and those of a few images. With a `cache` in the features none is
+    computed twice, as those of training images are with ``contamination=0``, or without images
+    held out.
 
     Where X is a table, each row is an image of one patch: then this is `detector`, with rows held
     out, and `explain` works as it does there. Of images :meth:`anomaly_map` says where.

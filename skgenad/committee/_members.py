@@ -118,6 +118,17 @@ class TrainingRows:
         return rows_for_models(self.table[places], self.image_shape, self.names)
 
 
+def refuse_samples(detector: Any, around: Any) -> None:
+    """Raise TypeError for a detector of samples that are no rows, such as images in files."""
+    if getattr(detector, "_takes_samples", False):
+        name, whose = type(detector).__name__, type(around).__name__
+        raise TypeError(
+            f"{whose} fits detectors of rows, and this {name} with features= takes samples that are "
+            f"none. It holds samples out by itself; or pass {name}({whose}(...), features=...), "
+            "which is fitted on their parts."
+        )
+
+
 def is_pair(pair: Any) -> bool:
     """Whether it is a name and something else."""
     return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)

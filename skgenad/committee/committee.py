@@ -44,6 +44,7 @@ from ._members import (
     is_pair,
     learned,
     leaves_out,
+    refuse_samples,
     rows_for_models,
     shape_of,
     tasks_of,
@@ -262,6 +263,7 @@ class Committee(SavingMixin, BaseComposition, BaseDetector):
         weights = self._checked_weights(len(members))
         kept = [j for j, (_, member) in enumerate(members) if member != "drop"]
         for name, member in (members[j] for j in kept):
+            refuse_samples(member, self)
             if not fits_and_scores(member):
                 raise ValueError(
                     f"member {name!r} must be an unfitted detector with fit and score_samples, "

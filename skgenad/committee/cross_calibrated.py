@@ -45,6 +45,7 @@ from ._members import (
     energies,
     fitted,
     history_of,
+    refuse_samples,
     rows_for_models,
     shape_of,
     tasks_of,
@@ -245,6 +246,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
                 f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
                 f"Pass for example Mahalanobis(). {HOW_TO_SCORE}"
             )
+        refuse_samples(given, self)
         return given
 
     def _learn(

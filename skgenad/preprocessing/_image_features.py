@@ -27,7 +27,7 @@ from skgenad._tensors.passes import Passes
 from skgenad._tensors.settings import own_settings
 
 from ._feature_cache import FeatureCache
-from ._image_networks import LayerFeatures, Network, digest_of, network_of
+from ._image_networks import LayerFeatures, Network, Triple, digest_of, network_of, triple
 
 # Side of the images of a network that says of none.
 _SIZE = 224
@@ -361,7 +361,7 @@ class _Rows:
         return rows
 
 
-def _normalization(given: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(given: Any) -> tuple[Triple, Triple]:
     """Mean and standard deviation of three channels."""
     try:
         mean, std = (np.broadcast_to(np.asarray(part, dtype=np.float64), 3) for part in given)
@@ -372,4 +372,4 @@ def _normalization(given: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         ) from None
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise ValueError(f"normalize={given!r} must be finite, and its second part above 0.")
-    return tuple(mean.tolist()), tuple(std.tolist())
+    return triple(mean), triple(std)

@@ -126,7 +126,7 @@ def _of_timm(name: str) -> Network:
     source = f"local-dir:{name}" if Path(name).is_dir() else name
     module = timm.create_model(source, pretrained=True, num_classes=0)
     config = timm.data.resolve_data_config(model=module)
-    mean, std = _triple(config["mean"]), _triple(config["std"])
+    mean, std = triple(config["mean"]), triple(config["std"])
     return Network(_frozen(module), int(config["input_size"][-1]), mean, std)
 
 
@@ -137,7 +137,7 @@ def _of_transformers(name: str) -> Network:
     mean, std = seen.get("image_mean", IMAGENET[0]), seen.get("image_std", IMAGENET[1])
     size = getattr(module.config, "image_size", None)
     size = size[0] if isinstance(size, Sequence) else size
-    return Network(_frozen(_LastHiddenState(module)), size, _triple(mean), _triple(std))
+    return Network(_frozen(_LastHiddenState(module)), size, triple(mean), triple(std))
 
 
 def _preprocessing_of(transformers: Any, name: str) -> Mapping[str, Any]:
@@ -171,7 +171,8 @@ def _frozen(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False).float()  # as pixels are
 
 
-def _triple(values: Any) -> Triple:
+def triple(values: Any) -> Triple:
+    """Make a tuple of three numbers."""
     a, b, c = (float(value) for value in values)
     return a, b, c
 
