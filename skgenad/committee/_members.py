@@ -123,9 +123,9 @@ def refuse_samples(detector: Any, around: Any) -> None:
     if getattr(detector, "_takes_samples", False):
         name, whose = type(detector).__name__, type(around).__name__
         raise TypeError(
-            f"{whose} fits detectors of rows, and this {name} with features= takes samples that are "
-            f"none. It holds samples out by itself; or pass {name}({whose}(...), features=...), "
-            "which is fitted on their parts."
+            f"{whose} fits detectors of rows, and this {name} with features= takes samples that "
+            f"are none. It holds samples out by itself; or pass {name}({whose}(...), "
+            "features=...), which is fitted on their parts."
         )
 
 
