@@ -55,7 +55,11 @@ def test_steps_beyond_the_threshold_are_filled():
     scores = np.array([0.0, 0.0, 3.0, 3.0, 0.0, 0.0])
     display = SeriesDisplay(X=np.zeros((6, 1)), scores=scores, threshold=1.0).plot()
     (path,) = display.beyond_.get_paths()
-    assert path.get_extents().bounds == (2, 1, 1, 2)
+    # From where the line crosses the threshold to where it does so again.
+    np.testing.assert_allclose(path.get_extents().bounds, (4 / 3, 1, 7 / 3, 2))
+    alone = SeriesDisplay(X=np.zeros((5, 1)), scores=[0.0, 0.0, 3.0, 0.0, 0.0], threshold=1.0)
+    (path,) = alone.plot().beyond_.get_paths()
+    np.testing.assert_allclose(path.get_extents().bounds, (4 / 3, 1, 4 / 3, 2))
     assert SeriesDisplay(X=np.zeros((6, 1)), scores=scores).plot().beyond_ is None
 
 

@@ -198,6 +198,7 @@ class SeriesDisplay:
                 "where": scores > self.threshold,
                 "color": VERMILION,
                 "alpha": 0.5,
+                "interpolate": True,  # a single step beyond it has an area, too
             }
             times = np.arange(len(scores))
             self.beyond_ = panel.fill_between(times, scores, self.threshold, linewidth=0, **beyond)
