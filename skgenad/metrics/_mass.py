@@ -13,6 +13,7 @@ from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import auc
 from sklearn.utils import check_array, check_scalar, column_or_1d
 
 # Criteria look at sets that hold this share of the rows, or more.
@@ -155,7 +156,7 @@ def excess_mass_area(scores: NDArray, uniform: NDArray, min_mass: float) -> floa
         share = (excess[k - 1] - min_mass) / (excess[k - 1] - excess[k])
         end = min(end, level[k - 1] + share * (level[k] - level[k - 1]))
     knots = np.append(level[level < end], end)
-    return float(np.trapezoid(np.interp(knots, level, excess), knots))
+    return float(auc(knots, np.interp(knots, level, excess)))
 
 
 def check_min_mass(min_mass: float) -> None:

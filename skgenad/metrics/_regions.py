@@ -7,6 +7,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from sklearn.metrics import auc
 from sklearn.utils import check_array, check_scalar
 
 # Pixels that meet at a corner belong to one defect.
@@ -126,7 +127,7 @@ def per_region_overlap_auc(
     end = int(np.searchsorted(fpr, max_fpr, side="right"))
     at_end = np.interp(max_fpr, fpr[end - 1 : end + 1], overlap[end - 1 : end + 1])
     x, y = np.append(fpr[:end], max_fpr), np.append(overlap[:end], at_end)
-    return float(np.trapezoid(y, x) / max_fpr)
+    return float(auc(x, y) / max_fpr)
 
 
 def _checked(masks: ArrayLike, anomaly_maps: ArrayLike) -> tuple[NDArray, NDArray]:
