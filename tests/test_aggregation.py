@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import Normalizer
 from torch import nn
@@ -395,3 +396,13 @@ def test_committees_fit_rows_and_say_so_where_samples_are_none(around):
     X = grids(30)
     detector = PatchDetector(CrossCalibrated(Mahalanobis(**CPU), cv=2), random_state=0).fit(X)
     assert detector.score_samples(X).shape == (30,)
+
+
+def test_a_pipeline_sees_the_same_rows_when_it_is_fitted_and_when_it_scores():
+    """A step in float32 makes other digits of a row, which its last step would not know again."""
+    X = grids(20).astype(np.float32)
+    model = make_pipeline(PCA(3), Neighbors(n_neighbors=1, **CPU))
+    detector = PatchDetector(model, **ALL).fit(X)
+    rows = X.transpose(0, 2, 3, 1).reshape(-1, 3).astype(np.float64)
+    alone = clone(model).fit(rows, neighbors__calibration="none").score_samples(rows)
+    np.testing.assert_allclose(detector.anomaly_map(X).ravel(), -alone, rtol=1e-6)

@@ -240,3 +240,17 @@ def test_the_upper_bits_of_16_bits_of_colours_are_kept_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match=r"Of 16 bits a pixel the upper 8 are kept: '.*0\.png'"):
         data = load_mvtec(tmp_path, "a").data
     np.testing.assert_array_equal(data[0], (deep >> 8).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError])
+def test_errors_of_single_formats_name_the_file_too(error, tmp_path, monkeypatch):
+    folder = tmp_path / "thing" / "train" / "good"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(folder / "000.png")
+
+    def broken(image):
+        raise error("of this format")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", broken)
+    with pytest.raises(ValueError, match=r"000\.png' cannot be read as an image"):
+        load_mvtec(tmp_path, "thing")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import wraps
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar, cast
@@ -36,6 +36,7 @@ __all__ = [
     "Options",
     "StrOptions",
     "Tree",
+    "as_before",
     "check_bounds",
     "check_noise",
     "check_pair",
@@ -196,6 +197,20 @@ def _is_public(kind: type) -> bool:
         for module in modules
         if "._" not in module.__name__
     )
+
+
+@contextmanager
+def as_before(estimator: Any) -> Iterator[None]:
+    """Run a fit; if it does not end well, nothing of the estimator has changed."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except BaseException:
+        # In this order nothing is missing meanwhile, which another thread may score by.
+        estimator.__dict__.update(before)
+        for name in estimator.__dict__.keys() - before.keys():
+            del estimator.__dict__[name]
+        raise
 
 
 def check_sizes(name: str, sizes: Sequence[int], least: int = 0) -> None:

@@ -34,6 +34,7 @@ from .checks import (
     Interval,
     Options,
     StrOptions,
+    as_before,
     check_parameter,
     fit_context,
 )
@@ -151,16 +152,8 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Run a fit under settings of its own; if it does not end well, nothing has changed."""
-        before = dict(self.__dict__)
-        try:
-            with own_settings():
-                yield
-        except BaseException:
-            # In this order nothing is missing meanwhile, which another thread may score by.
-            self.__dict__.update(before)
-            for name in self.__dict__.keys() - before.keys():
-                del self.__dict__[name]
-            raise
+        with as_before(self), own_settings():
+            yield
 
     def _validate(self, X: ArrayLike, *, reset: bool, **checks: Any) -> NDArray:
         return validate_rows(self, X, image_shape=self._shape(reset), reset=reset, **checks)

@@ -59,7 +59,7 @@ class Images(Sequence[Any]):
                     f"X has the shape {X.shape}, that of a single image with its channels last. "
                     "Pass X[None], an array of one image."
                 )
-            if X.ndim == 4 and X.shape[1] not in (1, 3) and X.shape[3] in (1, 3):
+            if _has_channels_last(X):
                 X = X.transpose(0, 3, 1, 2)
         elif not isinstance(X, list | tuple | Images):
             raise TypeError(
@@ -115,6 +115,17 @@ class Images(Sequence[Any]):
         pixels = self.pixels(place)
         shape = repr(pixels.shape).encode()
         return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def _has_channels_last(X: NDArray) -> bool:
+    """Whether an array of images is (n, H, W, C), as far as its numbers tell."""
+    return X.ndim == 4 and X.shape[1] not in (1, 3) and X.shape[3] in (1, 3)
+
+
+def size_of(X: NDArray) -> tuple[int, int]:
+    """Height and width of the images in an array, as :class:`Images` takes it."""
+    height, width = X.shape[1:3] if _has_channels_last(X) else X.shape[-2:]
+    return int(height), int(width)
 
 
 def sized(pixels: NDArray, side: int) -> Tensor:

@@ -20,12 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.contract import BaseDetector
-from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.pictures import is_picture
-from skgenad._core.reference import forget_rows
 from skgenad._core.registry import brief
 from skgenad._core.rows import Shape, validate_rows
 from skgenad._core.saving import SavingMixin
@@ -34,8 +31,14 @@ from skgenad._core.state import PARAMETERS, SHARED, STATE, Fitted, clone_of_para
 from skgenad._core.streams import Lots, together
 from skgenad._core.training import empty_history
 from skgenad._core.values import packed, unpacked
-from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
-from skgenad.committee._members import energies, history_of, rows_for_models
+from skgenad._tensors.seeds import derived_seed, draw_seed
+from skgenad.committee._members import (
+    check_detector,
+    energies,
+    fitted_copy,
+    history_of,
+    rows_for_models,
+)
 from skgenad.likelihoods.mahalanobis import Mahalanobis
 
 # Samples whose instances are in memory at the same time.
@@ -139,12 +142,7 @@ class InstanceDetector(SavingMixin, BaseDetector):
 
     def _check(self) -> None:
         """Raise TypeError unless detector and features are such."""
-        given = self._given
-        if not fits_and_scores(given):
-            raise TypeError(
-                f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
-                f"Pass for example Mahalanobis(). {HOW_TO_SCORE}"
-            )
+        check_detector(self._given)
         if self.features is not None and not (
             hasattr(self.features, "fit") and hasattr(self.features, "transform")
         ):
@@ -194,13 +192,10 @@ class InstanceDetector(SavingMixin, BaseDetector):
 
     def _fitted(self, rows: NDArray, place: int, *, made: bool) -> Any:
         """Fit a copy of the detector on instances (m, d), which are rows of X or `made` of it."""
-        model = clone(self._given)
-        seed_unseeded(model, derived_seed(derived_seed(self.seed_, _OF_MODELS), place))
-        hold_out_nothing(model)
+        seed = derived_seed(derived_seed(self.seed_, _OF_MODELS), place)
         # What a network gives, or a place of few images, is no table that values are missing in.
         with warned_of(made):
-            model.fit(rows_for_models(rows, None, self._names))
-        return forget_rows(model)  # who is made of it has them, where they are rows
+            return fitted_copy(self._given, seed, rows_for_models(rows, None, self._names))
 
     def _some_rows(self, train: Any) -> NDArray:
         """Draw at most `max_rows` of all instances, each as likely as any other."""

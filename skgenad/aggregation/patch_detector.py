@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 from tqdm.auto import tqdm
 
 from skgenad._core.checks import StrOptions, fit_context
+from skgenad._core.image_inputs import size_of
 from skgenad._core.streams import together
 from skgenad._tensors.seeds import derived_seed
 from skgenad.committee._members import energies, rows_for_models
@@ -265,8 +266,7 @@ class PatchDetector(InstanceDetector):
         if self.features_ is None:
             return list(self._grid or ())
         if isinstance(images, np.ndarray) and images.ndim >= 3:
-            last = images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3)
-            return list(images.shape[1:3] if last else images.shape[-2:])
+            return list(size_of(images))
         side = getattr(self.features_, "size_", None)
         if side is None:
             raise ValueError(f"{self.features_!r} does not say how large images are: pass size=.")

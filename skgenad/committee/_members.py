@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.contract import BaseDetector
+from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.large_tables import SomeRows, Table, rows_at
 from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
@@ -116,6 +117,15 @@ class TrainingRows:
     def to_score(self, places: NDArray) -> Any:
         """Rows whose scores new ones are compared with."""
         return rows_for_models(self.table[places], self.image_shape, self.names)
+
+
+def check_detector(given: Any) -> None:
+    """Raise TypeError unless it is an unfitted detector."""
+    if not fits_and_scores(given):
+        raise TypeError(
+            f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
+            f"Pass for example Mahalanobis(). {HOW_TO_SCORE}"
+        )
 
 
 def refuse_samples(detector: Any, around: Any) -> None:
@@ -229,16 +239,21 @@ def learned(member: Any, task: Task, rows: TrainingRows) -> tuple[Any, Tail, NDA
 
 def fitted(member: Any, task: Task, rows: TrainingRows) -> tuple[Any, NDArray]:
     """Fit a copy of a member as a task says; return it and the energies of its references."""
-    model = clone(member)
-    seed_unseeded(model, task.seed)
-    hold_out_nothing(model)
     labels = rows.labels if uses_labels(member) else None
     if labels is not None and task.train is not None:
         labels = labels[task.train]
     with warned_of(rows.warned):
-        model.fit(_taken_by(model, rows.to_fit(task.train)), labels)
-    forget_rows(model)  # whoever is made of it has them
+        model = fitted_copy(member, task.seed, rows.to_fit(task.train), labels)
     return model, energies(model, rows.to_score(task.reference))
+
+
+def fitted_copy(detector: Any, seed: int, X: Any, labels: NDArray | None = None) -> Any:
+    """Fit a copy of a detector on all rows, as a part of another one, which has the threshold."""
+    model = clone(detector)
+    seed_unseeded(model, seed)
+    hold_out_nothing(model)
+    model.fit(_taken_by(model, X), labels)
+    return forget_rows(model)  # whoever is made of it has them
 
 
 def rows_for_models(X: Table, image_shape: Shape | None, names: NDArray | None) -> Any:

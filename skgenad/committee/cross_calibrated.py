@@ -31,7 +31,6 @@ from tqdm.auto import tqdm
 from skgenad._core.checks import Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.detector import SCORING_CHUNK
-from skgenad._core.foreign import HOW_TO_SCORE, fits_and_scores
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -42,6 +41,7 @@ from skgenad.likelihoods.mahalanobis import Mahalanobis
 from ._files import CROSS_CALIBRATED
 from ._members import (
     TrainingRows,
+    check_detector,
     energies,
     fitted,
     history_of,
@@ -241,11 +241,7 @@ class CrossCalibrated(SavingMixin, BaseDetector):
     def _checked(self) -> Any:
         """Return the detector, or say why it is none."""
         given = Mahalanobis() if self.detector is None else self.detector
-        if not fits_and_scores(given):
-            raise TypeError(
-                f"detector must be an unfitted detector with fit and score_samples, got {given!r}. "
-                f"Pass for example Mahalanobis(). {HOW_TO_SCORE}"
-            )
+        check_detector(given)
         refuse_samples(given, self)
         return given
 

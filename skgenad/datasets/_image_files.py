@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +18,6 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", 
 _LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp"}
 # What systems leave behind beside hidden files.
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"}
-# What Pillow raises for files that are no images, or half of one.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError)
 # Files that a warning lists.
 _LISTED = 3
 SKIPPED = "Skipped, since it cannot be read as an image"
@@ -287,7 +284,7 @@ class ImageReader:
             if path.stat().st_size == 0:
                 raise ValueError("it is empty")
             return self.pillow.open(path)
-        except (*_BROKEN, self.pillow.DecompressionBombError) as error:
+        except Exception as error:  # each format has errors of its own for what it cannot read
             raise UnreadableImageError(f"'{path}' cannot be read as an image: {error}") from error
 
     def _opened(self, path: Path) -> Any:  # noqa: ANN401 (Pillow is optional)
@@ -296,7 +293,7 @@ class ImageReader:
             is_cut = _is_cut(image)
             try:
                 image.load()
-            except _BROKEN as error:
+            except Exception as error:
                 raise UnreadableImageError(
                     f"'{path}' cannot be read as an image: {error}"
                 ) from error

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_scalar, column_or_1d
 
+from skgenad._core.image_inputs import size_of
 from skgenad._extras import require
 
 from ._common import BLUE, VERMILION, transformed, unwrap
@@ -204,9 +205,5 @@ def _images_of(X: Any, detector: Any, before: list[Any]) -> Any:
     shape = fitted_image_shape(detector)
     if shape is not None:
         return pixels_of(transformed(before, X), shape)
-    array = X if hasattr(X, "shape") and getattr(X, "ndim", 0) >= 3 else None
-    if array is None:
-        return pictures_of(X, (_SIDE, _SIDE))
-    last = array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3)
-    size = array.shape[1:3] if last else array.shape[-2:]
-    return pictures_of(array, (int(size[0]), int(size[1])))
+    is_array = hasattr(X, "shape") and getattr(X, "ndim", 0) >= 3
+    return pictures_of(X, size_of(X) if is_array else (_SIDE, _SIDE))

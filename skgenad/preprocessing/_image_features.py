@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
-from skgenad._core.checks import CheckedParameters, Interval, StrOptions, fit_context
+from skgenad._core.checks import CheckedParameters, Interval, StrOptions, as_before, fit_context
 from skgenad._core.forks import leave_parents_threads
 from skgenad._core.image_inputs import Images, sized
 from skgenad._core.versions import VersionedPickle
@@ -203,15 +203,8 @@ class ImageFeatures(
         first = Images(X)[:1]
         first.pixels(0)
         self._check()
-        before = dict(self.__dict__)
-        try:
+        with as_before(self):
             self._learn(network_of(self.network), first)
-        except BaseException:
-            # In this order nothing is missing meanwhile, which another thread may need.
-            self.__dict__.update(before)
-            for name in self.__dict__.keys() - before.keys():
-                del self.__dict__[name]
-            raise
         return self
 
     def _learn(self, network: Network, first: Images) -> None:
