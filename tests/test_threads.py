@@ -62,6 +62,15 @@ def many_switches():
     sys.setswitchinterval(before)
 
 
+@pytest.fixture(autouse=True)
+def filters_stay_while_forests_score(monkeypatch):
+    """Scikit-learn's forests empty the process's filters of warnings for a moment in each thread.
+
+    Another thread may meet the empty list, keep it, and warn by whatever is left.
+    """
+    monkeypatch.setattr(warnings, "resetwarnings", lambda: None)
+
+
 def global_draws():
     return float(torch.rand(())), np.random.rand(), random.random()
 
@@ -303,8 +312,6 @@ def test_loads_in_threads_leave_the_warning_filters_alone(tmp_path):
         warnings.filters[:] = before
 
 
-# scikit-learn itself sets filters of warnings in threads, which are the process's.
-@pytest.mark.filterwarnings("ignore:`sklearn.utils.parallel.delayed`:UserWarning")
 @all_detectors
 def test_many_threads_may_use_one_detector(name, tmp_path):
     assert_threads_do_not_meet(fitted_with_p_values(name), tmp_path)
