@@ -169,7 +169,9 @@ def run(
 def _by_set(rows: pd.DataFrame, detector: str, metric: str) -> pd.DataFrame:
     """Means over seeds, a line for each set and a column for each kind of rows."""
     own = rows[rows["detector"] == detector]
-    return own.pivot_table(index="dataset", columns="rows", values=metric).reindex(columns=(*KINDS, EVERYWHERE))
+    return own.pivot_table(index="dataset", columns="rows", values=metric).reindex(
+        columns=(*KINDS, EVERYWHERE)
+    )
 
 
 def _mean(values: pd.Series) -> str:
