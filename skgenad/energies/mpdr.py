@@ -193,9 +193,8 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     energy : {"reconstruction", "scalar", "masked"}, object or callable, default="reconstruction"
         The energy E that is trained: "reconstruction" (MPDR-R), "scalar" (MPDR-S) or "masked"
         (MPDR-IDNN), short for :class:`~skgenad.energies.Reconstruction`,
-        :class:`~skgenad.energies.Scalar` and :class:`~skgenad.energies.Masked`; or a callable that
-        maps the number of columns to an ``nn.Module`` with ``energy(x) -> (n,)``, short for
-        :class:`~skgenad.energies.Custom`.
+        :class:`~skgenad.energies.Scalar` and :class:`~skgenad.energies.Masked`; or a callable from
+        the number of columns to an ``nn.Module`` with ``energy(x) -> (n,)``, or a ``Custom``.
     manifold : {"autoencoder", "identity"} or Manifold, default="autoencoder"
         "autoencoder" is short for :class:`~skgenad.energies.Manifold`. "identity" perturbs rows by
         Gaussian noise in the input space: diffusion recovery likelihood (DRL) of one noise level.

@@ -227,8 +227,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     """Detect anomalies by a normalized autoencoder.
 
     The density exp(-E / T) / Omega, whose energy E is an autoencoder's reconstruction error, is
-    fitted by maximum likelihood: the error of negatives, rows that the model takes for likely, is
-    raised. So anomalies that the autoencoder happened to reconstruct are reconstructed no longer.
+    fitted by maximum likelihood: the error of what the model takes for likely is raised.
 
     Parameters
     ----------
@@ -252,8 +251,7 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Among latent vectors, without `gamma` and `bounds`; for "cd" and "pcd" of :meth:`sample`
         alone. None: ``Chain(5, step_size=0.1, noise=0.05)``.
     visible_chain : Chain, default=None
-        Among rows, without `gamma`. None: ``Chain(10, step_size="auto", noise="auto",
-        bounds="data")``; what "auto" is says the guide.
+        No `gamma`; None: ``Chain(10, step_size="auto", noise="auto", bounds="data")``, see guide.
     replay : Replay, default=None
         Buffer of latent vectors ("omi") or rows ("pcd"). None: ``Replay(10_000, ratio=0.95)``.
     temperature : float, default=1.0
@@ -262,10 +260,9 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         Adam's learning rate for log T, which is trained by the likelihood. 0: T is fixed.
     energy_penalty : float, default=1.0
         Weight alpha of the mean of E(x-)^2; it biases the density unless well below ``1 / E``.
-    encoder_penalty : float, default=0.0
-        Weight of the encoder's squared weights in the loss; losses in `history_` are without it.
-    latent_penalty : float, default=0.0
-        Weight of the mean squared length of latent vectors; ``latent_space="euclidean"`` only.
+    encoder_penalty, latent_penalty : float, default=0.0
+        Weights in the loss of the encoder's squared weights, without which `history_` has losses,
+        and of the mean squared length of latent vectors; ``latent_space="euclidean"`` only.
     pretrain_steps : int, default=700
         Gradient steps as an ordinary autoencoder.
     max_steps : int, default=400
@@ -273,10 +270,9 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     pretrain_learning_rate, learning_rate : float, default=1e-3
         Adam's learning rates for pretraining and for the second stage.
     pretrain_clip : float, default=None
-        Largest norm, above 0, of the gradient in pretraining. None: there is none.
+        Largest norm of the gradient in pretraining. None: there is none.
     n_levels : int, default=None
-        Levels that pixels have, 256 for 8 bits: each training step moves them at random within the
-        cells of their levels (dequantisation). None: rows stay as they are.
+        Levels of pixels, such as 256, within whose cells training moves them at random. None: not.
     schedule : {"cosine", "constant"}, default="cosine"
         Whether learning rates fall to 0 as half a cosine in each stage.
     batch_size : int, default=128
@@ -328,13 +324,12 @@ class NAE(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     See Also
     --------
     Autoencoder : The reconstruction error alone.
-    MPDR : Negatives from near the data, along the manifold of a second autoencoder.
 
     Notes
     -----
-    ``score_samples`` is -E / T: the log density of a row in standardised units, in nats, up to a
-    constant, where the visible chain is Langevin dynamics and `energy_penalty` small. The larger
-    step of the defaults samples a narrower density, with the T of :meth:`log_density_grid`.
+    ``score_samples`` is -E / T: a log density in standardised units, in nats, up to a constant,
+    where chains are Langevin dynamics and `energy_penalty` is small. Larger steps, the defaults',
+    sample a narrower density, with the T of :meth:`log_density_grid`.
 
     References
     ----------
