@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from skgenad import MPDR
+from skgenad.energies import Chain
 
 
 class MultiplyAdds(TorchDispatchMode):
@@ -42,7 +43,12 @@ class ConvStep:
     """
 
     def __init__(self, images: Tensor, **parameters: Any) -> None:
-        settings = {"learning_rate": 1e-6, "random_state": 0, "device": str(images.device)}
+        settings = {
+            "latent_chain": Chain(normalize=False),
+            "learning_rate": 1e-6,
+            "random_state": 0,
+            "device": str(images.device),
+        }
         self.detector = MPDR.from_paper("mnist", **settings | parameters)
         self.x = images.flatten(1)
         self.module = self.detector._make_module(self.x.shape[1]).to(images.device)

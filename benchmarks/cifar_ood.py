@@ -67,12 +67,16 @@ _SMALL: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-4,
         "schedule": "cosine",
         "replay": None,
+        # The rows are older than this option of the preset, and than NAE's two below.
+        "latent_chain__normalize": False,
     },
     "NAE": {
         "network": _SMALL_NET,
         "latent_dim": 64,
         "pretrain_steps": _AE_STEPS,
         "pretrain_learning_rate": 1e-3,
+        "pretrain_clip": None,
+        "n_levels": None,
         "max_steps": 100,
         "learning_rate": 1e-4,
         "schedule": "cosine",

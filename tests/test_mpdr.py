@@ -1151,7 +1151,7 @@ def test_from_paper_has_the_experiments_on_images(experiment, energy):
     assert got == TABLE_7[experiment, energy]
     assert (latent.gamma, visible.gamma) == (1e-4, 0.0)
     reconstructs_digits = (experiment, energy) == ("mnist", "reconstruction")
-    assert bool(getattr(detector.part("energy"), "learn_scale", False)) == reconstructs_digits
+    assert detector.part("energy").learn_scale  # as in the authors' code
     assert detector.learning_rate == (1e-5 if reconstructs_digits else 1e-4)
     # What was given changes one field, and leaves the paper's others.
     assert detector.part("manifold").learning_rate == 1e-4

@@ -326,6 +326,7 @@ OTHER = {
     "max_steps": 20,
     "pretrain_learning_rate": 1e-2,
     "learning_rate": 1e-2,
+    "pretrain_clip": 1e-3,
     "schedule": "constant",
     "batch_size": 8,
     "standardize": False,
@@ -350,6 +351,7 @@ def test_no_parameter_was_forgotten():
         "stopping",
     }
     elsewhere |= {"device", "verbose", "callbacks", "image_shape", "latent_chain__metropolis"}
+    elsewhere |= {"n_levels"}  # of images: tests/test_mpdr_options.py
     # These are refused, below.
     elsewhere |= {"latent_chain__gamma", "latent_chain__bounds", "visible_chain__gamma"}
     objects = {"latent_chain", "visible_chain", "replay"}

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from skgenad import VAE
 from skgenad._tensors.networks import Networks, Perceptrons
 from skgenad.autoencoders.vae import VAEModel, normal_kl
+from skgenad.networks import Conv28, Conv32
 
 from ._settings import ALL_ROWS
 
@@ -601,3 +602,28 @@ def test_a_bound_of_gaussian_noise_is_near_its_entropy():
 def test_a_bad_value_is_refused_by_name(parameters, message):
     with pytest.raises(ValueError, match=message):
         VAE(**{**QUICK, **parameters}).fit(factor_rows(20))
+
+
+# ---- a paper's settings ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score_type", ["reconstruction", "likelihood"])
+@pytest.mark.parametrize("experiment", ["mnist", "cifar10"])
+def test_from_paper_is_the_baseline_of_nae(experiment, score_type):
+    network = {"mnist": Conv28, "cifar10": Conv32}[experiment]
+    assert VAE.from_paper(experiment).part("network") == network()
+    detector = VAE.from_paper(
+        experiment,
+        network=network(width=1 / 32),
+        score_type=score_type,
+        max_steps=2,
+        batch_size=4,
+        warm_up_steps=0,
+        random_state=0,
+        device="cpu",
+    )
+    X = np.random.RandomState(0).rand(6, *detector.image_shape)
+    assert np.isfinite(detector.fit(X).score_samples(X)).all()
+    assert (detector.latent_dim, detector.learning_rate) == (32, 1e-4)
+    with pytest.raises(ValueError, match="mnist, cifar10"):
+        VAE.from_paper("celeba")

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from skgenad import WAE
 from skgenad.autoencoders._kernels import make_kernel, median_scale, squared_distances, unbiased_mmd
+from skgenad.networks import Conv28, Conv32
 
 from ._settings import ALL_ROWS
 
@@ -298,3 +299,15 @@ def test_a_bad_number_of_samples_is_refused(n_samples):
 def test_a_bad_value_is_refused_by_name(parameters, message):
     with pytest.raises(ValueError, match=message):
         WAE(**{**QUICK, **parameters}).fit(ring_rows(20))
+
+
+def test_from_paper_is_the_baseline_of_nae():
+    for experiment, network in {"mnist": Conv28, "cifar10": Conv32}.items():
+        assert WAE.from_paper(experiment).part("network") == network()
+        small = {"network": network(width=1 / 32), "max_steps": 2, "batch_size": 4}
+        detector = WAE.from_paper(experiment, **small, random_state=0, device="cpu")
+        X = np.random.RandomState(0).rand(6, *detector.image_shape)
+        assert np.isfinite(detector.fit(X).score_samples(X)).all()
+        # the kernel of the median distance, and a weight between 0.001 and 0.1
+        assert (detector.kernel, detector.mmd_penalty) == ("rbf", 0.1)
+    assert WAE.from_paper().image_shape == (1, 28, 28)

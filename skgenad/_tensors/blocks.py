@@ -34,6 +34,15 @@ class SpectralConv2d(SpectralWeight):
             )
         self.how: tuple[Any, ...] = (conv.stride, conv.padding, conv.dilation, conv.groups)
 
+    def freed(self) -> nn.Conv2d:
+        """Convolution of the weight before the division."""
+        n_out, per_group, *kernel = self.raw_weight.shape
+        size: Any = tuple(kernel)
+        with torch.device("meta"):
+            free = nn.Conv2d(per_group * self.how[-1], n_out, size, *self.how)
+        free.weight, free.bias = self.raw_weight, self.bias
+        return free
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, in, H, W) to (n, out, H', W')."""
         return F.conv2d(x, self.weight, self.bias, *self.how)
@@ -49,6 +58,20 @@ def with_spectral_norm(module: nn.Module) -> nn.Module:
         normalized = with_spectral_norm(child)
         if normalized is not child:
             setattr(module, name, normalized)
+    return module
+
+
+def with_free_last(module: nn.Module) -> nn.Module:
+    """Take, in place, the spectral norm from the last of the layers that have one; return `module`.
+
+    The last is that which stands last among the modules, in a row of layers the one at its end.
+    """
+    kinds = (SpectralLinear, SpectralConv2d)
+    *_, (path, last) = [(p, m) for p, m in module.named_modules() if isinstance(m, kinds)]
+    if not path:
+        return last.freed()
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, last.freed())
     return module
 
 

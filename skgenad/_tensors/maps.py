@@ -224,6 +224,12 @@ class SpectralLinear(SpectralWeight):
         super().__init__(linear.weight, linear.bias)
         self.out_features = linear.out_features
 
+    def freed(self) -> nn.Linear:
+        """Linear layer of the weight before the division."""
+        free = nn.Linear(self.raw_weight.shape[1], self.out_features, device="meta")
+        free.weight, free.bias = self.raw_weight, self.bias  # type: ignore[assignment]
+        return free
+
     def forward(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """Map (n, in_features) to (n, out_features)."""
         return steady_linear(x, self.weight, self.bias, self.training)
@@ -240,16 +246,25 @@ class MLP(Map):
         One of ``ACTIVATIONS``.
     spectral : bool, default=False
         Whether every layer's weight is divided by its largest singular value.
+    free_last : bool, default=False
+        Whether the last layer's is not.
     """
 
     def __init__(
-        self, sizes: Sequence[int], activation: str = "leaky_relu", spectral: bool = False
+        self,
+        sizes: Sequence[int],
+        activation: str = "leaky_relu",
+        spectral: bool = False,
+        free_last: bool = False,
     ) -> None:
         super().__init__()
         self.activation = activation
         pairs = zip(sizes[:-1], sizes[1:], strict=True)
         linear = (nn.Linear(a, b) for a, b in pairs)
-        self.layers: Any = nn.ModuleList(map(SpectralLinear, linear) if spectral else linear)
+        layers: list[Any] = [SpectralLinear(layer) if spectral else layer for layer in linear]
+        if spectral and free_last:
+            layers[-1] = layers[-1].freed()
+        self.layers: Any = nn.ModuleList(layers)
 
     def forward(self, x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         """Map (n, sizes[0]) to (n, sizes[-1])."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .architectures import Architecture, Shape
-from .blocks import with_spectral_norm
+from .blocks import with_free_last, with_spectral_norm
 from .maps import MLP, AutoencoderNet, Identity, Map, Sphere, SteadyLinear, default_latent_dim
 
 # The latent dimension of images, that of MPDR for MNIST, where a detector's is None.
@@ -54,9 +54,12 @@ class Perceptrons:
     hidden_sizes: Sequence[int] = (128, 128)
     activation: str = "leaky_relu"
 
-    def encoder(self, n_inputs: int, n_outputs: int, spectral: bool = False) -> MLP:
+    def encoder(
+        self, n_inputs: int, n_outputs: int, spectral: bool = False, free_last: bool = False
+    ) -> MLP:
         """Make a perceptron from (n, n_inputs) to (n, n_outputs)."""
-        return MLP([n_inputs, *self.hidden_sizes, n_outputs], self.activation, spectral)
+        sizes = [n_inputs, *self.hidden_sizes, n_outputs]
+        return MLP(sizes, self.activation, spectral, free_last)
 
     def decoder(self, n_inputs: int, n_outputs: int) -> MLP:
         """Make the mirror image of an encoder, from (n, n_inputs) to (n, n_outputs)."""
@@ -173,12 +176,16 @@ class Networks:
         """Latent dimension where a detector's parameter is None."""
         return _IMAGE_LATENT_DIM if len(self.shape) == 3 else default_latent_dim(self.n_features)
 
-    def encoder(self, n_outputs: int, spectral: bool = False) -> Map:
-        """Make a network from rows (n, d) to (n, n_outputs), of spectral norms of 1 if asked."""
+    def encoder(self, n_outputs: int, spectral: bool = False, free_last: bool = False) -> Map:
+        """Make a network from rows (n, d) to (n, n_outputs).
+
+        Its layers have spectral norms of 1 if asked, all or, with `free_last`, all but the last.
+        """
         if isinstance(self.factory, Perceptrons):
-            return self.factory.encoder(self.n_features, n_outputs, spectral)
+            return self.factory.encoder(self.n_features, n_outputs, spectral, free_last)
         net = self._made("make_encoder", self.shape, n_outputs)
         net = with_spectral_norm(net) if spectral else net
+        net = with_free_last(net) if spectral and free_last else net
         encoder = RowEncoder(net, self.shape, is_steady=self.is_own)
         self._check("make_encoder", encoder, self.n_features, n_outputs)
         return encoder

@@ -1,4 +1,4 @@
-"""Gaussian noise on rows, of one size or of many."""
+"""Noise on rows: Gaussian, of one size or of many, and within the levels of pixels."""
 
 from __future__ import annotations
 
@@ -31,3 +31,21 @@ def noisy(x: Tensor, noise: Noise) -> Tensor:
     draw = draws.rand(len(x), 1, device=x.device, dtype=x.dtype)
     sigma = low * (high / low) ** ((draw - _CLEAN) / (1 - _CLEAN))
     return x + torch.where(draw < _CLEAN, 0.0, sigma) * draws.randn_like(x)
+
+
+def dequantized(x: Tensor, n_levels: int, within: Tensor | float) -> Tensor:
+    """Move pixels within the cells of their levels: ((L - 1) x + u) / L, in [0, 1).
+
+    With u ~ U(0, 1) what training sees has a density, and levels are where they were: the floor of
+    L times the result is (L - 1) x.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        Pixels in [0, 1] at one of `n_levels` levels.
+    n_levels : int
+        L.
+    within : Tensor of shape (n, d) or float
+        u, the place of each pixel in its cell.
+    """
+    return ((n_levels - 1) * x + within) / n_levels

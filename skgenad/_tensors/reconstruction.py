@@ -21,12 +21,19 @@ class ReconstructionEnergy(Model):
         The distance; by default the squared one.
     learn_scale : bool, default=False
         Whether the factor c is a positive parameter that is trained, 1 at the start; else it is 1.
+    free_scale : bool, default=False
+        Whether penalties on energies take the error without c, which is then free.
     """
 
     def __init__(
-        self, net: AutoencoderNet, distance: Distance | None = None, learn_scale: bool = False
+        self,
+        net: AutoencoderNet,
+        distance: Distance | None = None,
+        learn_scale: bool = False,
+        free_scale: bool = False,
     ) -> None:
         super().__init__()
+        self.free_scale = free_scale
         self.net = net
         self.distance = SquaredDistance() if distance is None else distance
         self.log_scale = nn.Parameter(torch.zeros(())) if learn_scale else None
@@ -45,6 +52,12 @@ class ReconstructionEnergy(Model):
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d)."""
         return self._scaled(self.error(x, self.reconstruct(x)))
+
+    def energy_and_level(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (n,) of rows (n, d), and what a penalty squares: these, or errors alone."""
+        error = self.error(x, self.reconstruct(x))
+        energy = self._scaled(error)
+        return energy, error if self.free_scale else energy
 
     @torch.no_grad()
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

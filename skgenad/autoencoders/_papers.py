@@ -20,3 +20,27 @@ PWAE: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
     }
 }
+
+# NAE's baselines: Tables 9 and 10, and appendix D.4. Passes are those of its own pretraining.
+_BASELINES: dict[str, dict[str, Any]] = {
+    "mnist": {
+        "image_shape": (1, 28, 28),
+        "network": "conv28",
+        "latent_dim": 32,
+        # 100 passes over 54,000 images
+        "max_steps": 42_200,
+        "learning_rate": 1e-4,
+    },
+    "cifar10": {
+        "image_shape": (3, 32, 32),
+        "network": "conv32",
+        "latent_dim": 32,
+        # 120 passes over 45,000 images
+        "max_steps": 42_240,
+        "learning_rate": 1e-4,
+    },
+}
+VAE = _BASELINES
+WAE: dict[str, dict[str, Any]] = {
+    name: {**settings, "mmd_penalty": 0.1, "kernel": "rbf"} for name, settings in _BASELINES.items()
+}

@@ -17,9 +17,9 @@ are the evidence lower bound (ELBO) and the importance-weighted bound that a row
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
+from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._core.stopping import EarlyStopping
@@ -42,6 +43,8 @@ from skgenad._tensors.distances import SquaredDistance
 from skgenad._tensors.model import Model
 from skgenad._tensors.networks import Networks
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
+
+from . import _papers
 
 _LOG_2PI = math.log(2 * math.pi)
 # Log variances of the posterior are kept between these: far from the data the encoder is linear,
@@ -245,7 +248,7 @@ class VAEModel(Model):
         return 0.5 * departure / precise(self.variance) - bound
 
 
-class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
+class VAE(FromPaper, AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     """Detect anomalies with a variational autoencoder (Kingma and Welling, 2014).
 
     The model is p(x, z) = N(z; 0, I) N(x; f(z), sigma^2 I) with a decoder f; an encoder gives the
@@ -368,6 +371,7 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     (3, 5)
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.VAE
     _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
@@ -426,6 +430,36 @@ class VAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+
+    @classmethod
+    def from_paper(cls, experiment: str | None = "mnist", **parameters: Any) -> Self:
+        """Make the VAE of NAE's paper, one of its baselines (Yoon, Noh and Park, appendix D.4).
+
+        The networks are Conv28 and Conv32 (Table 10), with twice the outputs in the encoder. The
+        paper scores by the error, its VAE(R), or by the likelihood, its VAE(L), which is
+        ``score_type="likelihood"``.
+
+        The rest is ours: the paper searches for the latent dimension and gives neither rate nor
+        length, which are here those of the pretraining of its own autoencoders, for a GPU.
+
+        Parameters
+        ----------
+        experiment : {"mnist", "cifar10"}, default="mnist"
+            Which of the paper's experiments on images.
+        **parameters
+            Parameters that replace the paper's.
+
+        Returns
+        -------
+        detector : VAE
+            The detector, not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of these.
+        """
+        return super().from_paper(experiment, **parameters)
 
     def _make_module(self, n_features: int) -> VAEModel:
         self._refuse_unused()

@@ -14,8 +14,9 @@ reconstruction error.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, is_steady, own_loss
 from skgenad._core.optimizers import adam
+from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import PriorSamplingMixin
 from skgenad._core.stopping import EarlyStopping
@@ -34,6 +36,7 @@ from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
+from . import _papers
 from ._kernels import KERNELS, make_kernel, median_scale, unbiased_mmd
 
 
@@ -88,7 +91,7 @@ class WAEModel(ReconstructionEnergy):
         return self.net.decode(self.prior(n))
 
 
-class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
+class WAE(FromPaper, AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     """Detect anomalies with a Wasserstein autoencoder (Tolstikhin et al., 2018).
 
     An autoencoder whose latent vectors, those of all rows together, are made to follow a Gaussian
@@ -196,6 +199,7 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
     (3, 5)
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.WAE
     _parts: ClassVar[dict[str, Slot]] = {"network": network_slot()}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
@@ -245,6 +249,36 @@ class WAE(AnomalyMapMixin, PriorSamplingMixin, BaseGenerativeDetector):
         self.random_state = random_state
         self.verbose = verbose
         self.callbacks = callbacks
+
+    @classmethod
+    def from_paper(cls, experiment: str | None = "mnist", **parameters: Any) -> Self:
+        """Make the WAE of NAE's paper, one of its baselines (Yoon, Noh and Park, appendix D.4).
+
+        The networks are Conv28 and Conv32 (Table 10); the kernel is Gaussian, as wide as the median
+        distance. The weight of the discrepancy, which the paper searches for between 0.001 and 0.1,
+        is 0.1.
+
+        The rest is ours: the paper searches for the latent dimension and gives neither rate nor
+        length, which are here those of the pretraining of its own autoencoders, for a GPU.
+
+        Parameters
+        ----------
+        experiment : {"mnist", "cifar10"}, default="mnist"
+            Which of the paper's experiments on images.
+        **parameters
+            Parameters that replace the paper's.
+
+        Returns
+        -------
+        detector : WAE
+            The detector, not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of these.
+        """
+        return super().from_paper(experiment, **parameters)
 
     def _make_module(self, n_features: int) -> WAEModel:
         self._refuse_unused()

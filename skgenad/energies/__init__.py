@@ -4,6 +4,7 @@ The detectors are imported from :mod:`skgenad`; here are the objects that they t
 """
 
 from .chains import Chain, Replay
-from .mpdr_parts import Manifold, Masked, Reconstruction, Scalar
+from .mpdr_manifold import Manifold
+from .mpdr_parts import Custom, Masked, Reconstruction, Scalar
 
-__all__ = ["Chain", "Manifold", "Masked", "Reconstruction", "Replay", "Scalar"]
+__all__ = ["Chain", "Custom", "Manifold", "Masked", "Reconstruction", "Replay", "Scalar"]

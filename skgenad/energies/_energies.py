@@ -52,27 +52,39 @@ def check_energy(module: Any, n_features: int) -> None:
 
 
 class ScalarEnergy(nn.Module):
-    """A network with one output.
+    """A network with one output, c g(x) + b.
 
     Parameters
     ----------
     net : Map
-        Network from (n, d) to (n, 1).
+        Network g from (n, d) to (n, 1).
+    affine : bool, default=False
+        Whether c, which is positive, and b are trained, 1 and 0 at the start; else they stay so.
     """
 
-    def __init__(self, net: Map) -> None:
+    def __init__(self, net: Map, affine: bool = False) -> None:
         super().__init__()
         self.net = net
+        self.log_scale = nn.Parameter(torch.zeros(())) if affine else None
+        self.shift = nn.Parameter(torch.zeros(())) if affine else None
+
+    def _affine(self, output: Tensor) -> Tensor:
+        if self.log_scale is None or self.shift is None:
+            return output
+        return torch.addcmul(self.shift, self.log_scale.exp(), output)
 
     def energy(self, x: Tensor) -> Tensor:
         """Energies (n,) of rows (n, d)."""
-        return self.net(x).squeeze(1)
+        return self._affine(self.net(x).squeeze(1))
 
     @torch.no_grad()
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and input gradient in closed form."""
-        energy, pullback = self.net.value_and_pullback(x)
-        return energy.squeeze(1), pullback(torch.ones_like(energy))
+        output, pullback = self.net.value_and_pullback(x)
+        slope = torch.ones_like(output)
+        if self.log_scale is not None:
+            slope = self.log_scale.exp() * slope
+        return self._affine(output.squeeze(1)), pullback(slope)
 
 
 class MaskedEnergy(nn.Module):
@@ -134,11 +146,12 @@ def contrastive_loss(
     Parameters
     ----------
     module : nn.Module
-        Has ``energy(x) -> (n,)``.
+        Has ``energy(x) -> (n,)``; and ``energy_and_level(x) -> (n,), (n,)`` if what is penalised
+        is another number of each row than its energy.
     x, negatives : Tensor of shape (n, d) and (m, d)
         Rows of data; samples of the model.
     penalty : float
-        Weight of E(x-)^2.
+        Weight of E(x-)^2, or of the level's.
     penalize_data : bool, default=False
         Whether E(x)^2 is penalised too (scalar energies, whose level is free).
 
@@ -147,8 +160,11 @@ def contrastive_loss(
     dict of Tensor
         "loss" and its parts, all of shape ().
     """
-    on_data, on_negatives = module.energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
-    energy, negative_energy = on_data.mean(), on_negatives.mean()
+    rows, sizes = torch.cat([x, negatives]), [len(x), len(negatives)]
+    both = getattr(module, "energy_and_level", None)
+    energies, levels = both(rows) if both else (module.energy(rows),) * 2
+    energy, negative_energy = (part.mean() for part in energies.split(sizes))
+    on_data, on_negatives = levels.split(sizes)
     regularizer = on_negatives.square().mean()
     if penalize_data:
         regularizer = regularizer + on_data.square().mean()

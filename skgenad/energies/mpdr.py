@@ -10,10 +10,12 @@ autoencoder's manifold (f_e, f_d):
 Negatives x- come from a short latent chain on E~(f_d(z) | z~), which starts at z~, and then a
 visible chain on E~(x | z~), which starts at the latent chain's end (section 3.3).
 
-What this file adds to the paper: z~ is put back on the sphere; the visible step may be relative to
-the number of columns (the paper's 10 is unstable when there are few, since E is a mean over them);
-the visible chain may be kept within the range of the training data; the score may count the
-manifold's own reconstruction error.
+On a sphere z~ is divided by its norm, which the paper leaves out and the authors' code has.
+
+What this file adds to the paper: the visible step may be relative to the number of columns (the
+paper's 10 is unstable when there are few, since E is a mean over them); the visible chain may be
+kept within the range of the training data; the score may count the manifold's own reconstruction
+error.
 """
 
 from __future__ import annotations
@@ -60,13 +62,12 @@ from ._negatives import latent_langevin, step_for_errors, visible_langevin
 from ._recovery import RecoveryModule, RecoverySettings
 from ._with_network import WithNetwork
 from .chains import Chain, Replay, chain_slot, replay_of, replay_slot
+from .mpdr_manifold import MANIFOLD_CONSTRAINTS, MANIFOLD_SLOT, Manifold
 from .mpdr_parts import (
     ENERGY_CONSTRAINTS,
     ENERGY_SLOT,
-    MANIFOLD_CONSTRAINTS,
-    MANIFOLD_SLOT,
+    Custom,
     Energy,
-    Manifold,
     Masked,
     Reconstruction,
     Scalar,
@@ -91,6 +92,8 @@ class MPDRModel(RecoveryModule):
         None: E is scored.
     manifold_noise : float or (float, float), default=0.0
         Noise added to the manifolds' inputs, but not to their targets, in training.
+    penalize_data : bool, default=False
+        Whether the energies of data are penalised, too; those of a scalar energy always are.
     """
 
     def __init__(
@@ -98,11 +101,13 @@ class MPDRModel(RecoveryModule):
         *args: Any,
         manifold_share: float | None = None,
         manifold_noise: Noise = 0.0,
+        penalize_data: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.manifold_share = manifold_share
         self.manifold_noise = manifold_noise
+        self.penalize_data = penalize_data or isinstance(self.base, ScalarEnergy)
         # Nothing is known of a user's energy, except that it has ``energy(x)``.
         self.is_named = type(self.base) in (ReconstructionEnergy, ScalarEnergy, MaskedEnergy)
 
@@ -125,7 +130,7 @@ class MPDRModel(RecoveryModule):
             x,
             self.negatives(x),
             penalty=self.settings.energy_penalty,
-            penalize_data=isinstance(self.base, ScalarEnergy),
+            penalize_data=self.penalize_data,
         )
 
     def _noisy(self, x: Tensor) -> Tensor:
@@ -188,11 +193,11 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     energy : {"reconstruction", "scalar", "masked"}, object or callable, default="reconstruction"
         The energy E that is trained: "reconstruction" (MPDR-R), "scalar" (MPDR-S) or "masked"
         (MPDR-IDNN), short for :class:`~skgenad.energies.Reconstruction`,
-        :class:`~skgenad.energies.Scalar` and :class:`~skgenad.energies.Masked`; or a callable that
-        maps the number of columns to an ``nn.Module`` with ``energy(x) -> (n,)``.
+        :class:`~skgenad.energies.Scalar` and :class:`~skgenad.energies.Masked`; or a callable from
+        the number of columns to an ``nn.Module`` with ``energy(x) -> (n,)``, or a ``Custom``.
     manifold : {"autoencoder", "identity"} or Manifold, default="autoencoder"
         "autoencoder" is short for :class:`~skgenad.energies.Manifold`. "identity" perturbs rows by
-        Gaussian noise in the input space: diffusion recovery likelihood (DRL), MPDR's special case.
+        Gaussian noise in the input space: diffusion recovery likelihood (DRL) of one noise level.
     image_shape : (int, int, int), default=None
         Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
         with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
@@ -405,14 +410,23 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         in four layers on either side of 32 units, as the paper has MPDR's. With
         ``energy="reconstruction"`` both are MPDR-R.
 
-        What the paper does not give is ours: for "adbench" the numbers of steps and the batch size;
-        for "cifar10" the steps and the learning rate of the energy, its latent dimension, the size
-        of the replay buffer and the place of the augmentation, half-way through the visible chain
-        (it also changes the images that its manifolds are trained on, which ours do not); for "vit"
-        the energy's pretraining and the manifolds' steps, as many as its own 30 passes, and the
-        batch size; for "mvtec" the widths, the batch size, and that the energy starts as a copy of
-        the manifold. For "dcase" passes of the manifolds (50) and the energy (6), and their length
-        of 2,000 steps, are those of the authors' published files.
+        What the paper leaves open is that of the authors' code where it has been published: on
+        images the latent gradient divided by its norm, MPDR-R's factor c with a penalty on the
+        error alone and one on the energy's encoder, MPDR-S's last layer without spectral norm and
+        its affine output; for "cifar10" the energy's 50 passes, its rate and its 32 latent
+        dimensions (the paper has 1, a misprint); for "dcase" the passes of the manifolds (50) and
+        the energy (6), of 2,000 steps, and the penalties of encoders. Where the two differ the
+        paper's word stands: the code trains digits for 60 passes of 50,000 images, not 50 of
+        54,000, takes four manifolds for "cifar10", measures perturbations there and on sounds by
+        the angle, and trains sounds at a rate of 1e-5. c is the square of a parameter there and
+        an exponential here; penalties of encoders leave out biases here.
+
+        The rest is ours: for "adbench" the numbers of steps and the batch size; for "cifar10" the
+        size of the replay buffer and the place of the augmentation, half-way through the visible
+        chain (the paper's also changes the images that manifolds are trained on, and pretraining
+        there mirrors images); for "vit" the energy's pretraining and the manifolds' steps, as many
+        as its own 30 passes, and the batch size; for "mvtec" the widths, the batch size, and that
+        the energy starts as a copy of the manifold.
 
         Parameters
         ----------
@@ -444,7 +458,8 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         if isinstance(energy, Reconstruction):
             return settings | _papers.MPDR_RECONSTRUCTION_DCASE
         if isinstance(energy, Scalar):
-            settings["energy"] = Scalar(settings["energy"].network)
+            on_images = _papers.MPDR_SCALAR_IMAGES if "image_shape" in settings else {}
+            settings["energy"] = Scalar(settings["energy"].network, **on_images)
         if isinstance(energy, Masked):
             settings["energy"] = Masked(pretrain_learning_rate=_papers.MPDR_RATE)
         return settings | (_papers.MPDR_SCALAR_MNIST if experiment == "mnist" else {})
@@ -492,6 +507,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             replay=replay_of(self.part("replay"), self.replay),
             manifold_share=self._share(energy, manifold),
             manifold_noise=manifold.noise if isinstance(manifold, Manifold) else 0.0,
+            penalize_data=isinstance(energy, Custom) and bool(energy.penalize_data),
             pixels=self.image_shape is not None,
         )
 
@@ -591,15 +607,12 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         stages = [self._manifold_stage(module, manifold)] if isinstance(manifold, Manifold) else []
         if start == "pretrain":
             steps, rate = energy.pretraining
-            stages.append(
-                self._stage(
-                    "pretrain", MPDRModel.pretrain_loss, module.base.parameters(), rate, steps
-                )
-            )
+            groups = self._energy_groups(module, energy)
+            stages.append(self._stage("pretrain", MPDRModel.pretrain_loss, groups, rate, steps))
         stages.append(
             Stage(
                 name="energy",
-                optimizers={"main": adam(module.base.parameters(), self.learning_rate)},
+                optimizers={"main": adam(self._energy_groups(module, energy), self.learning_rate)},
                 n_steps=self.max_steps,
                 schedule=SCHEDULES[self.schedule],
                 energy_limit=module.energy_limit(),
@@ -608,6 +621,14 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
             )
         )
         return stages
+
+    def _energy_groups(self, module: MPDRModel, energy: Any) -> Any:
+        """Parameters of the energy, those of a penalised encoder in a group of their own."""
+        if not isinstance(energy, Reconstruction) or not energy.penalty:
+            return module.base.parameters()
+        net, scale = module.base.net, module.base.log_scale
+        groups = with_penalty(net.encoder, [net.decoder], energy.penalty)
+        return groups if scale is None else [*groups, {"params": [scale]}]
 
     def _manifold_stage(self, module: MPDRModel, manifold: Any) -> Stage:
         groups = [
@@ -635,6 +656,8 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
     def _start(self, energy: Any, manifold: Any, n_features: int) -> str:
         """Where the energy starts: "manifold", "pretrain" or "random"."""
         if isinstance(energy, Masked):
+            return "pretrain"
+        if isinstance(energy, Custom) and energy.pretraining[0]:
             return "pretrain"
         if not isinstance(energy, Reconstruction):
             return "random"

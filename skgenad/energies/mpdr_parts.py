@@ -1,19 +1,18 @@
-"""What MPDR is made of, as objects: energies and the manifold."""
+"""The energies of MPDR, as objects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from torch import nn
 
-from skgenad._core.checks import Interval, StrOptions, check_noise, check_sizes
+from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.parts import Part, Slot
 from skgenad._tensors.distances import DISTANCES, make_distance
 from skgenad._tensors.maps import AutoencoderNet, Identity
 from skgenad._tensors.networks import Networks, Perceptrons
-from skgenad._tensors.noise import Noise
 from skgenad._tensors.reconstruction import ReconstructionEnergy
 
 from ._energies import MaskedEnergy, ScalarEnergy, masked_block
@@ -54,9 +53,12 @@ class _Pretrained(Energy):
     @property
     def _moot(self) -> tuple[str, ...]:
         """Fields that would change nothing beside the others."""
+        moot: tuple[str, ...] = ()
         if getattr(self, "init", None) in ("manifold", "random"):
-            return ("pretrain_steps", "pretrain_learning_rate")
-        return ("pretrain_learning_rate",) if self.pretrain_steps == 0 else ()
+            moot = ("pretrain_steps", "pretrain_learning_rate")
+        elif self.pretrain_steps == 0:
+            moot = ("pretrain_learning_rate",)
+        return (*moot, "penalize") if getattr(self, "learn_scale", None) is False else moot
 
     @property
     def asks_for_pretraining(self) -> bool:
@@ -93,6 +95,12 @@ class Reconstruction(_Pretrained):
         (SSIM).
     learn_scale : bool, default=None
         Whether the error has a positive factor that is trained with it. None is False.
+    penalize : {"energy", "error"}, default=None
+        What MPDR's `energy_penalty` squares, the energy of negatives, which None is, or with
+        ``learn_scale=True`` the error without its factor, which is then free.
+    penalty : float, default=None
+        Weight of the sum of the squared weights of the encoder in the loss, in pretraining and
+        while the energy is trained; the losses of `history_` are without it. None is 0.
     init : {"auto", "manifold", "pretrain", "random"}, default=None
         Where the energy starts: at a copy of the first manifold, which must then be of the same
         network and the same latent space; trained to reconstruct; or at random weights. "auto",
@@ -116,6 +124,8 @@ class Reconstruction(_Pretrained):
         "latent_dim": [Interval(Integral, 1, None, closed="left"), None],
         "distance": [StrOptions(set(DISTANCES)), None],
         "learn_scale": ["boolean", None],
+        "penalize": [StrOptions({"energy", "error"}), None],
+        "penalty": [Interval(Real, 0, None, closed="left"), None],
         "init": [StrOptions({"auto", "manifold", "pretrain", "random"}), None],
         "pretrain_steps": _STEPS,
         "pretrain_learning_rate": _RATE,
@@ -128,6 +138,8 @@ class Reconstruction(_Pretrained):
         latent_dim: int | None = None,
         distance: str | None = None,
         learn_scale: bool | None = None,
+        penalize: str | None = None,
+        penalty: float | None = None,
         init: str | None = None,
         pretrain_steps: int | None = None,
         pretrain_learning_rate: float | None = None,
@@ -136,6 +148,8 @@ class Reconstruction(_Pretrained):
         self.latent_dim = latent_dim
         self.distance = distance
         self.learn_scale = learn_scale
+        self.penalize = penalize
+        self.penalty = penalty
         self.init = init
         self.pretrain_steps = pretrain_steps
         self.pretrain_learning_rate = pretrain_learning_rate
@@ -153,9 +167,15 @@ class Reconstruction(_Pretrained):
         module : nn.Module
             Has ``energy(x) -> (n,)``.
         """
+        if self.penalize is not None and not self.learn_scale:
+            raise ValueError(
+                f"penalize={self.penalize!r} in energy={self!r} would be ignored: without "
+                "learn_scale=True the energy is the error. Leave it None."
+            )
         net = networks.autoencoder(self.latent_dim or networks.latent_dim)
         distance = make_distance(str(self.distance), networks.shape)
-        return ReconstructionEnergy(net, distance, bool(self.learn_scale))
+        is_free = self.penalize == "error"
+        return ReconstructionEnergy(net, distance, bool(self.learn_scale), is_free)
 
     def start(self, can_copy: bool) -> str:
         """Where the energy starts: "manifold", "pretrain" or "random".
@@ -197,6 +217,13 @@ class Scalar(Energy):
     ----------
     network : tuple of int, str or object, default=None
         An encoder with one output, as in the detector's `network`, which None is.
+    free_last : bool, default=None
+        Whether the last layer has no spectral normalisation, so that the energy may change by more
+        than 1 where the row does. None is False. The last is that which stands last among the
+        encoder's modules.
+    learn_scale : bool, default=None
+        Whether the output has a positive factor and a shift that are trained with it, 1 and 0 at
+        the start. None is False.
 
     Examples
     --------
@@ -207,8 +234,22 @@ class Scalar(Energy):
          network='cifar1')
     """
 
-    def __init__(self, network: Any = None) -> None:
+    _parameter_constraints: ClassVar[dict] = {
+        **WithNetwork._parameter_constraints,
+        "free_last": ["boolean", None],
+        "learn_scale": ["boolean", None],
+    }
+
+    def __init__(
+        self,
+        network: Any = None,
+        *,
+        free_last: bool | None = None,
+        learn_scale: bool | None = None,
+    ) -> None:
         self.network = network
+        self.free_last = free_last
+        self.learn_scale = learn_scale
 
     def build(self, networks: Networks) -> nn.Module:
         """Make the energy's module.
@@ -223,7 +264,8 @@ class Scalar(Energy):
         module : nn.Module
             Has ``energy(x) -> (n,)``.
         """
-        return ScalarEnergy(networks.encoder(1, spectral=True))
+        net = networks.encoder(1, spectral=True, free_last=bool(self.free_last))
+        return ScalarEnergy(net, affine=bool(self.learn_scale))
 
 
 class Masked(_Pretrained):
@@ -310,96 +352,84 @@ class Masked(_Pretrained):
         return MaskedEnergy(AutoencoderNet(encoder, decoder, Identity()), start, stop)
 
 
-class Manifold(WithNetwork):
-    """The autoencoder, or the ensemble of them, along which MPDR perturbs rows.
+class Custom(Part):
+    """An energy of one's own, with what MPDR is to do with it beside the training by negatives.
+
+    ``energy=make`` is short for ``energy=Custom(make)``.
 
     Parameters
     ----------
-    dims : int or tuple of int, default=None
-        Latent dimension of the manifold, or of each manifold of an ensemble, among which every
-        batch is split evenly. None: one manifold with the number of columns up to 100 columns,
-        70 % of it beyond, at least 2; 32 for images.
-    network : tuple of int, str or object, default=None
-        Encoders and decoders, as in the detector's `network`, which None is.
-    latent_space : {"sphere", "euclidean"}, default=None
-        Whether latent vectors are divided by their norm. None is "sphere".
-    penalty : float, default=None
-        Weight of the sum of the squared weights of the encoders in the loss; the losses of
-        `history_` are without it. None is 0.
-    steps : int, default=None
-        Gradient steps. None is 700.
-    learning_rate : float, default=None
-        Adam's learning rate. None is 1e-3.
-    input_noise : float or (float, float), default=None
-        Standard deviation, in the units that rows are in, of noise added to inputs, but not to
-        targets, in training: the manifold is then a denoiser, and so is an energy that starts at
-        its weights. Of an interval (low, high), > 0, every row of a batch has its own, drawn
-        log-uniformly, and half of the rows stay without noise. None is 0.
+    make : callable
+        Maps the number of columns to an ``nn.Module`` with ``energy(x) -> (n,)``.
+    penalize_data : bool, default=None
+        Whether `energy_penalty` is on the energies of data, too, as with the scalar energy: for
+        one whose level is free, that is, which may be shifted by a number. None is False.
+    pretrain_steps : int, default=None
+        Gradient steps that lower the mean energy of the rows before the negatives come, which
+        makes sense of errors: of what is bounded below. None is 0.
+    pretrain_learning_rate : float, default=None
+        Adam's learning rate for that. None is 1e-3.
 
     Examples
     --------
+    >>> from torch import nn
     >>> from skgenad import MPDR
-    >>> from skgenad.energies import Manifold
-    >>> MPDR(manifold=Manifold((2, 4), steps=200))
-    MPDR(manifold=Manifold(dims=(2, 4), steps=200))
+    >>> from skgenad.energies import Custom
+    >>> class FirstFromOthers(nn.Module):
+    ...     def __init__(self, n_features):
+    ...         super().__init__()
+    ...         self.net = nn.Linear(n_features - 1, 1)
+    ...
+    ...     def energy(self, x):
+    ...         return (x[:, :1] - self.net(x[:, 1:])).square().mean(dim=1)
+    >>> detector = MPDR(energy=Custom(FirstFromOthers, pretrain_steps=100))
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        **WithNetwork._parameter_constraints,
-        "dims": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
-        "latent_space": [StrOptions({"sphere", "euclidean"}), None],
-        "penalty": [Interval(Real, 0, None, closed="left"), None],
-        "steps": [Interval(Integral, 1, None, closed="left"), None],
-        "learning_rate": _RATE,
-        "input_noise": [Interval(Real, 0, None, closed="left"), tuple, list, None],
+        "make": [callable],
+        "penalize_data": ["boolean", None],
+        "pretrain_steps": _STEPS,
+        "pretrain_learning_rate": _RATE,
     }
 
     def __init__(
         self,
-        dims: int | Sequence[int] | None = None,
+        make: Callable[[int], nn.Module],
         *,
-        network: Any = None,
-        latent_space: str | None = None,
-        penalty: float | None = None,
-        steps: int | None = None,
-        learning_rate: float | None = None,
-        input_noise: float | tuple[float, float] | None = None,
+        penalize_data: bool | None = None,
+        pretrain_steps: int | None = None,
+        pretrain_learning_rate: float | None = None,
     ) -> None:
-        self.dims = dims
-        self.network = network
-        self.latent_space = latent_space
-        self.penalty = penalty
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.input_noise = input_noise
+        self.make = make
+        self.penalize_data = penalize_data
+        self.pretrain_steps = pretrain_steps
+        self.pretrain_learning_rate = pretrain_learning_rate
 
-    @property
-    def noise(self) -> Noise:
-        """`input_noise`, checked."""
-        return check_noise("input_noise", 0.0 if self.input_noise is None else self.input_noise)
-
-    def latent_dims(self, networks: Networks) -> tuple[int, ...]:
-        """Latent dimension of each manifold.
+    def __call__(self, n_features: int) -> nn.Module:
+        """Make the energy's module.
 
         Parameters
         ----------
-        networks : object
-            Makes the networks for rows of the training rows' shape.
+        n_features : int
+            Number of columns.
 
         Returns
         -------
-        dims : tuple of int
-            One for each manifold.
+        module : nn.Module
+            Has ``energy(x) -> (n,)``.
         """
-        if self.dims is None:
-            return (networks.latent_dim,)
-        return tuple(self.dims) if isinstance(self.dims, Sequence) else (int(self.dims),)
+        return self.make(n_features)
 
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        if isinstance(self.dims, tuple | list):
-            check_sizes("dims", self.dims, least=1)
-        check_noise("input_noise", self.input_noise or 0.0)
+    @property
+    def pretraining(self) -> tuple[int, float]:
+        """Gradient steps and learning rate of pretraining."""
+        steps, rate = self.pretrain_steps or 0, self.pretrain_learning_rate
+        if steps == 0 and rate is not None:
+            raise ValueError(
+                f"pretrain_learning_rate={rate} would be ignored without pretrain_steps. Leave it "
+                "None, or give steps."
+            )
+        return steps, _PRETRAIN_LEARNING_RATE if rate is None else rate
 
 
 _ENERGIES: dict[str, type[Part]] = {
@@ -413,14 +443,5 @@ def _read_energy(value: Any) -> Any:
     return _ENERGIES[value]() if isinstance(value, str) and value in _ENERGIES else value
 
 
-def _read_manifold(value: Any) -> Any:
-    return Manifold() if isinstance(value, str) and value == "autoencoder" else value
-
-
 ENERGY_CONSTRAINTS: list[Any] = [StrOptions(set(_ENERGIES)), Energy, callable]
 ENERGY_SLOT = Slot(Reconstruction(distance="l2", learn_scale=False, init="auto"), _read_energy)
-MANIFOLD_CONSTRAINTS: list[Any] = [StrOptions({"autoencoder", "identity"}), Manifold]
-MANIFOLD_SLOT = Slot(
-    Manifold(latent_space="sphere", penalty=0.0, steps=700, learning_rate=1e-3, input_noise=0.0),
-    _read_manifold,
-)

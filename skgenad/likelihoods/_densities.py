@@ -25,6 +25,7 @@ from skgenad._tensors.augmentation import augmented
 from skgenad._tensors.chunks import Rows, chunk_length, extremes
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.model import Model
+from skgenad._tensors.noise import dequantized
 from skgenad._tensors.seeds import seeded
 
 # Images that `sample` draws at once.
@@ -227,7 +228,7 @@ class PixelDensity(FlowDensity):
     def dequantized(self, x: Tensor) -> Tensor:
         """Rows (n, d) in [-1/2, 1/2) of pixels in [0, 1]."""
         u = draws.rand_like(x) if self.training else 0.5
-        return ((self.n_levels - 1) * x + u) / self.n_levels - 0.5
+        return dequantized(x, self.n_levels, u) - 0.5
 
     def prepare(self, rows: Rows, labels: Tensor | None) -> None:
         """Set what depends on data from training rows (n, d)."""
