@@ -61,10 +61,13 @@ PWAES: dict[str, dict[str, Any]] = {
     "without Wasserstein": {"swd_penalty": 0.0},
     "without HSIC": {"hsic_penalty": 0.0},
     "decoder_channels=64": {"decoder_channels": 64},
+    "decoder_channels=128": {"decoder_channels": 128},
+    "latent_dim=128, decoder_channels=128": {"latent_dim": 128, "decoder_channels": 128},
     "three times the steps": {"max_steps": 3 * STEPS},
 }
 PLAIN: dict[str, dict[str, Any]] = {
     "Autoencoder": {},
+    "Autoencoder, half its width": {"network": Conv(width=0.5)},
     "Autoencoder, latent_dim=288": {"latent_dim": 288},
     "Autoencoder, latent_dim=32": {"latent_dim": 32},
     "Autoencoder, three times the steps": {"max_steps": 3 * STEPS},
