@@ -188,10 +188,10 @@ def reference_energies(method: str, train: NDArray, test: NDArray, seed: int) ->
 
 
 @cache
-def images_of(category: str, part: str, home: Path | None) -> Any:
+def images_of(category: str, part: str, home: Path | None, size: int = SIZE) -> Any:
     """Read images, uint8 or, where they are levelled, floats."""
     folder, name = PLACES[category]
-    bunch = load_mvtec(get_data_home(home) / folder, name, subset=part, size=SIZE)
+    bunch = load_mvtec(get_data_home(home) / folder, name, subset=part, size=size)
     if category == LEVELLED:
         pixels = bunch.data.astype(np.float32) / 255
         away = pixels.mean(axis=(1, 2, 3), keepdims=True) - 0.5

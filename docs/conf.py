@@ -35,7 +35,7 @@ _GALLERY = (
     *("breast_cancer", "thresholds", "explanation", "committee", "comparison", "mixed_table"),
     *("sentinel", "groups", "search", "label_free", "others", "stream", "series", "sound"),
     *("normal_version", "eight_gaussians", "densities", "samples", "training", "stopping"),
-    *("patches", "digit_defects", "textures"),
+    *("patches", "digit_defects", "textures", "patch_codes"),
 )
 sphinx_gallery_conf = {
     "within_subsection_order": ExplicitOrder([*(f"plot_{name}.py" for name in _GALLERY), "*"]),

@@ -234,6 +234,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("NAE", {"temperature_learning_rate": 1e-3, "visible_chain": Chain(2, metropolis=True)}),
     ("Neighbors", {"scale": "local"}),
     ("PWAE", {"combine": "sum"}),
+    ("PWAE", {"combine": "pixels"}),
     ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),

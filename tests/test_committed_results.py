@@ -13,7 +13,7 @@ import torch
 from sklearn.base import clone
 
 import skgenad
-from skgenad import MPDR
+from skgenad import MPDR, PWAE
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
@@ -34,6 +34,7 @@ SCRIPTS = (
     "mnist_one_class",
     "mnist_ood",
     "mvtec",
+    "pwae_photographs",
     "pwae_textures",
     "sensors",
     "streams",
@@ -139,6 +140,9 @@ MADE = {
     "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
     "mnist_ood": lambda s: (s.detector(m, 1) for m in set().union(*s.METHODS.values())),
     "nae_trials": lambda s: (make(1) for make in s.VARIANTS.values()),
+    "pwae_photographs": lambda s: (
+        s.detector(m, (c, 64, 64), 1) for m in (*s.PWAES, *s.PLAIN) for c in (1, 3)
+    ),
     "pwae_textures": _pwae_textures,
     "same_bits": lambda s: (case[2] for case in s.cases()),
     "tune": lambda s: s.VARIANTS.values(),
@@ -347,6 +351,20 @@ def test_figures_of_the_page_of_photographs_are_those_of_the_rows(script):
             means = of_it.groupby("category")[["image_auroc", "pixel_auroc"]].mean()
             wanted = [f"{value:.3f}" for name in mvtec.UNIFIED for value in means.loc[name]]
             assert cells.split() == wanted, (title, method)
+
+
+def test_scores_of_maps_have_the_order_of_the_errors_of_the_package(script):
+    photographs = script("pwae_photographs")
+    X = np.random.RandomState(0).rand(30, 1, 15, 15)
+    quick = {"network": (8,), "decoder_channels": 8, "max_steps": 5, "random_state": 0}
+    detector = PWAE(image_shape=(1, 15, 15), combine="pixels", **quick).fit(X)
+    maps = detector.anomaly_map(X)
+    scores = photographs.of_maps(maps)
+    order = np.argsort(detector.anomaly_score(X))
+    np.testing.assert_array_equal(np.argsort(scores["pixels"]), order)
+    np.testing.assert_allclose(scores["image"] ** 2, maps.mean(axis=(1, 2)))
+    np.testing.assert_allclose(scores["pixels .1 %"] ** 2, maps.max(axis=(1, 2)))
+    assert len(photographs.PWAES) + len(photographs.PLAIN) + 2 == len(photographs.METHODS)
 
 
 def test_places_and_references_of_photographs_are_what_they_are_said_to_be(script):

@@ -197,14 +197,14 @@ def test_errors_are_root_mean_squares_of_the_whole_and_of_every_patch(fitted):
     np.testing.assert_allclose(errors, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("combine", ["max", "sum"])
+@pytest.mark.parametrize("combine", ["max", "sum", "pixels"])
 def test_scores_combine_errors_in_units_of_what_is_usual(combine):
     X = scenes(20, seed=3, defect=True)[0]
     detector = scenes_detector(combine=combine, max_steps=5).fit(scenes(40)[0])
     module = detector.module_
     with torch.no_grad():
         excess = (module.errors(standard(detector, X)) - module.center) / module.spread
-    expected = (excess.amax(dim=1) if combine == "max" else excess.sum(dim=1)).numpy()
+    expected = (excess.sum(dim=1) if combine == "sum" else excess.amax(dim=1)).numpy()
     np.testing.assert_allclose(detector.anomaly_score(X), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -220,6 +220,74 @@ def test_the_maximum_is_the_conjunction_of_thresholds(fitted):
     normal = (errors <= limits).all(axis=1)
     np.testing.assert_array_equal(fitted.predict(X)[clear] == 1, normal[clear])
     assert 0 < normal.sum() < 80 and clear.mean() > 0.9
+
+
+# ---- single pixels --------------------------------------------------------------------------
+
+
+def test_the_worst_hundredth_is_rounded_up():
+    squares = torch.arange(1.0, 5001).flip(0)[None]
+    for m, n_worst in ((1, 1), (99, 1), (100, 1), (101, 2), (200, 2), (4096, 41)):
+        worst = skgenad.autoencoders.pwae.worst_mean(squares[:, :m])
+        assert worst.shape == (1, 1)
+        assert worst.item() == pytest.approx(5000 - (n_worst - 1) / 2)
+
+
+def test_the_error_of_pixels_is_that_of_the_worst_two_of_144(monkeypatch):
+    """A reconstruction made by hand: two channels, three pixels that are off, wherever they are."""
+    module = PWAE(**QUICK | {"image_shape": (2, 12, 12)}, combine="pixels")._make_module(288)
+    off = torch.zeros(3, 2, 12, 12)
+    off[0, :, 3, 4] = torch.tensor([0.6, -0.8])  # a mean over channels of 0.5
+    off[0, 0, 11, 0] = 0.2  # of 0.02
+    off[0, 1, 5, 5] = 0.1
+    off[1] = off[0].flip(-1)  # the same pixels, in other patches
+    x = torch.rand(3, 288)
+    monkeypatch.setattr(module, "reconstruct", lambda rows: rows - off.flatten(1)[: len(rows)])
+    with torch.no_grad():
+        errors = module.eval().errors(x)
+        torch.testing.assert_close(errors, torch.tensor([[0.26], [0.26], [0.0]]).sqrt())
+        module.center, module.spread = torch.tensor([0.1]), torch.tensor([0.5])
+        torch.testing.assert_close(module.energy(x), (errors[:, 0] - 0.1) / 0.5)
+
+
+def test_the_error_of_pixels_is_of_the_map_of_the_same_fit(fitted):
+    detector = scenes_detector(combine="pixels").fit(scenes(150)[0])
+    for of_one, of_other in zip(
+        fitted.module_.parameters(), detector.module_.parameters(), strict=True
+    ):
+        assert torch.equal(of_one, of_other)
+    X = np.concatenate([scenes(60, seed=7)[0], scenes(60, seed=8, defect=True)[0]])
+    maps = detector.anomaly_map(X)
+    np.testing.assert_array_equal(maps, fitted.anomaly_map(X))
+    worst = np.sqrt(np.sort(maps.reshape(120, -1))[:, -2:].mean(axis=1))
+    (center,), (spread,) = detector.module_.center.numpy(), detector.module_.spread.numpy()
+    scores = detector.anomaly_score(X)
+    np.testing.assert_allclose(scores, (worst - center) / spread, rtol=1e-4, atol=1e-4)
+    assert roc_auc_score(np.repeat([0, 1], 60), scores) > 0.95
+    # Held-out images have a mean of 0 and a deviation of 1; new ones of their kind nearly so.
+    assert abs(scores[:60].mean()) < 1 and 0.5 < scores[:60].std() < 2
+
+
+def test_scores_of_pixels_have_thresholds_files_and_streams(tmp_path):
+    X, broken = scenes(120)[0], scenes(60, seed=8, defect=True)[0]
+    detector = scenes_detector(combine="pixels", calibration_fraction=0.25, max_steps=150).fit(X)
+    assert (detector.predict(broken) == -1).mean() > 0.9
+    assert (detector.predict(scenes(200, seed=9)[0]) == -1).mean() < 0.25
+    scores = detector.score_samples(broken)
+    alone = [detector.score_samples(image[None])[0] for image in broken[:5]]
+    np.testing.assert_array_equal(alone, scores[:5])
+    detector.save(tmp_path / "detector")
+    np.testing.assert_array_equal(PWAE.load(tmp_path / "detector").score_samples(broken), scores)
+    before = detector.module_.center.clone()
+    detector.partial_fit(scenes(60, seed=10)[0])
+    assert detector.module_.center.shape == (1,) and detector.module_.center != before
+
+
+def test_units_of_patches_are_none_of_pixels():
+    detector = tiny(PWAE, warm_start=True).fit(normal_rows())
+    detector.set_params(combine="sum").fit(normal_rows())
+    with pytest.raises(ValueError, match=r"make another module of this PWAE .size mismatch for"):
+        detector.set_params(combine="pixels").fit(normal_rows())
 
 
 class Spy(PWAE):

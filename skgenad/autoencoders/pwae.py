@@ -14,6 +14,7 @@ where they are. The loss is (eq. 20)
 
 An image is normal if the errors of the whole and of every patch are below their thresholds
 (eq. 21 to 23). In units of what they are on images held out of training, that is their maximum.
+Beside the paper's two readings of its score there is one of single pixels: the error of the worst.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ _OF_TERMS = (
     ("swd_penalty", "n_projections"),
     ("jigsaw_penalty", "n_permutations"),
 )
+# One pixel in so many counts, the worst, where pixels are scored: 1 %, rounded up.
+_WORST_ONE_IN = 100
 # The unit of errors that do not vary is this share of their mean, and at least the smallest unit.
 _LEAST_SPREAD, _LEAST_UNIT = 1e-6, 1e-12
 
@@ -115,8 +118,9 @@ class PWAEModel(Model):
         Dimension of a patch's latent vector.
     terms : Terms
         Terms of the loss beside the reconstruction error.
-    combine : {"max", "sum"}
-        How the errors of a row make its energy.
+    combine : {"max", "sum", "pixels"}
+        How the errors of a row make its energy: the largest of those of the whole and of patches,
+        their sum, or the error of the worst pixels in place of these.
     """
 
     permutations: Tensor
@@ -140,8 +144,9 @@ class PWAEModel(Model):
         permutations = distant_permutations(grid.n_patches, terms.n_permutations)
         self.register_buffer("permutations", permutations, persistent=False)
         self.head = nn.Linear(grid.n_patches * latent_dim, len(permutations))
-        self.register_buffer("center", torch.zeros(1 + grid.n_patches))
-        self.register_buffer("spread", torch.ones(1 + grid.n_patches))
+        n_errors = 1 if combine == "pixels" else 1 + grid.n_patches
+        self.register_buffer("center", torch.zeros(n_errors))
+        self.register_buffer("spread", torch.ones(n_errors))
 
     # ---- reconstruction -------------------------------------------------------------------
 
@@ -207,9 +212,14 @@ class PWAEModel(Model):
     # ---- score ----------------------------------------------------------------------------
 
     def errors(self, x: Tensor) -> Tensor:
-        """Root mean squared errors (n, 1 + K) of rows (n, d): of the whole, and of each patch."""
+        """Root mean squared errors of rows (n, d): of the whole and of each patch (n, 1 + K).
+
+        Of the worst pixels (n, 1) where ``combine`` is "pixels".
+        """
         squares = (x - self.reconstruct(x)).square().view(-1, *self.grid.shape).mean(dim=1)
         flat = squares.flatten(1)
+        if self.combine == "pixels":
+            return worst_mean(flat).sqrt()
         of_patches = steady_linear(flat, self.grid.membership.T, None, self.training)
         return torch.cat([flat.mean(dim=1, keepdim=True), of_patches], dim=1).sqrt()
 
@@ -227,9 +237,15 @@ class PWAEModel(Model):
         self.set_units(rows_of_units(train, held_out))
 
     def energy(self, x: Tensor) -> Tensor:
-        """Largest, or sum, of a row's errors in their units (n,)."""
+        """Largest, or sum, of a row's errors in their units (n,); that of pixels is one error."""
         excess = (self.errors(x) - self.center) / self.spread
-        return excess.amax(dim=1) if self.combine == "max" else excess.sum(dim=1)
+        return excess.sum(dim=1) if self.combine == "sum" else excess.amax(dim=1)
+
+
+def worst_mean(squares: Tensor) -> Tensor:
+    """Means (n, 1) of the largest hundredth, rounded up, of the squares (n, m) of each row."""
+    n_worst = -(-squares.shape[1] // _WORST_ONE_IN)
+    return squares.topk(n_worst, dim=1).values.mean(dim=1, keepdim=True)
 
 
 def rows_of_units(train: Rows, held_out: Tensor | None) -> Rows:
@@ -275,8 +291,9 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         Weight lambda_2 of the sum over patches of the sliced Wasserstein distance.
     jigsaw_penalty : float, default=1e-4
         Weight lambda_3 of the jigsaw puzzle's cross-entropy; of no use with ``grid_size=1``.
-    combine : {"max", "sum"}, default="max"
-        Whether an image's energy is the largest of its normalised errors, or their sum.
+    combine : {"max", "sum", "pixels"}, default="max"
+        What an image's energy is, in units of images held out: the largest of its errors, of the
+        whole and of patches; their sum; or the error of its worst 1 % of pixels. Fits are the same.
     optimizer : {"adam", "sgd"}, default="adam"
         "adam", whose learning rate falls to 0 as half a cosine; or "sgd" with a momentum of 0.9,
         whose learning rate falls by (1 + 10 p)^(-0.75) with the share p of the steps.
@@ -340,6 +357,8 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     An error e is the root of the mean squared difference between a row and its reconstruction, of
     the whole or over one patch; over held-out rows it has a mean m and a standard deviation s.
     ``score_samples`` is the negative of the largest (e - m) / s, or of their sum, without a unit.
+    With ``combine="pixels"`` e is over the hundredth, rounded up, of an image's pixels where the
+    difference is largest, wherever they are; of a table's columns likewise.
     A parameter of a term whose penalty is 0 has no use and is to be left as it is.
 
     References
@@ -378,7 +397,7 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         "hsic_beta": [Interval(Real, 0, None, closed="left")],
         "swd_penalty": [Interval(Real, 0, None, closed="left")],
         "jigsaw_penalty": [Interval(Real, 0, None, closed="left")],
-        "combine": [StrOptions({"max", "sum"})],
+        "combine": [StrOptions({"max", "sum", "pixels"})],
         "optimizer": [StrOptions({"adam", "sgd"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
