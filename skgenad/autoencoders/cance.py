@@ -273,7 +273,8 @@ class CANCE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     feature, with "cance" that of its mixture with augmented features (eq. 8 of [1]_), with
     "latent" that of the latent features. None is the density of the row. With "error" it is the
     negative mean squared error, in squared standardised units, with "cosine" the negative of half
-    of one minus the cosine of row and reconstruction.
+    of one minus the cosine of row and reconstruction, and a row that leaves a constant pays for it
+    as with a density.
 
     Where the covariance of the features cannot be inverted, it is regularised, and a
     ``scipy.linalg.LinAlgWarning`` says why. The guide to CANCE has more on this, on small tables,
@@ -442,7 +443,8 @@ class CANCE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
 
     @property
     def _sees_constants(self) -> bool:
-        return self._fitted_parameters["score_type"] in WITHOUT_DENSITY
+        # An angle grows with any difference at first, but no further than to 1.
+        return self._fitted_parameters["score_type"] == "error"
 
     def _prepare(self, module: CANCEModel, rows: Rows, labels: Tensor | None) -> None:
         names = getattr(self, "feature_names_in_", None)
