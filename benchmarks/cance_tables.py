@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import typer
 from _paper_sets import FIRST_HALF, KDD, TABLE_6, rows_of, split
-from _results import interval, results_file, stamped, write_paragraphs
+from _results import interval, origin_of, results_file, stamped, write_paragraphs
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -327,9 +327,8 @@ def tables() -> None:
     rows = ROWS.read()
     text = [
         "# CANCE's tables",
-        f"`python benchmarks/cance_tables.py run` and `tables`, {rows['date'].max()}, "
-        f"{rows['machine'].iloc[-1]}, 2 shared cores. In brackets: 95 % t-intervals of the mean "
-        "over seeds, each with a split of its own.",
+        f"{origin_of(rows, 'cance_tables.py')} 2 shared cores. In brackets: 95 % t-intervals of "
+        "the mean over seeds, each with a split of its own.",
         "F1 is that of the threshold at the true share of anomalies among the test rows; precision "
         f"and recall are the same number. {_ties(rows)}",
     ]

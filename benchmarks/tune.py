@@ -20,6 +20,7 @@ from sklearn.base import clone
 
 from skgenad import (
     CANCE,
+    DAGMM,
     EBM,
     MPDR,
     NAE,
@@ -111,6 +112,8 @@ VARIANTS = {
     "Mahalanobis": Mahalanobis(),
     "Mahalanobis auto": Mahalanobis(shrinkage="auto"),
     "NAE latent 10, 800 steps": NAE(latent_chain=_TEN, max_steps=800),
+    "DAGMM sum": DAGMM(reconstruction="sum"),
+    "DAGMM mean": DAGMM(reconstruction="mean"),
     "CANCE": CANCE(),
     "CANCE leaky": CANCE(features=AutoencoderFeatures(_LEAKY), density_network=_LEAKY),
     "CANCE K 1.1": CANCE(noise_scale=1.1),

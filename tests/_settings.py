@@ -224,7 +224,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("CANCE", {"score_type": "latent"}),
     ("CANCE", {"score_type": "error", "density_network": None, "max_steps": 1000}),
     ("CANCE", {"score_type": "cosine", "density_network": None, "max_steps": 1000}),
-    ("DAGMM", {"errors": "mean", "reconstruction": "sum"}),
+    ("DAGMM", {"errors": "mean", "reconstruction": "mean"}),
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("GaussianMixtures", {"n_components": 4}),
     ("Glow", {"affine": False}),

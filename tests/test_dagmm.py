@@ -165,6 +165,7 @@ def test_from_paper_has_the_networks_and_lengths_of_the_papers():
     assert [(m.in_features, m.out_features) for m in layers] == [(3, 10), (10, 4)]
     assert (detector.energy_penalty, detector.covariance_penalty) == (0.1, 0.005)
     assert (detector.max_steps, detector.batch_size) == (200 * 193, 1024)
+    assert (detector.reconstruction, DAGMM().reconstruction) == ("mean", "sum")
     changed = DAGMM.from_paper("kddcup99_cance")
     assert (changed.errors, changed.max_steps) == ("mean", 1930)
     for name, latent_dim, n_columns in (("mnist", 6, 784), ("cifar10", 16, 3072)):

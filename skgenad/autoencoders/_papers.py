@@ -47,6 +47,7 @@ _DAGMM: dict[str, Any] = {
     "n_components": 4,
     "estimation_sizes": (10,),
     "dropout": 0.5,
+    "reconstruction": "mean",
     "energy_penalty": 0.1,
     "covariance_penalty": 0.005,
     "learning_rate": 1e-4,

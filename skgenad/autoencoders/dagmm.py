@@ -9,9 +9,9 @@ components, and a batch under these memberships the mixture (eq. 5 of the paper)
 
 With E(z) = -log sum_k phi_k N(z; mu_k, Sigma_k) training lowers (eq. 6, 7)
 
-    |x - x'|^2 / d + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
+    |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
 
-or, as the paper is printed, without the division by the number d of columns. The energy of a row
+or, as public code has it, with the first term divided by the number of columns. The energy of a row
 is E(z) under the mixture of all training rows.
 """
 
@@ -72,8 +72,8 @@ class DAGMMModel(PreciselyScored, Model):
         Share of their outputs that is dropped in training.
     errors : {"relative", "mean"}
         Which errors make the composite feature.
-    reconstruction : {"mean", "sum"}
-        Whether squared errors in the loss are the mean over columns or their sum.
+    reconstruction : {"sum", "mean"}
+        Whether squared errors in the loss are the sum over columns or their mean.
     energy_penalty, covariance_penalty : float
         Weights of the mean energy and of the inverse variances in the loss.
     """
@@ -188,7 +188,7 @@ class DAGMM(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     estimation network gives the memberships of z in the components of a Gaussian mixture, whose
     parameters are the moments of the batch under them. Both networks are trained together, on
 
-    |x - x'|^2 / d + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
+    |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
 
     averaged over the batch, with E(z) = -log sum_k phi_k N(z; mu_k, Sigma_k).
 
@@ -214,9 +214,9 @@ class DAGMM(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     errors : {"relative", "mean"}, default="relative"
         Which errors are features: relative error and cosine, or mean squared error and cosine
         dissimilarity, as for :class:`CANCE`.
-    reconstruction : {"mean", "sum"}, default="mean"
-        Whether the squared error in the loss is the mean over columns, as in public code for the
-        paper, or |x - x'|^2, their sum, as the paper has it.
+    reconstruction : {"sum", "mean"}, default="sum"
+        Whether the squared error in the loss is |x - x'|^2, the sum over columns, as the paper has
+        it, or their mean, as public code for it. See the guide for when.
     energy_penalty : float, default=0.1
         Weight of the energy in the loss.
     covariance_penalty : float, default=0.005
@@ -311,7 +311,7 @@ class DAGMM(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         "estimation_sizes": [tuple, list],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "errors": [StrOptions({"relative", "mean"})],
-        "reconstruction": [StrOptions({"mean", "sum"})],
+        "reconstruction": [StrOptions({"sum", "mean"})],
         "energy_penalty": [Interval(Real, 0, None, closed="left")],
         "covariance_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -328,7 +328,7 @@ class DAGMM(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
         estimation_sizes: tuple[int, ...] = (10,),
         dropout: float = 0.5,
         errors: str = "relative",
-        reconstruction: str = "mean",
+        reconstruction: str = "sum",
         energy_penalty: float = 0.1,
         covariance_penalty: float = 0.005,
         max_steps: int = 500,
