@@ -18,6 +18,8 @@ from skgenad.datasets import (
 
 # Sets of Table 6, and their protocols.
 TABLE_6 = {"abalone": "drocc", "thyroid": "goad", "arrhythmia": "goad"}
+# The same sets with the half of the normal rows that GOAD's public code trains on.
+FIRST_HALF = {"thyroid, first half": "thyroid", "arrhythmia, first half": "arrhythmia"}
 # Protocol, and the share of the training rows that is anomalies. The third is what public code for
 # DAGMM does in place of what its paper says.
 KDD = {
@@ -35,7 +37,7 @@ def rows_of(name: str, data_home: Path | None) -> tuple[NDArray, NDArray]:
         "thyroid": fetch_thyroid,
         "arrhythmia": fetch_arrhythmia,
         **dict.fromkeys(KDD, fetch_kddcup99_dagmm),
-    }.get(name, partial(fetch_adbench, name))
+    }.get(FIRST_HALF.get(name, name), partial(fetch_adbench, name))
     return fetch(data_home=data_home, return_X_y=True)
 
 
@@ -43,6 +45,8 @@ def split(name: str, X: NDArray, y: NDArray, seed: int) -> tuple[NDArray, NDArra
     """Return the indices of the rows to train on and to test on."""
     if name in TABLE_6:
         return split_rows(y, TABLE_6[name], seed=seed)
+    if name in FIRST_HALF:
+        return split_rows(y, "goad-first", seed=seed)
     if name in KDD:
         protocol, contaminate = KDD[name]
         return split_rows(y, protocol, contaminate=contaminate, seed=seed)

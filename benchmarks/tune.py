@@ -20,6 +20,7 @@ from sklearn.base import clone
 
 from skgenad import (
     CANCE,
+    DAGMM,
     EBM,
     MPDR,
     NAE,
@@ -111,13 +112,25 @@ VARIANTS = {
     "Mahalanobis": Mahalanobis(),
     "Mahalanobis auto": Mahalanobis(shrinkage="auto"),
     "NAE latent 10, 800 steps": NAE(latent_chain=_TEN, max_steps=800),
+    "DAGMM sum": DAGMM(reconstruction="sum"),
+    "DAGMM mean": DAGMM(reconstruction="mean"),
     "CANCE": CANCE(),
     "CANCE leaky": CANCE(features=AutoencoderFeatures(_LEAKY), density_network=_LEAKY),
     "CANCE K 1.1": CANCE(noise_scale=1.1),
-    "CANCE K fixed": CANCE(noise_learning_rate=0),
+    **{
+        f"CANCE K {scale} fixed": CANCE(noise_scale=scale, noise_learning_rate=0)
+        for scale in (1, 1.5, 3)
+    },
+    # K as printed starts at 1 + softplus(0).
+    **{
+        f"CANCE K {scale} rate 0.03": CANCE(noise_scale=scale, noise_learning_rate=0.03)
+        for scale in (1.1, 1.5, 1.6931, 3)
+    },
     "CANCE K's rate 0.01": CANCE(noise_learning_rate=0.01),
-    "CANCE K's rate 0.03": CANCE(noise_learning_rate=0.03),
-    "CANCE penalty 1": CANCE(features=AutoencoderFeatures(covariance_penalty=1.0)),
+    **{
+        f"CANCE penalty {weight}": CANCE(features=AutoencoderFeatures(covariance_penalty=weight))
+        for weight in (0, 0.1, 1, 10)
+    },
     "CANCE rate 1e-3": CANCE(learning_rate=1e-3),
     "CNCE": CANCE(score_type="cnce"),
     "LatNCE": CANCE(score_type="latent"),

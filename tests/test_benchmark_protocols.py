@@ -213,7 +213,7 @@ def test_parts_that_make_no_split_are_refused(change, message):
 
 # ---- rows of other papers' tables --------------------------------------------
 
-ROW_PROTOCOLS = ["dagmm", "goad", "drocc"]
+ROW_PROTOCOLS = ["dagmm", "goad", "goad-first", "drocc"]
 
 
 def make_labels(n_normal, n_anomalies, seed=0):
@@ -239,6 +239,7 @@ def test_rows_train_or_test_once_and_training_rows_are_normal(protocol):
     [
         ("goad", 386, 66, 193, 193, 66),  # Arrhythmia
         ("goad", 3679, 93, 1839, 1840, 93),  # Thyroid
+        ("goad-first", 3679, 93, 1839, 1840, 93),
         ("drocc", 1891, 29, 1862, 29, 29),  # Abalone
         ("drocc", 4, 3, 1, 3, 3),
     ],
@@ -262,7 +263,19 @@ def test_half_of_all_rows_tests_in_dagmm(n_normal):
     assert 90 < y[test].sum() < 160  # drawn, not stratified
 
 
-@pytest.mark.parametrize("protocol", ROW_PROTOCOLS)
+@pytest.mark.parametrize("n_normal", [2, 300, 301])
+def test_the_first_half_of_the_normal_rows_in_file_order_trains_in_goads_code(n_normal):
+    y = make_labels(n_normal, 40)
+    normal = np.flatnonzero(y == 0)
+    parts = [split_rows(y, "goad-first", seed=seed) for seed in (1, 2)]
+    for train, test in parts:
+        assert sorted(train) == normal[: n_normal // 2].tolist()
+        assert sorted(test) == np.setdiff1d(np.arange(len(y)), train).tolist()
+    # Their order is random, which is all that the seed decides.
+    assert n_normal == 2 or not np.array_equal(parts[0][0], parts[1][0])
+
+
+@pytest.mark.parametrize("protocol", [name for name in ROW_PROTOCOLS if name != "goad-first"])
 def test_rows_are_drawn_at_random_by_the_seed_alone(protocol, global_rng_untouched):
     y = make_labels(200, 30)
     first, again, other = (split_rows(y, protocol, seed=seed) for seed in (1, 1, 2))
@@ -294,7 +307,10 @@ def test_contaminated_rows_of_dagmm_are_that_share_and_leave_the_test_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"protocol": "clean"}, "unknown protocol 'clean'; choose one of dagmm, goad, drocc"),
+        (
+            {"protocol": "clean"},
+            "'clean'; choose one of dagmm, goad, goad-first, drocc",
+        ),
         ({"contaminate": 0.6, "protocol": "dagmm"}, r"share in \[0, 0.5\], got 0.6"),
         ({"contaminate": 0.1}, "contaminate=0.1 has no meaning for protocol 'goad'"),
         ({"y": np.repeat([-1, 1], 20)}, "1 for anomalies and 0 for normal rows"),

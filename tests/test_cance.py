@@ -64,7 +64,7 @@ def quick(features, score_type):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         settings = QUICK if features == "autoencoder" else PCA_2
-        settings = without_density(settings) if score_type == "error" else settings
+        settings = without_density(settings) if score_type in ("error", "cosine") else settings
         return CANCE(**settings, score_type=score_type).fit(curve())
 
 
@@ -391,12 +391,14 @@ def test_without_validation_rows_the_last_epoch_counts():
 
 
 @pytest.mark.parametrize("features", ["autoencoder", "pca"])
-@pytest.mark.parametrize("score_type", ["cance", "cnce", "latent", "error"])
+@pytest.mark.parametrize("score_type", ["cance", "cnce", "latent", "error", "cosine"])
 def test_anomalies_are_found_by_every_score_and_sound_data_make_no_warning(features, score_type):
     far = curve(100, seed=1) + [6, -6, 6, -6, 6, -6]
     detector = quick(features=features, score_type=score_type)
     scores = detector.score_samples(np.vstack([curve(100, seed=2), far]))
-    assert roc_auc_score(np.repeat([1, 0], 100), scores) > 0.97
+    # Rows near the mean of all have no direction to speak of: an angle alone finds far ones less.
+    least = 0.6 if score_type == "cosine" else 0.97
+    assert roc_auc_score(np.repeat([1, 0], 100), scores) > least
 
 
 def test_error_is_the_mean_squared_error_and_has_no_density():
@@ -407,6 +409,20 @@ def test_error_is_the_mean_squared_error_and_has_no_density():
     np.testing.assert_allclose(detector.score_samples(X), -error, rtol=1e-4)
     assert set(detector.history_["stage"]) == {"encoder", "decoder"}
     assert detector.module_.density is None
+
+
+@pytest.mark.parametrize("features", ["autoencoder", "pca"])
+def test_cosine_is_the_angle_between_a_row_and_its_reconstruction_alone(features):
+    X, detector = curve(), quick(features=features, score_type="cosine")
+    x = torch.from_numpy(detector.units_.to_standard(X)).double()
+    back = detector.units_.to_standard(detector.reconstruct(X))
+    cosine = (x.numpy() * back).sum(axis=1)
+    cosine /= np.linalg.norm(x, axis=1) * np.linalg.norm(back, axis=1)
+    np.testing.assert_allclose(detector.score_samples(X), (cosine - 1) / 2, rtol=1e-3, atol=1e-6)
+    assert detector.module_.density is None
+    # The same features as those of the error, of which it is no function.
+    error = quick(features=features, score_type="error").score_samples(X)
+    assert 0.2 < np.corrcoef(error, detector.score_samples(X))[0, 1] < 0.999
 
 
 def test_latent_looks_at_latent_features_alone():
@@ -596,7 +612,7 @@ def test_copies_keep_features_and_files_do_too(tmp_path):
         ({"noise_learning_rate": 0.1}, "noise_learning_rate=0.1 would be ignored"),
         ({"weight_decay": 0.1}, "weight_decay=0.1 would be ignored"),
         ({"max_steps": 5}, "max_steps=5 would be ignored"),
-        ({"features": "pca", "learning_rate": 0.1}, "learning_rate=0.1 would be .* trains nothing"),
+        ({"features": "pca", "learning_rate": 0.1}, "learning_rate=0.1 would be .* trains no net"),
         ({"features": PCA(2), "validation_fraction": 0.5}, "validation_fraction=0.5 would be ign"),
     ],
     ids=str,
@@ -604,6 +620,55 @@ def test_copies_keep_features_and_files_do_too(tmp_path):
 def test_what_an_error_does_not_need_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         CANCE(score_type="error", **settings).fit(curve(20))
+
+
+def test_what_an_angle_does_not_need_is_refused():
+    with pytest.raises(
+        ValueError, match=r"noise_ratio=4 would be ignored: score_type='cosine' has"
+    ):
+        CANCE(score_type="cosine", noise_ratio=4).fit(curve(20))
+
+
+# ---- the paper's settings -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("experiment", "latent_dim", "penalty", "n_columns"),
+    [
+        ("mnist", 6, 0.3, 784),
+        ("fashion_mnist", 6, 0.3, 784),
+        ("mnist_c", 10, 0.3, 784),
+        ("cifar10", 64, 0.004, 3072),
+    ],
+)
+def test_from_paper_has_latent_features_and_penalties_of_appendix_g(
+    experiment, latent_dim, penalty, n_columns
+):
+    detector = CANCE.from_paper(experiment)
+    features = detector._make_module(n_columns).features
+    assert (features.latent_dim, features.covariance_penalty) == (latent_dim, penalty)
+    assert (detector.noise_ratio, detector.validation_fraction) == (8, 0.2)
+    quick = CANCE.from_paper(experiment, features=AutoencoderFeatures(encoder_steps=3), max_steps=2)
+    assert (quick.features.encoder_steps, quick.features.latent_dim) == (3, latent_dim)
+    assert CANCE.from_paper(experiment).features.encoder_steps == 20_000
+
+
+@pytest.mark.parametrize(("experiment", "n"), [("mnist_resnet18", 6), ("cifar10_resnet18", 64)])
+def test_from_paper_has_principal_components_of_embeddings(experiment, n):
+    X = np.random.default_rng(0).normal(size=(100, 70)).astype(np.float32)
+    detector = CANCE.from_paper(experiment, max_steps=2, random_state=0).fit(X)
+    assert detector.module_.features.latent_dim == n
+    np.testing.assert_array_equal(detector.units_.to_standard(X), X)
+
+
+def test_from_paper_trains_and_refuses_what_the_paper_has_not():
+    quick = AutoencoderFeatures("mlp", encoder_steps=2, decoder_steps=2)
+    X = np.random.default_rng(0).random((40, 1, 28, 28))
+    detector = CANCE.from_paper(features=quick, max_steps=2, random_state=0).fit(X)
+    assert np.isfinite(detector.score_samples(X)).all()
+    assert CANCE.from_paper().get_params() == CANCE.from_paper("mnist").get_params()
+    with pytest.raises(ValueError, match=r"experiment='svhn' is none of those here: mnist, fash"):
+        CANCE.from_paper("svhn")
 
 
 def test_one_feature_has_no_covariance_to_penalise():

@@ -117,6 +117,33 @@ def test_running_moments_move_in_the_first_stages_pass_alone():
     assert moved == ["norm.mean", "norm.variance"]
 
 
+def test_the_first_loss_is_equation_11_over_the_number_of_columns():
+    x, weight = rows(), 0.7
+    net = TwoStageAutoencoder(Networks(Perceptrons((8,), "silu"), (5,)), 3, weight)
+    parts = net.loss(x)
+    code, reconstruction = net.by_batch(x)
+    printed = (x - reconstruction).square().sum(dim=1).mean() + weight * squared_covariance(code)
+    torch.testing.assert_close(parts["loss"] * 5, printed)
+    code, reconstruction = net(x)
+    printed = (x - reconstruction).square().sum(dim=1).mean() + weight * squared_covariance(code)
+    torch.testing.assert_close(net.validation_loss(x) * 5, printed)
+
+
+def test_columns_that_say_nothing_change_no_balance_of_the_first_loss():
+    # The gradient of eq. 11 is the same with columns of zeros that are reconstructed as such; that
+    # of a mean over columns would give the penalty twice the weight.
+    gradients = []
+    for d in (5, 10):
+        torch.manual_seed(0)
+        net = TwoStageAutoencoder(Networks(Perceptrons((8,), "silu"), (5,)), 3, 2.0)
+        code, reconstruction = net.by_batch(rows())
+        pad = torch.zeros(200, d - 5)
+        net.by_batch = lambda _, c=code, r=reconstruction, p=pad: (c, torch.cat([r, p], dim=1))
+        loss = d * net.loss(torch.cat([rows(), pad], dim=1))["loss"]
+        gradients.append(torch.autograd.grad(loss, net.encoder.layers[0].weight)[0])
+    torch.testing.assert_close(*gradients)
+
+
 # ---- principal components -------------------------------------------------------------------
 
 

@@ -118,7 +118,7 @@ def test_composite_feature_holds_code_relative_error_and_cosine(module):
     torch.testing.assert_close(z[:, :-2], code)
     torch.testing.assert_close(z[:, -2], error / x.norm(dim=1))
     torch.testing.assert_close(z[:, -1], cosine)
-    torch.testing.assert_close(squared_error, error.square())
+    torch.testing.assert_close(squared_error, error.square() / 5)
 
 
 def test_mean_errors_are_the_mean_squared_error_and_the_cosine_dissimilarity():
@@ -129,7 +129,7 @@ def test_mean_errors_are_the_mean_squared_error_and_the_cosine_dissimilarity():
     cosine = (x * reconstruction).sum(dim=1) / (x.norm(dim=1) * reconstruction.norm(dim=1))
     torch.testing.assert_close(z[:, -2], (x - reconstruction).square().mean(dim=1))
     torch.testing.assert_close(z[:, -1], (1 - cosine) / 2)
-    torch.testing.assert_close(squared_error, (x - reconstruction).square().sum(dim=1))
+    torch.testing.assert_close(squared_error, (x - reconstruction).square().mean(dim=1))
 
 
 def test_loss_is_the_weighted_sum_of_its_parts():
@@ -137,6 +137,43 @@ def test_loss_is_the_weighted_sum_of_its_parts():
     parts = module.loss(torch.randn(40, 5))
     expected = parts["reconstruction"] + 0.3 * parts["energy"] + 0.02 * parts["inverse_variances"]
     torch.testing.assert_close(parts["loss"], expected)
+
+
+@pytest.mark.parametrize("errors", ["relative", "mean"])
+def test_the_error_in_the_loss_is_the_mean_over_columns_or_the_papers_sum(errors):
+    x, found = torch.randn(40, 5), []
+    for reconstruction in ("mean", "sum"):
+        torch.manual_seed(0)
+        settings = {**QUICK, "errors": errors, "reconstruction": reconstruction}
+        module = DAGMM(**settings)._make_module(5).eval()
+        found.append(module.loss(x))
+        squares = (x - module.net(x)).square()
+    torch.testing.assert_close(found[0]["reconstruction"], squares.mean())
+    torch.testing.assert_close(found[1]["reconstruction"], squares.sum(dim=1).mean())
+    torch.testing.assert_close(found[0]["energy"], found[1]["energy"])
+    more = found[1]["loss"] - found[0]["loss"]
+    torch.testing.assert_close(more.float(), 4 * found[0]["reconstruction"])
+
+
+def test_from_paper_has_the_networks_and_lengths_of_the_papers():
+    detector = DAGMM.from_paper()
+    assert detector.get_params() == DAGMM.from_paper("kddcup99").get_params()
+    module = detector._make_module(118)
+    widths = [(layer.in_features, layer.out_features) for layer in module.net.encoder.layers]
+    assert widths == [(118, 60), (60, 30), (30, 10), (10, 1)]
+    layers = [m for m in module.estimation if isinstance(m, torch.nn.Linear)]
+    assert [(m.in_features, m.out_features) for m in layers] == [(3, 10), (10, 4)]
+    assert (detector.energy_penalty, detector.covariance_penalty) == (0.1, 0.005)
+    assert (detector.max_steps, detector.batch_size) == (200 * 193, 1024)
+    assert (detector.reconstruction, DAGMM().reconstruction) == ("mean", "sum")
+    changed = DAGMM.from_paper("kddcup99_cance")
+    assert (changed.errors, changed.max_steps) == ("mean", 1930)
+    for name, latent_dim, n_columns in (("mnist", 6, 784), ("cifar10", 16, 3072)):
+        images = DAGMM.from_paper(name)
+        assert images._make_module(n_columns).mu.shape == (4, latent_dim + 2)
+        assert images.learning_rate == 1e-4
+    with pytest.raises(ValueError, match="experiment='thyroid' is none of those here"):
+        DAGMM.from_paper("thyroid")
 
 
 @pytest.mark.parametrize("part", ["loss", "energy", "inverse_variances"])

@@ -121,7 +121,8 @@ class TwoStageAutoencoder(nn.Module):
     latent_dim : int
         Dimension of latent vectors.
     covariance_penalty : float, default=0.0
-        Weight of the squared covariances of latent features in the first stage.
+        Weight of the squared covariances of latent features, against the sum of squared errors
+        of a row, in the first stage.
     """
 
     def __init__(
@@ -157,17 +158,20 @@ class TwoStageAutoencoder(nn.Module):
     # ---- first stage: encoder and decoder (eq. 11 and 12) ---------------------------------
 
     def loss(self, x: Tensor) -> dict[str, Tensor]:
-        """Mean squared error of rows (n, d_x) and penalty on covariances of latent features."""
+        """Mean squared error of rows (n, d_x) and penalty on covariances of latent features.
+
+        Both terms of eq. 11, |x - x'|^2 and lambda times the covariances, are divided by d_x.
+        """
         code, reconstruction = self.by_batch(x)
         error = mean_squared_error(x, reconstruction).mean()
         covariance = squared_covariance(code)
-        loss = error + self.covariance_penalty * covariance
+        loss = error + self.covariance_penalty / x.shape[1] * covariance
         return {"loss": loss, "reconstruction": error, "covariance": covariance}
 
     def validation_loss(self, x: Tensor) -> Tensor:
         """Loss () of rows (n, d_x) by the running moments."""
         code, reconstruction = self(x)
-        penalty = self.covariance_penalty * squared_covariance(code)
+        penalty = self.covariance_penalty / x.shape[1] * squared_covariance(code)
         return mean_squared_error(x, reconstruction).mean() + penalty
 
     # ---- second stage: the decoder alone --------------------------------------------------

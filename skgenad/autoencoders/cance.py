@@ -4,8 +4,8 @@ A row x has the composite feature z = (z_l, z_e, z_c): latent features z_l, and 
 reconstruction x' from them the mean squared error z_e = |x - x'|^2 / d and the cosine dissimilarity
 z_c = (1 - cos(x, x')) / 2. Training goes in stages (figure 1, appendix A):
 
-    "encoder"   encoder and decoder on |x - x'|^2 / d + covariance_penalty * L_cov      (eq. 11, 12)
-    "decoder"   the decoder alone on |x - x'|^2 / d
+    "encoder"   encoder and decoder on |x - x'|^2 + covariance_penalty * L_cov          (eq. 11, 12)
+    "decoder"   the decoder alone on |x - x'|^2
     "density"   a network T tells z from noise v ~ N(mu, K Sigma K):
                 -log s(T(z)) - nu log(1 - s(T(v))), T descends, K ascends               (eq. 9, 10)
 
@@ -15,10 +15,10 @@ z_c are drawn anew, between 0 and their mode: errors that are lower than usual a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from skgenad._core.checks import HasMethods, Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam, adamw
+from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.stopping import EarlyStopping
 from skgenad._core.units import StandardUnits
@@ -41,10 +42,14 @@ from skgenad._tensors.model import Model
 from skgenad._warn import warn
 from skgenad.networks import MLP
 
+from . import _papers
 from ._composite import PrincipalComponents, TwoStageAutoencoder, composite_features, moments_of
 from ._external import ExternalFeatures
 from ._nce import Degeneracy, NoiseContrast
 from .features import DENSITY_SLOT, FEATURES_SLOT, AutoencoderFeatures, PCAFeatures
+
+# Scores that are a feature of the composite one, and its place.
+WITHOUT_DENSITY = {"error": -2, "cosine": -1}
 
 
 class CANCEModel(PreciseModule, Model):
@@ -56,7 +61,7 @@ class CANCEModel(PreciseModule, Model):
         Maps rows to latent features and reconstructions; see
         :mod:`skgenad.autoencoders._composite`. Its `latent_dim` is 0 if the number of latent
         features is not known before it is fitted.
-    score_type : {"cance", "cnce", "latent", "error"}
+    score_type : {"cance", "cnce", "latent", "error", "cosine"}
         What scores.
     make_density : callable
         Makes the :class:`NoiseContrast` of a number of features.
@@ -76,7 +81,7 @@ class CANCEModel(PreciseModule, Model):
     def _add_density(self) -> None:
         """Make the density, if there is one and the number of latent features is known."""
         latent_dim = self.features.latent_dim
-        if latent_dim and self.density is None and self.score_type != "error":
+        if latent_dim and self.density is None and self.score_type not in WITHOUT_DENSITY:
             self.density = self.make_density(latent_dim + 2 * (self.score_type != "latent"))
 
     def fit_features(
@@ -141,10 +146,10 @@ class CANCEModel(PreciseModule, Model):
         return shortened(self.features(x)[1])
 
     def energy(self, x: Tensor) -> Tensor:
-        """Minus the log density (n,) of the composite feature, or the mean squared error."""
+        """Minus the log density (n,) of the composite feature, or one of its errors."""
         z = self.composite(x)
         if self.density is None:
-            return shortened(z[:, -2])
+            return shortened(z[:, WITHOUT_DENSITY[self.score_type]])
         return -shortened(self.density.log_density(z))
 
 
@@ -170,7 +175,7 @@ def _listed(places: Sequence[int], names: Sequence[str], most: int = 4) -> str:
     return text if len(places) <= most else f"{text} and {len(places) - most} more"
 
 
-class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
+class CANCE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies by the density of latent features and reconstruction errors.
 
     An autoencoder, principal components or a transformer of one's own map a row to latent features
@@ -187,10 +192,11 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         ``inverse_transform`` of rows in the units of X, such as
         :class:`~skgenad.preprocessing.LatentFeatures` of another detector. If it has ``fit``, a
         clone is fitted to the training rows.
-    score_type : {"cance", "cnce", "latent", "error"}, default="cance"
+    score_type : {"cance", "cnce", "latent", "error", "cosine"}, default="cance"
         What scores. "cance": the density of the composite feature, trained with augmented errors;
         "cnce": the same without augmentation; "latent": the density of the latent features alone;
-        "error": the mean squared error; parameters of the density are then to be left as they are.
+        "error": the mean squared error; "cosine": the cosine dissimilarity. Parameters of the
+        density are to be left as they are with the last two.
     image_shape : (int, int, int), default=None
         Channels, height and width if rows are images: arrays (n, C, H, W) or flat rows of these,
         with pixels in [0, 1] or of type uint8, which is divided by 255. None for tables.
@@ -266,7 +272,9 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     ``score_samples`` is T(z) + log nu p_n(z), in nats: with "cnce" the log density of the composite
     feature, with "cance" that of its mixture with augmented features (eq. 8 of [1]_), with
     "latent" that of the latent features. None is the density of the row. With "error" it is the
-    negative mean squared error, in squared standardised units.
+    negative mean squared error, in squared standardised units, with "cosine" the negative of half
+    of one minus the cosine of row and reconstruction, and a row that leaves a constant pays for it
+    as with a density.
 
     Where the covariance of the features cannot be inverted, it is regularised, and a
     ``scipy.linalg.LinAlgWarning`` says why. The guide to CANCE has more on this, on small tables,
@@ -287,6 +295,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
     array([-1])
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.CANCE
     _parts: ClassVar[dict[str, Slot]] = {
         "features": FEATURES_SLOT,
         "density_network": DENSITY_SLOT,
@@ -299,7 +308,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
             PCAFeatures,
             HasMethods(["transform", "inverse_transform"]),
         ],
-        "score_type": [StrOptions({"cance", "cnce", "latent", "error"})],
+        "score_type": [StrOptions({"cance", "cnce", "latent", *WITHOUT_DENSITY})],
         "image_shape": [tuple, list, None],
         "density_network": [tuple, list, MLP, None],
         "noise_ratio": [Interval(Integral, 1, None, closed="left")],
@@ -358,6 +367,37 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    @classmethod
+    def from_paper(cls, experiment: str | None = "mnist", **parameters: Any) -> Self:
+        """Make a detector with the paper's settings of an experiment (sections 4 and E to I).
+
+        They are the latent dimension, the covariance penalty against the sum of squared errors
+        (eq. 11), 8 draws of noise for each row and a fifth of the rows for validation. What the
+        paper does not give is ours: the networks ("conv" for images), all lengths, 20,000 steps of
+        each stage, learning rates and batches, and where K starts and how fast it moves. On tables
+        it gives nothing else at all: ``CANCE()``.
+
+        Parameters
+        ----------
+        experiment : str, default="mnist"
+            "mnist", "fashion_mnist", "mnist_c" or "cifar10", of images, where the penalty of the
+            second and the third is that of the first; "mnist_resnet18" or "cifar10_resnet18", of
+            embeddings and their principal components.
+        **parameters
+            Parameters that replace the paper's.
+
+        Returns
+        -------
+        detector : CANCE
+            The detector, not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of those that are here.
+        """
+        return super().from_paper(experiment, **parameters)
+
     def _make_module(self, n_features: int) -> CANCEModel:
         part = self.part("features")  # its fields are looked at once they are checked
         self._refuse_unused()
@@ -378,13 +418,13 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
         features = self._own("features")
         if isinstance(features, AutoencoderFeatures) and features.latent_dim == 1:
             refuse_unused(features, ("covariance_penalty",), "latent_dim=1 has no pair of features")
-        if self.score_type != "error":
+        if self.score_type not in WITHOUT_DENSITY:
             return
         noise = ("noise_ratio", "noise_scale", "noise_learning_rate")
         names = ("density_network", *noise, "weight_decay", "max_steps")
-        refuse_unused(self, names, "score_type='error' has no density")
+        refuse_unused(self, names, f"score_type={self.score_type!r} has no density")
         if not isinstance(features, AutoencoderFeatures):
-            why = "score_type='error' without an autoencoder trains nothing by gradients"
+            why = f"score_type={self.score_type!r} without an autoencoder trains no network"
             refuse_unused(self, ("validation_fraction", "learning_rate"), why)
 
     @property
@@ -403,6 +443,7 @@ class CANCE(AnomalyMapMixin, BaseGenerativeDetector):
 
     @property
     def _sees_constants(self) -> bool:
+        # An angle grows with any difference at first, but no further than to 1.
         return self._fitted_parameters["score_type"] == "error"
 
     def _prepare(self, module: CANCEModel, rows: Rows, labels: Tensor | None) -> None:

@@ -9,18 +9,18 @@ components, and a batch under these memberships the mixture (eq. 5 of the paper)
 
 With E(z) = -log sum_k phi_k N(z; mu_k, Sigma_k) training lowers (eq. 6, 7)
 
-    |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj.
+    |x - x'|^2 + energy_penalty * E(z) + covariance_penalty * sum_kj 1 / Sigma_kjj,
 
-The energy of a row is E(z) under the mixture of all training rows.
+or, as public code has it, with the first term divided by the number of columns. The energy of a row
+is E(z) under the mixture of all training rows.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from skgenad._core.checks import Interval, StrOptions, check_sizes
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, own_loss
 from skgenad._core.optimizers import adam
+from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors import draws
@@ -40,43 +41,18 @@ from skgenad._tensors.device import precise, shortened
 from skgenad._tensors.distances import SquaredDistance, mean_squared_error
 from skgenad._tensors.maps import AutoencoderNet
 from skgenad._tensors.model import Model
-from skgenad._tensors.moments import Mixture, positive
+from skgenad._tensors.moments import Mixture
 from skgenad._tensors.twins import PreciselyScored
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
 
+from . import _papers
 from ._composite import cosine_dissimilarity
+from ._mixture_energy import mixture_energy, regularized
 
 # A row's error is divided by |x|, in standardised units, but by no less than this: a row at the
 # mean of all columns has no length to relate its error to.
 _NORM_FLOOR = 1e-3
-# This times the sum of 1 and the mean diagonal entry is added to a covariance's diagonal. Composite
-# features are of order 1, so a narrow component stays narrow and a collapsed one becomes regular.
-_RIDGE = 1e-6
 _CLIP_NORM = 5.0
-
-
-def regularized(covariances: Tensor) -> Tensor:
-    """Covariances (K, d, d) with a ridge that makes them positive definite."""
-    level = 1 + covariances.diagonal(dim1=1, dim2=2).mean(dim=1)
-    eye = torch.eye(covariances.shape[1], dtype=level.dtype, device=level.device)
-    return covariances + _RIDGE * level[:, None, None] * eye
-
-
-def mixture_energy(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
-    """Energies (n,) of rows `z` (n, d): -log sum_k phi_k N(z; mu_k, L_k L_k^T), in nats.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, d)
-        Rows.
-    weights, means, factors : Tensor of shape (K,), (K, d) and (K, d, d)
-        phi, mu and the Cholesky factors L of Sigma.
-    """
-    deviations = (z - means[:, None]).transpose(1, 2)
-    whitened = torch.linalg.solve_triangular(factors, deviations, upper=False)
-    log_volume = factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)
-    log_constant = positive(weights).log() - log_volume - 0.5 * z.shape[1] * math.log(2 * math.pi)
-    return -torch.logsumexp(log_constant[:, None] - 0.5 * whitened.square().sum(dim=1), dim=0)
 
 
 class DAGMMModel(PreciselyScored, Model):
@@ -96,6 +72,8 @@ class DAGMMModel(PreciselyScored, Model):
         Share of their outputs that is dropped in training.
     errors : {"relative", "mean"}
         Which errors make the composite feature.
+    reconstruction : {"sum", "mean"}
+        Whether squared errors in the loss are the sum over columns or their mean.
     energy_penalty, covariance_penalty : float
         Weights of the mean energy and of the inverse variances in the loss.
     """
@@ -113,11 +91,12 @@ class DAGMMModel(PreciselyScored, Model):
         estimation_sizes: Sequence[int],
         dropout: float,
         errors: str,
+        reconstruction: str,
         energy_penalty: float,
         covariance_penalty: float,
     ) -> None:
         super().__init__()
-        self.errors, self.distance = errors, SquaredDistance()
+        self.errors, self.reconstruction, self.distance = errors, reconstruction, SquaredDistance()
         self.energy_penalty, self.covariance_penalty = energy_penalty, covariance_penalty
         d = latent_dim + 2
         widths = [d, *estimation_sizes]
@@ -131,17 +110,17 @@ class DAGMMModel(PreciselyScored, Model):
         self.register_buffer("factors", torch.eye(d).repeat(n_components, 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Composite features (n, d_z + 2) and squared errors |x - x'|^2 (n,) of rows (n, d_x)."""
+        """Composite features (n, d_z + 2) and mean squared errors (n,) of rows (n, d_x)."""
         code = self.net.encode(x)
         reconstruction = self.net.decode(code)
         if self.errors == "mean":
             error = mean_squared_error(x, reconstruction)
             angle = cosine_dissimilarity(x, reconstruction)
-            squared = error * x.shape[1]
+            squared = error
         else:
             distance = torch.linalg.vector_norm(x - reconstruction, dim=1)
             length = torch.linalg.vector_norm(x, dim=1).clamp_min(_NORM_FLOOR)
-            error, squared = distance / length, distance.square()
+            error, squared = distance / length, distance.square() / x.shape[1]
             angle = F.cosine_similarity(x, reconstruction, dim=1)
         return torch.cat([code, error[:, None], angle[:, None]], dim=1), squared
 
@@ -164,6 +143,8 @@ class DAGMMModel(PreciselyScored, Model):
         energy = mixture_energy(precise(z), mixture.weights, mixture.means, factors).mean()
         inverse_variances = covariances.diagonal(dim1=1, dim2=2).reciprocal().sum()
         reconstruction = squared_error.mean()
+        if self.reconstruction == "sum":
+            reconstruction = reconstruction * x.shape[1]
         return {
             "loss": reconstruction
             + self.energy_penalty * energy
@@ -198,7 +179,7 @@ class DAGMMModel(PreciselyScored, Model):
         return shortened(self.precise_twin.net(precise(x)))
 
 
-class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
+class DAGMM(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies with a deep autoencoding Gaussian mixture model (Zong et al., 2018).
 
     A compression network, an autoencoder, maps a row x to a code and a reconstruction x'. Code,
@@ -233,6 +214,9 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     errors : {"relative", "mean"}, default="relative"
         Which errors are features: relative error and cosine, or mean squared error and cosine
         dissimilarity, as for :class:`CANCE`.
+    reconstruction : {"sum", "mean"}, default="sum"
+        Whether the squared error in the loss is |x - x'|^2, the sum over columns, as the paper has
+        it, or their mean, as public code for it. See the guide for when.
     energy_penalty : float, default=0.1
         Weight of the energy in the loss.
     covariance_penalty : float, default=0.005
@@ -317,6 +301,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
     array([-1])
     """
 
+    _papers: ClassVar[Mapping[str, Mapping[str, Any]]] = _papers.DAGMM
     _parts: ClassVar[dict[str, Slot]] = {"network": network_slot((60, 30, 10), "tanh")}
     _parameter_constraints: ClassVar[dict] = {
         **BaseGenerativeDetector._parameter_constraints,
@@ -326,6 +311,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         "estimation_sizes": [tuple, list],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "errors": [StrOptions({"relative", "mean"})],
+        "reconstruction": [StrOptions({"sum", "mean"})],
         "energy_penalty": [Interval(Real, 0, None, closed="left")],
         "covariance_penalty": [Interval(Real, 0, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -342,6 +328,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         estimation_sizes: tuple[int, ...] = (10,),
         dropout: float = 0.5,
         errors: str = "relative",
+        reconstruction: str = "sum",
         energy_penalty: float = 0.1,
         covariance_penalty: float = 0.005,
         max_steps: int = 500,
@@ -364,6 +351,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         self.estimation_sizes = estimation_sizes
         self.dropout = dropout
         self.errors = errors
+        self.reconstruction = reconstruction
         self.energy_penalty = energy_penalty
         self.covariance_penalty = covariance_penalty
         self.max_steps = max_steps
@@ -379,6 +367,35 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
         self.verbose = verbose
         self.callbacks = callbacks
 
+    @classmethod
+    def from_paper(cls, experiment: str | None = "kddcup99", **parameters: Any) -> Self:
+        """Make a detector with the settings of [1]_ for KDDCUP99, or those of [2]_.
+
+        "kddcup99_cance" is DAGMM-1 of [2]_, with CANCE's errors and 10 epochs in place of 200.
+        "mnist" and "cifar10" are of [2]_, too: 400 epochs of the images of one class. Ours are the
+        networks of images ("conv"), their batches of 128 and MNIST's latent dimension, which is
+        CANCE's; the mean over columns in the loss, where [1]_ has a sum; and a learning rate that
+        falls to 0. The weights of the lowest validation loss are not kept, as [2]_ does on images.
+
+        Parameters
+        ----------
+        experiment : {"kddcup99", "kddcup99_cance", "mnist", "cifar10"}, default="kddcup99"
+            Which of the papers' experiments.
+        **parameters
+            Parameters that replace the papers'.
+
+        Returns
+        -------
+        detector : DAGMM
+            The detector, not fitted.
+
+        Raises
+        ------
+        ValueError
+            If the experiment is none of those that are here.
+        """
+        return super().from_paper(experiment, **parameters)
+
     def _make_module(self, n_features: int) -> DAGMMModel:
         check_sizes("estimation_sizes", self.estimation_sizes)
         self._refuse_unused()
@@ -390,6 +407,7 @@ class DAGMM(AnomalyMapMixin, BaseGenerativeDetector):
             estimation_sizes=self.estimation_sizes,
             dropout=self.dropout,
             errors=self.errors,
+            reconstruction=self.reconstruction,
             energy_penalty=self.energy_penalty,
             covariance_penalty=self.covariance_penalty,
         )

@@ -17,6 +17,8 @@ __all__ = ["AutoencoderFeatures", "PCAFeatures"]
 # The largest default of `latent_dim`: in more dimensions noise is so easily told from data that the
 # density learns little from it.
 _MOST_FEATURES = 32
+# The default of `covariance_penalty` for each column: it is as strong on wide tables as on narrow.
+_PENALTY_OF_A_COLUMN = 0.1
 _LATENT_DIM = [Interval(Integral, 1, None, closed="left"), None]
 
 
@@ -35,7 +37,9 @@ class AutoencoderFeatures(Part):
         Number of latent features. None: as many as columns, and at most 32.
     covariance_penalty : float, default=None
         Weight lambda of the mean squared covariance of different latent features in the first
-        stage's loss. None: 0.1, and to be left None with ``latent_dim=1``.
+        stage's loss, against the sum over columns of squared errors, in squared standardised units
+        (of pixels: in [0, 1]). None: 0.1 times the number of columns, and to be left None with
+        ``latent_dim=1``.
     encoder_steps : int, default=None
         Gradient steps of the first stage, of encoder and decoder. None: 500.
     decoder_steps : int, default=None
@@ -90,8 +94,10 @@ class AutoencoderFeatures(Part):
         """
         latent_dim = self.latent_dim or min(math.prod(shape), _MOST_FEATURES)
         networks = networks_for(self.part("network"), shape)
-        assert self.covariance_penalty is not None
-        return TwoStageAutoencoder(networks, latent_dim, self.covariance_penalty)
+        penalty = self.covariance_penalty
+        if penalty is None:
+            penalty = _PENALTY_OF_A_COLUMN * math.prod(shape)
+        return TwoStageAutoencoder(networks, latent_dim, penalty)
 
 
 class PCAFeatures(Part):
@@ -151,7 +157,7 @@ def read_perceptron(value: Any) -> Any:
 
 
 FEATURES_SLOT = Slot(
-    AutoencoderFeatures(covariance_penalty=0.1, encoder_steps=500, decoder_steps=500),
+    AutoencoderFeatures(encoder_steps=500, decoder_steps=500),
     read_features,
 )
 DENSITY_SLOT = Slot(MLP((128, 128), activation="silu"), read_perceptron)

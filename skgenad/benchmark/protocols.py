@@ -29,7 +29,7 @@ MAX_ROWS = 10_000
 TEST_SHARE = 0.3
 PROTOCOLS = ("adbench", "clean")
 FIXED = "fixed"
-ROW_PROTOCOLS = ("dagmm", "goad", "drocc")
+ROW_PROTOCOLS = ("dagmm", "goad", "goad-first", "drocc")
 
 
 @dataclass(frozen=True)
@@ -217,19 +217,22 @@ def split_rows(
     ----------
     y : array-like of shape (n_samples,)
         1 (or True) for anomalies, 0 for normal rows.
-    protocol : {"dagmm", "goad", "drocc"}
+    protocol : {"dagmm", "goad", "goad-first", "drocc"}
         ``"dagmm"``: a random half of all rows trains, without its anomalies, and the other half
         tests (KDDCUP99). ``"goad"``: a random half of the normal rows trains, the other half and
-        all anomalies test (Thyroid, Arrhythmia). ``"drocc"``: as many random normal rows as there
-        are anomalies test together with these, all other normal rows train (Abalone). Halves of odd
-        numbers are rounded down for training.
+        all anomalies test (Thyroid, Arrhythmia), as GOAD's paper says. ``"goad-first"``: the same,
+        but the half that trains is the first one in the order of the file, as in GOAD's public
+        code. ``"drocc"``: as many random normal rows as there are anomalies test together with
+        these, all other normal rows train (Abalone). Halves of odd numbers are rounded down for
+        training.
     contaminate : float in [0, 0.5], default=0.0
         Share of the training rows that shall be anomalies, for ``"dagmm"`` alone, where the
         training half has some. As many as there are stay in when more are asked for, with a
         warning.
     seed : int in [0, 2**32 - 1], default=1
-        The split is a function of the labels, the protocol, `contaminate` and this number alone.
-        The test rows do not depend on `contaminate`.
+        The split is a function of the labels, the protocol, `contaminate` and this number alone,
+        with ``"goad-first"`` all but the order of its rows of the labels. The test rows do not
+        depend on `contaminate`.
 
     Returns
     -------
@@ -265,12 +268,13 @@ def split_rows(
     >>> import numpy as np
     >>> from skgenad.benchmark import split_rows
     >>> y = np.repeat([0, 1], [100, 10])
-    >>> for protocol in ("dagmm", "goad", "drocc"):
+    >>> for protocol in ("dagmm", "goad", "goad-first", "drocc"):
     ...     train, test = split_rows(y, protocol)
-    ...     print(protocol, len(train), np.bincount(y[test]))
-    dagmm 49 [51  4]
-    goad 50 [50 10]
-    drocc 90 [10 10]
+    ...     print(protocol, len(train), np.bincount(y[test]), train.max())
+    dagmm 49 [51  4] 99
+    goad 50 [50 10] 98
+    goad-first 50 [50 10] 49
+    drocc 90 [10 10] 99
     """
     if protocol not in ROW_PROTOCOLS:
         known = ", ".join(ROW_PROTOCOLS)
@@ -292,7 +296,11 @@ def split_rows(
             warn(note)
     else:
         normal, anomalies = order[labels[order] == 0], order[labels[order] == 1]
-        n_train = len(normal) // 2 if protocol == "goad" else len(normal) - len(anomalies)
+        n_train = len(normal) - len(anomalies) if protocol == "drocc" else len(normal) // 2
+        if protocol == "goad-first":
+            # Stable: rows of either half keep their random order.
+            middle = np.partition(normal, n_train)[n_train] if len(normal) else 0
+            normal = normal[np.argsort(normal >= middle, kind="stable")]
         train = normal[: max(n_train, 0)]
         test = rng.permutation(np.concatenate([normal[len(train) :], anomalies]))
     _check_parts(labels, train, test, protocol)

@@ -163,7 +163,7 @@ def fetch_arrhythmia(
     Electrocardiograms, 386 normal rows and 66 anomalies: the eight smallest classes of the UCI data
     (3, 4, 5, 7, 8, 9, 14, 15) together. There are more columns than normal rows to train on. The
     papers train on half of the normal rows and test on the others and all anomalies,
-    ``split_rows(y, "goad")`` of `skgenad.benchmark`.
+    ``split_rows(y, "goad")`` of `skgenad.benchmark`, or ``"goad-first"`` for GOAD's public code.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def fetch_thyroid(
     The six continuous measurements of the UCI data, 3,679 normal rows and 93 anomalies, patients
     with hyperfunction. ADBench's ``38_thyroid`` has the same rows and values. The papers train on
     half of the normal rows and test on the others and all anomalies, ``split_rows(y, "goad")`` of
-    `skgenad.benchmark`.
+    `skgenad.benchmark`, or ``"goad-first"`` for GOAD's public code.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ def f1_at_contamination(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     r"""F1 score when as many rows are flagged as there are anomalies.
 
     The threshold is set by the true share of anomalies among the rows that are scored, as in the
-    tables of DAGMM, GOAD, DROCC and CANCE. This share is not known in practice: the metric compares
+    tables of DAGMM, GOAD and CANCE. This share is not known in practice: the metric compares
     rankings, it does not say how a detector with a threshold of its own will do.
 
     Parameters
@@ -51,6 +51,10 @@ def f1_at_contamination(y_true: ArrayLike, anomaly_score: ArrayLike) -> float:
     random choices among them. It depends neither on the order of rows nor on chance, and a detector
     that scores all rows alike gets the share of anomalies. Code that flags by ``>=`` flags all tied
     rows instead, code that flags by ``>`` none of them.
+
+    DROCC's F1 is another one: its public code makes test sets of as many anomalies as normal rows,
+    cuts them at the score below which a fifth of the rows lie, and computes F1 of the normal rows.
+    Figures of the two are not to be compared.
 
     References
     ----------
