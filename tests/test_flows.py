@@ -39,6 +39,9 @@ LAYERS = {
     "coupling of odd channels": (lambda: conv_coupling(3, 6, True), (3, 2, 2)),
     "affine dense coupling": (lambda: dense_coupling(5, 6, True), (5,)),
     "additive dense coupling": (lambda: dense_coupling(5, 6, False), (5,)),
+    "normalising convolutional coupling": (lambda: conv_coupling(4, 6, True, norm=True), IMAGE),
+    "normalising additive coupling": (lambda: conv_coupling(3, 6, False, norm=True), (3, 2, 2)),
+    "normalising dense coupling": (lambda: dense_coupling(5, 6, True, norm=True), (5,)),
     "elementwise": (lambda: Elementwise(3, 4), (3,)),
     "convolutional step": (lambda: conv_step(4, 6, True), IMAGE),
     "dense step": (lambda: dense_step(5, 16, True), (5,)),
@@ -64,6 +67,17 @@ FLOWS = {
     "dense scales": (lambda: Flow((1, 4, 8), Steps(n=2, hidden=6), n_scales=2), 32),
     "additive scales": (
         lambda: Flow((1, 4, 4), Steps(n=2, hidden=6, kind="conv", affine=False), n_scales=2),
+        16,
+    ),
+    "columns, normalising": (lambda: Flow((5,), Steps(n=3, hidden=8, norm=True)), 5),
+    "scales, normalising": (
+        lambda: Flow((1, 4, 4), Steps(n=2, hidden=6, kind="conv", norm=True), n_scales=2),
+        16,
+    ),
+    "additive scales, normalising": (
+        lambda: Flow(
+            (1, 4, 4), Steps(n=2, hidden=6, kind="conv", affine=False, norm=True), n_scales=2
+        ),
         16,
     ),
     "patches": (patch_flow, 32),
@@ -309,14 +323,53 @@ def test_training_in_float32_stays_finite_and_raises_the_likelihood(name):
 # ---- initialisation by data ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("make", "shape"), [(conv_coupling, (4, 2, 2)), (dense_coupling, (4,))])
+every_coupling = pytest.mark.parametrize(
+    ("make", "shape"), [(conv_coupling, (4, 2, 2)), (dense_coupling, (4,))]
+)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@every_coupling
 @torch.no_grad()
-def test_couplings_begin_with_one_scale_near_1_and_no_shift(make, shape):
+def test_couplings_begin_with_one_scale_near_1_and_no_shift(make, shape, norm):
     x, scale = torch.randn(5, *shape), 1 / (1 + math.exp(-2))
-    kept, moved = make(4, 6, True)(x)[0].split(2, dim=1)
+    coupling = make(4, 6, True, norm=norm)
+    coupling.initialize(x)
+    kept, moved = coupling(x)[0].split(2, dim=1)
     torch.testing.assert_close(kept, x[:, :2])
     torch.testing.assert_close(moved, scale * x[:, 2:])
-    torch.testing.assert_close(make(4, 6, False)(x)[0], x)
+    torch.testing.assert_close(make(4, 6, False, norm=norm)(x)[0], x)
+
+
+@every_coupling
+@torch.no_grad()
+def test_hidden_layers_of_normalising_couplings_start_from_the_data(make, shape):
+    x = 50 + 20 * torch.randn(60, *shape)
+    coupling = make(4, 6, True, norm=True)
+    coupling.initialize(x)
+    net, seen = coupling.net, x[:, :2]
+    across = (0,) if len(shape) == 1 else (0, 2, 3)
+    for layer in (net.first, net.second):
+        y = layer(seen)
+        torch.testing.assert_close(y.mean(dim=across), torch.zeros(6), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(y.var(dim=across, correction=0), torch.ones(6))
+        # One operation that is as good as the two: a map without bias, and a normalisation.
+        ones, zeros = torch.ones(6), torch.zeros(6)
+        apart = layer.norm(layer.linear.apply_scaled(seen, ones, zeros))[0]
+        torch.testing.assert_close(y, apart)
+        seen = y.relu()
+
+
+@every_coupling
+@torch.no_grad()
+def test_the_last_layer_of_normalising_couplings_has_the_factor_exp_3s(make, shape):
+    """(W x + b) exp(3 s), and 2 more for what a sigmoid is taken of, as in Glow's code."""
+    last = shaken(make(4, 6, True, norm=True).net.last)
+    x = torch.randn(3, 6, *shape[1:])
+    unscaled = last.linear.apply_scaled(x, torch.ones(4), last.bias)
+    factor = (3 * last.log_scale).exp().view(-1, *[1] * (len(shape) - 1))
+    start = torch.tensor([0.0, 0.0, 2.0, 2.0]).view(factor.shape)
+    torch.testing.assert_close(last(x), unscaled * factor + start)
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 1, 1), (4, 2, 3)], ids=str)

@@ -10,7 +10,7 @@ the next scale gets; at the last scale all is code. The codes are independent, s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,19 +37,21 @@ Shape = tuple[int, ...]
 _LOG_2PI = math.log(2 * math.pi)
 
 
-def conv_step(n_channels: int, hidden: int, affine: bool) -> FlowLayer:
+def conv_step(n_channels: int, hidden: int, affine: bool, norm: bool = False) -> FlowLayer:
     """Make a step of Glow: activation normalisation, 1x1 convolution, coupling (S1.1)."""
-    return Chain([NormalizedConv(n_channels), conv_coupling(n_channels, hidden, affine)])
+    coupling = conv_coupling(n_channels, hidden, affine, norm=norm)
+    return Chain([NormalizedConv(n_channels), coupling])
 
 
-def dense_step(n_features: int, hidden: int, affine: bool) -> FlowLayer:
+def dense_step(n_features: int, hidden: int, affine: bool, norm: bool = False) -> FlowLayer:
     """Make a step of dense Glow: normalisation, fixed rotation, coupling (S2.2).
 
     With one column there is nothing to mix or to couple.
     """
     if n_features == 1:
         return Chain([ActNorm((1,)), Elementwise(1, max(1, hidden // 8))])
-    return Chain([NormalizedRotation(n_features), dense_coupling(n_features, hidden, affine)])
+    coupling = dense_coupling(n_features, hidden, affine, norm=norm)
+    return Chain([NormalizedRotation(n_features), coupling])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,20 +68,26 @@ class Steps:
         Whether steps see the pixels around or the whole row; rows of shape (d,) have dense steps.
     affine : bool, default=True
         Whether couplings scale besides shifting.
+    norm : bool, default=False
+        Whether networks in couplings normalise their hidden layers and scale their last one.
     """
 
     n: int
     hidden: int
     kind: str = "dense"
     affine: bool = True
+    norm: bool = False
 
     def make(self, shape: Shape) -> list[FlowLayer]:
         """Make the steps for rows of a shape, (d,) or (C, H, W); dense ones flatten images."""
         if self.kind == "conv":
-            return [conv_step(shape[0], self.hidden, self.affine) for _ in range(self.n)]
+            return [self._step(conv_step, shape[0]) for _ in range(self.n)]
         flatten: list[FlowLayer] = [Flatten(shape)] if len(shape) == 3 else []
         d = math.prod(shape)
-        return flatten + [dense_step(d, self.hidden, self.affine) for _ in range(self.n)]
+        return flatten + [self._step(dense_step, d) for _ in range(self.n)]
+
+    def _step(self, make: Callable[..., FlowLayer], size: int) -> FlowLayer:
+        return make(size, self.hidden, self.affine, self.norm)
 
 
 class Scale(nn.Module):
