@@ -92,6 +92,7 @@ class Images(NamedTuple):
     general: NDArray
     new: NDArray
     anomalies: dict[str, NDArray]
+    classes: NDArray | None = None
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -129,17 +130,19 @@ def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
     return X[rng.choice(len(X), min(n, len(X)), replace=False)]
 
 
-def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
+def grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
+    """Make the images of the experiment "grey" for a seed, with the digits of the normal ones."""
     rng = np.random.RandomState(seed)
     X, y, _ = digits(data_home, "train")
     X_new, y_new, _ = digits(data_home, "test")
     letters, alphabets, _ = characters(data_home)
     known = np.isin(alphabets, rng.permutation(np.unique(alphabets))[::2])
-    normal = X[y < 8]
+    normal, classes = X[y < 8], y[y < 8]
     unknown = letters[~known]
     shades = rng.randint(0, 256, (N_TEST, 1, 1, 1)).astype(np.uint8)
+    own = rng.choice(len(normal), min(n_train, len(normal)), replace=False)
     return Images(
-        _some(normal, n_train, rng),
+        normal[own],
         np.concatenate(
             [
                 _some(normal, n_train, rng),
@@ -155,6 +158,7 @@ def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
             "constant": np.broadcast_to(shades, (N_TEST, 1, 32, 32)).copy(),
             "noise": rng.randint(0, 256, (N_TEST, 1, 32, 32)).astype(np.uint8),
         },
+        classes[own],
     )
 
 
@@ -241,7 +245,7 @@ def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
 def _images(experiment: str, seed: int, full: bool, data_home: Path | None) -> Images:
     n_train = 10**6 if full else N_TRAIN
     if experiment == "grey":
-        return _grey_images(seed, data_home, n_train)
+        return grey_images(seed, data_home, n_train)
     return _colour_images(experiment.removeprefix("colour_"), seed, data_home, n_train)
 
 

@@ -80,6 +80,20 @@ FLOWS = {
         ),
         16,
     ),
+    "modes of the last scale": (
+        lambda: Flow((1, 4, 4), Steps(n=1, hidden=6, kind="conv"), n_scales=2, n_classes=3),
+        16,
+    ),
+    "modes of all scales": (
+        lambda: Flow(
+            (1, 4, 4),
+            Steps(n=1, hidden=6, kind="conv"),
+            n_scales=2,
+            n_classes=3,
+            modes_of_all=True,
+        ),
+        16,
+    ),
     "patches": (patch_flow, 32),
     "patches with scales": (lambda: patch_flow(2), 32),
 }
@@ -185,6 +199,21 @@ def test_the_log_determinant_of_a_layer_is_that_of_its_jacobian(name):
     torch.testing.assert_close(log_det, torch.stack(expected), rtol=1e-10, atol=1e-10)
 
 
+def log_prior(flow, z):
+    """Log density of all codes of a row: a standard normal one, or a mixture's."""
+    if flow.prior is None:
+        return torch.distributions.Normal(0, 1).log_prob(z).sum()
+    n_plain = len(z) - sum(p.means[0].numel() for p in (*flow.early_priors, flow.prior))
+    means, scales = [torch.zeros(3, n_plain)], [torch.ones(3, n_plain)]
+    for prior in (*flow.early_priors, flow.prior):
+        means.append(prior.means.flatten(1))
+        log_scales = prior.log_scales
+        scales.append((torch.zeros_like(prior.means) if log_scales is None else log_scales).exp())
+    scale = torch.cat([s.flatten(1) for s in scales], dim=1)
+    modes = torch.distributions.Normal(torch.cat(means, dim=1), scale).log_prob(z).sum(dim=1)
+    return modes.logsumexp(dim=0) - math.log(3)
+
+
 @every_flow
 def test_the_log_density_of_a_flow_is_that_of_its_code_and_its_jacobian(name):
     flow, x = made_flow(name, n=3)
@@ -196,8 +225,7 @@ def test_the_log_density_of_a_flow_is_that_of_its_code_and_its_jacobian(name):
     expected = []
     for row in rows:
         z = code(row)
-        normal = -0.5 * (z.square().sum() + len(z) * math.log(2 * math.pi))
-        expected.append(normal + log_volume(code, row))
+        expected.append(log_prior(inner, z) + log_volume(code, row))
     expected = torch.stack(expected).view(len(x), -1).sum(dim=1)
     torch.testing.assert_close(flow.log_prob(x), expected, rtol=1e-9, atol=1e-9)
 
@@ -231,6 +259,52 @@ def test_a_contribution_is_of_its_code_and_of_the_map_of_its_scale():
     torch.testing.assert_close(parts[:, 0], normal(z1) + volumes)
     volumes = [log_volume(lambda row: second(row[None])[1].flatten(), row) for row in h1]
     torch.testing.assert_close(parts[:, 1], normal(z2) + torch.stack(volumes))
+
+
+@torch.no_grad()
+def test_with_modes_of_all_scales_a_contribution_is_given_the_codes_before():
+    """What the first scales add is the log density of their codes alone, in any mixture."""
+    flow, x = made_flow("modes of all scales")
+    parts = [part.exp() for part in flow._parts(x)]  # under each mode; small rows do not underflow
+    first = parts[0].mean(dim=1)
+    both = (parts[0] * parts[1]).mean(dim=1)
+    found = flow.contributions(x)
+    torch.testing.assert_close(found[:, 0], first.log())
+    torch.testing.assert_close(found[:, 1], (both / first).log())
+    torch.testing.assert_close(flow.class_log_probs(x), (parts[0] * parts[1]).log())
+
+
+@torch.no_grad()
+def test_samples_of_modes_have_one_class_at_all_scales():
+    flow, _ = made_flow("modes of all scales")
+    for k, prior in ((0, flow.early_priors[0]), (1, flow.prior)):
+        for place, mean in enumerate((-9.0, 0.0, 9.0)):
+            prior.means[place], prior.log_scales[place] = mean, -1.0 - k
+    codes, _ = flow.encode(flow.sample(900))
+    first, last = (z.flatten(1) for z in codes)
+    nearest = (first.mean(dim=1) / 9).round()
+    assert torch.equal(nearest, (last.mean(dim=1) / 9).round())
+    assert nearest.unique().tolist() == [-1, 0, 1]
+    for k, z in enumerate((first, last)):
+        deviation = (z - 9 * nearest[:, None]).std().item()
+        assert deviation == pytest.approx(math.exp(-1.0 - k), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["three scales", "modes of all scales", "patches with scales"])
+def test_parameters_of_the_last_scales_move_nothing_before_them(name):
+    flow, x = made_flow(name)
+    own = flow.parameters_of_last(1)
+    earlier = flow.contributions(x)[:, :-1].detach()
+    last = flow.contributions(x)[:, -1].detach()
+    with torch.no_grad():
+        for p in own:
+            p.add_(0.1 * torch.randn_like(p))
+    after = flow.contributions(x)
+    torch.testing.assert_close(after[:, :-1], earlier)
+    assert ((after[:, -1] - last).abs() > 1e-3).all()
+    inner = flow.flow if name.startswith("patches") else flow
+    everything = {id(p) for p in flow.parameters()}
+    assert {id(p) for p in flow.parameters_of_last(inner.n_scales)} == everything
 
 
 def test_codes_of_scales_do_not_depend_on_each_other():
