@@ -686,9 +686,12 @@ BAD = [
         "general is a PNGModel, which has no scale_contributions",
     ),
     ({"detector": flow(image_shape=None, n_scales=None), "score_type": 1}, "would be ignored"),
-    ({"detector": flow(), "score_type": 3}, "contribution of a scale, but there are 2"),
     (
-        {"detector": flow(), "general": flow(n_scales=3), "score_type": 1},
+        {"detector": flow(image_shape=(1, 2, 2)), "score_type": 3},
+        "contribution of a scale, but there are 2",
+    ),
+    (
+        {"detector": flow(image_shape=(1, 2, 2)), "general": flow(n_scales=3), "score_type": 1},
         "detector has 2 of them and general 3",
     ),
     ({"score_type": "scale"}, "score_type.*Got 'scale' instead"),

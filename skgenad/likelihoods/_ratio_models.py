@@ -50,7 +50,7 @@ def check_scales(score_type: str | int, specific: Any, general: Any) -> None:
     """Raise ValueError if two models, fitted or not, have no such scale to compare."""
     if score_type == "likelihood":
         return
-    numbers = []
+    numbers: list[Any] = []
     for name, model in (("detector", unwrapped(specific)), ("general", unwrapped(general))):
         if not hasattr(model, "scale_contributions"):
             raise ValueError(

@@ -399,9 +399,10 @@ class Glow(FromPaper, ScalesMixin):
                 )
 
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
-        trained = module.parameters()
-        if self.trained_scales is not None and self.image_shape is not None:
-            trained = module.flow.parameters_of_last(self.trained_scales)
+        trained: Any = module.parameters()
+        if self.trained_scales is not None and isinstance(module, PixelDensity):
+            flow: Any = module.flow
+            trained = flow.parameters_of_last(self.trained_scales)
         return adamax(trained, self.learning_rate, self.weight_decay)
 
     # ---- files ----------------------------------------------------------------------------
