@@ -1,6 +1,7 @@
 """Likelihoods, their last scale and their ratios on images: grey ones, and classes of CIFAR-10.
 
     python benchmarks/hierarchies.py run --data-home DIR [--only grey,colour_automobile] [--full]
+    python benchmarks/hierarchies.py run --data-home DIR --plain    # without normalised couplings
     python benchmarks/hierarchies.py tables       # seconds; writes results/hierarchies.md
 
 `DIR` holds MNIST, Omniglot (its small sets) and CIFAR-10 as ``skgenad.datasets`` fetches them; what
@@ -178,8 +179,11 @@ def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -
 # ---- run -----------------------------------------------------------------------------------------
 
 
-def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None) -> Glow:
+def _model(
+    shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None, plain: bool = False
+) -> Glow:
     given: dict[str, Any] = {"image_shape": shape, "random_state": seed, **ALL_ROWS}
+    given |= {"coupling_norm": False} if plain else {}
     given |= {} if max_steps is None else {"max_steps": max_steps}
     if full:
         return Glow.from_paper("mnist" if shape[0] == 1 else "cifar10", **given)
@@ -213,9 +217,14 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
         outlier_penalty=6 * temperature,
         **ALL_ROWS,
     ).fit(images.normal, X_general=images.general)
+    margin = LikelihoodRatio(
+        model, FrozenEstimator(general), outlier_loss="margin", **ALL_ROWS
+    ).fit(images.normal, X_general=images.general)
     return {
         "general": general,
+        "specific": ratio.detector_,
         "ratio": ratio,
+        "margin": margin,
         "outlier": LikelihoodRatio(
             FrozenEstimator(both.detector_), FrozenEstimator(general), **ALL_ROWS
         ),
@@ -226,16 +235,27 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
 
 def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
     """Scores of every method, higher for normal images, all finite."""
-    alone, trained = models["ratio"].detector_, models["both"].detector_
+    margin, trained = models["margin"].detector_, models["both"].detector_
+    own, general = (models[name].scale_contributions(X) for name in ("specific", "general"))
+    of_margin, of_trained = (model.scale_contributions(X) for model in (margin, trained))
+    *early, last = own.T
+    *early_ratios, last_ratio = (own - general).T
     scores = {
         "general, raw": models["general"].log_density(X),
-        "raw": alone.log_density(X),
-        "last scale": alone.scale_contributions(X)[:, -1],
+        "raw": models["specific"].log_density(X),
+        **{f"scale {k}": part for k, part in enumerate(early, 1)},
+        "last scale": last,
         "ratio": models["ratio"].score_samples(X),
+        **{f"ratio of scale {k}": part for k, part in enumerate(early_ratios, 1)},
+        "ratio of the last scale": last_ratio,
         "PNG": models["png"].score_samples(X),
+        "margin loss, raw": margin.log_density(X),
+        "margin loss, last scale": of_margin[:, -1],
+        "margin loss, ratio": models["margin"].score_samples(X),
         "outlier loss, raw": trained.log_density(X),
-        "outlier loss, last scale": trained.scale_contributions(X)[:, -1],
+        "outlier loss, last scale": of_trained[:, -1],
         "outlier loss, ratio": models["outlier"].score_samples(X),
+        "outlier loss, ratio of the last scale": (of_trained - general)[:, -1],
         "both-sided loss, ratio": models["both"].score_samples(X),
     }
     # Outliers may be driven beyond what float32 holds.
@@ -268,7 +288,7 @@ def _bits_of(models: dict[str, Any], n_numbers: int, new: dict[str, NDArray]) ->
     """Bits per dimension of new normal images, and in training."""
     rows = [
         _number("test bits", method, "new", bits_per_dimension(new[method].mean(), n_numbers))
-        for method in ("general, raw", "raw", "outlier loss, raw")
+        for method in ("general, raw", "raw", "margin loss, raw", "outlier loss, raw")
     ]
     for method, fitted in (("general", models["general"]), ("specific", models["ratio"].detector_)):
         for _, epoch in fitted.history_.iterrows():
@@ -283,13 +303,14 @@ def _compute(
     *described: str,
     full: bool,
     max_steps: int | None,
+    plain: bool,
     data_home: Path | None,
 ) -> list[dict[str, Any]]:
     """Compute a cell; what its model and data are described as follows from the options."""
     images = _images(experiment, seed, full, data_home)
     shape = images.normal.shape[1:]
     start, start_cpu = time.perf_counter(), time.process_time()
-    models = _models(images, _model(shape, seed, full, max_steps))
+    models = _models(images, _model(shape, seed, full, max_steps, plain))
     for name in ("outlier", "png"):  # only a threshold is left to set
         models[name].fit(images.normal[:N_TEST])
     new = _scores(models, images.new)
@@ -316,6 +337,7 @@ def run(
     seeds: Annotated[str, typer.Option(help="Some of the seeds.")] = ",".join(map(str, SEEDS)),
     full: Annotated[bool, typer.Option(help="The paper's network and steps.")] = False,
     max_steps: Annotated[int | None, typer.Option(help="Other number of steps.")] = None,
+    plain: Annotated[bool, typer.Option(help="Couplings without normalisation.")] = False,
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
 ) -> None:
@@ -323,9 +345,10 @@ def run(
     cells = []
     for experiment, seed in [(e, int(s)) for s in seeds.split(",") for e in only.split(",")]:
         shape = (1 if experiment == "grey" else 3, 32, 32)
-        model = _settings(_model(shape, seed, full, max_steps))
+        model = _settings(_model(shape, seed, full, max_steps, plain))
         cells.append((experiment, seed, model, _data(experiment, data_home)))
-    compute = partial(_compute, full=full, max_steps=max_steps, data_home=data_home)
+    options = {"full": full, "max_steps": max_steps, "plain": plain}
+    compute = partial(_compute, **options, data_home=data_home)
     threads = None if full else 1
     run_cells(partial(stamped, compute, threads=threads), cells, _file(out), jobs=jobs)
 
@@ -345,10 +368,12 @@ def tables(
         f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}.",
         'AUROC of Glow\'s scores: means over seeds, and their standard errors. "general, raw" is '
         'the log density log p_g of the general model, "raw" that of the specific one, log p_in, '
-        'which is finetuned from the general one, "last scale" a part of it, and "ratio" '
-        'log p_in - log p_g; "PNG" has the length of the file as the general model. The lines '
-        "below have a specific model that is trained with the outlier loss, and the last one a "
-        "general model that is, too. Temperature and weight are the paper's times the share that "
+        'which is finetuned from the general one, "last scale" and "scale 1" and "scale 2" '
+        'are its parts, and "ratio" log p_in - log p_g, of scales the difference of both models\' '
+        'parts; "PNG" has the length of the file as the general model. The lines below have a '
+        "specific model that is trained with the margin loss or the outlier loss, and the last one "
+        "a general model that is, too. Couplings are without normalisation where the models have "
+        "`coupling_norm=False`. Temperature and weight are the paper's times the share that "
         "an image's numbers are of 3,072. Images of anomalies are at most as many as new normal "
         "ones.",
     ]
