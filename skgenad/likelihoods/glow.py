@@ -85,8 +85,7 @@ class Glow(FromPaper, ScalesMixin):
         What is scored: the log likelihood log p or, with two scales or more, the contribution of
         the last one to it or that of another, an integer from 1 to the number of scales.
     use_labels : bool or "all_scales", default=False
-        Whether `y` holds the classes of rows, each with a mode of the last scale's codes of
-        variance 1; "all_scales": each with means and variances of the codes of all scales.
+        Whether `y` holds classes, each with a mode of the codes of the last scale or of all.
     n_scales : int, default=None
         Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
         images, 1 for patches and for tables, which have no more.
@@ -95,18 +94,16 @@ class Glow(FromPaper, ScalesMixin):
     hidden : int, default=128
         Width of the two hidden layers of the networks in couplings.
     coupling : {"auto", "conv", "dense", "patch"}, default="auto"
-        What couplings see: "conv" the pixels around; "dense" the whole row; "patch" the pixels
-        around inside of independent square patches. "auto": "conv", and "dense" for tables.
+        What couplings see: "conv" the pixels around, also those inside of independent squares,
+        "patch"; "dense" the whole row. "auto": "conv", and "dense" for tables.
     affine : bool, default=True
         Whether couplings scale besides shifting. Without, the map stretches all rows alike.
     coupling_norm : "auto" or bool, default="auto"
-        Whether networks in couplings normalise their hidden layers and scale their last one by
-        exp(3 s), as those of the public code. "auto": convolutional ones, as there.
+        Whether networks in couplings normalise their hidden layers; "auto": convolutional ones.
     patch_size : int, default=None
         Height and width of the patches of ``coupling="patch"``; None: 8.
     trained_scales : int, default=None
-        How many of the last scales are trained; None: all. The others keep what the fit begins
-        with: weights of a `LikelihoodRatio`'s general model, of ``warm_start``, or first ones.
+        How many of the last scales are trained; the others stay as they start. None: all.
     n_levels : int, default=None
         Number of levels that pixels have, at least 2; None: 256. Noise makes them continuous.
     augmentation : str, tuple of str or callable, default=None
@@ -170,24 +167,20 @@ class Glow(FromPaper, ScalesMixin):
     See Also
     --------
     NormalizingFlow : A neural spline flow for tables.
-    VAE : A lower bound of the likelihood of a model with fewer latent dimensions.
 
     Notes
     -----
     ``score_samples`` is log p(x), or the contribution of a scale to it, in nats, in standardised
     units; for images in units of pixels in [0, 1]. Bits per dimension, which papers report, are
     ``np.log2(255) - log_density(X) / (n_features * np.log(2))``. With ``use_labels=True`` scores
-    are those of the mixture of all classes.
-
-    A column that was constant in training has no density; any other value in it costs 5,000 nats.
+    are those of the mixture of all classes. A column that was constant in training has no density;
+    any other value in it costs 5,000 nats.
 
     References
     ----------
     .. [1] R. T. Schirrmeister et al. Understanding Anomaly Detection with Deep Invertible Networks
        through Hierarchies of Distributions and Features. NeurIPS 2020.
        https://arxiv.org/abs/2006.10848
-    .. [2] D. P. Kingma and P. Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions.
-       NeurIPS 2018. https://arxiv.org/abs/1807.03039
 
     Examples
     --------
