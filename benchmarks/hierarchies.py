@@ -110,10 +110,10 @@ def _data(experiment: str, data_home: Path | None) -> str:
     return "; ".join(source.text for source in sources)
 
 
-def _grey(X: NDArray) -> NDArray:
+def grey(X: NDArray) -> NDArray:
     """Greyscale as in S5.1."""
-    grey = np.einsum("nchw,c->nhw", X, [0.2989, 0.5870, 0.1140])
-    return grey.round().astype(np.uint8)[:, None]
+    shades = np.einsum("nchw,c->nhw", X, [0.2989, 0.5870, 0.1140])
+    return shades.round().astype(np.uint8)[:, None]
 
 
 def _smooth(X: NDArray) -> NDArray:
@@ -127,7 +127,8 @@ def _smooth(X: NDArray) -> NDArray:
     return (255 * blurred / np.maximum(brightest, 1)).round().astype(np.uint8)
 
 
-def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
+def some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
+    """Draw images, at most all there are, without replacement."""
     return X[rng.choice(len(X), min(n, len(X)), replace=False)]
 
 
@@ -146,16 +147,16 @@ def grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
         normal[own],
         np.concatenate(
             [
-                _some(normal, n_train, rng),
-                _some(letters[known], n_train, rng),
-                _grey(_some(photographs(data_home, "train").images, n_train, rng)),
+                some(normal, n_train, rng),
+                some(letters[known], n_train, rng),
+                grey(some(photographs(data_home, "train").images, n_train, rng)),
             ]
         ),
-        _some(X_new[y_new < 8], N_TEST, rng),
+        some(X_new[y_new < 8], N_TEST, rng),
         {
-            "Omniglot": _some(unknown, N_TEST, rng),
-            "digits 8, 9": _some(X_new[y_new >= 8], N_TEST, rng),
-            "smooth": _smooth(_some(unknown, N_TEST, rng)),
+            "Omniglot": some(unknown, N_TEST, rng),
+            "digits 8, 9": some(X_new[y_new >= 8], N_TEST, rng),
+            "smooth": _smooth(some(unknown, N_TEST, rng)),
             "constant": np.broadcast_to(shades, (N_TEST, 1, 32, 32)).copy(),
             "noise": rng.randint(0, 256, (N_TEST, 1, 32, 32)).astype(np.uint8),
         },
@@ -169,10 +170,10 @@ def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -
     X_new, y_new, _ = photographs(data_home, "test")
     own = COLOUR[name]
     return Images(
-        _some(X[y == own], n_train, rng),
-        _some(X[~np.isin(y, list(OTHERS.values()))], 3 * n_train, rng),
-        _some(X_new[y_new == own], N_TEST, rng),
-        {other: _some(X_new[y_new == label], N_TEST, rng) for other, label in OTHERS.items()},
+        some(X[y == own], n_train, rng),
+        some(X[~np.isin(y, list(OTHERS.values()))], 3 * n_train, rng),
+        some(X_new[y_new == own], N_TEST, rng),
+        {other: some(X_new[y_new == label], N_TEST, rng) for other, label in OTHERS.items()},
     )
 
 
