@@ -373,10 +373,10 @@ class Glow(FromPaper, ScalesMixin):
                 f"patch_size={self.patch_size} is the size of the patches of coupling='patch', but "
                 f"coupling={self.coupling!r}. Leave it None."
             )
-        if self.trained_scales is not None and self.trained_scales > self._number_of_scales:
+        if self.trained_scales is not None and self.trained_scales >= self._number_of_scales:
             raise ValueError(
-                f"trained_scales={self.trained_scales} is more than there are: "
-                f"{self._number_of_scales}. Train fewer, or leave it None for all."
+                f"trained_scales={self.trained_scales} of {self._number_of_scales} leaves none as "
+                "it is. Train fewer, or leave it None for all."
             )
         if self.image_shape is not None:
             return

@@ -134,7 +134,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     -----
     ``score_samples`` is log p_in(x) - log p_g(x) in nats, a pure number: both densities are in the
     units of X. A log density that is not finite counts as -3,000,000 (S4.5); nothing else is
-    clipped. A detector's own ``score_type`` has no part in it.
+    clipped. A detector's own ``score_type`` has no part in it, nor that of the ratio in losses.
 
     Without `X_general` the general model learns training rows whose columns have been shuffled,
     each by itself. It knows what is usual in each column, and the ratio asks how well columns go
