@@ -21,7 +21,9 @@ class FlowStep:
 
     def __init__(self, x: Tensor, shape: tuple[int, int, int], **parameters: Any) -> None:
         self.rows = x
-        settings = {"learning_rate": 1e-6, "validation_fraction": 0.0} | parameters
+        # normflows' couplings have no normalisation inside.
+        settings = {"learning_rate": 1e-6, "validation_fraction": 0.0, "coupling_norm": False}
+        settings |= parameters
         self.detector = Glow(image_shape=shape, random_state=0, **settings)
         self.module = self.detector._make_module(x.shape[1]).to(x.device)
         self.module.prepare(x, None)

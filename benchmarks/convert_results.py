@@ -158,7 +158,10 @@ def _model(text: str) -> str:
         new = RENAMED.get(("Glow", match[1]), match[1])
         return f"{new}="
 
-    return ", ".join(sorted(re.split(r", (?=\w+=)", re.sub(r"(\w+)=", rename, text))))
+    parts = re.split(r", (?=\w+=)", re.sub(r"(\w+)=", rename, text))
+    if not any(part.startswith("coupling_norm=") for part in parts):
+        parts.append("coupling_norm=False")  # there was no other
+    return ", ".join(sorted(parts))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Likelihoods, their last scale and their ratios on images: grey ones, and classes of CIFAR-10.
 
     python benchmarks/hierarchies.py run --data-home DIR [--only grey,colour_automobile] [--full]
+    python benchmarks/hierarchies.py run --data-home DIR --plain    # without normalised couplings
     python benchmarks/hierarchies.py tables       # seconds; writes results/hierarchies.md
 
 `DIR` holds MNIST, Omniglot (its small sets) and CIFAR-10 as ``skgenad.datasets`` fetches them; what
@@ -92,6 +93,7 @@ class Images(NamedTuple):
     general: NDArray
     new: NDArray
     anomalies: dict[str, NDArray]
+    classes: NDArray | None = None
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -108,10 +110,10 @@ def _data(experiment: str, data_home: Path | None) -> str:
     return "; ".join(source.text for source in sources)
 
 
-def _grey(X: NDArray) -> NDArray:
+def grey(X: NDArray) -> NDArray:
     """Greyscale as in S5.1."""
-    grey = np.einsum("nchw,c->nhw", X, [0.2989, 0.5870, 0.1140])
-    return grey.round().astype(np.uint8)[:, None]
+    shades = np.einsum("nchw,c->nhw", X, [0.2989, 0.5870, 0.1140])
+    return shades.round().astype(np.uint8)[:, None]
 
 
 def _smooth(X: NDArray) -> NDArray:
@@ -125,36 +127,40 @@ def _smooth(X: NDArray) -> NDArray:
     return (255 * blurred / np.maximum(brightest, 1)).round().astype(np.uint8)
 
 
-def _some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
+def some(X: NDArray, n: int, rng: np.random.RandomState) -> NDArray:
+    """Draw images, at most all there are, without replacement."""
     return X[rng.choice(len(X), min(n, len(X)), replace=False)]
 
 
-def _grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
+def grey_images(seed: int, data_home: Path | None, n_train: int) -> Images:
+    """Make the images of the experiment "grey" for a seed, with the digits of the normal ones."""
     rng = np.random.RandomState(seed)
     X, y, _ = digits(data_home, "train")
     X_new, y_new, _ = digits(data_home, "test")
     letters, alphabets, _ = characters(data_home)
     known = np.isin(alphabets, rng.permutation(np.unique(alphabets))[::2])
-    normal = X[y < 8]
+    normal, classes = X[y < 8], y[y < 8]
     unknown = letters[~known]
     shades = rng.randint(0, 256, (N_TEST, 1, 1, 1)).astype(np.uint8)
+    own = rng.choice(len(normal), min(n_train, len(normal)), replace=False)
     return Images(
-        _some(normal, n_train, rng),
+        normal[own],
         np.concatenate(
             [
-                _some(normal, n_train, rng),
-                _some(letters[known], n_train, rng),
-                _grey(_some(photographs(data_home, "train").images, n_train, rng)),
+                some(normal, n_train, rng),
+                some(letters[known], n_train, rng),
+                grey(some(photographs(data_home, "train").images, n_train, rng)),
             ]
         ),
-        _some(X_new[y_new < 8], N_TEST, rng),
+        some(X_new[y_new < 8], N_TEST, rng),
         {
-            "Omniglot": _some(unknown, N_TEST, rng),
-            "digits 8, 9": _some(X_new[y_new >= 8], N_TEST, rng),
-            "smooth": _smooth(_some(unknown, N_TEST, rng)),
+            "Omniglot": some(unknown, N_TEST, rng),
+            "digits 8, 9": some(X_new[y_new >= 8], N_TEST, rng),
+            "smooth": _smooth(some(unknown, N_TEST, rng)),
             "constant": np.broadcast_to(shades, (N_TEST, 1, 32, 32)).copy(),
             "noise": rng.randint(0, 256, (N_TEST, 1, 32, 32)).astype(np.uint8),
         },
+        classes[own],
     )
 
 
@@ -164,18 +170,21 @@ def _colour_images(name: str, seed: int, data_home: Path | None, n_train: int) -
     X_new, y_new, _ = photographs(data_home, "test")
     own = COLOUR[name]
     return Images(
-        _some(X[y == own], n_train, rng),
-        _some(X[~np.isin(y, list(OTHERS.values()))], 3 * n_train, rng),
-        _some(X_new[y_new == own], N_TEST, rng),
-        {other: _some(X_new[y_new == label], N_TEST, rng) for other, label in OTHERS.items()},
+        some(X[y == own], n_train, rng),
+        some(X[~np.isin(y, list(OTHERS.values()))], 3 * n_train, rng),
+        some(X_new[y_new == own], N_TEST, rng),
+        {other: some(X_new[y_new == label], N_TEST, rng) for other, label in OTHERS.items()},
     )
 
 
 # ---- run -----------------------------------------------------------------------------------------
 
 
-def _model(shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None) -> Glow:
+def _model(
+    shape: tuple[int, ...], seed: int, full: bool, max_steps: int | None, plain: bool = False
+) -> Glow:
     given: dict[str, Any] = {"image_shape": shape, "random_state": seed, **ALL_ROWS}
+    given |= {"coupling_norm": False} if plain else {}
     given |= {} if max_steps is None else {"max_steps": max_steps}
     if full:
         return Glow.from_paper("mnist" if shape[0] == 1 else "cifar10", **given)
@@ -209,9 +218,14 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
         outlier_penalty=6 * temperature,
         **ALL_ROWS,
     ).fit(images.normal, X_general=images.general)
+    margin = LikelihoodRatio(
+        model, FrozenEstimator(general), outlier_loss="margin", **ALL_ROWS
+    ).fit(images.normal, X_general=images.general)
     return {
         "general": general,
+        "specific": ratio.detector_,
         "ratio": ratio,
+        "margin": margin,
         "outlier": LikelihoodRatio(
             FrozenEstimator(both.detector_), FrozenEstimator(general), **ALL_ROWS
         ),
@@ -222,16 +236,27 @@ def _models(images: Images, model: Glow) -> dict[str, Any]:
 
 def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
     """Scores of every method, higher for normal images, all finite."""
-    alone, trained = models["ratio"].detector_, models["both"].detector_
+    margin, trained = models["margin"].detector_, models["both"].detector_
+    own, general = (models[name].scale_contributions(X) for name in ("specific", "general"))
+    of_margin, of_trained = (model.scale_contributions(X) for model in (margin, trained))
+    *early, last = own.T
+    *early_ratios, last_ratio = (own - general).T
     scores = {
         "general, raw": models["general"].log_density(X),
-        "raw": alone.log_density(X),
-        "last scale": alone.scale_contributions(X)[:, -1],
+        "raw": models["specific"].log_density(X),
+        **{f"scale {k}": part for k, part in enumerate(early, 1)},
+        "last scale": last,
         "ratio": models["ratio"].score_samples(X),
+        **{f"ratio of scale {k}": part for k, part in enumerate(early_ratios, 1)},
+        "ratio of the last scale": last_ratio,
         "PNG": models["png"].score_samples(X),
+        "margin loss, raw": margin.log_density(X),
+        "margin loss, last scale": of_margin[:, -1],
+        "margin loss, ratio": models["margin"].score_samples(X),
         "outlier loss, raw": trained.log_density(X),
-        "outlier loss, last scale": trained.scale_contributions(X)[:, -1],
+        "outlier loss, last scale": of_trained[:, -1],
         "outlier loss, ratio": models["outlier"].score_samples(X),
+        "outlier loss, ratio of the last scale": (of_trained - general)[:, -1],
         "both-sided loss, ratio": models["both"].score_samples(X),
     }
     # Outliers may be driven beyond what float32 holds.
@@ -241,7 +266,7 @@ def _scores(models: dict[str, Any], X: NDArray) -> dict[str, NDArray]:
 def _images(experiment: str, seed: int, full: bool, data_home: Path | None) -> Images:
     n_train = 10**6 if full else N_TRAIN
     if experiment == "grey":
-        return _grey_images(seed, data_home, n_train)
+        return grey_images(seed, data_home, n_train)
     return _colour_images(experiment.removeprefix("colour_"), seed, data_home, n_train)
 
 
@@ -264,7 +289,7 @@ def _bits_of(models: dict[str, Any], n_numbers: int, new: dict[str, NDArray]) ->
     """Bits per dimension of new normal images, and in training."""
     rows = [
         _number("test bits", method, "new", bits_per_dimension(new[method].mean(), n_numbers))
-        for method in ("general, raw", "raw", "outlier loss, raw")
+        for method in ("general, raw", "raw", "margin loss, raw", "outlier loss, raw")
     ]
     for method, fitted in (("general", models["general"]), ("specific", models["ratio"].detector_)):
         for _, epoch in fitted.history_.iterrows():
@@ -279,13 +304,14 @@ def _compute(
     *described: str,
     full: bool,
     max_steps: int | None,
+    plain: bool,
     data_home: Path | None,
 ) -> list[dict[str, Any]]:
     """Compute a cell; what its model and data are described as follows from the options."""
     images = _images(experiment, seed, full, data_home)
     shape = images.normal.shape[1:]
     start, start_cpu = time.perf_counter(), time.process_time()
-    models = _models(images, _model(shape, seed, full, max_steps))
+    models = _models(images, _model(shape, seed, full, max_steps, plain))
     for name in ("outlier", "png"):  # only a threshold is left to set
         models[name].fit(images.normal[:N_TEST])
     new = _scores(models, images.new)
@@ -312,6 +338,7 @@ def run(
     seeds: Annotated[str, typer.Option(help="Some of the seeds.")] = ",".join(map(str, SEEDS)),
     full: Annotated[bool, typer.Option(help="The paper's network and steps.")] = False,
     max_steps: Annotated[int | None, typer.Option(help="Other number of steps.")] = None,
+    plain: Annotated[bool, typer.Option(help="Couplings without normalisation.")] = False,
     jobs: Annotated[int, typer.Option(help="Cells at a time.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of the rows.")] = RESULTS,
 ) -> None:
@@ -319,9 +346,10 @@ def run(
     cells = []
     for experiment, seed in [(e, int(s)) for s in seeds.split(",") for e in only.split(",")]:
         shape = (1 if experiment == "grey" else 3, 32, 32)
-        model = _settings(_model(shape, seed, full, max_steps))
+        model = _settings(_model(shape, seed, full, max_steps, plain))
         cells.append((experiment, seed, model, _data(experiment, data_home)))
-    compute = partial(_compute, full=full, max_steps=max_steps, data_home=data_home)
+    options = {"full": full, "max_steps": max_steps, "plain": plain}
+    compute = partial(_compute, **options, data_home=data_home)
     threads = None if full else 1
     run_cells(partial(stamped, compute, threads=threads), cells, _file(out), jobs=jobs)
 
@@ -341,10 +369,12 @@ def tables(
         f"`python benchmarks/hierarchies.py run` and `tables`, {rows['date'].max()}.",
         'AUROC of Glow\'s scores: means over seeds, and their standard errors. "general, raw" is '
         'the log density log p_g of the general model, "raw" that of the specific one, log p_in, '
-        'which is finetuned from the general one, "last scale" a part of it, and "ratio" '
-        'log p_in - log p_g; "PNG" has the length of the file as the general model. The lines '
-        "below have a specific model that is trained with the outlier loss, and the last one a "
-        "general model that is, too. Temperature and weight are the paper's times the share that "
+        'which is finetuned from the general one, "last scale" and "scale 1" and "scale 2" '
+        'are its parts, and "ratio" log p_in - log p_g, of scales the difference of both models\' '
+        'parts; "PNG" has the length of the file as the general model. The lines below have a '
+        "specific model that is trained with the margin loss or the outlier loss, and the last one "
+        "a general model that is, too. Couplings are without normalisation where the models have "
+        "`coupling_norm=False`. Temperature and weight are the paper's times the share that "
         "an image's numbers are of 3,072. Images of anomalies are at most as many as new normal "
         "ones.",
     ]

@@ -59,6 +59,7 @@ _TABLE = {**_NETWORK, "n_permutations": 20, "n_projections": 5}
 _PWAE = {**_TABLE, "decoder_channels": 8}
 _GLOW = {**_SHORT, "n_couplings": 2, "hidden": 16}
 _IMAGE = {"image_shape": (1, 12, 12)}
+_FLOW = {**_GLOW, **_IMAGE, "coupling_norm": False}
 _MNIST = {"image_shape": (1, 28, 28)}
 _CIFAR = {"image_shape": (3, 32, 32)}
 
@@ -227,8 +228,8 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
         {**_EBM, "visible_chain": Chain(3, metropolis=True), "replay": Replay(40, ratio=0.5)},
     ),
     ("Glow", "additive", {**_GLOW, "affine": False, "weight_decay": 1e-3}),
-    ("Glow", "images", {**_GLOW, **_IMAGE, "n_scales": 2, "score_type": "last_scale"}),
-    ("Glow", "patch", {**_GLOW, **_IMAGE, "n_scales": 2, "coupling": "patch", "patch_size": 4}),
+    ("Glow", "images", {**_FLOW, "n_scales": 2, "score_type": "last_scale"}),
+    ("Glow", "patch", {**_FLOW, "n_scales": 2, "coupling": "patch", "patch_size": 4}),
     (
         "NormalizingFlow",
         "tiny",

@@ -228,6 +228,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("EBM", {"sampling": "cd", "replay": None, "spectral": True}),
     ("GaussianMixtures", {"n_components": 4}),
     ("Glow", {"affine": False}),
+    ("Glow", {"coupling_norm": True}),
     ("KernelDenoiser", {"bandwidth": 0.5, "factors": (1.0,)}),
     ("Mahalanobis", {"shrinkage": "auto"}),
     ("NAE", {"sampling": "pcd"}),

@@ -39,6 +39,9 @@ LAYERS = {
     "coupling of odd channels": (lambda: conv_coupling(3, 6, True), (3, 2, 2)),
     "affine dense coupling": (lambda: dense_coupling(5, 6, True), (5,)),
     "additive dense coupling": (lambda: dense_coupling(5, 6, False), (5,)),
+    "normalising convolutional coupling": (lambda: conv_coupling(4, 6, True, norm=True), IMAGE),
+    "normalising additive coupling": (lambda: conv_coupling(3, 6, False, norm=True), (3, 2, 2)),
+    "normalising dense coupling": (lambda: dense_coupling(5, 6, True, norm=True), (5,)),
     "elementwise": (lambda: Elementwise(3, 4), (3,)),
     "convolutional step": (lambda: conv_step(4, 6, True), IMAGE),
     "dense step": (lambda: dense_step(5, 16, True), (5,)),
@@ -64,6 +67,31 @@ FLOWS = {
     "dense scales": (lambda: Flow((1, 4, 8), Steps(n=2, hidden=6), n_scales=2), 32),
     "additive scales": (
         lambda: Flow((1, 4, 4), Steps(n=2, hidden=6, kind="conv", affine=False), n_scales=2),
+        16,
+    ),
+    "columns, normalising": (lambda: Flow((5,), Steps(n=3, hidden=8, norm=True)), 5),
+    "scales, normalising": (
+        lambda: Flow((1, 4, 4), Steps(n=2, hidden=6, kind="conv", norm=True), n_scales=2),
+        16,
+    ),
+    "additive scales, normalising": (
+        lambda: Flow(
+            (1, 4, 4), Steps(n=2, hidden=6, kind="conv", affine=False, norm=True), n_scales=2
+        ),
+        16,
+    ),
+    "modes of the last scale": (
+        lambda: Flow((1, 4, 4), Steps(n=1, hidden=6, kind="conv"), n_scales=2, n_classes=3),
+        16,
+    ),
+    "modes of all scales": (
+        lambda: Flow(
+            (1, 4, 4),
+            Steps(n=1, hidden=6, kind="conv"),
+            n_scales=2,
+            n_classes=3,
+            modes_of_all=True,
+        ),
         16,
     ),
     "patches": (patch_flow, 32),
@@ -171,6 +199,21 @@ def test_the_log_determinant_of_a_layer_is_that_of_its_jacobian(name):
     torch.testing.assert_close(log_det, torch.stack(expected), rtol=1e-10, atol=1e-10)
 
 
+def log_prior(flow, z):
+    """Log density of all codes of a row: a standard normal one, or a mixture's."""
+    if flow.prior is None:
+        return torch.distributions.Normal(0, 1).log_prob(z).sum()
+    n_plain = len(z) - sum(p.means[0].numel() for p in (*flow.early_priors, flow.prior))
+    means, scales = [torch.zeros(3, n_plain)], [torch.ones(3, n_plain)]
+    for prior in (*flow.early_priors, flow.prior):
+        means.append(prior.means.flatten(1))
+        log_scales = prior.log_scales
+        scales.append((torch.zeros_like(prior.means) if log_scales is None else log_scales).exp())
+    scale = torch.cat([s.flatten(1) for s in scales], dim=1)
+    modes = torch.distributions.Normal(torch.cat(means, dim=1), scale).log_prob(z).sum(dim=1)
+    return modes.logsumexp(dim=0) - math.log(3)
+
+
 @every_flow
 def test_the_log_density_of_a_flow_is_that_of_its_code_and_its_jacobian(name):
     flow, x = made_flow(name, n=3)
@@ -182,8 +225,7 @@ def test_the_log_density_of_a_flow_is_that_of_its_code_and_its_jacobian(name):
     expected = []
     for row in rows:
         z = code(row)
-        normal = -0.5 * (z.square().sum() + len(z) * math.log(2 * math.pi))
-        expected.append(normal + log_volume(code, row))
+        expected.append(log_prior(inner, z) + log_volume(code, row))
     expected = torch.stack(expected).view(len(x), -1).sum(dim=1)
     torch.testing.assert_close(flow.log_prob(x), expected, rtol=1e-9, atol=1e-9)
 
@@ -217,6 +259,52 @@ def test_a_contribution_is_of_its_code_and_of_the_map_of_its_scale():
     torch.testing.assert_close(parts[:, 0], normal(z1) + volumes)
     volumes = [log_volume(lambda row: second(row[None])[1].flatten(), row) for row in h1]
     torch.testing.assert_close(parts[:, 1], normal(z2) + torch.stack(volumes))
+
+
+@torch.no_grad()
+def test_with_modes_of_all_scales_a_contribution_is_given_the_codes_before():
+    """What the first scales add is the log density of their codes alone, in any mixture."""
+    flow, x = made_flow("modes of all scales")
+    parts = [part.exp() for part in flow._parts(x)]  # under each mode; small rows do not underflow
+    first = parts[0].mean(dim=1)
+    both = (parts[0] * parts[1]).mean(dim=1)
+    found = flow.contributions(x)
+    torch.testing.assert_close(found[:, 0], first.log())
+    torch.testing.assert_close(found[:, 1], (both / first).log())
+    torch.testing.assert_close(flow.class_log_probs(x), (parts[0] * parts[1]).log())
+
+
+@torch.no_grad()
+def test_samples_of_modes_have_one_class_at_all_scales():
+    flow, _ = made_flow("modes of all scales")
+    for k, prior in ((0, flow.early_priors[0]), (1, flow.prior)):
+        for place, mean in enumerate((-9.0, 0.0, 9.0)):
+            prior.means[place], prior.log_scales[place] = mean, -1.0 - k
+    codes, _ = flow.encode(flow.sample(900))
+    first, last = (z.flatten(1) for z in codes)
+    nearest = (first.mean(dim=1) / 9).round()
+    assert torch.equal(nearest, (last.mean(dim=1) / 9).round())
+    assert nearest.unique().tolist() == [-1, 0, 1]
+    for k, z in enumerate((first, last)):
+        deviation = (z - 9 * nearest[:, None]).std().item()
+        assert deviation == pytest.approx(math.exp(-1.0 - k), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["three scales", "modes of all scales", "patches with scales"])
+def test_parameters_of_the_last_scales_move_nothing_before_them(name):
+    flow, x = made_flow(name)
+    own = flow.parameters_of_last(1)
+    earlier = flow.contributions(x)[:, :-1].detach()
+    last = flow.contributions(x)[:, -1].detach()
+    with torch.no_grad():
+        for p in own:
+            p.add_(0.1 * torch.randn_like(p))
+    after = flow.contributions(x)
+    torch.testing.assert_close(after[:, :-1], earlier)
+    assert ((after[:, -1] - last).abs() > 1e-3).all()
+    inner = flow.flow if name.startswith("patches") else flow
+    everything = {id(p) for p in flow.parameters()}
+    assert {id(p) for p in flow.parameters_of_last(inner.n_scales)} == everything
 
 
 def test_codes_of_scales_do_not_depend_on_each_other():
@@ -309,14 +397,53 @@ def test_training_in_float32_stays_finite_and_raises_the_likelihood(name):
 # ---- initialisation by data ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("make", "shape"), [(conv_coupling, (4, 2, 2)), (dense_coupling, (4,))])
+every_coupling = pytest.mark.parametrize(
+    ("make", "shape"), [(conv_coupling, (4, 2, 2)), (dense_coupling, (4,))]
+)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@every_coupling
 @torch.no_grad()
-def test_couplings_begin_with_one_scale_near_1_and_no_shift(make, shape):
+def test_couplings_begin_with_one_scale_near_1_and_no_shift(make, shape, norm):
     x, scale = torch.randn(5, *shape), 1 / (1 + math.exp(-2))
-    kept, moved = make(4, 6, True)(x)[0].split(2, dim=1)
+    coupling = make(4, 6, True, norm=norm)
+    coupling.initialize(x)
+    kept, moved = coupling(x)[0].split(2, dim=1)
     torch.testing.assert_close(kept, x[:, :2])
     torch.testing.assert_close(moved, scale * x[:, 2:])
-    torch.testing.assert_close(make(4, 6, False)(x)[0], x)
+    torch.testing.assert_close(make(4, 6, False, norm=norm)(x)[0], x)
+
+
+@every_coupling
+@torch.no_grad()
+def test_hidden_layers_of_normalising_couplings_start_from_the_data(make, shape):
+    x = 50 + 20 * torch.randn(60, *shape)
+    coupling = make(4, 6, True, norm=True)
+    coupling.initialize(x)
+    net, seen = coupling.net, x[:, :2]
+    across = (0,) if len(shape) == 1 else (0, 2, 3)
+    for layer in (net.first, net.second):
+        y = layer(seen)
+        torch.testing.assert_close(y.mean(dim=across), torch.zeros(6), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(y.var(dim=across, correction=0), torch.ones(6))
+        # One operation that is as good as the two: a map without bias, and a normalisation.
+        ones, zeros = torch.ones(6), torch.zeros(6)
+        apart = layer.norm(layer.linear.apply_scaled(seen, ones, zeros))[0]
+        torch.testing.assert_close(y, apart)
+        seen = y.relu()
+
+
+@every_coupling
+@torch.no_grad()
+def test_the_last_layer_of_normalising_couplings_has_the_factor_exp_3s(make, shape):
+    """(W x + b) exp(3 s), and 2 more for what a sigmoid is taken of, as in Glow's code."""
+    last = shaken(make(4, 6, True, norm=True).net.last)
+    x = torch.randn(3, 6, *shape[1:])
+    unscaled = last.linear.apply_scaled(x, torch.ones(4), last.bias)
+    factor = (3 * last.log_scale).exp().view(-1, *[1] * (len(shape) - 1))
+    start = torch.tensor([0.0, 0.0, 2.0, 2.0]).view(factor.shape)
+    torch.testing.assert_close(last(x), unscaled * factor + start)
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 1, 1), (4, 2, 3)], ids=str)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from skgenad import Glow
-from skgenad._core.detector import IMAGE_CHUNK
+from skgenad._core.detector import IMAGE_CHUNK, BaseGenerativeDetector
 from skgenad._core.schedules import SCHEDULES
+from skgenad.likelihoods._couplings import NormalizedNet
 from skgenad.likelihoods._densities import ColumnDensity, PixelDensity
 from skgenad.likelihoods._flow_layers import NormalizedRotation
 from skgenad.likelihoods._flows import Flow, Steps
@@ -254,6 +255,129 @@ def test_what_cannot_be_mixed_is_refused():
     rows = normal_rows()
     with pytest.raises(ValueError, match="n_late=1 of 1 scales .* Fit on images"):
         tiny("Glow").fit(rows).mix_scales(rows, rows)
+
+
+# ---- likely images ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"coupling": "dense"}, {"coupling": "patch", "patch_size": 4}], ids=str
+)
+def test_likeliest_images_are_likelier_and_keep_the_codes_of_the_last_scale(parameters):
+    detector, X = mixing(**parameters), pixels(6)
+    found = detector.likeliest(X, n_steps=40)
+    assert found.shape == X.shape and 0 <= found.min() <= found.max() <= 1
+    assert (detector.log_density(found) > detector.log_density(X) + 3).all()
+    # Of the codes that the last scale sees nothing has changed but by what levels round.
+    flow = detector.module_.flow
+    rows = [torch.from_numpy(np.asarray(R).reshape(6, -1)).float() for R in (X / 255, found)]
+    with torch.no_grad():
+        before, after = (flow.encode(detector.module_.dequantized(x))[0] for x in rows)
+    moved = [(a - b).abs().mean().item() for a, b in zip(before, after, strict=True)]
+    assert moved[-1] < 0.1 < moved[0]
+    np.testing.assert_allclose(found * 255, np.round(found * 255), atol=1e-4)
+
+
+def test_likeliest_images_of_more_steps_are_no_less_likely_and_change_nothing():
+    detector, X = mixing(n_scales=3), pixels(4)
+    before = {k: v.clone() for k, v in detector.module_.state_dict().items()}
+    means = []
+    for n_steps in (1, 10, 60):
+        means.append(detector.log_density(detector.likeliest(X, n_steps=n_steps)).mean())
+    assert means[0] < means[1] < means[2]
+    fewer = detector.likeliest(X, n_late=2, n_steps=60)  # less is free
+    assert detector.log_density(fewer).mean() < means[2]
+    np.testing.assert_array_equal(detector.likeliest(X, n_steps=10)[:2], again(detector, X[:2]))
+    after = detector.module_.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(p.grad is None and p.requires_grad for p in detector.module_.parameters())
+
+
+def again(detector, X):
+    """Likeliest images, asked for where gradients are off."""
+    with torch.inference_mode():
+        return detector.likeliest(X, n_steps=10)
+
+
+def test_what_cannot_be_made_likely_is_refused():
+    X, detector = pixels(4), on_images().fit(pixels())
+    for parameters, message in (
+        ({"n_late": 2}, "n_late=2 of 2 scales leaves none to change"),
+        ({"n_steps": 0}, "n_steps == 0"),
+        ({"learning_rate": 0}, "learning_rate == 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.likeliest(X, **parameters)
+    rows = normal_rows()
+    with pytest.raises(ValueError, match="n_late=1 of 1 scales .* Fit on images"):
+        tiny("Glow").fit(rows).likeliest(rows)
+
+
+# ---- couplings and training ---------------------------------------------------------------------
+
+
+def norms_in_couplings(detector):
+    return [m for m in detector.module_.modules() if isinstance(m, NormalizedNet)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "n"),
+    [
+        ({}, 4),
+        ({"coupling": "patch", "patch_size": 4}, 4),
+        ({"coupling": "dense"}, 0),
+        ({"coupling": "dense", "coupling_norm": True}, 4),
+        ({"coupling_norm": False}, 0),
+    ],
+    ids=str,
+)
+def test_convolutional_couplings_normalise_unless_asked_otherwise(parameters, n):
+    nets = norms_in_couplings(on_images(**parameters).fit(pixels()))
+    assert len(nets) == n
+    assert all((net.first.norm.centre != 0).all() for net in nets)  # from the data
+    table = tiny("Glow", coupling_norm=parameters.get("coupling_norm", "auto")).fit(normal_rows())
+    assert len(norms_in_couplings(table)) == (2 if parameters.get("coupling_norm") is True else 0)
+
+
+def test_files_of_before_couplings_normalised_are_read(tmp_path, monkeypatch):
+    X = pixels()
+    detector = on_images(coupling_norm=False).fit(X)
+    detector.save(tmp_path / "now")
+    assert Glow.load(tmp_path / "now").coupling_norm is False
+
+    def without(self, deep=True):
+        found = BaseGenerativeDetector.get_params(self, deep)
+        return {k: v for k, v in found.items() if k not in ("coupling_norm", "trained_scales")}
+
+    with monkeypatch.context() as patch:  # what a version without these parameters wrote
+        patch.setattr(Glow, "get_params", without)
+        old = on_images().set_params(image_shape=(1, 8, 8))
+        old.coupling_norm = False
+        old.fit(X).save(tmp_path / "before")
+    loaded = Glow.load(tmp_path / "before")
+    assert loaded.coupling_norm is False and loaded.trained_scales is None
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"coupling": "dense"}, {"use_labels": "all_scales"}])
+def test_scales_that_are_not_trained_keep_their_weights(parameters):
+    X, y = pixels(), np.arange(40) % 2
+    start = on_images(n_scales=3, **parameters).fit(X, y)
+    detector = on_images(n_scales=3, trained_scales=1, learning_rate=5e-3, **parameters)
+    detector.fit_from(X[:20], y[:20], start=start)
+    before, after = start.scale_contributions(X), detector.scale_contributions(X)
+    np.testing.assert_array_equal(after[:, :2], before[:, :2])
+    assert (after[:, 2] != before[:, 2]).all()
+    detector.partial_fit(X, y)
+    np.testing.assert_array_equal(detector.scale_contributions(X)[:, :2], before[:, :2])
+
+
+def test_fewer_scales_are_trained_than_there_are():
+    for n in (2, 3):
+        with pytest.raises(ValueError, match=f"trained_scales={n} of 2 leaves none as it is"):
+            on_images(trained_scales=n).fit(pixels())
+    with pytest.raises(ValueError, match="trained_scales=1 of 1 leaves none as it is"):
+        tiny("Glow", trained_scales=1).fit(normal_rows())
 
 
 def test_samples_look_like_the_data():
@@ -556,8 +680,38 @@ def test_a_file_has_the_modes(tmp_path):
     loaded.partial_fit(X, y)
 
 
-def test_patches_have_no_classes():
-    with pytest.raises(ValueError, match="use_labels=True gives the codes of an image a mode"):
-        Glow(image_shape=(1, 8, 8), coupling="patch", use_labels=True).fit(
+def test_modes_of_all_scales_learn_means_and_deviations_of_classes(tmp_path):
+    """Two classes that differ in how much they spread, which no means tell."""
+    rng = np.random.RandomState(0)
+    y = np.repeat([0, 1], 300)
+    X = rng.randn(600, 2) * np.where(y == 0, 0.2, 2.0)[:, None]
+    settings = {"n_couplings": 1, "max_steps": 300, "learning_rate": 2e-2, "validation_fraction": 0}
+    right = []
+    for use_labels in (True, "all_scales"):
+        detector = tiny("Glow", use_labels=use_labels, **settings).fit(X, y)
+        modes = detector._by_chunks(X, detector.module_.class_log_probs)
+        right.append(np.mean(modes.argmax(axis=1) == y))
+    assert right[0] < 0.75 < 0.85 < right[1]
+    detector.save(tmp_path / "detector")
+    loaded = Glow.load(tmp_path / "detector")
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+    assert np.isfinite(loaded.sample(5, random_state=0)).all()
+
+
+def test_modes_of_all_scales_of_images_add_up():
+    X, y = pixels(), np.arange(40) % 3
+    detector = on_images(use_labels="all_scales", learning_rate=0.05).fit(X, y)
+    parts = detector.scale_contributions(X)
+    np.testing.assert_allclose(parts.sum(axis=1), detector.log_density(X), rtol=1e-9)
+    flow = detector.module_.flow
+    assert all((prior.means != 0).all() for prior in (*flow.early_priors, flow.prior))
+    assert all((prior.log_scales != 0).all() for prior in (*flow.early_priors, flow.prior))
+
+
+@pytest.mark.parametrize("use_labels", [True, "all_scales"])
+def test_patches_have_no_classes(use_labels):
+    message = f"use_labels={use_labels!r} gives the codes of an image a mode"
+    with pytest.raises(ValueError, match=message):
+        Glow(image_shape=(1, 8, 8), coupling="patch", use_labels=use_labels).fit(
             np.zeros((4, 64)), [0, 1, 0, 1]
         )

@@ -38,7 +38,7 @@ from skgenad.likelihoods import likelihood_ratio
 from skgenad.likelihoods._outliers import OutlierObjective, margin_loss, ratio_loss
 from skgenad.likelihoods._png import PNGModel
 
-from ._settings import ALL_ROWS, TINY, normal_rows
+from ._settings import ALL_ROWS, TINY, normal_rows, tiny
 
 pytestmark = pytest.mark.usefixtures("drawing")
 
@@ -211,7 +211,8 @@ def test_rows_of_other_classes_are_outliers_of_each_mode():
     parts = objective(likelihood, Line(), batch)
     # In units of X the rows are 0.5 and 1: log p(x | c) = 2 (c + 1) x - log(0.5); log p_g = X - 1.
     ratios = np.array([4 + 0.5, 6 + 0.5, 4 - 0, 8 - 0]) + math.log(2)
-    expected = 3 * np.mean([math.log1p(math.exp(r / 4)) for r in ratios])
+    # Of 3 modes each row has its own, which counts as no loss.
+    expected = 3 * np.sum([math.log1p(math.exp(r / 4)) for r in ratios]) / (2 * 3)
     assert parts["class_loss"].item() == pytest.approx(expected, rel=1e-5)
     total = likelihood(Line(), batch)["loss"] + parts["outlier_loss"] + parts["class_loss"]
     assert parts["loss"].item() == pytest.approx(total.item())
@@ -594,6 +595,54 @@ def test_images_come_in_every_form():
         ratio_of(vae(image_shape=(1, 8, 8))).fit(X, X_general=X[:, :, :7])
 
 
+# ---- single scales ------------------------------------------------------------------------------
+
+
+def flow(**parameters):
+    settings = {"image_shape": (1, 8, 8), "n_scales": 2, "hidden": 6, "max_steps": 5}
+    return tiny("Glow", **{**settings, **parameters})
+
+
+@pytest.mark.parametrize(("score_type", "scale"), [("last_scale", 2), (1, 0), (2, 1), (3, 2)])
+def test_the_ratio_of_a_scale_is_the_difference_of_what_it_adds(score_type, scale, tmp_path):
+    X, G = pictures(), pictures(seed=1)
+    whole = ratio_of(flow(n_scales=3), random_state=0).fit(X, X_general=G)
+    ratio = ratio_of(flow(n_scales=3), score_type=score_type, random_state=0).fit(X, X_general=G)
+    ours, theirs = (m.scale_contributions(G) for m in (ratio.detector_, ratio.general_))
+    np.testing.assert_array_equal(ratio.score_samples(G), (ours - theirs)[:, scale])
+    np.testing.assert_allclose((ours - theirs).sum(axis=1), whole.score_samples(G), atol=1e-3)
+    scores = ratio.score_samples(X)
+    ratio.save(tmp_path / "ratio")
+    np.testing.assert_array_equal(LikelihoodRatio.load(tmp_path / "ratio").score_samples(X), scores)
+    ratio.set_params(score_type="likelihood")  # a threshold is for what was fitted
+    np.testing.assert_array_equal(ratio.score_samples(X), scores)
+
+
+def test_files_of_before_single_scales_are_of_likelihoods(tmp_path, monkeypatch):
+    ratio = ratio_of().fit(normal_rows())
+    with monkeypatch.context() as patch:
+        fitted = {k: v for k, v in ratio._fitted_parameters.items() if k != "score_type"}
+        patch.setattr(ratio, "_fitted_parameters", fitted)
+        ratio.save(tmp_path / "ratio")
+    loaded = LikelihoodRatio.load(tmp_path / "ratio")
+    np.testing.assert_array_equal(
+        loaded.score_samples(wide_rows()), ratio.score_samples(wide_rows())
+    )
+
+
+def test_with_the_last_scale_alone_finetuned_the_others_cancel():
+    """The ratio of likelihoods is then that of the last scale, whatever was learned."""
+    X, G = pictures(), pictures(seed=1)
+    settings = {"n_scales": 3, "trained_scales": 1, "max_steps": 30, "learning_rate": 0.05}
+    ratio = ratio_of(flow(**settings), random_state=0).fit(X, X_general=G)
+    assert ratio.general_.trained_scales is None  # it was trained whole
+    ours, theirs = (m.scale_contributions(G) for m in (ratio.detector_, ratio.general_))
+    np.testing.assert_array_equal(ours[:, :2], theirs[:, :2])
+    assert (ours[:, 2] != theirs[:, 2]).all()
+    last = (ours - theirs)[:, 2]
+    np.testing.assert_allclose(ratio.score_samples(G), last, rtol=1e-6, atol=1e-6)
+
+
 # ---- what does not go together ------------------------------------------------------------------
 
 TRAINED = "part of training, but {} is a {}, which is {}"
@@ -631,6 +680,21 @@ BAD = [
     ({"detector": vae(), "general": gaussian()}, "weights of the general model, which is a Mah"),
     ({"detector": Autoencoder()}, "detector.*log_density"),
     ({"general": "jpeg"}, "general.*Got 'jpeg' instead"),
+    ({"score_type": "last_scale"}, "detector is a Mahalanobis, which has no scale_contributions"),
+    (
+        {"detector": flow(image_shape=(1, 2, 2)), "general": "png", "score_type": 1},
+        "general is a PNGModel, which has no scale_contributions",
+    ),
+    ({"detector": flow(image_shape=None, n_scales=None), "score_type": 1}, "would be ignored"),
+    (
+        {"detector": flow(image_shape=(1, 2, 2)), "score_type": 3},
+        "contribution of a scale, but there are 2",
+    ),
+    (
+        {"detector": flow(image_shape=(1, 2, 2)), "general": flow(n_scales=3), "score_type": 1},
+        "detector has 2 of them and general 3",
+    ),
+    ({"score_type": "scale"}, "score_type.*Got 'scale' instead"),
     ({"temperature": 0}, "temperature.*Got 0 instead"),
     ({"outlier_penalty": -1}, "outlier_penalty.*Got -1 instead"),
     ({"outlier_penalty": 0, "outlier_loss": "ratio"}, "outlier_penalty.*Got 0 instead"),

@@ -33,6 +33,7 @@ VALUES = {
     "augmentation": "flip",
     "bounds": (-0.3, 0.3),
     "clip": 1e-3,
+    "coupling_norm": [False, True],  # one of which is what "auto" is
     "detector": Mahalanobis(shrinkage=0.5),
     "estimation_sizes": (5,),
     "factors": (0.7, 3.0),

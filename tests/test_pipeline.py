@@ -35,6 +35,7 @@ NOT_FOR_ROWS = {
     "get_params",
 }
 NOT_FOR_ROWS |= {"load", "part", "save", "set_params", "mix_scales", "log_density_grid"}
+NOT_FOR_ROWS |= {"likeliest"}
 
 
 NOT_OF_ROWS_ALONE = {"partial_fit", "calibrate", "sample", "forget_rows"}

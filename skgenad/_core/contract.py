@@ -115,7 +115,7 @@ class BaseDetector(BoundsFalseAlarms, JudgesRows, CheckedParameters, metaclass=A
     calibration_fraction: float | str
     seed_: int
     # Detectors whose constructor has no parameter `use_labels` read this one.
-    use_labels: bool = False
+    use_labels: bool | str = False
     # In pipelines and searches these reach `fit` without being asked for.
     __metadata_request__fit: ClassVar[dict] = {"groups": True, "calibration": True}
     # Whether a training row gets the score that it would have if it had not been trained on.

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skgenad._tensors.device import precise
-from skgenad._tensors.maps import MLP
+from skgenad._tensors.maps import MLP, steady_linear
 
-from ._flow_layers import FlowLayer, pointwise, row_sums
+from ._flow_layers import ActNorm, FlowLayer, pointwise, row_sums
 
 # Scales are sigmoid(raw + 2), near 1 at the start, as in Glow's published code.
 _RAW_AT_START = 2.0
@@ -22,6 +22,8 @@ _RAW_AT_START = 2.0
 # output stays finite through any number of layers.
 _FARTHEST_SEEN = 1e3
 _BISECTIONS = 60
+# Factors on last layers are exp(3 s), as in Glow's published code.
+_FACTOR_RATE = 3.0
 
 
 class Coupling(FlowLayer):
@@ -68,6 +70,13 @@ class Coupling(FlowLayer):
         moved = moved * self._exp(log_scale)
         return torch.cat([kept, moved], dim=1), row_sums(log_scale, self.training)
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> Tensor:
+        """Let a network with normalisations start from what it is given; map `x`."""
+        if isinstance(self.net, NormalizedNet):
+            self.net.initialize(self._halves(x)[0])
+        return self(x)[0]
+
     def inverse(self, y: Tensor) -> Tensor:
         """Change it back."""
         kept, moved = self._halves(y)
@@ -94,11 +103,134 @@ class PointwiseConv(nn.Linear):
         return pointwise(x, self.weight, self.bias, self.training)
 
 
-def conv_coupling(n_channels: int, hidden: int, affine: bool) -> Coupling:
-    """Coupling of images by convolutions 3x3, 1x1 and 3x3 with `hidden` channels between."""
+class LinearMap(nn.Module):
+    """Weights of a linear map of pixels or of rows, which is made with other ones in each pass.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels or columns.
+    kernel : int
+        Height and width of the kernel, 1 or 3; 0 for rows without pixels.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        made = nn.Conv2d(n_in, n_out, kernel) if kernel else nn.Linear(n_in, n_out)
+        self.weight = made.weight
+
+    def apply_scaled(self, x: Tensor, factor: Tensor, bias: Tensor) -> Tensor:
+        """Map `x`; each output is multiplied by a factor (n_out,), and `bias` is added."""
+        weight = self.weight * factor.view(-1, *[1] * (self.weight.ndim - 1))
+        if self.kernel == 0:
+            return steady_linear(x, weight, bias, self.training)
+        if self.kernel == 1:
+            return pointwise(x, weight[:, :, 0, 0], bias, self.training)
+        return F.conv2d(x, weight, bias, padding=self.kernel // 2)
+
+
+class NormalizedMap(nn.Module):
+    """Linear map and activation normalisation of its output, as one map.
+
+    Parameters
+    ----------
+    n_in, n_out, kernel
+        See :class:`LinearMap`.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: int) -> None:
+        super().__init__()
+        self.linear = LinearMap(n_in, n_out, kernel)
+        self.norm = ActNorm((n_out, 1, 1) if kernel else (n_out,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map and normalise."""
+        centre, factor, shift = (values.flatten() for values in self.norm.affine())
+        return self.linear.apply_scaled(x, factor, shift - centre * factor)
+
+    def initialize(self, x: Tensor) -> Tensor:
+        """Normalise what becomes of `x` to mean 0 and variance 1; return it."""
+        weight = self.linear.weight
+        ones, zeros = weight.new_ones(len(weight)), weight.new_zeros(len(weight))
+        return self.norm.initialize(self.linear.apply_scaled(x, ones, zeros))
+
+
+class ScaledLast(nn.Module):
+    """Last layer (W x + b) exp(3 s) + constant of a network, which starts as the constant.
+
+    Outputs learn their own pace by s, which is 0 at the start, as are W and b.
+
+    Parameters
+    ----------
+    n_in, n_out, kernel
+        See :class:`LinearMap`.
+    affine : bool
+        Whether the second half of the outputs are raw scales, which start as 2.
+    """
+
+    start: Tensor
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, affine: bool) -> None:
+        super().__init__()
+        self.linear = LinearMap(n_in, n_out, kernel)
+        nn.init.zeros_(self.linear.weight)
+        self.bias = nn.Parameter(torch.zeros(n_out))
+        self.log_scale = nn.Parameter(torch.zeros(n_out))
+        start = torch.zeros(n_out)
+        start[n_out - affine * (n_out // 2) :] = _RAW_AT_START
+        self.register_buffer("start", start, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, n_in, ...) to (n, n_out, ...)."""
+        factor = (_FACTOR_RATE * self.log_scale).exp()
+        return self.linear.apply_scaled(x, factor, self.bias * factor + self.start)
+
+
+class NormalizedNet(nn.Module):
+    """Network of a coupling with activation normalisation after each hidden layer, as Glow's.
+
+    Parameters
+    ----------
+    n_in, hidden, n_out : int
+        Channels or columns of the input, of the two hidden layers, and of the output.
+    kernels : (int, int, int)
+        Kernels of the layers; see :class:`LinearMap`.
+    affine : bool
+        See :class:`ScaledLast`.
+    """
+
+    def __init__(
+        self, n_in: int, hidden: int, n_out: int, kernels: tuple[int, int, int], affine: bool
+    ) -> None:
+        super().__init__()
+        self.first = NormalizedMap(n_in, hidden, kernels[0])
+        self.second = NormalizedMap(hidden, hidden, kernels[1])
+        self.last = ScaledLast(hidden, n_out, kernels[2], affine)
+        self.is_dense = kernels[0] == 0
+
+    def _seen(self, x: Tensor) -> Tensor:
+        return x.clamp(-_FARTHEST_SEEN, _FARTHEST_SEEN) if self.is_dense else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, n_in, ...) to (n, n_out, ...)."""
+        return self.last(F.relu(self.second(F.relu(self.first(self._seen(x))))))
+
+    def initialize(self, x: Tensor) -> None:
+        """Let the hidden layers have mean 0 and variance 1 at the rows `x`, before their ReLUs."""
+        self.second.initialize(F.relu(self.first.initialize(self._seen(x))))
+
+
+def conv_coupling(n_channels: int, hidden: int, affine: bool, *, norm: bool = False) -> Coupling:
+    """Coupling of images by convolutions 3x3, 1x1 and 3x3 with `hidden` channels between.
+
+    With `norm` there is activation normalisation after the first two, and the last one is scaled.
+    """
     n_kept = n_channels // 2
-    n_moved = n_channels - n_kept
-    last = nn.Conv2d(hidden, (1 + affine) * n_moved, 3, padding=1)
+    n_out = (1 + affine) * (n_channels - n_kept)
+    if norm:
+        return Coupling(NormalizedNet(n_kept, hidden, n_out, (3, 1, 3), affine), n_kept, affine)
+    last = nn.Conv2d(hidden, n_out, 3, padding=1)
     _start_as_identity(last, affine)
     net = nn.Sequential(
         nn.Conv2d(n_kept, hidden, 3, padding=1),
@@ -118,10 +250,13 @@ class Conditioner(MLP):
         return super().forward(x.clamp(-_FARTHEST_SEEN, _FARTHEST_SEEN))
 
 
-def dense_coupling(n_features: int, hidden: int, affine: bool) -> Coupling:
-    """Coupling of rows of at least two numbers by a perceptron (S2.2)."""
+def dense_coupling(n_features: int, hidden: int, affine: bool, *, norm: bool = False) -> Coupling:
+    """Coupling of rows of at least two numbers by a perceptron (S2.2); `norm` as above."""
     n_kept = -(-n_features // 2)
-    net = Conditioner([n_kept, hidden, hidden, (1 + affine) * (n_features - n_kept)], "relu")
+    n_out = (1 + affine) * (n_features - n_kept)
+    if norm:
+        return Coupling(NormalizedNet(n_kept, hidden, n_out, (0, 0, 0), affine), n_kept, affine)
+    net = Conditioner([n_kept, hidden, hidden, n_out], "relu")
     _start_as_identity(net.layers[-1], affine)
     return Coupling(net, n_kept, affine)
 

@@ -260,6 +260,30 @@ class PixelDensity(FlowDensity):
             self.flow.mixed(self.dequantized(early), self.dequantized(late), n_late)
         )
 
+    def likeliest(self, x: Tensor, n_late: int, n_steps: int, learning_rate: float) -> Tensor:
+        """Rows (n, d) with the codes of `x` (n, d) at the last scales, and likely ones elsewhere.
+
+        Adam raises the log density over the codes of the earlier scales.
+        """
+        with torch.no_grad():
+            best = self.dequantized(x)
+            codes, highest = self.flow.encode(best)[0], self.flow.log_prob(best)
+        free = [z.clone().requires_grad_(True) for z in codes[:-n_late]]
+        optimizer = torch.optim.Adam(free, lr=learning_rate)
+        for step in range(n_steps + 1):
+            rows = self.flow.decode([*free, *codes[-n_late:]])
+            log_prob = self.flow.log_prob(rows)
+            with torch.no_grad():  # a step that goes down, or out of what is finite, is not kept
+                better = log_prob > highest
+                highest = torch.where(better, log_prob, highest)
+                best = torch.where(better[:, None], rows, best)
+            if step < n_steps:
+                gradients = torch.autograd.grad(-log_prob.sum(), free)
+                for z, gradient in zip(free, gradients, strict=True):
+                    z.grad = gradient
+                optimizer.step()
+        return self._at_levels(best)
+
     def _at_levels(self, rows: Tensor) -> Tensor:
         """Pixels in [0, 1] at the levels whose cells hold rows (n, d) of the flow."""
         levels = ((rows + 0.5) * self.n_levels).floor().clamp(0, self.n_levels - 1)

@@ -10,7 +10,7 @@ the next scale gets; at the last scale all is code. The codes are independent, s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,19 +37,21 @@ Shape = tuple[int, ...]
 _LOG_2PI = math.log(2 * math.pi)
 
 
-def conv_step(n_channels: int, hidden: int, affine: bool) -> FlowLayer:
+def conv_step(n_channels: int, hidden: int, affine: bool, norm: bool = False) -> FlowLayer:
     """Make a step of Glow: activation normalisation, 1x1 convolution, coupling (S1.1)."""
-    return Chain([NormalizedConv(n_channels), conv_coupling(n_channels, hidden, affine)])
+    coupling = conv_coupling(n_channels, hidden, affine, norm=norm)
+    return Chain([NormalizedConv(n_channels), coupling])
 
 
-def dense_step(n_features: int, hidden: int, affine: bool) -> FlowLayer:
+def dense_step(n_features: int, hidden: int, affine: bool, norm: bool = False) -> FlowLayer:
     """Make a step of dense Glow: normalisation, fixed rotation, coupling (S2.2).
 
     With one column there is nothing to mix or to couple.
     """
     if n_features == 1:
         return Chain([ActNorm((1,)), Elementwise(1, max(1, hidden // 8))])
-    return Chain([NormalizedRotation(n_features), dense_coupling(n_features, hidden, affine)])
+    coupling = dense_coupling(n_features, hidden, affine, norm=norm)
+    return Chain([NormalizedRotation(n_features), coupling])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,20 +68,26 @@ class Steps:
         Whether steps see the pixels around or the whole row; rows of shape (d,) have dense steps.
     affine : bool, default=True
         Whether couplings scale besides shifting.
+    norm : bool, default=False
+        Whether networks in couplings normalise their hidden layers and scale their last one.
     """
 
     n: int
     hidden: int
     kind: str = "dense"
     affine: bool = True
+    norm: bool = False
 
     def make(self, shape: Shape) -> list[FlowLayer]:
         """Make the steps for rows of a shape, (d,) or (C, H, W); dense ones flatten images."""
         if self.kind == "conv":
-            return [conv_step(shape[0], self.hidden, self.affine) for _ in range(self.n)]
+            return [self._step(conv_step, shape[0]) for _ in range(self.n)]
         flatten: list[FlowLayer] = [Flatten(shape)] if len(shape) == 3 else []
         d = math.prod(shape)
-        return flatten + [dense_step(d, self.hidden, self.affine) for _ in range(self.n)]
+        return flatten + [self._step(dense_step, d) for _ in range(self.n)]
+
+    def _step(self, make: Callable[..., FlowLayer], size: int) -> FlowLayer:
+        return make(size, self.hidden, self.affine, self.norm)
 
 
 class Scale(nn.Module):
@@ -137,7 +145,7 @@ class Scale(nn.Module):
 
 
 class ClassPrior(nn.Module):
-    """Mixture of unit Gaussians, a mode for each class, all of one weight (section 3.2).
+    """Mixture of Gaussians, a mode for each class, all of one weight (section 3.2).
 
     Parameters
     ----------
@@ -145,21 +153,32 @@ class ClassPrior(nn.Module):
         Number of modes K.
     shape : tuple of int
         Shape of codes.
+    with_scales : bool, default=False
+        Whether modes have standard deviations besides means, which start as 1; else they are 1.
     """
 
-    def __init__(self, n_classes: int, shape: Shape) -> None:
+    def __init__(self, n_classes: int, shape: Shape, *, with_scales: bool = False) -> None:
         super().__init__()
         self.means = nn.Parameter(torch.zeros(n_classes, *shape))
+        self.log_scales = nn.Parameter(torch.zeros(n_classes, *shape)) if with_scales else None
 
     def log_probs(self, z: Tensor, training: bool) -> Tensor:
         """Log densities (n, K) of codes (n, ...) under each mode."""
-        modes = [standard_normal_log_prob(z - mean, training) for mean in self.means]
+        if self.log_scales is None:
+            modes = [standard_normal_log_prob(z - mean, training) for mean in self.means]
+        else:
+            modes = [
+                standard_normal_log_prob((z - mean) * (-log_scale).exp(), training)
+                - row_sums(log_scale[None], training)
+                for mean, log_scale in zip(self.means, self.log_scales, strict=True)
+            ]
         return torch.stack(modes, dim=1)
 
-    def sample(self, n: int) -> Tensor:
-        """Draw codes (n, ...)."""
-        means = self.means[draws.randint(len(self.means), (n,), device=self.means.device)]
-        return means + draws.randn_like(means)
+    def sample(self, places: Tensor) -> Tensor:
+        """Draw codes (n, ...) of the modes at places (n,)."""
+        means = self.means[places]
+        noise = draws.randn_like(means)
+        return means + (noise if self.log_scales is None else noise * self.log_scales[places].exp())
 
 
 class Flow(nn.Module):
@@ -176,6 +195,8 @@ class Flow(nn.Module):
     n_classes : int or None, default=None
         Number of modes of the last scale's codes, whose means are learned; None: they are standard
         normal as all others.
+    modes_of_all : bool, default=False
+        Whether the codes of all scales have modes, and these standard deviations that are learned.
 
     Raises
     ------
@@ -184,7 +205,13 @@ class Flow(nn.Module):
     """
 
     def __init__(
-        self, shape: Shape, steps: Steps, *, n_scales: int = 1, n_classes: int | None = None
+        self,
+        shape: Shape,
+        steps: Steps,
+        *,
+        n_scales: int = 1,
+        n_classes: int | None = None,
+        modes_of_all: bool = False,
     ) -> None:
         super().__init__()
         if len(shape) == 3:
@@ -194,10 +221,27 @@ class Flow(nn.Module):
             scales.append(Scale(shape, steps, is_last=i == n_scales - 1))
             shape = scales[-1].passed_shape
         self.scales: Any = nn.ModuleList(scales)
-        self.prior = None if n_classes is None else ClassPrior(n_classes, scales[-1].code_shape)
+        self.prior, self.early_priors = None, nn.ModuleList()
+        if n_classes is not None:
+            *early, last = (
+                ClassPrior(n_classes, scale.code_shape, with_scales=modes_of_all)
+                for scale in scales[0 if modes_of_all else -1 :]
+            )
+            self.prior, self.early_priors = last, nn.ModuleList(early)
         if steps.kind == "conv":
             # CPUs are far faster with channels last.
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def _priors(self) -> list[ClassPrior | None]:
+        """Modes of each scale's codes; None: these are standard normal."""
+        early: list[Any] = list(self.early_priors) or [None] * (self.n_scales - 1)
+        return [*early, self.prior]
+
+    def parameters_of_last(self, n: int) -> list[nn.Parameter]:
+        """Parameters of the last `n` scales and of the modes of their codes."""
+        parts = [*self.scales[-n:], *(prior for prior in self._priors[-n:] if prior is not None)]
+        return [p for part in parts for p in part.parameters()]
 
     def _as_input(self, x: Tensor) -> Tensor:
         """Rows (n, d) in the flow's shape."""
@@ -224,28 +268,37 @@ class Flow(nn.Module):
         return self.decode(self.encode(early)[0][:-n_late] + self.encode(late)[0][-n_late:])
 
     def contributions(self, x: Tensor) -> Tensor:
-        """Contributions c_i, in nats, (n, n_scales), of rows (n, d)."""
-        *earlier, modes = self._parts(x)
-        last = modes[:, 0]
-        if self.prior is not None:
-            last = torch.logsumexp(modes, dim=1) - math.log(modes.shape[1])
-        return torch.stack([*earlier, last], dim=1)
+        """Contributions c_i, in nats, (n, n_scales), of rows (n, d).
+
+        With modes they are those given the codes of earlier scales, so that they add up.
+        """
+        parts, contributions = self._parts(x), []
+        # Log probabilities of the modes, given the codes of earlier scales.
+        log_weights: Tensor | float = -math.log(max(part.shape[1] for part in parts))
+        for part in parts:
+            if part.shape[1] == 1:
+                contributions.append(part[:, 0])
+                continue
+            weighted = log_weights + part
+            contributions.append(torch.logsumexp(weighted, dim=1))
+            log_weights = weighted - contributions[-1][:, None]
+        return torch.stack(contributions, dim=1)
 
     def class_log_probs(self, x: Tensor) -> Tensor:
         """Log densities (n, K), in nats, of rows (n, d) under each class's mode."""
         *earlier, modes = self._parts(x)
-        return modes + torch.stack(earlier).sum(dim=0)[:, None] if earlier else modes
+        return modes + torch.stack(earlier).sum(dim=0) if earlier else modes
 
     def _parts(self, x: Tensor) -> list[Tensor]:
-        """Contributions of the scales, (n,); of the last one under each mode, (n, K)."""
-        codes, log_dets = self.encode(x)
-        parts = [standard_normal_log_prob(z, self.training) for z in codes[:-1]]
-        if self.prior is None:
-            modes = standard_normal_log_prob(codes[-1], self.training)[:, None]
-        else:
-            modes = self.prior.log_probs(codes[-1], self.training)
-        of_last = log_dets[-1][:, None] if log_dets[-1].ndim else log_dets[-1]
-        return [p + d for p, d in zip(parts, log_dets, strict=False)] + [modes + of_last]
+        """Contributions of the scales, (n, 1); under each mode, (n, K), where there are some."""
+        parts = []
+        for z, log_det, prior in zip(*self.encode(x), self._priors, strict=True):
+            if prior is None:
+                log_probs = standard_normal_log_prob(z, self.training)[:, None]
+            else:
+                log_probs = prior.log_probs(z, self.training)
+            parts.append(log_probs + (log_det[:, None] if log_det.ndim else log_det))
+        return parts
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log densities (n,), in nats, of rows (n, d)."""
@@ -257,7 +310,10 @@ class Flow(nn.Module):
         shapes = [scale.code_shape for scale in self.scales]
         draw = [draws.randn(n, *s, device=like.device, dtype=like.dtype) for s in shapes]
         if self.prior is not None:
-            draw[-1] = self.prior.sample(n)
+            n_classes = len(self.prior.means)
+            places = draws.randint(n_classes, (n,), device=like.device)
+            for i, prior in enumerate(self._priors):
+                draw[i] = draw[i] if prior is None else prior.sample(places)
         return self.decode(draw)
 
     @torch.no_grad()
@@ -334,6 +390,18 @@ class PatchFlow(nn.Module):
     def mixed(self, early: Tensor, late: Tensor, n_late: int) -> Tensor:
         """Rows (n, d) of patches with the codes of others at the last scales."""
         return self.images(self.flow.mixed(self.patches(early), self.patches(late), n_late))
+
+    def parameters_of_last(self, n: int) -> list[nn.Parameter]:
+        """Parameters of the last `n` scales."""
+        return self.flow.parameters_of_last(n)
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Codes of all patches of rows (n, d), and the log-determinants of the scales."""
+        return self.flow.encode(self.patches(x))
+
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
+        """Rows (n, d) of codes of all their patches."""
+        return self.images(self.flow.decode(codes))
 
     def sample(self, n: int) -> Tensor:
         """Draw `n` rows (n, d)."""

@@ -160,7 +160,11 @@ class OutlierObjective:
         return {"outlier_loss": self.penalty * hinges.mean()}
 
     def _class_loss(self, module: Any, batch: Tensor) -> Tensor:
-        """Loss in which rows of a class are outliers of the modes of all others (section 3.2)."""
+        """Loss in which rows of a class are outliers of the modes of all others (section 3.2).
+
+        It is a mean over all modes, where that of a row's own class counts as 0, as in the
+        authors' code.
+        """
         x, codes = module.augmented(self._rows(batch)), batch[:, -1:].long()
         log_general = self._log_other(x)[:, None]
         log_modes = module.class_log_probs(x)
@@ -170,8 +174,8 @@ class OutlierObjective:
             log_modes = module.class_log_probs(x[finite])
         others = torch.arange(log_modes.shape[1], device=x.device) != codes
         log_modes = log_modes - self.detector.units_.log_scale
-        losses = ratio_loss(log_modes, log_general, self.temperature)[others]
-        return losses.mean() if len(losses) else x.new_zeros(())
+        losses = ratio_loss(log_modes, log_general, self.temperature)
+        return (losses * others).mean() if len(losses) else x.new_zeros(())
 
 
 def _endless(batches: RowBatches) -> Iterator[Tensor]:

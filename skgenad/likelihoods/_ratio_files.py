@@ -8,6 +8,7 @@ from skgenad._core.rows import Shape, row_shape
 from skgenad._core.state import PARAMETERS, SHARED, Fitted, model_field
 
 from ._png import PNGModel
+from ._ratio_models import check_scales
 
 
 def _shape_of_file(kept: Any, detector: Any) -> Shape | None:
@@ -44,3 +45,4 @@ def check_models(ratio: Any) -> None:
         columns = getattr(model, "n_features_in_", ratio.n_features_in_)
         if columns != ratio.n_features_in_:
             raise ValueError(f"a model for {columns} of {ratio.n_features_in_} columns")
+    check_scales(ratio.score_type, ratio.detector_, ratio.general_)

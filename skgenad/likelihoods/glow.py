@@ -12,7 +12,9 @@ Training minimises the mean of -log p(x). At scale i, h_{i-1} is squeezed and go
     mixing                      y = W x, with an invertible matrix W
     coupling                    (x_a, x_b) -> (x_a, (x_b + t(x_a)) sigmoid(r(x_a)))     (S1.1)
 
-With classes y the codes of the last scale have a mode for each, z ~ N(mu_y, I) (section 3.2).
+With classes y the codes of the last scale have a mode for each, z ~ N(mu_y, I) (section 3.2), or
+those of all scales have, z_i ~ N(mu_iy, diag(sigma_iy^2)). Then p(x) is the mean of p(x | y) over
+classes, and log p(z_i | z_1, ..., z_i-1) stands for log N(z_i; 0, I), so that eq. 3 holds.
 Equations and sections are those of Schirrmeister et al. (2020), whose Glow (Kingma and Dhariwal,
 2018) this is.
 """
@@ -26,10 +28,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skgenad._core.checks import Interval, StrOptions
 from skgenad._core.detector import BaseGenerativeDetector
@@ -40,16 +38,18 @@ from skgenad._core.stopping import EarlyStopping
 from skgenad._tensors.augmentation import AUGMENTATIONS, check_augmentation
 
 from ._densities import ColumnDensity, FlowDensity, PixelDensity
-from ._detector import FlowDetector
 from ._flows import Flow, PatchFlow, Steps
 from ._papers import GLOW, GLOW_COUPLINGS, GLOW_EPOCHS, with_passes
+from ._scales import ScalesMixin
 
 _N_SCALES, _PATCH_SIZE, _N_LEVELS = 3, 8, 256
 
 
-def column_flow(n_columns: int, *, steps: Steps, n_classes: int | None) -> Flow:
+def column_flow(
+    n_columns: int, *, steps: Steps, n_classes: int | None, modes_of_all: bool = False
+) -> Flow:
     """Make the flow of so many columns of a table: one scale, which sees all of the row (S2.2)."""
-    return Flow((n_columns,), steps, n_classes=n_classes)
+    return Flow((n_columns,), steps, n_classes=n_classes, modes_of_all=modes_of_all)
 
 
 def scale_of(score_type: str | int, n_scales: int) -> int | None:
@@ -69,7 +69,7 @@ def scale_of(score_type: str | int, n_scales: int) -> int | None:
     return n_scales - 1 if score_type == "last_scale" else int(score_type) - 1
 
 
-class Glow(FromPaper, FlowDetector):
+class Glow(FromPaper, ScalesMixin):
     """Detect anomalies by the likelihood of a normalizing flow, or by what its last scale adds.
 
     An invertible network maps rows to codes that are standard normal, at several scales of an
@@ -84,8 +84,8 @@ class Glow(FromPaper, FlowDetector):
     score_type : {"likelihood", "last_scale"} or int, default="likelihood"
         What is scored: the log likelihood log p or, with two scales or more, the contribution of
         the last one to it or that of another, an integer from 1 to the number of scales.
-    use_labels : bool, default=False
-        Whether `y` holds the classes of rows, each with a mode of the last scale's codes.
+    use_labels : bool or "all_scales", default=False
+        Whether `y` holds classes, each with a mode of the codes of the last scale or of all.
     n_scales : int, default=None
         Number of scales. Height and width must be multiples of 2 to the power of it. None: 3 for
         images, 1 for patches and for tables, which have no more.
@@ -94,12 +94,16 @@ class Glow(FromPaper, FlowDetector):
     hidden : int, default=128
         Width of the two hidden layers of the networks in couplings.
     coupling : {"auto", "conv", "dense", "patch"}, default="auto"
-        What couplings see: "conv" the pixels around; "dense" the whole row; "patch" the pixels
-        around inside of independent square patches. "auto": "conv", and "dense" for tables.
+        What couplings see: "conv" the pixels around, also those inside of independent squares,
+        "patch"; "dense" the whole row. "auto": "conv", and "dense" for tables.
     affine : bool, default=True
         Whether couplings scale besides shifting. Without, the map stretches all rows alike.
+    coupling_norm : "auto" or bool, default="auto"
+        Whether networks in couplings normalise their hidden layers; "auto": convolutional ones.
     patch_size : int, default=None
         Height and width of the patches of ``coupling="patch"``; None: 8.
+    trained_scales : int, default=None
+        How many of the last scales are trained; the others stay as they start. None: all.
     n_levels : int, default=None
         Number of levels that pixels have, at least 2; None: 256. Noise makes them continuous.
     augmentation : str, tuple of str or callable, default=None
@@ -163,24 +167,20 @@ class Glow(FromPaper, FlowDetector):
     See Also
     --------
     NormalizingFlow : A neural spline flow for tables.
-    VAE : A lower bound of the likelihood of a model with fewer latent dimensions.
 
     Notes
     -----
     ``score_samples`` is log p(x), or the contribution of a scale to it, in nats, in standardised
     units; for images in units of pixels in [0, 1]. Bits per dimension, which papers report, are
     ``np.log2(255) - log_density(X) / (n_features * np.log(2))``. With ``use_labels=True`` scores
-    are those of the mixture of all classes.
-
-    A column that was constant in training has no density; any other value in it costs 5,000 nats.
+    are those of the mixture of all classes. A column that was constant in training has no density;
+    any other value in it costs 5,000 nats.
 
     References
     ----------
     .. [1] R. T. Schirrmeister et al. Understanding Anomaly Detection with Deep Invertible Networks
        through Hierarchies of Distributions and Features. NeurIPS 2020.
        https://arxiv.org/abs/2006.10848
-    .. [2] D. P. Kingma and P. Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions.
-       NeurIPS 2018. https://arxiv.org/abs/1807.03039
 
     Examples
     --------
@@ -200,13 +200,15 @@ class Glow(FromPaper, FlowDetector):
             StrOptions({"likelihood", "last_scale"}),
             Interval(Integral, 1, None, closed="left"),
         ],
-        "use_labels": ["boolean"],
+        "use_labels": ["boolean", StrOptions({"all_scales"})],
         "n_scales": [Interval(Integral, 1, None, closed="left"), None],
         "n_couplings": [Interval(Integral, 1, None, closed="left")],
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "coupling": [StrOptions({"auto", "conv", "dense", "patch"})],
         "affine": ["boolean"],
+        "coupling_norm": ["boolean", StrOptions({"auto"})],
         "patch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "trained_scales": [Interval(Integral, 1, None, closed="left"), None],
         "n_levels": [Interval(Integral, 2, None, closed="left"), None],
         "augmentation": [StrOptions(set(AUGMENTATIONS)), tuple, list, callable, None],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -221,13 +223,15 @@ class Glow(FromPaper, FlowDetector):
         *,
         image_shape: tuple[int, int, int] | None = None,
         score_type: str | int = "likelihood",
-        use_labels: bool = False,
+        use_labels: bool | str = False,
         n_scales: int | None = None,
         n_couplings: int = 8,
         hidden: int = 128,
         coupling: str = "auto",
         affine: bool = True,
+        coupling_norm: str | bool = "auto",
         patch_size: int | None = None,
+        trained_scales: int | None = None,
         n_levels: int | None = None,
         augmentation: Any = None,
         max_steps: int = 1000,
@@ -254,7 +258,9 @@ class Glow(FromPaper, FlowDetector):
         self.hidden = hidden
         self.coupling = coupling
         self.affine = affine
+        self.coupling_norm = coupling_norm
         self.patch_size = patch_size
+        self.trained_scales = trained_scales
         self.n_levels = n_levels
         self.augmentation = augmentation
         self.max_steps = max_steps
@@ -314,8 +320,8 @@ class Glow(FromPaper, FlowDetector):
         self._check_combinations()
         if self.image_shape is None:
             scale_of(self.score_type, 1)
-            make = partial(column_flow, steps=self._steps("dense"), n_classes=self._n_classes)
-            return ColumnDensity(make, n_features, with_classes=self.use_labels)
+            make = partial(column_flow, steps=self._steps("dense"), **self._modes)
+            return ColumnDensity(make, n_features, with_classes=self._uses_labels)
         shape = check_image_shape(self._row_shape(n_features))
         flow = self._image_flow(shape)
         return PixelDensity(
@@ -324,37 +330,53 @@ class Glow(FromPaper, FlowDetector):
             n_levels=self.n_levels or _N_LEVELS,
             augmentation=self.augmentation,
             scale=scale_of(self.score_type, flow.n_scales),
-            with_classes=self.use_labels,
+            with_classes=self._uses_labels,
         )
 
     def _image_flow(self, shape: Shape) -> Flow | PatchFlow:
+        n_scales = self._number_of_scales
         if self.coupling == "patch":
-            size, n_scales = self.patch_size or _PATCH_SIZE, self.n_scales or 1
+            size = self.patch_size or _PATCH_SIZE
             return PatchFlow(shape, size, self._steps("conv"), n_scales=n_scales)
         kind = "dense" if self.coupling == "dense" else "conv"
-        n_scales = self.n_scales or _N_SCALES
-        return Flow(shape, self._steps(kind), n_scales=n_scales, n_classes=self._n_classes)
-
-    def _steps(self, kind: str) -> Steps:
-        return Steps(n=self.n_couplings, hidden=self.hidden, kind=kind, affine=self.affine)
+        return Flow(shape, self._steps(kind), n_scales=n_scales, **self._modes)
 
     @property
-    def _n_classes(self) -> int | None:
-        """Number of modes of the last scale's codes."""
-        return len(self.classes_) if self.use_labels else None
+    def _number_of_scales(self) -> int:
+        """Number of scales that the parameters ask for."""
+        if self.image_shape is None:
+            return 1
+        return self.n_scales or (1 if self.coupling == "patch" else _N_SCALES)
+
+    def _steps(self, kind: str) -> Steps:
+        norm = kind == "conv" if self.coupling_norm == "auto" else bool(self.coupling_norm)
+        return Steps(
+            n=self.n_couplings, hidden=self.hidden, kind=kind, affine=self.affine, norm=norm
+        )
+
+    @property
+    def _modes(self) -> dict[str, Any]:
+        """What modes the codes have."""
+        n_classes = len(self.classes_) if self._uses_labels else None
+        return {"n_classes": n_classes, "modes_of_all": self.use_labels == "all_scales"}
 
     def _check_combinations(self) -> None:
         """Raise ValueError for values that are possible alone but not together."""
         check_augmentation(self.augmentation, self.image_shape)
         if self.use_labels and self.coupling == "patch":
             raise ValueError(
-                "use_labels=True gives the codes of an image a mode for its class, but those of "
-                "coupling='patch' are of its patches. Use another coupling."
+                f"use_labels={self.use_labels!r} gives the codes of an image a mode for its class, "
+                "but those of coupling='patch' are of its patches. Use another coupling."
             )
         if self.patch_size is not None and self.coupling != "patch":
             raise ValueError(
                 f"patch_size={self.patch_size} is the size of the patches of coupling='patch', but "
                 f"coupling={self.coupling!r}. Leave it None."
+            )
+        if self.trained_scales is not None and self.trained_scales >= self._number_of_scales:
+            raise ValueError(
+                f"trained_scales={self.trained_scales} of {self._number_of_scales} leaves none as "
+                "it is. Train fewer, or leave it None for all."
             )
         if self.image_shape is not None:
             return
@@ -370,74 +392,15 @@ class Glow(FromPaper, FlowDetector):
                 )
 
     def _optimizer(self, module: FlowDensity) -> torch.optim.Optimizer:
-        return adamax(module.parameters(), self.learning_rate, self.weight_decay)
+        trained: Any = module.parameters()
+        if self.trained_scales is not None and isinstance(module, PixelDensity):
+            flow: Any = module.flow
+            trained = flow.parameters_of_last(self.trained_scales)
+        return adamax(trained, self.learning_rate, self.weight_decay)
 
-    # ---- what was learned -----------------------------------------------------------------
+    # ---- files ----------------------------------------------------------------------------
 
-    def scale_contributions(self, X: ArrayLike) -> NDArray:
-        """Contributions of the scales to the log density (eq. 3).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        contributions : ndarray of shape (n_samples, n_scales)
-            Float64, in nats, from the first scale to the last. Their sum is
-            :meth:`log_density`; the units of X have part in the first.
-        """
-        check_is_fitted(self)
-        parts = self._by_chunks(self._validate(X, reset=False), self.module_.contributions)
-        parts[:, 0] -= self.units_.log_scale
-        return parts
-
-    def mix_scales(self, early: ArrayLike, late: ArrayLike, *, n_late: int = 1) -> NDArray:
-        """Images with the codes of some images at early scales and of others at late ones (fig. 3).
-
-        What they look like shows what is in the codes of which scale.
-
-        Parameters
-        ----------
-        early : array-like of shape (n_samples, C, H, W) or (n_samples, n_features)
-            Images that give the codes of all scales but the last ones.
-        late : array-like of the same shape
-            Images that give the codes of the last ones.
-        n_late : int, default=1
-            Number of the last ones, at least 1 and below the number of scales.
-
-        Returns
-        -------
-        images : ndarray of shape (n_samples, C, H, W)
-            Float64, in [0, 1], each pixel at one of its levels.
-
-        Raises
-        ------
-        ValueError
-            If there are not as many images of the one kind as of the other, or not more scales than
-            `n_late`.
-        """
-        check_is_fitted(self)
-        shape = self._shape(reset=False)
-        n_scales = self.module_.n_scales
-        check_scalar(n_late, "n_late", Integral, min_val=1)
-        if shape is None or n_late >= n_scales:
-            raise ValueError(
-                f"n_late={n_late} of {n_scales} scales leaves none to mix with. Fit on images, "
-                "with more scales."
-            )
-        rows = [self._validate(X, reset=False) for X in (early, late)]
-        if len(rows[0]) != len(rows[1]):
-            raise ValueError(
-                f"early has {len(rows[0])} images and late {len(rows[1])}; every mixed image needs "
-                "one of each. Pass as many."
-            )
-        module: Any = self.module_
-        d = rows[0].shape[1]
-
-        def mixed(both: Tensor) -> Tensor:
-            return module.mixed(both[:, :d], both[:, d:], n_late)
-
-        both = np.hstack([self.units_.to_standard(X) for X in rows])
-        return self._by_chunks(both, mixed, begin=np.asarray).reshape(-1, *shape)
+    @classmethod
+    def _parameters_of_file(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        # Files of before this parameter are of couplings without normalisation.
+        return {"coupling_norm": False, **parameters}

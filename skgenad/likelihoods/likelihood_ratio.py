@@ -4,8 +4,9 @@ A specific model p_in is fitted to normal rows and a general one p_g to rows of 
 
     log p_in(x) - log p_g(x)                                                             (eq. 1)
 
-leaves out what both know. Training goes: fit p_g; fit p_in, from the weights of p_g on and, if so
-asked, against rows of all kinds as outliers (``_outliers``); train p_g on against normal rows.
+leaves out what both know. Of two flows it may be that of what one scale adds to them (Table 2).
+Training goes: fit p_g; fit p_in, from the weights of p_g on and, if so asked, against rows of all
+kinds as outliers (``_outliers``); train p_g on against normal rows.
 
 Equations and sections are those of Schirrmeister et al. (2020), 3 and S4. The length of a PNG file
 (``_png``), after Serra et al. (2020), may stand for p_g.
@@ -13,14 +14,13 @@ Equations and sections are those of Schirrmeister et al. (2020), 3 and S4. The l
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 
 from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
@@ -37,12 +37,19 @@ from skgenad._tensors.seeds import derived_seed, draw_seed, seed_unseeded
 from ._outliers import OutlierObjective
 from ._png import PNGModel
 from ._ratio_files import TABLE, check_models
+from ._ratio_models import (
+    check_scales,
+    finite,
+    is_frozen,
+    is_trained,
+    log_term,
+    untrained,
+    unwrapped,
+)
 from .mahalanobis import Mahalanobis
 
 __all__ = ["LikelihoodRatio"]
 
-# Log densities that are not finite are replaced by this number (S4.5).
-_NON_FINITE = -3_000_000.0
 # Default factors of the losses: the paper's lambda, and that of the margin loss beside it.
 _PENALTIES = {"ratio": 6000.0, "margin": 1.0}
 _MODEL = HasMethods(["fit", "log_density"])
@@ -67,6 +74,9 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
         The general model, fitted to `X_general`, or kept as it is if frozen. None: one like
         `detector`, without classes. "png": the length of the image as a PNG file, for a detector
         with ``image_shape=(1 or 3, H, W)``; needs the extra ``images``.
+    score_type : {"likelihood", "last_scale"} or int, default="likelihood"
+        What the ratio is of: the likelihoods or, with two models that have ``scale_contributions``
+        (`Glow` of images), the contribution of the last scale to each, or that of another, from 1.
     outlier_loss : {"ratio", "margin"} or None, default=None
         Loss on rows of `X_general` by which training lowers the specific model's likelihood there.
         "ratio": -log sigmoid((log p_g - log p_in) / temperature), eq. 2. "margin": the hinge
@@ -124,7 +134,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     -----
     ``score_samples`` is log p_in(x) - log p_g(x) in nats, a pure number: both densities are in the
     units of X. A log density that is not finite counts as -3,000,000 (S4.5); nothing else is
-    clipped. A detector's own ``score_type`` has no part in it.
+    clipped. A detector's own ``score_type`` has no part in it, nor that of the ratio in losses.
 
     Without `X_general` the general model learns training rows whose columns have been shuffled,
     each by itself. It knows what is usual in each column, and the ratio asks how well columns go
@@ -172,6 +182,10 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     _parameter_constraints: ClassVar[dict] = {
         "detector": [_MODEL, None],
         "general": [StrOptions({"png"}), _MODEL, None],
+        "score_type": [
+            StrOptions({"likelihood", "last_scale"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "outlier_loss": [StrOptions({"ratio", "margin"}), None],
         "outlier_side": [StrOptions({"in", "both"})],
         "temperature": [Interval(Real, 0, None, closed="neither")],
@@ -185,6 +199,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
         detector: Any = None,
         general: Any = None,
         *,
+        score_type: str | int = "likelihood",
         outlier_loss: str | None = None,
         outlier_side: str = "in",
         temperature: float = 1000,
@@ -196,6 +211,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     ) -> None:
         self.detector = detector
         self.general = general
+        self.score_type = score_type
         self.outlier_loss = outlier_loss
         self.outlier_side = outlier_side
         self.temperature = temperature
@@ -254,14 +270,14 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
             specific, general = self._make_models()
             self._check_combinations(specific, general, X_general is not None)
             wide = self._general_rows(train, X_general)
-            self.general_ = _unwrapped(general.fit(self._named(wide, general), None))
+            self.general_ = unwrapped(general.fit(self._named(wide, general), None))
             self.detector_ = self._fit_specific(specific, train, codes, wide)
             if self.outlier_side == "both":
                 self.general_ = self._train_against(
                     clone(self.general_), wide, None, train, self.detector_, start=self.general_
                 )
             for model, made in ((self.detector_, specific), (self.general_, general)):
-                if not _is_frozen(made):
+                if not is_frozen(made):
                     forget_rows(model)
             self._keep_reference(train, self.seed_)
             self._set_threshold(X, held_out, labels=known)
@@ -270,13 +286,11 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     @property
     def _template(self) -> Any:
         """The specific model as it was given, without its wrapper."""
-        return Mahalanobis() if self.detector is None else _unwrapped(self.detector)
+        return Mahalanobis() if self.detector is None else unwrapped(self.detector)
 
     @property
     def _uses_labels(self) -> bool:
-        return bool(getattr(self._template, "_uses_labels", False)) and not _is_frozen(
-            self.detector
-        )
+        return bool(getattr(self._template, "_uses_labels", False)) and not is_frozen(self.detector)
 
     def _shape(self, reset: bool) -> Shape | None:
         return image_shape_of(vars(self._template)) if reset else self._image_shape
@@ -290,10 +304,12 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
             general = clone(self.general)
         else:
             general = clone(self._template)
-            if "use_labels" in general.get_params(deep=False):
-                general.set_params(use_labels=False)
+            # It has no classes, and there are no weights yet that could be kept.
+            alone = {"use_labels": False, "trained_scales": None}
+            own = general.get_params(deep=False)
+            general.set_params(**{name: v for name, v in alone.items() if name in own})
         for number, model in enumerate((specific, general)):
-            if not _is_frozen(model):
+            if not is_frozen(model):
                 seed_unseeded(model, derived_seed(self.seed_, number))
                 hold_out_nothing(model)
         return specific, general
@@ -310,19 +326,20 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
 
     def _check_combinations(self, specific: Any, general: Any, has_general_rows: bool) -> None:
         """Raise ValueError for values that are possible alone but not together."""
-        fitted = _is_frozen(general) or isinstance(general, PNGModel)
+        fitted = is_frozen(general) or isinstance(general, PNGModel)
         if has_general_rows and fitted and self.outlier_loss is None:
             raise ValueError(
                 "X_general has no use: the general model is there already, and outlier_loss=None. "
                 "Leave it out."
             )
+        check_scales(self.score_type, specific, general)
         self._refuse_unused(specific, general)
-        if self.outlier_loss is not None and not _is_trained(specific):
-            raise ValueError(_untrained("detector", specific, "outlier_loss"))
-        if self.outlier_side == "both" and not _is_trained(general):
-            raise ValueError(_untrained("general", general, "outlier_side='both'"))
-        ours, theirs = type(specific), type(_unwrapped(general))
-        starts = self.finetune and _is_trained(specific) and not isinstance(general, PNGModel)
+        if self.outlier_loss is not None and not is_trained(specific):
+            raise ValueError(untrained("detector", specific, "outlier_loss"))
+        if self.outlier_side == "both" and not is_trained(general):
+            raise ValueError(untrained("general", general, "outlier_side='both'"))
+        ours, theirs = type(specific), type(unwrapped(general))
+        starts = self.finetune and is_trained(specific) and not isinstance(general, PNGModel)
         if starts and ours is not theirs:
             raise ValueError(
                 f"finetune=True starts the {ours.__name__} from the weights of the general model, "
@@ -336,10 +353,10 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
             refuse_unused(self, names, "outlier_loss=None has no loss on outliers")
         if self.outlier_loss == "margin":
             refuse_unused(self, ("temperature",), "outlier_loss='margin' has none")
-        if not _is_trained(specific) or isinstance(general, PNGModel):
-            without = general if _is_trained(specific) else specific
-            state = "frozen" if _is_frozen(without) else "not trained by gradients"
-            why = f"{type(_unwrapped(without)).__name__} is {state}"
+        if not is_trained(specific) or isinstance(general, PNGModel):
+            without = general if is_trained(specific) else specific
+            state = "frozen" if is_frozen(without) else "not trained by gradients"
+            why = f"{type(unwrapped(without)).__name__} is {state}"
             refuse_unused(self, ("finetune",), why)
 
     def _general_rows(self, train: NDArray, X_general: ArrayLike | None) -> NDArray:
@@ -354,13 +371,13 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     def _fit_specific(
         self, model: Any, train: NDArray, codes: NDArray | None, wide: NDArray
     ) -> Any:
-        start = self.general_ if self.finetune and _is_trained(self.general_) else None
+        start = self.general_ if self.finetune and is_trained(self.general_) else None
         labels = None if codes is None else self.classes_[codes]
         if self.outlier_loss is not None:
             return self._train_against(model, train, labels, wide, self.general_, start)
-        if _is_trained(model) and start is not None:
+        if is_trained(model) and start is not None:
             return model.fit_from(train, labels, start=start)
-        return _unwrapped(model.fit(self._named(train, model), labels))
+        return unwrapped(model.fit(self._named(train, model), labels))
 
     def _train_against(
         self,
@@ -404,42 +421,19 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     def _score(self, X: NDArray) -> NDArray:
         # Densities are of columns that vary, and what both models pay for others would cancel.
         rows, costs = apart_from_constants(X, self.detector_)
-        log_in = _finite(self._log_density(self.detector_, rows)) - costs
+        log_in = finite(self._log_term(self.detector_, rows)) - costs
         rows, _ = apart_from_constants(X, self.general_)
-        return log_in - _finite(self._log_density(self.general_, rows))
+        return log_in - finite(self._log_term(self.general_, rows))
+
+    def _log_term(self, model: Any, X: NDArray) -> NDArray:
+        """Log densities, or what a scale adds to them, whatever `set_params` said since the fit."""
+        return log_term(model, self._named(X, model), self._fitted_parameters["score_type"])
 
     def _log_density(self, model: Any, X: NDArray) -> NDArray:
-        return np.asarray(model.log_density(self._named(X, model)), dtype=np.float64)
+        return log_term(model, self._named(X, model), "likelihood")
 
     def _named(self, X: NDArray, model: Any) -> Any:
         """Rows with names of columns for a model that was fitted with them."""
         if hasattr(self, "feature_names_in_") and hasattr(model, "feature_names_in_"):
             return pd.DataFrame(X, columns=self.feature_names_in_)
         return X
-
-
-def _is_frozen(model: Any) -> bool:
-    return isinstance(model, FrozenEstimator)
-
-
-def _unwrapped(model: Any) -> Any:
-    return model.estimator if _is_frozen(model) else model
-
-
-def _is_trained(model: Any) -> bool:
-    """Whether gradients train the model."""
-    return isinstance(model, BaseGenerativeDetector) and model.trained_by_gradients
-
-
-def _untrained(name: str, model: Any, wish: str) -> str:
-    kind = type(_unwrapped(model)).__name__
-    state = "frozen" if _is_frozen(model) else "not trained by gradients"
-    return (
-        f"{wish} is a part of training, but {name} is a {kind}, which is {state}. Use a detector "
-        "that is trained, as VAE(), or leave it out."
-    )
-
-
-def _finite(log_density: NDArray) -> NDArray:
-    """Replace what is not finite, and nothing else."""
-    return np.where(np.isfinite(log_density), log_density, _NON_FINITE)
