@@ -199,9 +199,9 @@ TINY = {
     },
     "VQVAE": {
         "network": (16, 16),
-        "latent_dim": 4,
-        "n_parts": 2,
         "n_codes": 16,
+        "code_dim": 2,
+        "n_parts": 1,
         "max_steps": 10,
         "batch_size": 16,
         "random_state": 0,
@@ -257,7 +257,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
-    ("VQVAE", {"score_type": "latent"}),
+    ("VQVAE", {"score_type": "latent", "n_parts": 2}),
     ("WAE", {"kernel": "imq"}),
 ]
 

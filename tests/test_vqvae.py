@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("drawing")
 QUICK = {
     **ALL_ROWS,
     "network": (32,),
-    "latent_dim": 4,
+    "code_dim": 2,
     "n_parts": 2,
     "n_codes": 16,
     "max_steps": 300,
@@ -263,8 +263,8 @@ def test_planted_anomalies_score_above_normal_rows(score_type):
         ({"commitment": -0.1}, "commitment.*Got -0.1 instead"),
         ({"n_codes": 0}, "n_codes.*Got 0 instead"),
         ({"score_type": "error"}, "score_type.*Got 'error' instead"),
-        ({"latent_dim": 7}, "n_parts=2 does not divide latent_dim=7.*such as 6"),
-        ({"latent_dim": 1}, "n_parts=2 does not divide latent_dim=1.*such as 2"),
+        ({"code_dim": 0}, "code_dim.*Got 0 instead"),
+        ({"n_parts": 0}, "n_parts.*Got 0 instead"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(parameters, message):
