@@ -39,7 +39,6 @@ from skgenad.datasets import fetch_adbench, make_eight_gaussians, make_ring
 
 DETECTORS = (
     *("Autoencoder", "VAE", "WAE", "DAGMM", "CANCE", "PWAE", "MPDR", "NAE", "EBM"),
-    *("VQVAE", "GANomaly"),
     *("Glow", "NormalizingFlow", "PixelCNN", "Mahalanobis", "GaussianMixtures"),
     *("Neighbors", "LocalGaussian", "KernelDenoiser"),
 )
