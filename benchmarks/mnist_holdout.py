@@ -279,8 +279,8 @@ def tables() -> None:
         "reconstruction (VAE(R) in NAE's paper), VAE-L by an importance-weighted bound (there "
         "VAE(L), by one draw). EBM is IGEBM, Glow has one scale, PixelCNN is PixelCNN++. The "
         "paper's GANomaly is the one with the networks of its other autoencoders. The papers "
-        "choose latent dimensions by other anomalies; here all have 32. Empty cells have not been "
-        "run."
+        "choose latent dimensions by other anomalies; here all have 32, DAGMM 4. Empty cells have "
+        "not been run."
     )
     for size, rows in kept.groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)
