@@ -119,12 +119,18 @@ def origin() -> dict[str, str]:
     return dict(zip(_ORIGIN, (command, machine(), date.today().isoformat()), strict=True))
 
 
-def save(file: ResultsFile, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write the rows of a section with their origin; those of an earlier run are moved aside."""
+def save(file: ResultsFile, rows: Iterable[Mapping[str, object]], *, keep: bool = False) -> None:
+    """Write the rows of a section with their origin; the file of an earlier run is moved aside.
+
+    With `keep` its rows are written before the new ones, but for those that are measured anew.
+    """
     made = [{**row, **origin()} for row in rows]
+    keys = {tuple(row[name] for name in file.key) for row in made}
+    before = file.read().to_dict("records") if keep else []
+    kept = [row for row in before if tuple(row[name] for name in file.key) not in keys]
     file.move_aside()
     with file:
-        file.append(*made)
+        file.append(*kept, *made)
 
 
 def write_report(
@@ -152,11 +158,12 @@ def write_report(
         if not file.path.exists():
             continue
         rows = file.read()
-        of_last = rows[list(_ORIGIN)].iloc[-1]
+        origins = rows[list(_ORIGIN)].drop_duplicates()
         rows = rows.drop(columns=list(_ORIGIN))
         cells = [[_cell(value) for value in row] for row in rows.itertuples(index=False)]
         parts.append(f"## {section.title}\n")
-        parts.append(f"`{of_last['command']}`, {of_last['date']}, {of_last['machine']}.\n")
+        said = (f"`{o.command}`, {o.date}, {o.machine}" for o in origins.itertuples())
+        parts.append(f"{'; '.join(said)}.\n")
         if section.note is not None:
             parts.append(f"{section.note(rows)}\n")
         parts.append(table(list(rows.columns), cells))

@@ -81,6 +81,8 @@ SETTINGS: list[tuple[str, str, dict[str, Any]]] = [
     ("VAE", "likelihood", {**_NETWORK, "score_type": "likelihood", "warm_up_steps": 5}),
     ("VAE", "conv", {**_SHORT, **_IMAGE, "network": Conv(width=0.25)}),
     ("WAE", "imq", {**_NETWORK, "kernel": "imq", "mmd_penalty": 0.5}),
+    ("VQVAE", "latent", {**_NETWORK, "n_codes": 9, "decay": 0.8, "score_type": "latent"}),
+    ("GANomaly", "weights", {**_NETWORK, "adversarial_penalty": 2.0, "contextual_penalty": 9.0}),
     ("DAGMM", "mean", {**_NETWORK, "errors": "mean", "n_components": 2, "dropout": 0.2}),
     ("DAGMM", "weights", {**_NETWORK, "energy_penalty": 0.3, "covariance_penalty": 0.01}),
     ("CANCE", "autoencoder", _CANCE),

@@ -146,8 +146,8 @@ _SECTIONS = {
 }
 
 
-def _save(name: str, rows: list[dict[str, Any]]) -> None:
-    save(_SECTIONS[name].file(name), rows)
+def _save(name: str, rows: list[dict[str, Any]], *, keep: bool = False) -> None:
+    save(_SECTIONS[name].file(name), rows, keep=keep)
 
 
 @app.command()
@@ -245,12 +245,16 @@ def _fit(name: str, *, data_home: Path | None, rounds: int) -> list[dict[str, An
 
 
 @app.command()
-def detectors(quick: Quick = False) -> None:
+def detectors(
+    only: Annotated[str, typer.Option(help="Some of them; rows of others stay.")] = "",
+    quick: Quick = False,
+) -> None:
     """Time fit and score of every public detector on random rows, beside the autoencoder's."""
     X = np.random.RandomState(0).standard_normal((5000, 21))
+    chosen = [*only.split(","), "Autoencoder"] if only else skgenad.__all__
     classes = {
         name: cls
-        for name in skgenad.__all__
+        for name in chosen
         if isinstance(cls := getattr(skgenad, name), type) and hasattr(cls, "score_samples")
     }
     fitted = {name: cls(random_state=0).fit(X) for name, cls in classes.items()}
@@ -273,7 +277,9 @@ def detectors(quick: Quick = False) -> None:
                 "score (us a row)": 1e6 * scores[name].median() / len(X),
             }
             for name in classes
+            if not only or name != "Autoencoder"
         ],
+        keep=bool(only),
     )
     _report()
 

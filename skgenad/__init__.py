@@ -12,8 +12,10 @@ from skgenad.aggregation.patch_detector import PatchDetector
 from skgenad.autoencoders.autoencoder import Autoencoder
 from skgenad.autoencoders.cance import CANCE
 from skgenad.autoencoders.dagmm import DAGMM
+from skgenad.autoencoders.ganomaly import GANomaly
 from skgenad.autoencoders.pwae import PWAE
 from skgenad.autoencoders.vae import VAE
+from skgenad.autoencoders.vqvae import VQVAE
 from skgenad.autoencoders.wae import WAE
 from skgenad.committee.committee import Committee
 from skgenad.committee.cross_calibrated import CrossCalibrated
@@ -38,6 +40,7 @@ __all__ = [
     "NAE",
     "PWAE",
     "VAE",
+    "VQVAE",
     "WAE",
     "Autoencoder",
     "CheckpointFolder",
@@ -46,6 +49,7 @@ __all__ = [
     "DataWarning",
     "DivergenceWarning",
     "EarlyStopping",
+    "GANomaly",
     "GaussianMixtures",
     "Glow",
     "GroupedDetector",

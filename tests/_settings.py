@@ -58,6 +58,15 @@ TINY = {
         "device": "cpu",
         **ALL_ROWS,
     },
+    "GANomaly": {
+        "network": (16, 16),
+        "latent_dim": 2,
+        "max_steps": 10,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+        **ALL_ROWS,
+    },
     "GaussianMixtures": {
         "n_components": (1, 2),
         "max_iter": 3,
@@ -188,6 +197,17 @@ TINY = {
         "device": "cpu",
         **ALL_ROWS,
     },
+    "VQVAE": {
+        "network": (16, 16),
+        "n_codes": 16,
+        "code_dim": 2,
+        "n_parts": 1,
+        "max_steps": 10,
+        "batch_size": 16,
+        "random_state": 0,
+        "device": "cpu",
+        **ALL_ROWS,
+    },
     "WAE": {
         "network": (16, 16),
         "latent_dim": 2,
@@ -240,6 +260,7 @@ VARIANTS = [(detector.__name__, {}) for detector in DETECTORS] + [
     ("PWAE", {"optimizer": "sgd", "validation_fraction": 0}),
     ("VAE", {"score_type": "elbo"}),
     ("VAE", {"score_type": "likelihood", "sigma": 0.5}),
+    ("VQVAE", {"score_type": "latent", "n_parts": 2}),
     ("WAE", {"kernel": "imq"}),
 ]
 

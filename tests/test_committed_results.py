@@ -141,7 +141,7 @@ MADE = {
     "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
     "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
     "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
-    "mnist_ood": lambda s: (s.detector(m, 1) for m in set().union(*s.METHODS.values())),
+    "mnist_ood": lambda s: (s.detector(m, 1, n) for n, names in s.METHODS.items() for m in names),
     "nae_trials": lambda s: (make(1) for make in s.VARIANTS.values()),
     "pwae_photographs": lambda s: (
         s.detector(m, (c, 64, 64), 1) for m in (*s.PWAES, *s.PLAIN) for c in (1, 3)

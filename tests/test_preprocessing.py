@@ -18,8 +18,12 @@ from ._settings import normal_rows, tiny
 pytestmark = pytest.mark.usefixtures("drawing")
 
 # Where the dimension of the latent space is a parameter of an object.
-DIMENSIONS = {"CANCE": "features__latent_dim", "MPDR": "energy__latent_dim"}
-NAMES = ("Autoencoder", "DAGMM", "NAE", "VAE", "WAE", "CANCE", "MPDR")
+DIMENSIONS = {
+    "CANCE": "features__latent_dim",
+    "MPDR": "energy__latent_dim",
+    "VQVAE": "code_dim",
+}
+NAMES = ("Autoencoder", "DAGMM", "NAE", "VAE", "WAE", "CANCE", "MPDR", "VQVAE", "GANomaly")
 
 
 @parametrize_with_checks([LatentFeatures(tiny("DAGMM", max_steps=2))])

@@ -46,13 +46,14 @@ ERROR_SCORES = {
     "MPDR": {"score_type": "energy"},
     "NAE": {"temperature": 1.0},
     "VAE": {"score_type": "reconstruction"},
+    "VQVAE": {"score_type": "reconstruction"},
     "WAE": {},
 }
 
 
 def test_detectors_with_an_autoencoder_have_it():
     names = {d.__name__ for d in DETECTORS if issubclass(d, ReconstructionMixin)}
-    assert names >= {*ERROR_SCORES, "DAGMM"}
+    assert names >= {*ERROR_SCORES, "DAGMM", "GANomaly"}
     assert not {"EBM", "Mahalanobis"} & names
     for detector in DETECTORS:
         assert issubclass(detector, AnomalyMapMixin) == (

@@ -10,11 +10,13 @@ from torch import nn
 
 
 def adam(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], learning_rate: float
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Adam:
     """Adam in its fused form where the parameters' device has one."""
     groups: list[Any] = list(parameters)
-    return torch.optim.Adam(groups, lr=learning_rate, fused=_can_be_fused(groups))
+    return torch.optim.Adam(groups, lr=learning_rate, betas=betas, fused=_can_be_fused(groups))
 
 
 def adamw(

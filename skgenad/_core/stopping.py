@@ -22,7 +22,8 @@ class EarlyStopping(Part):
     epochs without a new lowest one no more are run. What is judged are reconstruction errors and
     densities. The loss of an energy against its negatives is no measure of anything: the stages
     "energy" of :class:`~skgenad.MPDR` and :class:`~skgenad.NAE` run to their ends, and
-    :class:`~skgenad.EBM`, which has no other stage, takes none of this.
+    :class:`~skgenad.EBM`, which has no other stage, takes none of this, nor does
+    :class:`~skgenad.GANomaly`, whose losses are against a network that is trained as well.
 
     Learning rates fall over all the steps of a stage, so that losses often fall until the last one:
     it pays where a stage overfits or is much longer than it need be. The guide's page on training

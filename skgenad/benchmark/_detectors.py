@@ -79,6 +79,8 @@ DETECTORS: dict[str, Factory] = {
     "VAE": partial(_ours, "VAE"),
     "VAE-L": partial(_ours, "VAE", score_type="likelihood"),
     "WAE": partial(_ours, "WAE"),
+    "VQVAE": partial(_ours, "VQVAE"),
+    "GANomaly": partial(_ours, "GANomaly"),
     "Glow": partial(_ours, "Glow"),
     "NSF": partial(_ours, "NormalizingFlow"),
     "Mahalanobis": partial(_ours, "Mahalanobis"),

@@ -29,7 +29,7 @@ class LatentFeatures(
 
     Parameters
     ----------
-    detector : Autoencoder, CANCE, DAGMM, NAE, PWAE, VAE, WAE or MPDR
+    detector : Autoencoder, CANCE, DAGMM, GANomaly, NAE, PWAE, VAE, VQVAE, WAE or MPDR
         A detector that trains one autoencoder; MPDR's is that of its reconstruction energy, CANCE's
         that of ``features="autoencoder"``. A clone of it is fitted; wrap a trained one in
         ``sklearn.frozen.FrozenEstimator`` to use it as it is.
@@ -163,7 +163,7 @@ def _autoencoder(detector: Any) -> Any:
     if len(found) != 1:
         raise TypeError(
             f"detector={detector!r} has {len(found)} autoencoders to take latent features from; "
-            "needed is one. Use Autoencoder, DAGMM, NAE, PWAE, VAE, WAE, CANCE with "
-            "features='autoencoder' or MPDR with energy='reconstruction'."
+            "needed is one. Use Autoencoder, DAGMM, GANomaly, NAE, PWAE, VAE, VQVAE, WAE, CANCE "
+            "with features='autoencoder' or MPDR with energy='reconstruction'."
         )
     return found[0]
