@@ -159,12 +159,6 @@ def tables() -> None:
         text.append("\n".join(f"- {line}" for line in _differences(rows, methods)))
         costs = ", ".join(f"{m} {times[m]:.0f}" for m in methods if m != "Error")
         text.append(f"Seconds of CPU time of a fit: {costs}.")
-    text.append(
-        "What this does not show: the published images. Corruptions are drawn anew by the rules of "
-        "the published ones, with another generator; lines, smears and fogs differ from theirs in "
-        'details (`make_mnist_c` says which choices were made). The size "small" trains each '
-        "network for some thousand steps, the paper 20,000 and more."
-    )
     typer.echo(f"wrote {write_paragraphs(ROWS, text)}")
 
 
