@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from _small_print import small_print
 
 from skgenad.benchmark import ResultsFile
 from skgenad.benchmark._markdown import table
@@ -167,6 +168,7 @@ def write_report(
         if section.note is not None:
             parts.append(f"{section.note(rows)}\n")
         parts.append(table(list(rows.columns), cells))
+    parts.append("\n\n".join(small_print(folder.name)))
     path = folder.with_suffix(".md")
     path.write_text("\n".join(parts), encoding="utf-8")
     return path

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from _measure import machine
+from _small_print import small_print
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
@@ -37,9 +38,10 @@ def stamped(
 
 
 def write_paragraphs(file: ResultsFile, text: Iterable[str]) -> Path:
-    """Write the paragraphs of the report beside the folder of a file, and return its path."""
+    """Write the report beside the folder of a file, its small print last; return its path."""
     path = file.path.parent.with_suffix(".md")
-    path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    parts = [*text, *small_print(path.stem, file.read())]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import typer
 from _results import FOLDER, origin_of, results_file, stamped
+from _small_print import small_print
 from _tables import as_benchmark, is_tuned, known, section
 from adbench import SETS
 
@@ -158,6 +159,7 @@ def tables(out: Out = FOLDER) -> None:
         SLOW,
         REFERENCES,
     )
+    text += small_print("contaminated", rows)
     path = out / "contaminated.md"
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     typer.echo(f"wrote {path}")

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import pandas as pd
 import typer
+from _small_print import small_print
 from _tables import is_tuned, known, section, tuned_on
 
 from skgenad.benchmark import (
@@ -92,6 +93,7 @@ def tables(
     ):
         if len(part):
             text += section(title, part, SLOW)
+    text += small_print("oddbench", rows)
     path = out.parent / f"{out.name}.md"
     path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     _diagram(rows[~tuned], out)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 import typer
 from _results import FOLDER
+from _small_print import small_print
 from _tables import is_tuned
 
 from skgenad.benchmark import Comparison, read_rows
@@ -235,7 +236,8 @@ def main(
     """Write the table and the picture."""
     parts = read_parts(out)
     made = block(parts)
-    text = f"# Summary\n\n{made}\n\n![difference to {REFERENCE}](summary.png)\n"
+    (limits,) = small_print("summary")
+    text = f"# Summary\n\n{made}\n\n![difference to {REFERENCE}](summary.png)\n\n{limits}\n"
     (out / "summary.md").write_text(text, encoding="utf-8")
     draw(parts, out / "summary.png")
     page = readme.read_text(encoding="utf-8")

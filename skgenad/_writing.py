@@ -138,7 +138,17 @@ def _lock(file: int, *, wait: bool = False) -> bool:
 
 def remove_leftovers(target: Path) -> None:
     """Remove what killed processes began to write for this place."""
-    for leftover in target.parent.glob(f"{_beginning(target)}*.part"):
+    _remove_unlocked(target.parent, _beginning(target))
+
+
+def remove_all_leftovers(folder: Path) -> None:
+    """Remove what killed processes began to write in a folder, for whichever place."""
+    _remove_unlocked(folder, ".skgenad-")
+
+
+def _remove_unlocked(folder: Path, beginning: str) -> None:
+    """Remove unfinished files, but not those of a living writer, which are locked."""
+    for leftover in folder.glob(f"{beginning}*.part"):
         with contextlib.suppress(OSError):
             file = os.open(leftover, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
             try:

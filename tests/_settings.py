@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.mixture import GaussianMixture
 
 import skgenad
@@ -45,6 +46,11 @@ TINY = {
         "batch_size": 16,
         "random_state": 0,
         "device": "cpu",
+        **ALL_ROWS,
+    },
+    "DiscriminativeRatio": {
+        "classifier": QuadraticDiscriminantAnalysis(reg_param=0.01),
+        "random_state": 0,
         **ALL_ROWS,
     },
     "EBM": {

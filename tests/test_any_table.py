@@ -23,11 +23,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 import skgenad
-from skgenad.compat import ScoreDetector
+from skgenad.compat import DiscriminativeRatio, ScoreDetector
 
 from ._settings import VARIANTS, over_variants, takes, tiny
 
-BESIDES = ("Committee", "LikelihoodRatio", "ScoreDetector")
+# Adapters, whose estimators are of others.
+ADAPTERS = {"DiscriminativeRatio": DiscriminativeRatio, "ScoreDetector": ScoreDetector}
+BESIDES = ("Committee", "LikelihoodRatio", *ADAPTERS)
 SEED = int(os.environ.get("SKGENAD_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
 LONG = int(os.environ.get("SKGENAD_FUZZ", 10_000))
 
@@ -206,7 +208,7 @@ def finite_scores(detector, rows, n):
 
 
 def check(name, extra, case):
-    kind = ScoreDetector if name == "ScoreDetector" else getattr(skgenad, name)
+    kind = ADAPTERS.get(name) or getattr(skgenad, name)
     parameters = {k: v for k, v in case["settings"].items() if takes(kind, k)}
     detector = tiny(kind, **{**extra, **parameters})
     X, rng = table_of(case), np.random.RandomState(case["seed"])
@@ -261,7 +263,7 @@ def run(name, extra, n_examples, number):
         with warnings.catch_warnings():
             # Small and odd tables are warned of, in words; numpy has nothing to say.
             warnings.simplefilter("ignore")
-            if name != "ScoreDetector":  # whose estimator is of others
+            if name not in ADAPTERS:
                 warnings.simplefilter("error", RuntimeWarning)
             warnings.simplefilter("ignore", LinAlgWarning)
             check(name, extra, case)

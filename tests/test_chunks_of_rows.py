@@ -15,7 +15,7 @@ from skgenad import Committee, CrossCalibrated, Mahalanobis
 from skgenad._core.chunks_of_rows import OF_A_ROW
 from skgenad._core.streams import Lots
 from skgenad._tensors.seeds import derived_seed, draw_seed
-from skgenad.compat import ScoreDetector
+from skgenad.compat import DiscriminativeRatio, ScoreDetector
 from skgenad.pipeline import make_pipeline
 
 from ._settings import EVERY, having, normal_rows, tiny
@@ -23,7 +23,8 @@ from .test_large_tables import megabytes_added_by, on_linux, small_pieces, table
 
 __all__ = ["small_pieces"]  # a fixture
 
-every = pytest.mark.parametrize("detector", [*EVERY, ScoreDetector], ids=lambda c: c.__name__)
+ALL = [*EVERY, DiscriminativeRatio, ScoreDetector]
+every = pytest.mark.parametrize("detector", ALL, ids=lambda c: c.__name__)
 # Places where rows are divided; the same one twice makes an empty chunk.
 WAYS = ((), (1,), (0, 7, 7, 30), tuple(range(1, 60, 4)))
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import OneHotEncoder
 
-from skgenad.compat import PyODDetector, ScoreDetector
+from skgenad.compat import DiscriminativeRatio, PyODDetector, ScoreDetector
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import EVERY, normal_rows, tiny
@@ -180,6 +181,7 @@ def test_every_detector_names_the_column(detector):
 def test_wrappers_and_transformers_name_it_too():
     estimators = [
         ScoreDetector(KernelDensity()),
+        DiscriminativeRatio(GaussianNB()),
         LatentFeatures(tiny("Autoencoder")),
     ]
     try:

@@ -23,6 +23,7 @@ SCRIPTS = (
     "cifar_ood",
     "dcase",
     "density_2d",
+    "discriminative",
     "early_stopping",
     "embeddings",
     "explanations",
@@ -31,6 +32,7 @@ SCRIPTS = (
     "image_features",
     "label_free",
     "mixed_tables",
+    "mnist_corrupted",
     "mnist_holdout",
     "mnist_one_class",
     "mnist_ood",
@@ -55,6 +57,30 @@ def test_rows_of_a_script_are_read(name, script):
     rows = file.read()
     assert len(rows) == file.path.read_text().count("\n") - 1
     assert rows["date"].str.match(r"20\d\d-\d\d-\d\d$").all() and (rows["machine"] != "").all()
+
+
+# Reports that only the run itself can write, or that no script writes.
+OF_RUNS = {"glow_digits", "textures", "tuning"}
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_report_says_what_it_does_not_show(path, script):
+    if path.stem in OF_RUNS:
+        return
+    notes, page = script("_small_print").NOTES, path.read_text(encoding="utf-8")
+    assert path.stem in notes, "its note goes to benchmarks/_small_print.py"
+    assert f"**What this does not show.** {notes[path.stem]}" in page, "write its tables again"
+
+
+def test_reports_name_what_is_a_part_of_its_data_set(script):
+    notes, sets = script("_small_print"), script("adbench").SETS
+    assert notes._CIFAR10 in (RESULTS / "cifar_ood.md").read_text(encoding="utf-8")
+    assert notes.adbench_note(sets) in (RESULTS / "adbench.md").read_text(encoding="utf-8")
+    assert "could not download the others" in notes.adbench_note(sets)
+    whole = pd.DataFrame({"n_train": [50_000], "seed": [3]})
+    assert notes.small_print("cifar_ood", whole)[0] == "Seeds: 3."
+    rows = pd.DataFrame({"n_train": [10_000] * 5, "seed": [1, 2, 3, 4, None]})
+    assert notes.small_print("cifar_ood", rows)[0] == f"{notes._CIFAR10} Seeds: 1 to 4."
 
 
 def test_criteria_without_labels_are_judged_by_what_choosing_by_them_gives(script):
@@ -139,6 +165,7 @@ MADE = {
     "embeddings": lambda s: (make(1) for make in s.OWN.values()),
     "glow_choices": lambda s: (s.detector(variant, 500, 1) for variant in s.VARIANTS),
     "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
+    "mnist_corrupted": lambda s: (s.detector(m, z, 1) for m in s.METHODS[1:] for z in s.N_TEST),
     "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
     "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
     "mnist_ood": lambda s: (s.detector(m, 1, n) for n, names in s.METHODS.items() for m in names),

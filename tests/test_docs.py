@@ -195,7 +195,7 @@ NAMES = names()
 OTHERS = {"scoring", "refit", "y", "OMP_NUM_THREADS", "n_neighbors", "novelty", "validation_loss"}
 OTHERS |= {"enable_metadata_routing", "error_score", "mmap_mode", "return_train_score"}
 OTHERS |= {"add_indicator", "handle_unknown", "min_frequency", "missing_values", "sparse_output"}
-OTHERS |= {"strategy"}
+OTHERS |= {"class_weight", "strategy"}
 # Of Spark.
 OTHERS |= {"predict_batch_udf"}
 # Those of skorch.

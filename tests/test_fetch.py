@@ -165,7 +165,7 @@ def test_wrong_content_is_an_error_and_leaves_no_file(server, file, tmp_path):
         fetch_file(file, tmp_path)
     assert blob_id(server.content)[9:] in str(error.value)
     assert blob_id(CONTENT)[9:] in str(error.value)
-    assert not {"rows.bin", "rows.bin.part"} & set(leftovers(tmp_path))
+    assert leftovers(tmp_path) == []
     assert len(server.asked) == 1
 
     server.content = CONTENT
@@ -183,6 +183,7 @@ def test_next_call_resumes_where_the_last_one_broke_off(server, file, tmp_path):
     server.cut_after = [100_000]
     with pytest.raises(OSError):
         fetch_file(file, tmp_path, n_retries=0)
+    assert leftovers(tmp_path) == ["rows.bin.part"]
     kept = (tmp_path / "kept/rows.bin.part").stat().st_size
     assert kept >= _fetch._CHUNK_BYTES
 
@@ -227,7 +228,7 @@ def test_only_passing_errors_of_the_server_are_retried(server, file, tmp_path, s
     with pytest.raises(OSError, match=str(status)):
         fetch_file(file, tmp_path, n_retries=2, delay=0)
     assert len(server.asked) == n_asked
-    assert "rows.bin" not in leftovers(tmp_path)
+    assert leftovers(tmp_path) == []
 
 
 def test_server_that_recovers_is_waited_for(server, file, tmp_path):
@@ -242,6 +243,7 @@ def test_no_network_says_what_was_wanted_and_where_it_may_lie(tmp_path):
         file = RemoteFile("kept/rows.bin", url, REMOTE_PATH, blob_id(CONTENT), ("rows.bin",))
         with pytest.raises(OSError) as error:
             fetch_file(file, tmp_path, n_retries=1, delay=0)
+    assert leftovers(tmp_path) == []
     places = [str(tmp_path / place) for place in ("kept/rows.bin", "rows.bin")]
     for part in (f"{url}/{REMOTE_PATH}", *places, "data_home=", "SKGENAD_DATA"):
         assert part in str(error.value)
@@ -282,6 +284,29 @@ def test_simultaneous_fetches_download_once(server, file, tmp_path):
     assert not errors
     assert found == [CONTENT] * 3
     assert len(server.asked) == 1
+    assert leftovers(tmp_path) == ["rows.bin"]
+
+
+def test_who_waited_for_a_download_that_failed_downloads_itself(server, file, tmp_path):
+    server.statuses, server.pause = [404], threading.Event()
+    found, errors = [], []
+
+    def fetch():
+        try:
+            found.append(fetch_file(file, tmp_path).read_bytes())
+        except OSError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=fetch) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while not server.asked:
+        threads[0].join(0.01)
+    server.pause.set()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 1 and found == [CONTENT] * 2
+    assert len(server.asked) == 2
     assert leftovers(tmp_path) == ["rows.bin"]
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 import skgenad
 from skgenad import LikelihoodRatio, Mahalanobis
 from skgenad._core.files import MOST_BYTES, MOST_PARTS
-from skgenad.compat import ScoreDetector
+from skgenad.compat import DiscriminativeRatio, ScoreDetector
 
 from ._files import read_metadata, rewrite, write_text
 from ._settings import DETECTORS, normal_rows, tiny
@@ -66,6 +66,7 @@ def others_committee():
 MAKERS = {detector.__name__: lambda d=detector: tiny(d) for detector in DETECTORS} | {
     "Committee": lambda: tiny("Committee"),
     "LikelihoodRatio": lambda: LikelihoodRatio(random_state=0),
+    "DiscriminativeRatio": lambda: tiny(DiscriminativeRatio),
     "ScoreDetector": lambda: ScoreDetector(skgenad.Mahalanobis(), random_state=0),
     "pipeline": forest_pipeline,
     "others": others_committee,

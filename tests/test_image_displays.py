@@ -199,6 +199,9 @@ def test_images_cannot_be_drawn_without_a_map_or_of_a_table(detector):
     for masks in (np.ones((40, 7, 8)), np.ones((2, 8, 8)), np.ones((40, 64)), np.ones((41, 8, 8))):
         with pytest.raises(ValueError, match=r"masks of shape .* needed is a mask \(8, 8\)"):
             AnomalyMapDisplay.from_estimator(detector, X, masks)
+    unknown = np.full((40, 8, 8), np.nan)
+    with pytest.raises(ValueError, match=r"masks hold NaN, first at \[0, 0, 0\]"):
+        AnomalyMapDisplay.from_estimator(detector, X, unknown)
     with pytest.raises(ValueError, match="max_images == 0, must be >= 1"):
         AnomalyMapDisplay.from_estimator(detector, X, max_images=0)
 

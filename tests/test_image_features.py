@@ -1,8 +1,11 @@
 """Features of images from frozen networks: inputs, layers, grids, the cache."""
 
 import json
+import os
 import pickle
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,7 @@ from torch.nn.functional import avg_pool2d
 
 import skgenad
 from skgenad import Mahalanobis
+from skgenad._writing import _open_beside
 from skgenad.pipeline import make_pipeline
 from skgenad.preprocessing import ImageFeatures
 from skgenad.preprocessing import _image_networks as networks
@@ -285,6 +289,24 @@ def test_what_holds_no_images_is_an_error(X, error, match):
         features().fit(X)
 
 
+def test_a_device_that_is_set_after_a_fit_is_where_features_are_computed(monkeypatch):
+    X, asked = images(2), []
+    found = features().fit(X)
+    expected = found.transform(X)
+    found.set_params(device="cuda:99")
+    with pytest.raises(ValueError, match="device='cuda:99' cannot be used here"):
+        found.transform(X)
+
+    def to(module, device):
+        asked.append(device)
+        return module
+
+    monkeypatch.setattr(networks.LayerFeatures, "to", to)
+    found.set_params(device="cpu")
+    np.testing.assert_array_equal(found.transform(X), expected)
+    assert set(asked) == {torch.device("cpu")}
+
+
 # ---- the cache ----------------------------------------------------------------------------
 
 
@@ -361,6 +383,28 @@ def test_a_run_that_ended_early_goes_on_and_torn_files_are_made_anew(tmp_path, m
     assert len(list(tmp_path.rglob("*.safetensors"))) == 8
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open file stays where it is there")
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    X = images(6)
+    found = features(cache=tmp_path).fit(X)
+    found.transform(X)
+    folders = {path.parent for path in tmp_path.rglob("*.safetensors")}
+    for path in tmp_path.rglob("*.safetensors"):
+        path.unlink()
+    dead, living = {}, {}
+    for folder in folders:
+        file, dead[folder] = _open_beside(folder / "a key that nobody asks for again", 0o600)
+        os.close(file)  # as at the end of a process: nobody has it locked
+        living[folder] = _open_beside(folder / "another key", 0o600)
+    try:
+        found.transform(X)
+        assert not any(path.exists() for path in dead.values())
+        assert all(path.exists() for _, path in living.values())
+    finally:
+        for file, _ in living.values():
+            os.close(file)
+
+
 # ---- networks -----------------------------------------------------------------------------
 
 
@@ -435,6 +479,27 @@ def test_a_transformer_of_a_folder_gives_tokens_and_grids(vit):
     np.testing.assert_allclose(grid, places, atol=1e-5)
     pooled = ImageFeatures(f"transformers:{folder}", device="cpu").fit_transform(X)
     np.testing.assert_allclose(pooled, places.mean((2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["transformers", "timm"])
+@pytest.mark.parametrize("name", ["/nope", "./nope", "~/nope", "a/b/nope"])
+def test_a_folder_that_is_not_there_is_named(kind, name):
+    wanted = re.escape(f"names the folder {str(Path(name).expanduser())!r}, which is not there")
+    with pytest.raises(ValueError, match=wanted):
+        ImageFeatures(f"{kind}:{name}").fit(images())
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="weights.safetensors', which is a file"):
+        ImageFeatures(f"transformers:{path}").fit(images())
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(ValueError, match="cannot be loaded, the folder has no such model"):
+        ImageFeatures(f"transformers:{tmp_path}").fit(images())
 
 
 def test_layers_of_a_transformer_are_named(vit):

@@ -165,3 +165,9 @@ def test_a_detector_without_maps_is_an_error(tests):
     model = Mahalanobis(device="cpu").fit(np.random.RandomState(0).randn(40, 3))
     with pytest.raises(TypeError, match="anomaly_map"):
         LocalizationDisplay.from_estimator(model, np.zeros((4, 3)), tests[2])
+
+
+def test_masks_that_hold_nan_are_refused():
+    unknown = np.full((2, 8, 8), np.nan)
+    with pytest.raises(ValueError, match=r"masks hold NaN, first at \[0, 0, 0\]"):
+        LocalizationDisplay.from_maps(unknown, np.zeros(unknown.shape))

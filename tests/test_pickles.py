@@ -13,7 +13,7 @@ from sklearn.neighbors import KernelDensity
 
 import skgenad
 from skgenad import InconsistentVersionWarning, LikelihoodRatio, Mahalanobis
-from skgenad.compat import ScoreDetector
+from skgenad.compat import DiscriminativeRatio, ScoreDetector
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import DETECTORS, normal_rows, tiny
@@ -21,6 +21,7 @@ from ._settings import DETECTORS, normal_rows, tiny
 MAKERS = {detector.__name__: lambda d=detector: tiny(d) for detector in DETECTORS} | {
     "Committee": lambda: tiny("Committee"),
     "LikelihoodRatio": lambda: LikelihoodRatio(random_state=0),
+    "DiscriminativeRatio": lambda: tiny(DiscriminativeRatio),
     "ScoreDetector": lambda: ScoreDetector(KernelDensity(), random_state=0),
     "LatentFeatures": lambda: LatentFeatures(tiny("Autoencoder")),
 }

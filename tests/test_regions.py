@@ -91,3 +91,11 @@ def test_what_cannot_be_judged_is_an_error(masks, maps, match):
 def test_rates_out_of_range_are_errors(max_fpr):
     with pytest.raises(ValueError, match="max_fpr"):
         per_region_overlap_auc(np.eye(3)[None], np.eye(3)[None], max_fpr=max_fpr)
+
+
+@pytest.mark.parametrize("measure", [per_region_overlap_curve, per_region_overlap_auc])
+def test_masks_that_hold_nan_are_named(measure):
+    masks = two_regions().astype(float)
+    masks[2, 4, 5] = np.nan
+    with pytest.raises(ValueError, match=r"masks hold NaN, first at \[2, 4, 5\].*leave out"):
+        measure(masks, np.zeros(masks.shape))

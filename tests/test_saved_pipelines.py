@@ -66,6 +66,7 @@ NAMES = [(module, name) for module, names in FOREIGN.items() for name in names]
 SETTINGS = {
     "KBinsDiscretizer": {"n_bins": 3, "quantile_method": "averaged_inverted_cdf"},
     "QuantileTransformer": {"n_quantiles": 20},
+    "QuadraticDiscriminantAnalysis": {"reg_param": 0.01},
     "IsolationForest": {"n_estimators": 3, "random_state": 0},
     "LocalOutlierFactor": {"novelty": True},
     "GaussianRandomProjection": {"n_components": 2},
@@ -80,6 +81,8 @@ SETTINGS = {
     "NMF": {"tol": 0.1},
     "Nystroem": {"n_components": 10},
 }
+CLASSIFIERS = ("GaussianNB", "LinearDiscriminantAnalysis", "LogisticRegression")
+CLASSIFIERS += ("QuadraticDiscriminantAnalysis",)
 WORDS = ["one two three", "two three", "three one one", "four"]
 
 
@@ -96,7 +99,7 @@ def rows_for(name):
 def outputs(estimator, rows):
     """Return all that an estimator says of rows."""
     names = ("transform", "decision_function", "score_samples", "predict", "apply", "kneighbors")
-    names += ("mahalanobis",)
+    names += ("mahalanobis", "predict_proba")
     found = [getattr(estimator, name)(rows) for name in names if hasattr(estimator, name)]
     flat = [a for out in found for a in (out if isinstance(out, tuple) else (out,))]
     return [np.asarray(a.toarray() if hasattr(a, "toarray") else a) for a in flat]
@@ -125,7 +128,8 @@ def test_every_estimator_of_the_list_comes_back_as_from_a_pickle(module, name, t
     if name == "make_column_selector":
         return  # a parameter; see below
     rows = rows_for(name)
-    y = np.arange(len(rows)) if name in ("ExtraTreeRegressor", "FrozenEstimator") else None
+    supervised = name in ("ExtraTreeRegressor", "FrozenEstimator", *CLASSIFIERS)
+    y = np.arange(len(rows)) % (2 if name in CLASSIFIERS else len(rows)) if supervised else None
     fitted = kind(**SETTINGS.get(name, {})).fit(rows, *(() if y is None else (y,)))
     loaded = saved_and_loaded(fitted, tmp_path)
     check_same(fitted, loaded, rows)

@@ -21,7 +21,7 @@ from skgenad._core.calibration import (
     threshold_of,
     warn_if_unresolved,
 )
-from skgenad.compat import PyODDetector, ScoreDetector, as_pyod
+from skgenad.compat import DiscriminativeRatio, PyODDetector, ScoreDetector, as_pyod
 from skgenad.preprocessing import LatentFeatures
 
 from ._settings import DETECTORS, EVERY, normal_rows, tiny
@@ -39,7 +39,7 @@ def made(detector, **parameters):
     return tiny(detector, **{**DEFAULT, **parameters})
 
 
-with_wrapper = pytest.mark.parametrize("detector", [*EVERY, ScoreDetector])
+with_wrapper = pytest.mark.parametrize("detector", [*EVERY, DiscriminativeRatio, ScoreDetector])
 
 
 # ---- the place among scores -----------------------------------------------------------------

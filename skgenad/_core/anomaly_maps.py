@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -101,3 +102,15 @@ class AnomalyMapMixin(ReconstructionMixin):
             return errors.reshape(-1, *shape).mean(dim=1)
 
         return self._by_chunks(self._validate(X, reset=False), error_maps)
+
+
+def marked_pixels(masks: ArrayLike) -> NDArray:
+    """Masks of bool, True where they are not 0; ValueError where they are no number."""
+    array = np.asarray(masks)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        first = np.argwhere(np.isnan(array))[0].tolist()
+        raise ValueError(
+            f"masks hold NaN, first at {first}: neither a defect nor none. Write 0 where there is "
+            "no defect, or leave out images that nobody has looked at."
+        )
+    return array != 0

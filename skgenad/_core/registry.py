@@ -16,6 +16,7 @@ from skgenad._extras import require
 PACKAGE = __name__.partition(".")[0]
 # Classes of this package that not every process has imported.
 _LATER = {
+    "DiscriminativeRatio": "skgenad.compat",
     "ImageFeatures": "skgenad.preprocessing",
     "LatentFeatures": "skgenad.preprocessing",
     "LogMelFrames": "skgenad.preprocessing",
@@ -34,6 +35,9 @@ FOREIGN = {
         *("FactorAnalysis", "FastICA", "IncrementalPCA", "KernelPCA", "NMF", "PCA", "SparsePCA"),
         "TruncatedSVD",
     ),
+    "sklearn.discriminant_analysis": (
+        *("LinearDiscriminantAnalysis", "QuadraticDiscriminantAnalysis"),
+    ),
     "sklearn.ensemble": ("IsolationForest",),
     "sklearn.feature_extraction.text": (
         *("CountVectorizer", "HashingVectorizer", "TfidfTransformer", "TfidfVectorizer"),
@@ -45,7 +49,9 @@ FOREIGN = {
         *("AdditiveChi2Sampler", "Nystroem", "PolynomialCountSketch", "RBFSampler"),
         "SkewedChi2Sampler",
     ),
+    "sklearn.linear_model": ("LogisticRegression",),
     "sklearn.mixture": ("BayesianGaussianMixture", "GaussianMixture"),
+    "sklearn.naive_bayes": ("GaussianNB",),
     "sklearn.neighbors": ("KernelDensity", "LocalOutlierFactor", "NearestNeighbors"),
     "sklearn.pipeline": ("FeatureUnion", "Pipeline"),
     "sklearn.preprocessing": (

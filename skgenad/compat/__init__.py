@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 from skgenad._extras import require
 
 from ._detector import PyODDetector, as_pyod
+from ._discriminative_ratio import DiscriminativeRatio
 from ._scores import ScoreDetector
 
 if TYPE_CHECKING:
     from ._interface import PyODInterface
 
-__all__ = ["PyODDetector", "PyODInterface", "ScoreDetector", "as_pyod"]
+__all__ = ["DiscriminativeRatio", "PyODDetector", "PyODInterface", "ScoreDetector", "as_pyod"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import config_context
 
 from skgenad._core.foreign import parameters_of
+from skgenad._core.reference import forget_rows
 from skgenad._tensors.foreign import own_draws
 from skgenad._tensors.seeds import derived_seed, seed_unseeded, seeded
 from skgenad._tensors.settings import own_settings
@@ -70,6 +72,25 @@ def own_globals(seed: int | None) -> Iterator[None]:
             finally:
                 random.setstate(python_state)
                 np.random.set_state(numpy_state)
+
+
+def fitted_with_seeds(
+    estimator: Any, seed: int, data: tuple[Any, ...], method: str
+) -> tuple[Any, str]:
+    """Seed an estimator, fit it to `data`, and say what calls of `method` draw from.
+
+    Rows, the first of `data`, are numpy's, whatever those of the caller are.
+    """
+    seed_parts(estimator, seed)
+    draws_globally = uses_globals(estimator)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(config_context(array_api_dispatch=False))
+        if draws_globally:
+            stack.enter_context(own_globals(seed))
+        fitted = forget_rows(estimator.fit(*data))
+        if not draws_globally:
+            return fitted, "nothing"
+        return fitted, chance_in(getattr(fitted, method), data[0][:2])
 
 
 def seed_globals(seed: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +13,6 @@ from skgenad._core.calibration import hold_out_nothing
 from skgenad._core.checks import StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.foreign import HOW_TO_SCORE, cloned, fits_and_scores
-from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape
 from skgenad._core.saving import SavingMixin
 from skgenad._core.state import clone_of_parameters
@@ -24,7 +22,7 @@ from skgenad._tensors.device import shortened
 from skgenad._tensors.seeds import derived_seed, draw_seed
 
 from ._files import SCORES
-from ._globals import chance_in, own_globals, seed_parts, uses_globals, without_chance
+from ._globals import fitted_with_seeds, without_chance
 
 
 class ScoreDetector(SavingMixin, BaseDetector):
@@ -70,6 +68,7 @@ class ScoreDetector(SavingMixin, BaseDetector):
     See Also
     --------
     PyODDetector : Makes a detector of pyod an estimator with ``score_samples``.
+    DiscriminativeRatio : A classifier of normal rows against others as a detector.
     skgenad.GaussianMixtures : Mixtures of several sizes, with files, batches and log densities.
 
     Notes
@@ -164,18 +163,9 @@ class ScoreDetector(SavingMixin, BaseDetector):
             train, units = rows_and_units(train, self.standardize, self._names)
             self._units = units if self.standardize else None
             self._keep_reference(train, self.seed_)
-            seed = derived_seed(self.seed_, 0)
-            seed_parts(estimator, seed)
-            draws_globally = uses_globals(estimator)
-            # Rows are numpy's, whatever those of the caller are.
-            with ExitStack() as stack, config_context(array_api_dispatch=False):
-                if draws_globally:
-                    stack.enter_context(own_globals(seed))
-                self.estimator_ = forget_rows(estimator.fit(self._rows(train)))
-                self._draws_from = "nothing"
-                if draws_globally:
-                    some = self._rows(train[:2])
-                    self._draws_from = chance_in(self.estimator_.score_samples, some)
+            self.estimator_, self._draws_from = fitted_with_seeds(
+                estimator, derived_seed(self.seed_, 0), (self._rows(train),), "score_samples"
+            )
             self._set_threshold(X, held_out)
         return self
 

@@ -12,7 +12,7 @@ from ._dcase import load_dcase
 from ._emnist import fetch_emnist
 from ._fetch import get_data_home
 from ._kddcup99 import fetch_kddcup99_dagmm
-from ._mnist_c import fetch_mnist_c
+from ._mnist_c import fetch_mnist_c, make_mnist_c
 from ._mnist_like import fetch_fashion_mnist, fetch_kmnist, fetch_mnist
 from ._mvtec import load_mvtec
 from ._notmnist import load_notmnist
@@ -74,6 +74,7 @@ __all__ = [
     "make_eight_gaussians",
     "make_half_mnist",
     "make_local_anomalies",
+    "make_mnist_c",
     "make_noise_images",
     "make_ring",
     "make_textures",

@@ -2,7 +2,8 @@
 
 A `RemoteFile` says what a file is; `fetch_file` returns the path of a verified copy. Nothing gets
 its final name before its digest is right, an interrupted download goes on where it stopped, and
-processes that want the same file at the same time wait for one another.
+processes that want the same file at the same time wait for one another. A download that fails
+leaves what has arrived, if anything has, and nothing else.
 """
 
 from __future__ import annotations
@@ -230,14 +231,21 @@ def _download_once(download: _Download, target: Path, n_retries: int, delay: flo
     """Give `target` its verified content, unless another process does so first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(target.name + ".lock")
-    with require("filelock", extra="bench").FileLock(lock):
-        if not target.is_file():
-            download.run(n_retries, delay)
-            os.replace(download.part, target)
-        # The lock can go, because whoever takes it from now on finds the target in place. Windows
-        # does not remove a file that is open, so an empty lock file stays behind there.
-        if os.name != "nt":
-            lock.unlink(missing_ok=True)
+    new_lock = require("filelock", extra="bench").FileLock
+    removes_open_files = os.name != "nt"  # elsewhere an empty lock file stays behind
+    while True:
+        with new_lock(lock):
+            if removes_open_files and not lock.exists():
+                continue  # whoever had it before us has removed its file: others do not see ours
+            try:
+                if not target.is_file():
+                    download.run(n_retries, delay)
+                    os.replace(download.part, target)
+                return
+            finally:
+                download.remove_nothing()
+                if removes_open_files:
+                    lock.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -271,6 +279,11 @@ class _Download:
                 if not is_resumed:
                     raise
                 is_resumed = False
+
+    def remove_nothing(self) -> None:
+        """Remove `part` if nothing has arrived, with which there is nothing to go on from."""
+        if self.part.is_file() and not self.part.stat().st_size:
+            self.part.unlink()
 
     def _is_complete(self) -> bool:
         algorithm, expected = self.digest.split(":")

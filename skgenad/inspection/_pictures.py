@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_scalar
 
+from skgenad._core.anomaly_maps import marked_pixels
 from skgenad._core.image_inputs import Images, resized
 from skgenad._core.rows import flat_rows
 
@@ -153,4 +154,4 @@ def checked_masks(masks: ArrayLike | None, n: int, size: tuple[int, int]) -> NDA
             f"masks of shape {np.shape(masks)} do not fit the images; needed is a mask "
             f"{size} for each, as an array ({n}, {size[0]}, {size[1]}) that is not 0 on defects."
         )
-    return array != 0
+    return marked_pixels(array)

@@ -27,6 +27,7 @@ from skgenad._core.checks import HasMethods, Interval, StrOptions, fit_context
 from skgenad._core.contract import BaseDetector
 from skgenad._core.departures import apart_from_constants
 from skgenad._core.detector import BaseGenerativeDetector
+from skgenad._core.general_rows import general_rows
 from skgenad._core.parts import refuse_unused
 from skgenad._core.reference import forget_rows
 from skgenad._core.rows import Shape, image_shape_of
@@ -129,6 +130,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
     Mahalanobis : With ``relative=True`` the same idea for two Gaussians, without their volumes.
     PixelCNN : An autoregressive model of images.
     VAE : A lower bound of the likelihood.
+    skgenad.compat.DiscriminativeRatio : The same ratio by a classifier, without densities.
 
     Notes
     -----
@@ -269,7 +271,7 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
             train, codes, held_out, known = parts
             specific, general = self._make_models()
             self._check_combinations(specific, general, X_general is not None)
-            wide = self._general_rows(train, X_general)
+            wide = general_rows(self, train, X_general)
             self.general_ = unwrapped(general.fit(self._named(wide, general), None))
             self.detector_ = self._fit_specific(specific, train, codes, wide)
             if self.outlier_side == "both":
@@ -358,15 +360,6 @@ class LikelihoodRatio(SavingMixin, BaseDetector):
             state = "frozen" if is_frozen(without) else "not trained by gradients"
             why = f"{type(unwrapped(without)).__name__} is {state}"
             refuse_unused(self, ("finetune",), why)
-
-    def _general_rows(self, train: NDArray, X_general: ArrayLike | None) -> NDArray:
-        """Rows of the general distribution; those of `train` with shuffled columns for want."""
-        if X_general is None:
-            return np.random.default_rng(self.seed_).permuted(train, axis=0)
-        try:
-            return self._validate(X_general, reset=False, ensure_min_samples=2)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"X_general: {error}") from error
 
     def _fit_specific(
         self, model: Any, train: NDArray, codes: NDArray | None, wide: NDArray

@@ -10,6 +10,8 @@ from scipy import ndimage
 from sklearn.metrics import auc
 from sklearn.utils import check_array, check_scalar
 
+from skgenad._core.anomaly_maps import marked_pixels
+
 # Pixels that meet at a corner belong to one defect.
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -132,7 +134,7 @@ def per_region_overlap_auc(
 
 def _checked(masks: ArrayLike, anomaly_maps: ArrayLike) -> tuple[NDArray, NDArray]:
     """Masks (n, h, w) of bool, and the scores of all pixels in one row."""
-    marked = np.asarray(masks) != 0
+    marked = marked_pixels(masks)
     scores = check_array(
         anomaly_maps,
         dtype=[np.float64, np.float32],

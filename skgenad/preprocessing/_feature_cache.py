@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from skgenad._writing import write_whole
+from skgenad._writing import remove_all_leftovers, write_whole
 
 _NAME = "features"
 # How often a file is begun whose folder is deleted under it.
@@ -48,7 +48,9 @@ class FeatureCache:
         for left in reversed(range(_TIMES)):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                return write_whole(path, content)
+                write_whole(path, content)
+                # Of other keys: who was killed may never come back for his.
+                return remove_all_leftovers(path.parent)
             except FileNotFoundError as error:  # somebody has deleted the folder meanwhile
                 if not left:
                     raise self._unusable(error) from error

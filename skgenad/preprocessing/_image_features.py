@@ -315,7 +315,8 @@ class ImageFeatures(
         """Return the network with its layers, loaded where that has not been done yet."""
         loaded = self.__dict__.get("_loaded")
         if loaded is not None:
-            return loaded
+            # A device that was set since is where features are computed from now on.
+            return loaded.to(resolve_device(self.device))
         network = network_of(self.network)
         if digest_of(network.module) != self.weights_digest_:
             raise ValueError(

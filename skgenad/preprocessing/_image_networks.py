@@ -122,6 +122,7 @@ def _efficientnet_lite0(name: str) -> Network:
 
 
 def _of_timm(name: str) -> Network:
+    name = _folder_or_name("timm", name)
     timm = require("timm", extra="timm")
     source = f"local-dir:{name}" if Path(name).is_dir() else name
     module = timm.create_model(source, pretrained=True, num_classes=0)
@@ -131,13 +132,32 @@ def _of_timm(name: str) -> Network:
 
 
 def _of_transformers(name: str) -> Network:
+    name = _folder_or_name("transformers", name)
     transformers = require("transformers", extra="transformers")
-    module = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+    try:
+        module = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        where = "the folder has no such model" if Path(name).is_dir() else "it is no folder here"
+        problem = f"network='transformers:{name}' cannot be loaded, {where}: {error}"
+        raise ValueError(problem) from error
     seen = _preprocessing_of(transformers, name)
     mean, std = seen.get("image_mean", IMAGENET[0]), seen.get("image_std", IMAGENET[1])
     size = getattr(module.config, "image_size", None)
     size = size[0] if isinstance(size, Sequence) else size
     return Network(_frozen(_LastHiddenState(module)), size, triple(mean), triple(std))
+
+
+def _folder_or_name(kind: str, name: str) -> str:
+    """Return a name, or the path of the folder that it is; ValueError if that is not there."""
+    path = Path(name).expanduser()
+    means_folder = name.startswith(("~", ".")) or path.is_absolute() or len(path.parts) > 2
+    if means_folder and not path.is_dir():
+        state = "is a file" if path.exists() else "is not there"
+        raise ValueError(
+            f"network='{kind}:{name}' names the folder {str(path)!r}, which {state}. Pass the "
+            "folder that a model was saved to, or a model's name."
+        )
+    return str(path) if means_folder else name
 
 
 def _preprocessing_of(transformers: Any, name: str) -> Mapping[str, Any]:
