@@ -10,10 +10,12 @@ autoencoder's manifold (f_e, f_d):
 Negatives x- come from a short latent chain on E~(f_d(z) | z~), which starts at z~, and then a
 visible chain on E~(x | z~), which starts at the latent chain's end (section 3.3).
 
-What this file adds to the paper: z~ is put back on the sphere; the visible step may be relative to
-the number of columns (the paper's 10 is unstable when there are few, since E is a mean over them);
-the visible chain may be kept within the range of the training data; the score may count the
-manifold's own reconstruction error.
+On a sphere z~ is divided by its norm, which the paper leaves out and the authors' code has.
+
+What this file adds to the paper: the visible step may be relative to the number of columns (the
+paper's 10 is unstable when there are few, since E is a mean over them); the visible chain may be
+kept within the range of the training data; the score may count the manifold's own reconstruction
+error.
 """
 
 from __future__ import annotations
