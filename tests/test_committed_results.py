@@ -18,6 +18,7 @@ from skgenad import MPDR, PWAE
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 RESULTS = BENCHMARKS / "results"
 SCRIPTS = (
+    "ablations",
     "cance_tables",
     "checkpoints",
     "cifar_ood",
@@ -159,6 +160,7 @@ def _pwae_textures(script):
 
 # Script -> what makes the detectors that it fits, of every size and variant.
 MADE = {
+    "ablations": lambda s: (m(1) for t in s.TABLES.values() for m in t.settings.values()),
     "cance_tables": _cance_tables,
     "cifar_ood": lambda s: (s._detector(m, size, 1) for m in s.METHODS for size in SIZES),
     "density_2d": lambda s: (make(x, 0) for make, spaces in s.METHODS.values() for x in spaces),
@@ -412,3 +414,62 @@ def test_places_and_references_of_photographs_are_what_they_are_said_to_be(scrip
     np.testing.assert_allclose(itself, 0, atol=2e-3)
     assert mvtec.patch_detector("PaDiM, each place", None, 1).positions == "separate"
     assert mvtec.patch_detector("Neighbors", None, 1).positions == "shared"
+
+
+def test_samplers_on_eight_gaussians_are_in_the_order_that_the_guide_gives(script):
+    density_2d = script("density_2d")
+    rows = density_2d.ROWS.read()
+    rows = rows[rows["variance"] == density_2d.AUTHORS]
+    medians = rows.groupby(["method", "space"])[["l1", "hole", "share_error"]].median()
+    omi, cd, pcd = (medians.loc[f"NAE-{k}, authors' chains", "R^3"] for k in ("OMI", "CD", "PCD"))
+    assert omi["l1"] < pcd["l1"] < cd["l1"] and omi["hole"] < pcd["hole"] < cd["hole"]
+    omi, cd, pcd = (medians.loc[f"NAE-{k}", "R^3"] for k in ("OMI", "CD", "PCD"))
+    assert cd["l1"] < omi["l1"] and pcd["l1"] < omi["l1"]
+    assert cd["share_error"] < omi["share_error"]
+    assert medians.loc["MPDR-R", "R^3"]["l1"] < medians.loc["MPDR-S", "S^1"]["l1"]
+
+
+def test_hole_and_shares_of_a_density_are_what_they_are_said_to_be(script):
+    density_2d = script("density_2d")
+    true = density_2d.true_density()
+    assert true.sum() * density_2d.CELL == pytest.approx(1)
+    assert density_2d.share_error(true) < 2e-4
+    # Twice as much in one mode: it has two ninths and each of the others one.
+    x, y = density_2d.GRID.T
+    more = true * (1 + (np.abs(np.arctan2(y, x)) < np.pi / 8))
+    assert density_2d.share_error(more) == pytest.approx(2 / 9 - 1 / 8, abs=2e-4)
+
+
+def test_ablations_judge_means_over_squares_and_change_what_they_say(script):
+    ablations = script("ablations")
+    images = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4)
+    halved = ablations.halved(images)
+    np.testing.assert_allclose(halved[0, 0] * 255, [[2.5, 4.5], [10.5, 12.5]])
+
+    class Bright(skgenad.Mahalanobis):
+        def fit(self, X, y=None):
+            return self
+
+        def anomaly_score(self, X):
+            return X.mean(axis=(1, 2, 3))
+
+    dark, bright = np.full((6, 1, 2, 2), 0.2), np.full((3, 1, 2, 2), 0.9)
+    data = ablations.Data(dark, dark, {"bright": bright, "dark": dark})
+    rows = ablations.judged(Bright(), data)
+    assert [row["anomalies"] for row in rows] == ["bright", "dark"]
+    assert [row["auroc"] for row in rows] == [1, 0.5] and rows[0]["aupr"] == 1
+    for name, chosen in ablations.TABLES.items():
+        made = [repr(make(1)) for make in chosen.settings.values()]
+        assert len(set(made)) == len(made), name  # no two settings are one
+        assert set(chosen.paper) <= set(chosen.settings), name
+
+
+def test_ablations_on_the_page_are_those_of_the_rows(script):
+    ablations = script("ablations")
+    page = ablations.ROWS.path.parent.with_suffix(".md").read_text(encoding="utf-8")
+    rows = ablations.ROWS.read()
+    assert set(rows["table"]) <= set(ablations.TABLES)
+    for name, chosen in ablations.TABLES.items():
+        of_it = rows[rows["table"] == name]
+        assert set(of_it["setting"]) <= set(chosen.settings)
+        assert (ablations._lines(of_it, chosen) in page) == (len(of_it) > 0)

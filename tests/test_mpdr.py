@@ -129,8 +129,8 @@ def X():
 def eight(request):
     """(training rows, fresh rows, trained detector) on eight Gaussians well apart."""
     seed = request.param
-    train, _ = make_eight_gaussians(2000, variance=1 / 8, random_state=seed)
-    fresh, _ = make_eight_gaussians(500, variance=1 / 8, random_state=100 + seed)
+    train, _ = make_eight_gaussians(2000, random_state=seed)
+    fresh, _ = make_eight_gaussians(500, random_state=100 + seed)
     return train, fresh, MPDR(**EIGHT, random_state=seed).fit(train)
 
 
@@ -154,7 +154,7 @@ def fitted_density(rows, on_grid):
 
 def test_density_of_the_energy_is_nearer_to_eight_gaussians_than_its_autoencoders(eight):
     train, _, detector = eight
-    truth = np.exp(eight_gaussians_log_density(GRID, variance=1 / 8))
+    truth = np.exp(eight_gaussians_log_density(GRID))
     truth /= truth.sum() * CELL
     module = detector.module_
     manifold = module.manifolds[0]
@@ -184,8 +184,8 @@ def test_samples_look_like_the_data(eight):
         detector.anomaly_score(rows).mean() for rows in (samples, fresh, uniform)
     )
     assert on_samples < 3 * on_data < 0.3 * on_uniform
-    density = eight_gaussians_log_density(samples, variance=1 / 8).mean()
-    assert density > eight_gaussians_log_density(fresh, variance=1 / 8).mean() - 1.5
+    density = eight_gaussians_log_density(samples).mean()
+    assert density > eight_gaussians_log_density(fresh).mean() - 1.5
     mode = np.round(np.arctan2(samples[:, 1], samples[:, 0]) / (np.pi / 4)).astype(int) % 8
     assert np.bincount(mode, minlength=8).min() > 500 / 8 / 3, "a mode is missing"
 

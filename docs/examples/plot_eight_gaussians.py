@@ -22,7 +22,7 @@ from skgenad.inspection import EnergyDisplay
 # Two detectors with networks of the same sizes. ``score_type="energy"`` asks for the trained energy
 # itself; by default MPDR combines it with the error of its own autoencoder.
 
-X, _ = make_eight_gaussians(2000, variance=1 / 8, random_state=0)
+X, _ = make_eight_gaussians(2000, random_state=0)
 sizes = {"network": (64, 64), "random_state": 0}
 autoencoder = Autoencoder(max_steps=400, **sizes).fit(X)
 mpdr = MPDR(
@@ -36,7 +36,7 @@ mpdr = MPDR(
 angles = (np.arange(80) % 8 + 0.5) * np.pi / 4
 noise = 0.1 * np.random.RandomState(1).normal(size=(80, 2))
 anomalies = np.sqrt(8) * np.column_stack([np.cos(angles), np.sin(angles)]) + noise
-normal, _ = make_eight_gaussians(1000, variance=1 / 8, random_state=1)
+normal, _ = make_eight_gaussians(1000, random_state=1)
 rows, y = np.concatenate([normal, anomalies]), np.repeat([0, 1], [1000, 80])
 auroc = [roc_auc_score(y, detector.anomaly_score(rows)) for detector in (autoencoder, mpdr)]
 print(f"AUROC: autoencoder {auroc[0]:.2f}, MPDR-R {auroc[1]:.2f}")

@@ -45,10 +45,10 @@ def make_eight_gaussians(
         Number of rows, anomalies included.
     anomalies : float, default=0.0
         Share of anomalies among the rows, in [0, 1).
-    variance : float, default=sqrt(2) / 4
-        Variance of a component along each axis, in (0, 1]. The default is the covariance printed in
-        the paper's appendix D.1; in the code of Grathwohl et al. (FFJORD), which the paper cites,
-        ``sqrt(2) / 4`` is the standard deviation and thus the variance 1/8.
+    variance : float, default=1/8
+        Variance of a component along each axis, in (0, 1]. The default is that of the data in the
+        code of NAE's and MPDR's authors and of Grathwohl et al. (FFJORD), where ``sqrt(2) / 4`` is
+        the standard deviation; NAE's appendix D.1 prints ``sqrt(2) / 4`` as the variance.
     random_state : int, RandomState or None, default=None
         Pass an int for reproducible rows.
 

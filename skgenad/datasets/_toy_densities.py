@@ -16,7 +16,8 @@ _EIGHT_MEANS = np.array(
         *([2, 2], [-2, 2], [2, -2], [-2, -2]),
     ]
 )
-_EIGHT_VARIANCE = np.sqrt(2) / 4
+# sqrt(2) / 4 is the standard deviation in the code of the papers' authors.
+_EIGHT_VARIANCE = 1 / 8
 _GAP_MEANS = np.array([[-2.0, 0.0], [2.0, 0.0]])
 _GAP_SCALES = np.array([0.5, 0.5])
 _LOCAL_MEANS = np.array([[-2.0, 0.0], [3.0, 0.0]])
@@ -30,7 +31,7 @@ def eight_gaussians_log_density(X: ArrayLike, *, variance: float = _EIGHT_VARIAN
     ----------
     X : array-like of shape (n_samples, 2)
         Points.
-    variance : float, default=sqrt(2) / 4
+    variance : float, default=1/8
         As in `make_eight_gaussians`.
 
     Returns
@@ -47,7 +48,7 @@ def eight_gaussians_log_density(X: ArrayLike, *, variance: float = _EIGHT_VARIAN
     --------
     >>> from skgenad.datasets import eight_gaussians_log_density
     >>> eight_gaussians_log_density([[2.0, 2.0], [0.0, 0.0]]).round(2)
-    array([ -2.87, -12.11])
+    array([ -1.84, -31.76])
     """
     _check_variance(variance)
     return _mixture_log_density(X, _EIGHT_MEANS, np.full(8, np.sqrt(variance)))
