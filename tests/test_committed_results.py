@@ -266,6 +266,13 @@ def test_figures_of_the_page_of_series_are_those_of_the_rows(script):
         width = 1 if stretch == "single steps" else 20
         found = [f"{means[name, width, detector]:.3f}" for name in sensors.COLLECTIONS]
         assert numbers.split() == found, (detector, stretch)
+    trained = re.findall(r"^(Autoencoder|MPDR|NAE|Committee) +(0\.\d{3})  (0\.\d{3})$", page, re.M)
+    assert len(trained) == 4
+    names = {"Autoencoder": "AE", "MPDR": "MPDR-R"}
+    for detector, *numbers in trained:
+        name = names.get(detector, detector)
+        found = [f"{means[collection, 20, name]:.3f}" for collection in ("skab", "cwru")]
+        assert numbers == found, detector
 
 
 def test_noise_is_on_the_training_rows_of_embeddings_alone(script):
