@@ -27,6 +27,7 @@ SCRIPTS = (
     "embeddings",
     "explanations",
     "false_discoveries",
+    "feature_energies",
     "image_features",
     "label_free",
     "mixed_tables",
@@ -134,6 +135,7 @@ MADE = {
     "cifar_ood": lambda s: (s._detector(m, size, 1) for m in s.METHODS for size in SIZES),
     "density_2d": lambda s: (make(x, 0) for make, spaces in s.METHODS.values() for x in spaces),
     "embeddings": lambda s: (make(1) for make in s.OWN.values()),
+    "feature_energies": lambda s: (s.paper(1), s.matched(1e-5, 1)),
     "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
     "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
     "mnist_one_class": lambda s: (s._detector(size, 1) for size in SIZES),
@@ -360,3 +362,24 @@ def test_places_and_references_of_photographs_are_what_they_are_said_to_be(scrip
     np.testing.assert_allclose(itself, 0, atol=2e-3)
     assert mvtec.patch_detector("PaDiM, each place", None, 1).positions == "separate"
     assert mvtec.patch_detector("Neighbors", None, 1).positions == "shared"
+
+
+def test_figures_of_energies_of_features_in_the_guide_are_those_of_the_rows(script):
+    features = script("feature_energies")
+    rows = features.finished(features.ROWS.read())
+    page = (BENCHMARKS.parent / "docs" / "guide" / "mpdr.rst").read_text(encoding="utf-8")
+    sets = r"^(matched|preset), (sets of the rule|other sets)"
+    line = rf"{sets} +(\d+) +(\d) +([\d.]+) +([\d.]+) +([\d.]+)  (.+)$"
+    shown = re.findall(line, page, re.M)
+    assert len(shown) >= 3
+    for variant, sets, *cells, gain in shown:
+        own = rows[rows["variant"] == {"preset": "paper"}.get(variant, variant)]
+        own = own[own["dataset"].isin(features.CHOSEN) == (sets == "sets of the rule")]
+        means = own.groupby(["step", "dataset"])[list(features.SCORES)].mean()
+        means = means.groupby("step").mean()
+        start, end = means.loc[0], means.loc[features.N_STEPS]
+        values = (start["energy"], end["energy"], end["combined"])
+        counts = (own["dataset"].nunique(), own["seed"].nunique())
+        assert cells == [*map(str, counts), *(f"{value:.3f}" for value in values)]
+        gained = features.gains(own, "energy")[features.N_STEPS]
+        assert gain.replace("+", "") == features.interval(gained)
