@@ -30,6 +30,7 @@ SCRIPTS = (
     "explanations",
     "false_discoveries",
     "glow_choices",
+    "feature_energies",
     "image_features",
     "label_free",
     "mixed_tables",
@@ -166,6 +167,7 @@ MADE = {
     "density_2d": lambda s: (make(x, 0) for make, spaces in s.METHODS.values() for x in spaces),
     "embeddings": lambda s: (make(1) for make in s.OWN.values()),
     "glow_choices": lambda s: (s.detector(variant, 500, 1) for variant in s.VARIANTS),
+    "feature_energies": lambda s: (s.paper(1), s.matched(1e-5, 1)),
     "hierarchies": lambda s: (s._model((c, 32, 32), 1, b, 9) for c in (1, 3) for b in (0, 1)),
     "mnist_corrupted": lambda s: (s.detector(m, z, 1) for m in s.METHODS[1:] for z in s.N_TEST),
     "mnist_holdout": lambda s: (s.detector(m, size, 1) for m in s.METHODS for size in s.SIZES),
@@ -480,3 +482,24 @@ def test_ablations_on_the_page_are_those_of_the_rows(script):
         of_it = rows[rows["table"] == name]
         assert set(of_it["setting"]) <= set(chosen.settings)
         assert (ablations._lines(of_it, chosen) in page) == (len(of_it) > 0)
+
+
+def test_figures_of_energies_of_features_in_the_guide_are_those_of_the_rows(script):
+    features = script("feature_energies")
+    rows = features.finished(features.ROWS.read())
+    page = (BENCHMARKS.parent / "docs" / "guide" / "mpdr.rst").read_text(encoding="utf-8")
+    sets = r"^(matched|preset), (sets of the rule|other sets)"
+    line = rf"{sets} +(\d+) +(\d) +([\d.]+) +([\d.]+) +([\d.]+)  (.+)$"
+    shown = re.findall(line, page, re.M)
+    assert len(shown) >= 3
+    for variant, sets, *cells, gain in shown:
+        own = rows[rows["variant"] == {"preset": "paper"}.get(variant, variant)]
+        own = own[own["dataset"].isin(features.CHOSEN) == (sets == "sets of the rule")]
+        means = own.groupby(["step", "dataset"])[list(features.SCORES)].mean()
+        means = means.groupby("step").mean()
+        start, end = means.loc[0], means.loc[features.N_STEPS]
+        values = (start["energy"], end["energy"], end["combined"])
+        counts = (own["dataset"].nunique(), own["seed"].nunique())
+        assert cells == [*map(str, counts), *(f"{value:.3f}" for value in values)]
+        gained = features.gains(own, "energy")[features.N_STEPS]
+        assert gain.replace("+", "") == features.interval(gained)
