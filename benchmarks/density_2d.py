@@ -89,7 +89,7 @@ _COMMON: dict[str, Any] = {
 # steps where the paper has 50 epochs at a learning rate of 1e-5. The chain's noise is three times
 # the paper's, with the step that goes with it, so that the chain crosses a mode of either variance.
 # The penalty on energies is a tenth: theirs here are not small.
-_NAE = {
+_NAE: dict[str, Any] = {
     "visible_chain": Chain(noise=0.3, step_size=0.045),
     "energy_penalty": 0.1,
     "pretrain_steps": FIRST,
@@ -116,7 +116,7 @@ def _metropolis(steps: int, noise: float) -> Chain:
     return Chain(steps, noise=noise, step_size=noise**2 / 2, metropolis=True)
 
 
-_MPDR = {
+_MPDR: dict[str, Any] = {
     "manifold": Manifold(2, steps=FIRST),
     "max_steps": SECOND,
     "score_type": "energy",
