@@ -8,8 +8,8 @@ As in the papers' tables, detectors learn MNIST without the digit 9, and are to 
 all images of the test split, or images of other sets among those of the nine digits. All else is of
 a size for a CPU: images are means over squares of 2 x 2 pixels, 14 x 14; a draw of 5,000 trains;
 encoders and decoders are perceptrons with two hidden layers of 128; and a fit takes a few hundred
-gradient steps where the papers take tens of thousands. So the tables show which way a choice works
-here, and their figures are not those of the papers, which stand beside them.
+gradient steps where the papers take tens of thousands. So the tables show which choices matter this
+early, and their figures are not those of the papers, which stand beside them.
 """
 
 from __future__ import annotations
