@@ -503,3 +503,35 @@ def test_figures_of_energies_of_features_in_the_guide_are_those_of_the_rows(scri
         assert cells == [*map(str, counts), *(f"{value:.3f}" for value in values)]
         gained = features.gains(own, "energy")[features.N_STEPS]
         assert gain.replace("+", "") == features.interval(gained)
+
+
+def test_what_is_said_of_the_ablations_holds_in_the_rows(script):
+    ablations = script("ablations")
+    rows = ablations.ROWS.read()
+    rows = rows[rows["seed"] == 1]
+    aupr = {key: group.set_index("anomalies") for key, group in rows.groupby(["table", "setting"])}
+
+    def above(table, better, worse, sets=(ablations.NINE, *ablations.SETS)):
+        pairs = [(aupr[table, x].loc[list(sets), "aupr"]).to_numpy() for x in (better, worse)]
+        return (pairs[0] > pairs[1]).all()
+
+    some = ("Omniglot", "Constant")
+    assert above("pretraining", "300", "300, autoencoder")
+    assert above("pretraining", "300", "1000, autoencoder", some)
+    assert above("sampling", "10 steps, replay, sphere", "10 steps, replay, Euclidean")
+    for more, less in (("0.1", "0.01"), ("0.2", "0.1"), ("0.3", "0.2")):
+        assert above("sigma", more, less, (ablations.NINE, "KMNIST", "Omniglot", "Fashion"))
+    for more, less in (("32", "16"), ("64", "32"), ("128", "64")):
+        assert above("manifold", more, less, ["Omniglot"])
+        assert above("manifold", less, more, ["Fashion"])
+    assert above("gamma", "0.0001", "0.01", (ablations.NINE, "Omniglot"))
+    page = (BENCHMARKS.parent / "docs" / "guide" / "results.rst").read_text(encoding="utf-8")
+    cells = [
+        *(("sampling", "10 steps, replay, sphere"), ("pretraining", "300, autoencoder")),
+        *(("sampling", "10 steps, replay, Euclidean"), ("sampling", "0 steps, no replay, sphere")),
+        *(("sigma", "0.01"), ("sigma", "0.3"), ("gamma", "0.01"), ("gamma", "0.0001")),
+    ]
+    entry = page.partition("(``ablations.md``")[0].rpartition("MPDR and NAE with one")[2]
+    entry += page.partition("(``ablations.md``")[2].partition("other images")[0]
+    found = [f"{aupr[cell].loc['Omniglot', 'aupr']:.2f}".lstrip("0") for cell in cells]
+    assert [x for x in re.findall(r"(?<= )\.\d\d(?=[,; )\n])", entry) if x in found] == found
