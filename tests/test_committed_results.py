@@ -394,6 +394,30 @@ def test_figures_of_the_page_of_photographs_are_those_of_the_rows(script):
             assert cells.split() == wanted, (title, method)
 
 
+def test_figures_of_pwae_on_photographs_are_those_of_the_rows(script):
+    photographs = script("pwae_photographs")
+    rows = photographs.ROWS.read()
+    page = (BENCHMARKS.parent / "docs" / "guide" / "pwae.rst").read_text(encoding="utf-8")
+    section = page.split("\nOn photographs\n")[1].split("\nWhat the public code does")[0]
+    found = re.findall(
+        r"^(\S.+?)  +((?:(?:[\d.]{5,6}|-) ?)+(?:  .+)?)  (\d to \d|\d)$", section, re.M
+    )
+    sets = ("bottle", "screw, levelled", photographs.STANDARDISED, "magnetic_tile")
+    some = rows[rows["images"].isin(sets)].dropna(subset=["error_good"])
+    assert {method for method, *_ in found} == set(some["method"])
+    for method, cells, seeds in found:
+        of_method = some[some["method"] == method]
+        numbers = set()
+        for name, cell in zip(sets, re.split(r"  +", cells.strip()), strict=True):
+            of_it = of_method[of_method["images"] == name]
+            means = of_it.groupby("score")["auroc"].mean().reindex(["max", "sum", "pixels"])
+            error = of_it.groupby("seed")["error_good"].first().mean()
+            wanted = " ".join("-" if np.isnan(v) else f"{v:.3f}" for v in means)
+            assert cell == (f"{wanted} {error:.4f}" if len(of_it) else "-"), (method, name)
+            numbers |= {of_it["seed"].nunique()} - {0}
+        assert seeds == " to ".join(map(str, sorted(numbers))), method
+
+
 def test_scores_of_maps_have_the_order_of_the_errors_of_the_package(script):
     photographs = script("pwae_photographs")
     X = np.random.RandomState(0).rand(30, 1, 15, 15)
@@ -405,7 +429,7 @@ def test_scores_of_maps_have_the_order_of_the_errors_of_the_package(script):
     np.testing.assert_array_equal(np.argsort(scores["pixels"]), order)
     np.testing.assert_allclose(scores["image"] ** 2, maps.mean(axis=(1, 2)))
     np.testing.assert_allclose(scores["pixels .1 %"] ** 2, maps.max(axis=(1, 2)))
-    assert len(photographs.PWAES) + len(photographs.PLAIN) + 2 == len(photographs.METHODS)
+    assert len(photographs.PWAES) + len(photographs.PLAIN) + 4 == len(photographs.METHODS)
 
 
 def test_places_and_references_of_photographs_are_what_they_are_said_to_be(script):
