@@ -373,8 +373,7 @@ def tables(
         'are its parts, and "ratio" log p_in - log p_g, of scales the difference of both models\' '
         'parts; "PNG" has the length of the file as the general model. The lines below have a '
         "specific model that is trained with the margin loss or the outlier loss, and the last one "
-        "a general model that is, too. Couplings are without normalisation where the models have "
-        "`coupling_norm=False`. Temperature and weight are the paper's times the share that "
+        "a general model that is, too. Temperature and weight are the paper's times the share that "
         "an image's numbers are of 3,072. Images of anomalies are at most as many as new normal "
         "ones.",
     ]
@@ -382,7 +381,7 @@ def tables(
         first = part.iloc[0]
         n_general = part["n_general"].unique()
         text += [
-            f"## {first['experiment']}, {first['size']}",
+            f"## {first['experiment']}, {first['size']}, couplings {_couplings(first['model'])}",
             f"Data: {first['data']}. Models: {first['model']}. Machine: "
             f"{'; '.join(part['machine'].unique())}.",
             f"{part['seed'].nunique()} seed(s), {first['n_normal']} normal images and "
@@ -394,6 +393,12 @@ def tables(
             _all_bits(part),
         ]
     typer.echo(f"wrote {write_paragraphs(file, text)}")
+
+
+def _couplings(model: str) -> str:
+    """Say of a model's settings whether networks in couplings normalise."""
+    plain = "coupling_norm=False" in model
+    return "without normalisation" if plain else "with normalisation"
 
 
 def _mean(values: pd.Series) -> str:
