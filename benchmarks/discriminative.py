@@ -144,8 +144,8 @@ def tables() -> None:
         "AUROC, mean ± standard deviation over seeds. The lines of Glow are those of "
         "`hierarchies.md`, of the same images and seeds. `logistic`: on pixels. `convolutional`: "
         f"three convolutions of {WIDTH}, {2 * WIDTH} and {4 * WIDTH} channels, {EPOCHS} passes. In "
-        "the experiments of colour all images of the subset are used, so that seeds differ in their "
-        "order only, and in what a network draws."
+        "the experiments of colour all images that there are take part: seeds differ in their order "
+        "only, and in what a network draws."
     )
     for experiment in dict.fromkeys(kept["experiment"]):
         rows = kept[kept["experiment"] == experiment]
