@@ -144,7 +144,7 @@ def tables() -> None:
         "AUROC, mean ± standard deviation over seeds. The lines of Glow are those of "
         "`hierarchies.md`, of the same images and seeds. `logistic`: on pixels. `convolutional`: "
         f"three convolutions of {WIDTH}, {2 * WIDTH} and {4 * WIDTH} channels, {EPOCHS} passes. In "
-        "the experiments of colour all images that there are take part: seeds differ in their order "
+        "the experiments of colour all images there are take part: seeds differ in their order "
         "only, and in what a network draws."
     )
     for experiment in dict.fromkeys(kept["experiment"]):
