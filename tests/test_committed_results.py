@@ -265,12 +265,16 @@ def test_noise_is_on_the_training_rows_of_embeddings_alone(script):
     embeddings = script("embeddings")
     rng = np.random.default_rng(0)
     X, y = 5 + rng.standard_normal((300, 20)), np.repeat([0, 1], [270, 30])
-    parts = {kind: embeddings.parts_of(X, y, kind, 1, with_noise=True) for kind in embeddings.KINDS}
-    plain, unit, noisy = (parts[kind] for kind in embeddings.KINDS)
+    kinds = (*embeddings.KINDS, embeddings.EVERYWHERE)
+    plain, unit, noisy, everywhere = (
+        embeddings.parts_of(X, y, kind, 1, with_noise=True) for kind in kinds
+    )
     np.testing.assert_allclose(np.linalg.norm(unit[0], axis=1), 1)
     np.testing.assert_allclose(plain[0] / np.linalg.norm(plain[0], axis=1)[:, None], unit[0])
     assert (noisy[0] - unit[0]).std() == pytest.approx(0.01, rel=0.05)
     np.testing.assert_array_equal(noisy[1], unit[1])
+    np.testing.assert_array_equal(noisy[0], everywhere[0])
+    assert (everywhere[1] - unit[1]).std() == pytest.approx(0.01, rel=0.05)
     # No row that trains is tested, and only normal ones train.
     assert not set(map(tuple, plain[0])) & set(map(tuple, plain[1]))
     assert set(map(tuple, plain[0])) <= set(map(tuple, X[:270]))
