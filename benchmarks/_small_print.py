@@ -1,7 +1,7 @@
-"""What every report says at its end: its data by their true names, its seeds, and its limits.
+"""What every report says at its end: its data by their names, its seeds, budget and limits.
 
 `NOTES` has what a report does not show, by the names of reports; a report without a note has an
-entry to get. Seeds, and whether CIFAR-10 is a part of itself, are read off the rows.
+entry to get. Seeds, budgets, and whether CIFAR-10 is a part of itself, are read off the rows.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ _CHOICE = (
     "These are the tables that defaults are chosen on, with their test labels: they do not say "
     "what to expect on others. One split of each table."
 )
+# What was paid, by the first of these columns that rows have. A cell is what is computed at once.
+_BUDGETS = {
+    "fit_seconds": "Seconds of a fit",
+    "cpu_seconds": "Seconds of a cell",
+    "seconds": "Seconds of a cell",
+}
 _SEED_NAMES = {"split": "Splits", "repetition": "Repetitions", "seed": "Seeds"}
 
 NOTES = {
@@ -161,7 +167,7 @@ NOTES = {
 
 
 def small_print(name: str, rows: pd.DataFrame | None = None) -> list[str]:
-    """Last paragraphs of a report: data and seeds as its rows have them, and its limits."""
+    """Last paragraphs of a report: data, seeds, budget as its rows have them, and its limits."""
     text = []
     if rows is not None:
         most = _OF_CIFAR10.get(name)
@@ -170,6 +176,10 @@ def small_print(name: str, rows: pd.DataFrame | None = None) -> list[str]:
         for column, words in _SEED_NAMES.items():
             if column in rows and rows[column].notna().any():
                 text.append(f"{words}: {_listed(rows[column])}.")
+        paid = next((column for column in _BUDGETS if column in rows), None)
+        if paid is not None and rows[paid].notna().any():
+            middle, most_paid = rows[paid].median(), rows[paid].max()
+            text.append(f"{_BUDGETS[paid]}: median {middle:,.3g}, at most {most_paid:,.0f}.")
     parts = [" ".join(text)] if text else []
     if name in NOTES:
         parts.append(f"**What this does not show.** {NOTES[name]}")

@@ -143,19 +143,21 @@ def tables() -> None:
     text.append(
         "AUROC, mean ± standard deviation over seeds. The lines of Glow are those of "
         "`hierarchies.md`, of the same images and seeds. `logistic`: on pixels. `convolutional`: "
-        f"three convolutions of {WIDTH}, {2 * WIDTH} and {4 * WIDTH} channels, {EPOCHS} passes."
+        f"three convolutions of {WIDTH}, {2 * WIDTH} and {4 * WIDTH} channels, {EPOCHS} passes. In "
+        "the experiments of colour all images there are take part: seeds differ in their order "
+        "only, and in what a network draws."
     )
     for experiment in dict.fromkeys(kept["experiment"]):
         rows = kept[kept["experiment"] == experiment]
         sets = list(dict.fromkeys(rows["set"]))
         ratios = known[(known["experiment"] == experiment) & known["seed"].isin(rows["seed"])]
+        numbers = sorted(set(rows["n_general"]))
         times = rows.groupby("method")["fit_seconds"].mean()
         costs = ", ".join(f"{m} {times[m]:.0f} s" for m in METHODS if m in times)
         text.append(f"## {experiment}")
         text.append(
-            f"{rows['n_normal'].iloc[0]} normal and {rows['n_general'].min()} to "
-            f"{rows['n_general'].max()} general images, {rows['n_new'].iloc[0]} new normal ones. "
-            f"CPU time of a fit: {costs}."
+            f"{rows['n_normal'].iloc[0]} normal and {' or '.join(map(str, numbers))} general "
+            f"images, {rows['n_new'].iloc[0]} new normal ones. CPU time of a fit: {costs}."
         )
         text.append(table(["AUROC", *sets], list(_lines(rows, ratios, sets))))
     typer.echo(f"wrote {write_paragraphs(ROWS, text)}")

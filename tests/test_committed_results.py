@@ -83,6 +83,8 @@ def test_reports_name_what_is_a_part_of_its_data_set(script):
     assert notes.small_print("cifar_ood", whole)[0] == "Seeds: 3."
     rows = pd.DataFrame({"n_train": [10_000] * 5, "seed": [1, 2, 3, 4, None]})
     assert notes.small_print("cifar_ood", rows)[0] == f"{notes._CIFAR10} Seeds: 1 to 4."
+    paid = pd.DataFrame({"fit_seconds": [1.0, 2.0, 1234.0, None]})
+    assert notes.small_print("adbench", paid)[0] == "Seconds of a fit: median 2, at most 1,234."
 
 
 def test_criteria_without_labels_are_judged_by_what_choosing_by_them_gives(script):

@@ -19,9 +19,11 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
+from skorch import NeuralNetClassifier
+from torch import nn
 
 import skgenad
 from skgenad import LikelihoodRatio, Mahalanobis
@@ -296,6 +298,32 @@ def test_bad_general_rows_are_named():
             made().fit(normal_rows(), X_general=bad)
 
 
+def as_float32(X):
+    return X.astype(np.float32)
+
+
+def test_a_network_of_torch_is_a_classifier_as_others(global_rng_untouched):
+    network = NeuralNetClassifier(
+        nn.Linear,
+        module__in_features=4,
+        module__out_features=2,
+        criterion=nn.CrossEntropyLoss,
+        lr=0.1,
+        max_epochs=5,
+        iterator_train__shuffle=True,
+        train_split=None,
+        verbose=0,
+    )
+    chain = make_pipeline(FunctionTransformer(as_float32), network)
+    X, G = normal_rows(100), wide_rows()
+    one, two = (
+        DiscriminativeRatio(chain, random_state=0).fit(X, X_general=G).score_samples(X)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(one, two)
+    assert len(np.unique(one)) == 100
+
+
 # ---- pipelines and searches -----------------------------------------------------------------
 
 
@@ -329,3 +357,30 @@ def test_a_search_chooses_a_classifier():
         best = search.fit(X, y, X_general=general).best_estimator_
     assert isinstance(best.classifier, QuadraticDiscriminantAnalysis)
     assert search.best_score_ > 0.85
+
+
+def test_a_search_divides_general_rows_only_if_they_are_as_many_as_the_others():
+    seen = []
+
+    class Spy(DiscriminativeRatio):
+        """Notes how many general rows there are."""
+
+        def fit(self, X, y=None, X_general=None):
+            seen.append(len(X_general))
+            return super().fit(X, y, X_general=X_general)
+
+    spy = Spy(clone(CLASSIFIERS["linear"]), random_state=0)
+    X, y = normal_rows(), np.repeat([0, 1], 30)
+    for n, most in ((90, 90), (60, 59)):
+        seen.clear()
+        with sklearn.config_context(enable_metadata_routing=True):
+            search = GridSearchCV(
+                spy.set_fit_request(X_general=True),
+                {"prior_odds": [1.0]},
+                scoring=anomaly_roc_auc,
+                cv=NormalOnlyCV(3),
+                refit=False,
+                error_score="raise",
+            )
+            search.fit(X, y, X_general=wide_rows(n))
+        assert len(seen) == 3 and max(seen) <= most and (n == 60 or min(seen) == 90)
