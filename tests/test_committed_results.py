@@ -382,4 +382,4 @@ def test_figures_of_energies_of_features_in_the_guide_are_those_of_the_rows(scri
         counts = (own["dataset"].nunique(), own["seed"].nunique())
         assert cells == [*map(str, counts), *(f"{value:.3f}" for value in values)]
         gained = features.gains(own, "energy")[features.N_STEPS]
-        assert gain.replace("+", "") == features.interval(gained)
+        assert gain.strip().replace("+", "") == features.interval(gained)
