@@ -561,3 +561,4 @@ def test_what_is_said_of_the_ablations_holds_in_the_rows(script):
     entry += page.partition("(``ablations.md``")[2].partition("other images")[0]
     found = [f"{aupr[cell].loc['Omniglot', 'aupr']:.2f}".lstrip("0") for cell in cells]
     assert [x for x in re.findall(r"(?<= )\.\d\d(?=[,; )\n])", entry) if x in found] == found
+        assert gain.strip().replace("+", "") == features.interval(gained)
