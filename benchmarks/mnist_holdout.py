@@ -287,7 +287,7 @@ def tables() -> None:
         "VAE(L), by one draw). EBM is IGEBM, Glow has one scale, PixelCNN is PixelCNN++. The "
         "paper's GANomaly is the one with the networks of its other autoencoders. The papers "
         "choose latent dimensions by other anomalies; here all have 32, DAGMM 4. Empty cells have "
-        "not been run."
+        "not been run; GANomaly's decoder stays black at this size, and there is nothing to score."
     )
     for size, rows in kept.groupby("size"):
         cost = rows.groupby("method")[["steps", "fit_seconds"]].mean().reindex(METHODS)

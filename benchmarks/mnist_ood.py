@@ -252,7 +252,8 @@ def _said(rows: pd.DataFrame, normal: str) -> str:
         f"{', '.join(f'{m} {n}' for m, n in seeds.items())}. "
         f"Anomalies: {', '.join(f'{name} {n}' for name, n in sizes)}. Of Omniglot, fewer than "
         "13,180 images are a part of the papers' evaluation set at hand. PCA: squared error with "
-        f"{N_COMPONENTS} components; kNN: mean distance to 5 neighbours. CPU time of a fit: "
+        f"{N_COMPONENTS} components; kNN: mean distance to 5 neighbours; the others, where digits "
+        "are normal, are those of mnist_holdout.md. CPU time of a fit: "
         f"{', '.join(f'{m} {n:.0f} s' for m, n in seconds.items())}. Empty cells have not been run."
     )
     bits = of_each["bits"].mean().reindex(methods).dropna()

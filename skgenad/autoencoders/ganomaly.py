@@ -13,7 +13,9 @@ in the authors' code. All norms are means over what they sum up, there too. The 
 
     |G_E(x) - E(x')|_1 / D_z
 
-(equation 5). What is left out: scores are not brought to [0, 1] by the rows they are computed
+(equation 5). The weights of D have spectral norms of 1 in place of the paper's batch normalisation:
+without either its features grow without bounds, their difference outweighs all else, and the
+decoder is lost. What is left out: scores are not brought to [0, 1] by the rows they are computed
 for, since a row's score must depend on that row alone; D is not drawn anew when its loss is near 0.
 """
 
@@ -33,7 +35,7 @@ from skgenad._core.loop import Stage, is_steady
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot
 from skgenad._tensors.distances import SquaredDistance
-from skgenad._tensors.maps import SteadyLinear, frozen
+from skgenad._tensors.maps import SpectralLinear, frozen
 from skgenad._tensors.model import Model
 from skgenad._tensors.networks import Networks
 from skgenad.networks import IMAGE_CONSTRAINTS, network_slot, networks_for
@@ -46,6 +48,9 @@ _SLOPE = 0.2
 class Discriminator(nn.Module):
     """Tells rows from reconstructions: an encoder, an activation, and a linear layer.
 
+    The weight of every layer is divided by its largest singular value, so that features differ by
+    no more than rows do.
+
     Parameters
     ----------
     networks : Networks
@@ -56,8 +61,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, networks: Networks, n_outputs: int) -> None:
         super().__init__()
-        self.encoder = networks.encoder(n_outputs)
-        self.last = SteadyLinear(n_outputs, 1)
+        self.encoder = networks.encoder(n_outputs, spectral=True)
+        self.last = SpectralLinear(nn.Linear(n_outputs, 1))
 
     def features(self, x: Tensor) -> Tensor:
         """Features f (n, n_outputs) of rows (n, d)."""
@@ -151,7 +156,8 @@ class GANomaly(AnomalyMapMixin, BaseGenerativeDetector):
     adversarial_penalty * |f(x) - f(x')|^2 + contextual_penalty * |x - x'|_1
     + encoding_penalty * |G_E(x) - E(x')|^2,
 
-    all of them means. The discriminator is trained in the same steps to tell x from x'.
+    all of them means. The discriminator, whose weights have spectral norms of 1, is trained in the
+    same steps to tell x from x'.
 
     Parameters
     ----------
