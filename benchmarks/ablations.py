@@ -418,9 +418,9 @@ FINDINGS: dict[str, str] = {
     "gamma": "As in the paper 0.001 and less are like 0. From 0.01 Omniglot loses, KMNIST gains.",
     "pretraining": "Training as NAE raises its autoencoder of 300 steps on every set, on Omniglot "
     "and constant images also above one of 1,000. After 100 steps it is behind on the digit.",
-    "sampling": "A sphere is ahead of a Euclidean space on every set, as in the paper. The chain and "
+    "sampling": "A sphere is ahead of Euclidean space on all sets, as in the paper. The chain and "
     "its buffer, which matter there, make no difference at 200 steps that one seed could show.",
-    "latent dimension": "As in the paper NAE is ahead of its autoencoder from 16 on, and behind at 8.",
+    "latent dimension": "As in the paper NAE leads its autoencoder from 16 on, not at 8.",
 }
 
 
