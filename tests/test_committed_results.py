@@ -547,6 +547,10 @@ def test_what_is_said_of_the_ablations_holds_in_the_rows(script):
     assert above("pretraining", "300", "300, autoencoder")
     assert above("pretraining", "300", "1000, autoencoder", some)
     assert above("sampling", "10 steps, replay, sphere", "10 steps, replay, Euclidean")
+    for n in ("16", "32", "64"):
+        assert above("latent dimension", n, f"{n}, autoencoder")
+    behind = (ablations.NINE, "KMNIST", "Omniglot", "Fashion")
+    assert above("latent dimension", "8, autoencoder", "8", behind)
     for more, less in (("0.1", "0.01"), ("0.2", "0.1"), ("0.3", "0.2")):
         assert above("sigma", more, less, (ablations.NINE, "KMNIST", "Omniglot", "Fashion"))
     for more, less in (("32", "16"), ("64", "32"), ("128", "64")):
