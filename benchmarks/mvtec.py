@@ -105,9 +105,15 @@ def _mpdr(seed: int, **chain: Any) -> Any:
 
 
 def _autoencoder(seed: int) -> Any:
-    """MPDR's own autoencoder before its energy is trained: the same network, as many steps."""
+    """MPDR's network and steps before its energy is trained, but on standardised columns."""
     network = {**_SMALL, "latent_dim": 128, "latent_space": "sphere", "max_steps": 3000}
     return make_pipeline(Normalizer(), Autoencoder(**network, learning_rate=1e-3))
+
+
+def _standard_mpdr(seed: int) -> Any:
+    """MPDR of standardised columns with the package's chains, which are made for these."""
+    manifold = Manifold(128, steps=3000, learning_rate=1e-3)
+    return make_pipeline(Normalizer(), MPDR(**_SMALL, manifold=manifold, max_steps=600))
 
 
 def _nae(seed: int) -> Any:
@@ -127,6 +133,10 @@ METHODS: dict[str, Callable[[int], Any]] = {
     "CANCE": lambda seed: CANCE(),
     "AE": _autoencoder,
     "MPDR-R": _mpdr,
+    # One step of the energy: what it starts from, rows as they are and with noise, where "AE" has
+    # standardised ones without.
+    "MPDR-R, its start": partial(_mpdr, max_steps=1),
+    "MPDR, standardised": _standard_mpdr,
     # With the energy as a sum over columns, as the regulariser is scaled then: the mean of 256
     # squared errors of rows of length 1 is far below the 1/2 that a regulariser of 1 leads to.
     "MPDR-R, sum": partial(_mpdr, energy_penalty=256.0),
@@ -139,6 +149,8 @@ REFERENCES = ("Gaussian of each place", "nearest of 12,000")
 DRAWN = (
     "MPDR-R, less noise",
     "MPDR-R, sum",
+    "MPDR-R, its start",
+    "MPDR, standardised",
     "Neighbors",
     "GaussianMixtures",
     "Committee",
