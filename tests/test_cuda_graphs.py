@@ -27,7 +27,7 @@ NOT_HERE = (
     *(cls.__name__ for cls in DETECTORS if not cls.trained_by_gradients),
 )
 # These solve linear systems in a step, which cannot be recorded, or are left as they are.
-NOT_RECORDED = ("CANCE", "DAGMM", "PWAE")
+NOT_RECORDED = ("CANCE", "DAGMM", "GANomaly", "PWAE")
 CASES = [
     *((cls.__name__, {}) for cls in DETECTORS if cls.__name__ not in NOT_HERE),
     ("MPDR", {**CHAINS, "replay": Replay(16), "visible_chain": Chain(2, metropolis=True)}),

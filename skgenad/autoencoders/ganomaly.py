@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import Interval
 from skgenad._core.detector import BaseGenerativeDetector
-from skgenad._core.loop import Stage, is_steady
+from skgenad._core.loop import Stage
 from skgenad._core.optimizers import adam
 from skgenad._core.parts import Slot
 from skgenad._tensors.distances import SquaredDistance
@@ -335,7 +335,6 @@ class GANomaly(AnomalyMapMixin, BaseGenerativeDetector):
                         module.discriminator.parameters(), self.learning_rate, _BETAS
                     ),
                 },
-                n_steps=self.max_steps,
-                is_steady=is_steady,
+                n_steps=self.max_steps,  # spectral norms keep steps from being recorded on a GPU
             )
         ]
