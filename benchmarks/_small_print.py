@@ -111,6 +111,11 @@ NOTES = {
         "a ViT. One seed of each line unless it says more; the rule was found on the sets of the "
         "first table, and the second has the others."
     ),
+    "glow_correlations": (
+        "Models of the papers' size, and house numbers, of which the paper's figures are: narrow "
+        "ones were trained for 500 steps here, on grey digits and on photographs of animals and "
+        "vehicles that had been JPEG files once. One seed unless a line says more."
+    ),
     "glow_choices": (
         "Images other than grey digits, and more than 500 steps where a variant has no such "
         "lines: what normalised couplings gain shrinks with training. Each seed draws its digits "

@@ -21,7 +21,7 @@ COMMITTED = [
     if (RESULTS / name / "rows.csv").exists()
 ]
 # Detectors that were added after the last run of ADBench.
-NO_ROWS_YET = {"GMM", "Committee-robust"}
+NO_ROWS_YET = {"GMM", "Committee-robust", "VQVAE", "GANomaly"}
 
 
 class Chain(BaseEstimator):

@@ -564,6 +564,6 @@ def test_what_is_said_of_the_ablations_holds_in_the_rows(script):
         *(("sigma", "0.01"), ("sigma", "0.3"), ("gamma", "0.01"), ("gamma", "0.0001")),
     ]
     entry = page.partition("(``ablations.md``")[0].rpartition("MPDR and NAE with one")[2]
-    entry += page.partition("(``ablations.md``")[2].partition("other images")[0]
+    entry += page.partition("(``ablations.md``")[2].partition("the baselines of NAE")[0]
     found = [f"{aupr[cell].loc['Omniglot', 'aupr']:.2f}".lstrip("0") for cell in cells]
     assert [x for x in re.findall(r"(?<= )\.\d\d(?=[,; )\n])", entry) if x in found] == found

@@ -102,7 +102,7 @@ def test_similarity_needs_images_as_large_as_its_window(cls, shape, message):
         cls(**ssim, image_shape=shape, device="cpu").fit(X)
 
 
-@pytest.mark.parametrize("name", ["distance", "learn_scale"])
+@pytest.mark.parametrize("name", ["distance", "penalize"])
 def test_another_energy_has_no_distance(name):
     with pytest.raises(ValueError, match=f"Invalid parameter '{name}'"):
         MPDR(energy="scalar").set_params(**{f"energy__{name}": "l1"})

@@ -47,6 +47,7 @@ VALUES = {
     "n_scales": [1, 2],
     "network": (5,),
     "noise_range": (0.4, 0.5),
+    "pretrain_clip": 1e-3,
     "random_state": 1,
     "size": 5,
     "standardize": [False, True],  # images have the first, and refuse the second
@@ -201,7 +202,7 @@ OF_THE_FIRST_FIT = {
         "manifold__input_noise",
         "manifold__steps",
     },
-    "NAE": {"pretrain_learning_rate", "pretrain_steps", "temperature"},
+    "NAE": {"pretrain_clip", "pretrain_learning_rate", "pretrain_steps", "temperature"},
 }
 
 

@@ -275,8 +275,10 @@ def test_a_constant_that_changes_is_noticed_by_its_size(name, extra):
     X = with_constants()
     fitted = tiny(name, **extra).fit(X)
     scores = [fitted.score_samples(X[:10])]
+    # The worst of a few columns is another one until the constant is far away.
+    sizes = (1e-9, 0.01, 1, 1000, 1e6, 1e12)[3 if extra.get("combine") == "pixels" else 0 :]
     for column in (4, 5):
-        for off in (1e-9, 0.01, 1, 1000, 1e6, 1e12):
+        for off in sizes:
             changed = X[:10].copy()
             changed[:, column] += off
             scores.append(fitted.score_samples(changed))

@@ -11,7 +11,13 @@ from torch import nn
 
 from skgenad._core.batches import STEPS_PER_EPOCH, RowBatches
 from skgenad._core.loop import Stage
-from skgenad._core.optimizers import adam, adamw, with_penalty
+from skgenad._core.optimizers import (
+    adam,
+    adamw,
+    in_order_with_penalty,
+    put_moments,
+    with_penalty,
+)
 from skgenad._core.schedules import constant, cosine
 from skgenad._core.training import inputs_of, run_stage
 from skgenad._tensors import draws
@@ -464,3 +470,36 @@ def test_verbose_shows_one_bar_for_each_stage(detector, capfd):
     for line, (stage, n_steps) in zip(last_lines, steps.items(), strict=True):
         assert line.startswith(f"{stage}: 100%") and f"{n_steps}/{n_steps}" in line
         assert "loss=" in line
+
+
+def pair_of_layers():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 3))
+
+
+def test_penalties_of_both_kinds_are_one_and_one_keeps_the_order(drawing):
+    first, second = pair_of_layers(), pair_of_layers()
+    groups = in_order_with_penalty(second, second[0], 0.5)
+    assert [p for group in groups for p in group["params"]] == list(second.parameters())
+    for net, made in ((first, with_penalty(first[0], [first[1]], 0.5)), (second, groups)):
+        optimizer = adam(made, 0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(4, 3)).square().sum().backward()
+            optimizer.step()
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert not torch.equal(first[0].weight, pair_of_layers()[0].weight)
+
+
+def test_moments_of_other_weights_are_refused(drawing):
+    """A fused optimiser would write beyond them."""
+    net, other = pair_of_layers(), pair_of_layers()
+    optimizer = adam(net.parameters(), 0.1)
+    net(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    moments = optimizer.state_dict()["state"]
+    put_moments(adam(other.parameters(), 0.1), moments)
+    for parameters in (with_penalty(other, [], 0.0), other[0].parameters()):
+        with pytest.raises(ValueError, match="those of other weights"):
+            put_moments(adam(parameters, 0.1), moments)

@@ -20,6 +20,7 @@ from skgenad._warn import warn
 
 from .batches import STEPS_PER_EPOCH, RowBatches
 from .loop import StageNet, StopStage
+from .optimizers import put_moments
 
 # Batches that tell whether a stage has made its loss worse: the cost of a few steps.
 _JUDGED_BATCHES = 4
@@ -277,7 +278,7 @@ def restore(net: StageNet, state: TrainingState) -> None:
     parameters, buffers, moments = state
     put_weights(net.module_, parameters, buffers)
     for optimizer, kept in zip(net.stage.optimizers.values(), moments, strict=True):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
+        put_moments(optimizer, kept)
 
 
 def _all_finite(module: nn.Module) -> bool:

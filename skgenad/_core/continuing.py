@@ -23,6 +23,7 @@ from .checks import fit_context
 from .contract import BaseDetector, Split
 from .large_tables import SameTable, SomeRows, Table, pieces_of
 from .loop import Stage
+from .optimizers import put_moments
 from .state import kept_parameters
 from .streams import FEWEST_ROWS, Batch, Reservoir, Stream, together
 from .training_rows import in_standard_units
@@ -219,9 +220,8 @@ class ContinuingMixin(BaseDetector):
         for stage in stages:
             for name, optimizer in stage.optimizers.items():
                 # Optimisers go on with their moments, but at the learning rates set by now.
-                state = optimizer.state_dict()
-                state["state"] = copy.deepcopy(self._moments.get(stage.name, {}).get(name, {}))
-                optimizer.load_state_dict(state)
+                moments = self._moments.get(stage.name, {}).get(name, {})
+                put_moments(optimizer, copy.deepcopy(moments))
         return stages
 
     def _change_units(self, module: Model, before: StandardUnits) -> None:

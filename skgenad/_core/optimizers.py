@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -52,7 +53,35 @@ def with_penalty(
 
     Biases are not penalised. The optimiser applies the term: losses are recorded without it.
     """
-    weights = [p for p in penalized.parameters() if p.ndim > 1]
+    weights = list(_weights(penalized))
     biases = [p for p in penalized.parameters() if p.ndim <= 1]
     free = [p for module in rest for p in module.parameters()]
     return [{"params": weights, "weight_decay": 2 * penalty}, {"params": biases + free}]
+
+
+def in_order_with_penalty(
+    module: nn.Module, penalized: nn.Module, penalty: float
+) -> list[dict[str, Any]]:
+    """Such groups of all of a module's parameters, in their order.
+
+    An optimiser numbers its moments by that order, so that those of a training without the
+    penalty, or with another, are of the same parameters.
+    """
+    chosen = set(map(id, _weights(penalized)))
+    runs = groupby(module.parameters(), key=lambda p: id(p) in chosen)
+    decays = {True: {"weight_decay": 2 * penalty}, False: {}}
+    return [{"params": list(run), **decays[is_chosen]} for is_chosen, run in runs]
+
+
+def _weights(module: nn.Module) -> Iterable[nn.Parameter]:
+    return (p for p in module.parameters() if p.ndim > 1)
+
+
+def put_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Any]]) -> None:
+    """Let an optimiser go on with moments; fused ones write beyond those of a wrong shape."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, kept in moments.items():
+        shapes = {tuple(value.shape) for value in kept.values() if getattr(value, "ndim", 0)}
+        if i >= len(parameters) or shapes - {tuple(parameters[i].shape)}:
+            raise ValueError("The moments of the optimiser are those of other weights.")
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

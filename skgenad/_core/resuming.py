@@ -27,6 +27,7 @@ from .callbacks import TrainingState, put_weights, restore, training_state
 from .checkpoints import CheckpointFolder, check_identity, folder_of, held
 from .files import open_file, write_file
 from .loop import Stage, StageNet
+from .optimizers import put_moments
 from .users_callbacks import memory_of, remember
 
 # Writing takes at most this share of the time of a fit.
@@ -88,7 +89,7 @@ class Keeper:
             for i, stage in enumerate(stages[: self._place]):
                 moments = self._moments(f"done/{i}", self._found["done"][i])
                 for optimizer, state in zip(stage.optimizers.values(), moments, strict=True):
-                    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+                    put_moments(optimizer, state)
             parameters, buffers, _ = self._state("now", self._found["now"])
             put_weights(module, parameters, buffers)
             self._finished = [

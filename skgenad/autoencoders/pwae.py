@@ -258,9 +258,8 @@ def rows_of_units(train: Rows, held_out: Tensor | None) -> Rows:
 class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     """Detect anomalies in images, and where they are, by an autoencoder of patches (P-WAE).
 
-    One encoder, not told where a patch lies, maps each patch of an image to a latent vector, and a
-    decoder reconstructs the image from all. Those of each place follow a prior of its own and solve
-    a jigsaw puzzle when shuffled. The score is the worst error, in units of images held out.
+    One encoder, not told where a patch lies, maps patches to latent vectors, and a decoder rebuilds
+    the image from all. They follow a prior for each place and solve a jigsaw when shuffled.
 
     Parameters
     ----------
@@ -292,8 +291,8 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     jigsaw_penalty : float, default=1e-4
         Weight lambda_3 of the jigsaw puzzle's cross-entropy; of no use with ``grid_size=1``.
     combine : {"max", "sum", "pixels"}, default="max"
-        What an image's energy is, in units of images held out: the largest of its errors, of the
-        whole and of patches; their sum; or the error of its worst 1 % of pixels. Fits are the same.
+        Energy, in units of images held out: the largest error, of the whole and of patches; their
+        sum; or the error of the worst 1 % of pixels. Fits are the same.
     optimizer : {"adam", "sgd"}, default="adam"
         "adam", whose learning rate falls to 0 as half a cosine; or "sgd" with a momentum of 0.9,
         whose learning rate falls by (1 + 10 p)^(-0.75) with the share p of the steps.
@@ -357,14 +356,12 @@ class PWAE(FromPaper, AnomalyMapMixin, BaseGenerativeDetector):
     An error e is the root of the mean squared difference between a row and its reconstruction, of
     the whole or over one patch; over held-out rows it has a mean m and a standard deviation s.
     ``score_samples`` is the negative of the largest (e - m) / s, or of their sum, without a unit.
-    With ``combine="pixels"`` e is over the hundredth, rounded up, of an image's pixels where the
-    difference is largest, wherever they are; of a table's columns likewise.
-    A parameter of a term whose penalty is 0 has no use and is to be left as it is.
+    "pixels": e is over the hundredth, rounded up, of pixels or columns that differ most.
+    A parameter of a term whose penalty is 0 is to be left as it is.
 
     References
     ----------
-    Zhang, Chen, Wang, Cao, Wu and Yang, "P-WAE: generalized patch-Wasserstein autoencoder for
-    anomaly screening", arXiv:2108.03815.
+    Zhang et al., "P-WAE: generalized patch-Wasserstein autoencoder ...", arXiv:2108.03815.
 
     Examples
     --------

@@ -37,7 +37,7 @@ from skgenad._core.anomaly_maps import AnomalyMapMixin
 from skgenad._core.checks import Interval, StrOptions, check_pair
 from skgenad._core.detector import BaseGenerativeDetector
 from skgenad._core.loop import Stage, is_steady
-from skgenad._core.optimizers import adam, with_penalty
+from skgenad._core.optimizers import adam, in_order_with_penalty, with_penalty
 from skgenad._core.papers import FromPaper
 from skgenad._core.parts import Slot, refuse_unused
 from skgenad._core.sampling import draw_rows
@@ -626,9 +626,7 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         """Parameters of the energy, those of a penalised encoder in a group of their own."""
         if not isinstance(energy, Reconstruction) or not energy.penalty:
             return module.base.parameters()
-        net, scale = module.base.net, module.base.log_scale
-        groups = with_penalty(net.encoder, [net.decoder], energy.penalty)
-        return groups if scale is None else [*groups, {"params": [scale]}]
+        return in_order_with_penalty(module.base, module.base.net.encoder, energy.penalty)
 
     def _manifold_stage(self, module: MPDRModel, manifold: Any) -> Stage:
         groups = [
