@@ -84,6 +84,11 @@ def test_a_freed_layer_is_the_layer_that_was_normalised(layer):
         torch.testing.assert_close(with_free_last(with_spectral_norm(net))(x), wanted)
 
 
+def test_a_network_without_a_layer_to_free_is_refused():
+    with pytest.raises(ValueError, match="free_last=True would be ignored: Flatten has no linear"):
+        with_free_last(with_spectral_norm(nn.Flatten()))
+
+
 def test_the_affine_output_starts_as_the_identity_and_has_the_gradient_of_autograd():
     net = Perceptrons((5,), "tanh").encoder(4, 1, spectral=True, free_last=True).eval()
     plain, affine = ScalarEnergy(net), ScalarEnergy(net, affine=True)
@@ -262,6 +267,11 @@ def test_rates_without_steps_are_refused(X):
         short(energy=energy).fit(X)
     with pytest.raises(ValueError, match="make"):
         short(energy=Custom("reconstruction")).fit(X)
+
+
+def test_a_penalty_on_data_without_a_weight_is_refused(X):
+    with pytest.raises(ValueError, match="penalize_data=True.*would be ignored: energy_penalty=0"):
+        short(energy=Custom(Free, penalize_data=True), energy_penalty=0.0).fit(X)
 
 
 def test_files_refuse_custom_energies_as_they_refuse_callables(X, tmp_path):

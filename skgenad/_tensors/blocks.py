@@ -67,7 +67,13 @@ def with_free_last(module: nn.Module) -> nn.Module:
     The last is that which stands last among the modules, in a row of layers the one at its end.
     """
     kinds = (SpectralLinear, SpectralConv2d)
-    *_, (path, last) = [(p, m) for p, m in module.named_modules() if isinstance(m, kinds)]
+    layers = [(p, m) for p, m in module.named_modules() if isinstance(m, kinds)]
+    if not layers:
+        raise ValueError(
+            f"free_last=True would be ignored: {type(module).__name__} has no linear layer and no "
+            "convolution of images with a spectral norm. Leave it None."
+        )
+    path, last = layers[-1]
     if not path:
         return last.freed()
     parent, _, name = path.rpartition(".")

@@ -183,8 +183,7 @@ class GANomaly(AnomalyMapMixin, BaseGenerativeDetector):
     learning_rate : float, default=1e-3
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
-        Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
-        out, and its parameters are to be left as they are.
+        Rows in a gradient step.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
         Whether columns are centred and scaled; "auto": those of tables. Others: see guide.
     contamination : float or "auto", default="auto"

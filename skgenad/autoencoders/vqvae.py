@@ -147,8 +147,7 @@ class VQVAE(AnomalyMapMixin, BaseGenerativeDetector):
     learning_rate : float, default=1e-3
         Adam's learning rate at the start; it falls to 0 as half a cosine.
     batch_size : int, default=128
-        Rows in a gradient step. A batch of one row has no MMD: with 1 the term is left
-        out, and its parameters are to be left as they are.
+        Rows in a gradient step.
     stopping : EarlyStopping, default=None
         When the training ends early, by rows held out; None: never.
     standardize : {"auto", "mixed", "frozen"} or bool, default="auto"
@@ -205,8 +204,8 @@ class VQVAE(AnomalyMapMixin, BaseGenerativeDetector):
     For "latent" a departure c from a column that was constant in training, in standardised units,
     costs 5,000 c^2 more, as in energies in nats.
 
-    Of two codes that are equally near it is the first. With the means and not the sums over columns
-    and dimensions in the loss, `commitment` is D / D_z times what means the same in [1]_.
+    Of two codes that are equally near it is the first. The loss has means over columns and latent
+    dimensions where [1]_ has sums: a `commitment` weighs as much as D / D_z times it does there.
 
     References
     ----------

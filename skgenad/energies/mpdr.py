@@ -545,6 +545,11 @@ class MPDR(FromPaper, AnomalyMapMixin, EnergyBasedDetector):
         return [networks.autoencoder(d, str(manifold.latent_space)) for d in dims], dims
 
     def _make_energy(self, energy: Any, n_features: int) -> nn.Module:
+        if isinstance(energy, Custom) and energy.penalize_data and self.energy_penalty == 0:
+            raise ValueError(
+                f"penalize_data=True in energy={energy!r} would be ignored: energy_penalty=0. "
+                "Leave it None."
+            )
         named = isinstance(energy, Energy)
         base = energy.build(self._networks(energy, n_features)) if named else energy(n_features)
         check_energy(base, n_features)
