@@ -117,8 +117,8 @@ NOTES = {
         "vehicles that had been JPEG files once. One seed unless a line says more."
     ),
     "glow_choices": (
-        "Images other than grey digits, and more than 500 steps where a variant has no such "
-        "lines: what normalised couplings gain shrinks with training. Each seed draws its digits "
+        "Images other than grey digits, and more than 500 steps: whether what normalised couplings "
+        "gain lasts. Each seed draws its digits "
         "anew, so that deviations are of data and of starts together."
     ),
     "hierarchies": (

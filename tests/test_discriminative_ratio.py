@@ -147,6 +147,13 @@ def test_odds_of_the_users_own_shift_scores_and_nothing_else():
         (GaussianNB(priors=[0.8, 0.2]), 0.25),
         (LogisticRegression(class_weight={0: 3}), 60 / 90 / 3),
         (GridSearchCV(LogisticRegression(), {"class_weight": ["balanced"]}, cv=2), 1),
+        (
+            make_pipeline(
+                StandardScaler(),
+                GridSearchCV(GaussianNB(priors=[0.8, 0.2]), {"var_smoothing": [1e-9]}, cv=2),
+            ),
+            0.25,
+        ),
         (CalibratedClassifierCV(LogisticRegression(class_weight="balanced"), cv=2), 60 / 90),
     ],
     ids=str,

@@ -538,6 +538,20 @@ def test_flows_pickle():
         assert torch.equal(pickle.loads(pickle.dumps(flow)).log_prob(x), flow.log_prob(x))
 
 
+@pytest.mark.parametrize(("make", "shape"), [(conv_step, (4, 6, 6)), (dense_step, (5,))])
+def test_seeds_give_the_mixing_that_they_gave_before_couplings_could_normalise(make, shape):
+    """It is drawn before the coupling."""
+    steps = []
+    for norm in (False, True):
+        torch.manual_seed(0)
+        steps.append(make(shape[0], 8, True, norm).eval())
+    torch.manual_seed(0)
+    alone = (NormalizedConv if make is conv_step else NormalizedRotation)(shape[0]).eval()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
+    for step in steps:
+        torch.testing.assert_close(step.layers[0](x)[0], alone(x)[0], rtol=0, atol=0)
+
+
 def test_random_rotations_are_uniform():
     """Every entry has the mean 0 and the variance 1 / n."""
     draws = torch.stack([random_rotation(3) for _ in range(4000)])

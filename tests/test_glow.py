@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
 from skgenad import Glow
 from skgenad._core.detector import IMAGE_CHUNK, BaseGenerativeDetector
@@ -370,6 +371,20 @@ def test_scales_that_are_not_trained_keep_their_weights(parameters):
     assert (after[:, 2] != before[:, 2]).all()
     detector.partial_fit(X, y)
     np.testing.assert_array_equal(detector.scale_contributions(X)[:, :2], before[:, :2])
+
+
+def test_gradients_of_scales_that_are_not_trained_do_not_add_up():
+    """Else a callback that clips by their norm would leave less and less to the others."""
+    found = []
+
+    class Norms(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            early = [p.grad for name, p in named_parameters if ".scales.0." in name]
+            found.append(sum(float(g.square().sum()) for g in early if g is not None))
+
+    settings = {"learning_rate": 1e-9, "batch_size": 40, "max_steps": 6}
+    on_images(trained_scales=1, callbacks=[Norms()], **settings).fit(pixels())
+    assert len(found) == 6 and max(found) < 4 * found[0]
 
 
 def test_fewer_scales_are_trained_than_there_are():

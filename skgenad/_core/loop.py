@@ -234,6 +234,8 @@ class StageNet(NeuralNet):
         optimizers = self.stage.optimizers.values()
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
+        for parameter in self._untrained:
+            parameter.grad = None
         parts = self.stage.objective(self.module_, batch)
         if not parts["loss"].requires_grad:
             return {"skipped": parts["loss"]}
@@ -380,6 +382,10 @@ class StageNet(NeuralNet):
         self.first_loss_ = None
         # The parameters are listed once: walking the modules in each step costs as much as a layer.
         self._named_parameters = list(self.module_.named_parameters())
+        groups = [g for o in self.stage.optimizers.values() for g in o.param_groups]
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        # Their gradients would add up from step to step, and callbacks see them.
+        self._untrained = [p for _, p in self._named_parameters if id(p) not in trained]
         self._stepper = Stepper(self._step, self.stage.optimizers.values(), self._is_steady)
         self._show_batches(rows)
         self._order_to_go_on = torch.empty(0, dtype=torch.long), 0

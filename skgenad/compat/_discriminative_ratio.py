@@ -50,7 +50,7 @@ class DiscriminativeRatio(SavingMixin, BaseDetector):
         it has looked at it, above 0. Its logarithm is taken off the classifier's log odds. "auto":
         as many times as there are more normal rows than general ones in training; by the
         classifier's `class_weight` or `priors`, where it has such: 1 if ``"balanced"``. Number
-        for a classifier that balances in another way. The order of scores does not depend on it.
+        for one whose parts balance, or that does in another way. No rank depends on it.
     standardize : {"auto", "mixed"} or bool, default="auto"
         Whether columns are centred and scaled first, by rows of both kinds; "auto" does. "mixed"
         scales by sqrt(standard deviation * range / sqrt(12)).
@@ -291,9 +291,9 @@ def _response_of(classifier: Any, rows: NDArray) -> str:
 
 def _odds_of(classifier: Any, n_normal: int, n_general: int) -> float:
     """Odds of a normal row by which a classifier was fitted, as far as its parameters say."""
-    last = getattr(classifier, "best_estimator_", classifier)
-    while hasattr(last, "steps"):
-        last = last.steps[-1][1]
+    last = classifier
+    while hasattr(last, "best_estimator_") or hasattr(last, "steps"):  # of each other, too
+        last = last.best_estimator_ if hasattr(last, "best_estimator_") else last.steps[-1][1]
     own = parameters_of(last)
     priors, weights = own.get("priors"), own.get("class_weight")
     if priors is not None:

@@ -39,8 +39,8 @@ _LOG_2PI = math.log(2 * math.pi)
 
 def conv_step(n_channels: int, hidden: int, affine: bool, norm: bool = False) -> FlowLayer:
     """Make a step of Glow: activation normalisation, 1x1 convolution, coupling (S1.1)."""
-    coupling = conv_coupling(n_channels, hidden, affine, norm=norm)
-    return Chain([NormalizedConv(n_channels), coupling])
+    mixing = NormalizedConv(n_channels)
+    return Chain([mixing, conv_coupling(n_channels, hidden, affine, norm=norm)])
 
 
 def dense_step(n_features: int, hidden: int, affine: bool, norm: bool = False) -> FlowLayer:
@@ -50,8 +50,8 @@ def dense_step(n_features: int, hidden: int, affine: bool, norm: bool = False) -
     """
     if n_features == 1:
         return Chain([ActNorm((1,)), Elementwise(1, max(1, hidden // 8))])
-    coupling = dense_coupling(n_features, hidden, affine, norm=norm)
-    return Chain([NormalizedRotation(n_features), coupling])
+    mixing = NormalizedRotation(n_features)
+    return Chain([mixing, dense_coupling(n_features, hidden, affine, norm=norm)])
 
 
 @dataclass(frozen=True, kw_only=True)
