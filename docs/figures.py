@@ -30,6 +30,7 @@ def score_maps(**detectors):
         sharey=True,
         layout="constrained",
     )
+    figure.get_layout_engine().set(h_pad=0.1)  # else titles touch the edge
     for ax, (name, detector) in zip(axes.flat, detectors.items(), strict=True):
         fitted = detector if hasattr(detector, "offset_") else detector.fit(rows)
         EnergyDisplay.from_estimator(
